@@ -1,0 +1,131 @@
+// A tensor-RPC agent: one member of a group of workers that call each other.
+//
+//   auto agent = Agent::Start({&RealRuntime(), store, &RealTransports()},
+//                             options, handler, deadline);
+//   Future reply = (*agent)->Send("w1", request);
+//   ...
+//   (*agent)->Join(deadline);      // until nobody has a call running
+//   (*agent)->Shutdown(deadline);
+//
+// The life of a call: `Send` encodes it (agent/wire), enters it in the
+// `CallTable`, and writes it to the peer's pipe (`PeerSet`), which is opened on
+// first use. The peer's `Server` runs the handler on its worker pool and writes
+// the reply to the same pipe. Whoever takes the call out of the table first,
+// reply, timer, failure or cancellation, completes it.
+
+#ifndef REPRISE_AGENT_AGENT_H_
+#define REPRISE_AGENT_AGENT_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/future.h"
+#include "agent/message.h"
+#include "agent/observer.h"
+#include "agent/options.h"
+#include "agent/runtime/runtime.h"
+#include "agent/store/store.h"
+#include "agent/transport/transports.h"
+
+namespace reprise {
+
+// The four seams. All must outlive the agent.
+struct Environment {
+  Runtime* runtime = nullptr;
+  std::shared_ptr<Store> store;
+  TransportProvider* transports = nullptr;
+  Observer* observer = nullptr;  // may be null
+};
+
+struct RequestInfo {
+  std::string caller;  // the name that the peer claims
+  int64_t call_id = 0;
+};
+
+// Answers one request. Call it once, on any thread, before or after the
+// handler returns; one that is destroyed unused answers with an error.
+class Reply {
+ public:
+  using Send = absl::AnyInvocable<void(absl::StatusOr<Message>)>;
+  explicit Reply(Send send);
+  Reply(Reply&&) = default;
+  Reply& operator=(Reply&&) = default;
+  ~Reply();
+
+  void operator()(absl::StatusOr<Message> result);
+
+ private:
+  Send send_;
+};
+
+// Runs on the worker pool, several at a time, and may block and make calls.
+// An exception out of it becomes an error reply.
+using RequestHandler =
+    std::function<void(Message request, const RequestInfo& info, Reply reply)>;
+
+// A handler that answers by returning.
+RequestHandler Blocking(
+    std::function<absl::StatusOr<Message>(Message, const RequestInfo&)>
+        function);
+
+// Thread-safe. Not to be shut down or destroyed from a handler or a callback.
+class Agent {
+ public:
+  // Meets the others in the store: publishes its name and address and returns
+  // when all `world_size` members have done so. DEADLINE_EXCEEDED names who is
+  // missing; ALREADY_EXISTS "... is not unique ..."; FAILED_PRECONDITION for a
+  // group of another kind. Nothing is left running after an error.
+  static absl::StatusOr<std::unique_ptr<Agent>> Start(Environment environment,
+                                                      AgentOptions options,
+                                                      RequestHandler handler,
+                                                      absl::Time deadline);
+
+  // Shuts down, as `Shutdown` with a deadline that has passed.
+  ~Agent();
+
+  // Never blocks on the network or the store. Errors come by the future, those
+  // of a bad argument too.
+  Future Send(WorkerId to, Message request, CallOptions options = {});
+  Future Send(std::string_view to, Message request, CallOptions options = {});
+
+  // The group's barrier: returns when all members are in it and no call is
+  // running anywhere. The agent goes on working. DEADLINE_EXCEEDED names who
+  // did not come.
+  absl::Status Join(absl::Time deadline);
+
+  // As `Join`, and then no member is let out before all have seen that nothing
+  // runs: after it, every member may shut down.
+  absl::Status JoinForShutdown(absl::Time deadline);
+
+  // Local: refuses new calls, fails pending ones with CANCELLED, closes pipes
+  // and listener, waits for handlers. Handlers still running at `deadline` are
+  // reported (DEADLINE_EXCEEDED), and then waited for all the same.
+  // Idempotent. Nothing of the user's is called once it has returned.
+  absl::Status Shutdown(absl::Time deadline);
+
+  const WorkerInfo& self() const;
+  absl::StatusOr<WorkerInfo> GetWorkerInfo(std::string_view name) const;
+  absl::StatusOr<WorkerInfo> GetWorkerInfo(WorkerId id) const;
+  std::vector<WorkerInfo> GetWorkerInfos() const;  // by id
+
+  // Keys as PyTorch names them ("agent.client_active_calls"), and counts of
+  // what is held: "agent.pending_calls", "agent.timers", "agent.pipes".
+  std::map<std::string, int64_t> GetMetrics() const;
+
+ private:
+  class Impl;
+  explicit Agent(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_AGENT_H_

@@ -1,0 +1,91 @@
+// The result of a call: a reply, or why there is none.
+
+#ifndef REPRISE_AGENT_FUTURE_H_
+#define REPRISE_AGENT_FUTURE_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/message.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
+
+namespace reprise {
+
+// A handle, cheap to copy; thread-safe. May outlive the agent that made it,
+// not its runtime.
+//
+//   Future reply = agent->Send("w1", std::move(request));
+//   if (!reply.Wait(runtime.Now() + absl::Seconds(1))) reply.Cancel();
+//   if (!reply.status().ok()) ...
+//
+// Errors: DEADLINE_EXCEEDED (the call's timeout), CANCELLED, UNAVAILABLE (the
+// peer could not be reached, or the connection broke; the text names the
+// cause), RESOURCE_EXHAUSTED (too many calls pending), FAILED_PRECONDITION
+// (the agent is not running), UNKNOWN "Error on Node ..." (the remote function
+// failed).
+class Future {
+ public:
+  using Result = absl::StatusOr<Message>;
+  using Callback = absl::AnyInvocable<void(const Result&)>;
+
+  bool done() const;
+
+  // Blocks until done. Returns false when `deadline` passed first; the call
+  // itself then goes on.
+  bool Wait(absl::Time deadline = absl::InfiniteFuture()) const;
+
+  // Block until done.
+  const Result& result() const;
+  absl::Status status() const;
+
+  // Runs `callback` once, when done: on a thread of the agent's that runs only
+  // callbacks, or at once on the calling thread if already done.
+  void Then(Callback callback) const;
+
+  // Completes the call with CANCELLED unless it is done. A reply that comes
+  // later is dropped.
+  void Cancel() const;
+
+  static Future Ready(Runtime& runtime, Result result);
+
+ private:
+  friend class Promise;
+  struct State;
+  explicit Future(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
+};
+
+// The writing end; one owner completes it exactly once.
+class Promise {
+ public:
+  // Runs a completed future's callbacks somewhere else than on the thread that
+  // completes it.
+  using Executor = absl::AnyInvocable<void(absl::AnyInvocable<void()>)>;
+
+  // `executor` may be null (callbacks run on the completing thread).
+  // `on_cancel` is called by `Future::Cancel` while not done; it must lead to
+  // `Complete`, then or later. May be null: then Cancel completes at once.
+  Promise(Runtime& runtime, std::shared_ptr<Executor> executor,
+          absl::AnyInvocable<void()> on_cancel);
+  Promise(Promise&&) = default;
+  Promise& operator=(Promise&&) = default;
+
+  Future future() const;
+
+  // Wakes the waiters, then hands callbacks to the executor. `after_callbacks`
+  // runs once, after the last of them. Returns false, and does nothing but run
+  // `after_callbacks`, when it was completed before.
+  bool Complete(Future::Result result,
+                absl::AnyInvocable<void()> after_callbacks = nullptr);
+
+ private:
+  std::shared_ptr<Future::State> state_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_FUTURE_H_

@@ -1,0 +1,59 @@
+// One thread that runs callbacks at their times.
+
+#ifndef REPRISE_AGENT_RUNTIME_TIMER_H_
+#define REPRISE_AGENT_RUNTIME_TIMER_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/time/time.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
+
+namespace reprise {
+
+// Thread-safe. `Stop` must be called before it is destroyed, and not from a
+// callback.
+class Timer {
+ public:
+  // Names one scheduled callback; ordered by time, then by scheduling order.
+  using Key = std::pair<absl::Time, uint64_t>;
+
+  Timer(Runtime& runtime, std::string name);
+  ~Timer();
+
+  // `callback` runs on the timer's thread, with no lock held, at `when` or
+  // later, never earlier; it must be quick and must not block.
+  // `absl::InfiniteFuture()` never runs. After `Stop`, nothing is scheduled.
+  Key Schedule(absl::Time when, absl::AnyInvocable<void()> callback);
+
+  // Returns false when the callback already ran, is running, or never will.
+  bool Cancel(const Key& key);
+
+  // Drops what is scheduled, waits for a running callback. Idempotent.
+  void Stop();
+
+  // Callbacks scheduled and neither run nor cancelled.
+  int size();
+
+ private:
+  void Loop();
+
+  Runtime& runtime_;
+  Mutex mutex_;
+  CondVar earlier_or_stop_;
+  std::map<Key, absl::AnyInvocable<void()>> scheduled_ ABSL_GUARDED_BY(mutex_);
+  // What the thread sleeps for: only an earlier time needs to wake it.
+  absl::Time sleeping_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::unique_ptr<Thread> thread_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_RUNTIME_TIMER_H_

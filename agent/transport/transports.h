@@ -1,0 +1,76 @@
+// The transport seam: which TensorPipe transports and channels an agent uses.
+//
+// `RealTransports()` makes uv, shm and ibv, and basic, cma and mpt_uv; a
+// simulated world hands out its own network instead. Fault decorators wrap the
+// contexts that a provider makes.
+
+#ifndef REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
+#define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tensorpipe/channel/context.h"
+#include "tensorpipe/transport/context.h"
+
+namespace reprise {
+
+// Of two that both ends have, the one with the higher priority is used. The
+// transport with the lowest priority is the one whose address is published.
+struct TransportEntry {
+  std::string name;
+  int64_t priority = 0;
+  std::shared_ptr<tensorpipe::transport::Context> context;
+  // What to listen at, without the "name://" prefix, e.g. "127.0.0.1".
+  std::string address;
+};
+
+struct ChannelEntry {
+  std::string name;
+  int64_t priority = 0;
+  std::shared_ptr<tensorpipe::channel::Context> context;
+};
+
+struct TransportSet {
+  std::vector<TransportEntry> transports;
+  std::vector<ChannelEntry> channels;
+};
+
+struct TransportOptions {
+  // Names to use, in order of preference, first preferred; empty: all that
+  // are viable, at their default priorities.
+  std::vector<std::string> transports;
+  std::vector<std::string> channels;
+};
+
+// Thread-safe.
+class TransportProvider {
+ public:
+  virtual ~TransportProvider() = default;
+
+  // Makes fresh contexts, owned by the caller. INVALID_ARGUMENT "Unknown
+  // transport: x" or "Unknown channel: x"; UNAVAILABLE, with the reason for
+  // each, when no transport or no channel that was asked for works here.
+  virtual absl::StatusOr<TransportSet> Make(
+      const TransportOptions& options) = 0;
+};
+
+// Lives as long as the process.
+TransportProvider& RealTransports();
+
+// What `RealTransports` could make on this machine, and why not.
+struct TransportProbe {
+  std::string kind;  // "transport" or "channel"
+  std::string name;
+  int64_t priority = 0;
+  bool viable = false;
+  std::string detail;  // the address it would use, or why it cannot work
+};
+std::vector<TransportProbe> ProbeRealTransports();
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
