@@ -1,0 +1,143 @@
+// `RealRuntime()`: OS threads, `std::mutex` and the steady clock.
+//
+// The locks are `std::mutex` and not `absl::Mutex` because the thread sanitizer
+// cannot see into an Abseil that was built without it.
+
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+constexpr int64_t kNanosPerSecond = 1'000'000'000;
+// What the kernel keeps of a thread's name, without the final zero.
+constexpr size_t kMaxThreadName = 15;
+
+int64_t SteadyNanos() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * kNanosPerSecond + now.tv_nsec;
+}
+
+class RealThread final : public Thread {
+ public:
+  RealThread(std::string name, absl::AnyInvocable<void()> body) {
+    try {
+      thread_ = std::thread([name = name.substr(0, kMaxThreadName),
+                             body = std::move(body)]() mutable {
+        pthread_setname_np(pthread_self(), name.c_str());
+        body();
+      });
+    } catch (const std::system_error& error) {
+      LOG(FATAL) << "cannot start thread '" << name << "': " << error.what();
+    }
+  }
+
+  ~RealThread() override {
+    CHECK(!thread_.joinable()) << "a Thread was destroyed before its Join";
+  }
+
+  void Join() override { thread_.join(); }
+
+ private:
+  std::thread thread_;
+};
+
+class RealRuntimeImpl final : public Runtime {
+ public:
+  RealRuntimeImpl() : start_(absl::Now()), start_nanos_(SteadyNanos()) {}
+
+  absl::Time Now() override {
+    return start_ + absl::Nanoseconds(SteadyNanos() - start_nanos_);
+  }
+
+  void SleepUntil(absl::Time deadline) override {
+    const timespec until = ToSteady(deadline);
+    // An infinite deadline is only far: sleep again.
+    do {
+      while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) ==
+             EINTR) {
+      }
+    } while (Now() < deadline);
+  }
+
+  std::unique_ptr<Thread> StartThread(
+      std::string name, absl::AnyInvocable<void()> body) override {
+    return std::make_unique<RealThread>(std::move(name), std::move(body));
+  }
+
+ private:
+  void Lock(Mutex& mutex) override { mutex.slots().native.lock(); }
+  void Unlock(Mutex& mutex) override { mutex.slots().native.unlock(); }
+
+  bool Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) override {
+    std::mutex& native = mutex.slots().native;
+    std::condition_variable& native_cond_var = cond_var.slots().native;
+    if (deadline == absl::InfiniteFuture()) {
+      std::unique_lock<std::mutex> lock(native, std::adopt_lock);
+      native_cond_var.wait(lock);
+      lock.release();
+      return true;
+    }
+    // Not `wait_until`: libstdc++ reports a waiter that was notified just
+    // before its deadline as timed out, and that waiter's notification is lost.
+    const timespec until = ToSteady(deadline);
+    return pthread_cond_clockwait(native_cond_var.native_handle(),
+                                  native.native_handle(), CLOCK_MONOTONIC,
+                                  &until) != ETIMEDOUT;
+  }
+
+  void Notify(CondVar& cond_var, bool all) override {
+    if (all) {
+      cond_var.slots().native.notify_all();
+    } else {
+      cond_var.slots().native.notify_one();
+    }
+  }
+
+  // Rounds up, so that `Now() >= deadline` once it has passed; saturates.
+  timespec ToSteady(absl::Time deadline) const {
+    int64_t nanos = absl::ToInt64Nanoseconds(
+        absl::Ceil(deadline - start_, absl::Nanoseconds(1)));
+    if (nanos > std::numeric_limits<int64_t>::max() - start_nanos_) {
+      nanos = std::numeric_limits<int64_t>::max();
+    } else {
+      nanos += start_nanos_;
+    }
+    if (nanos < 0) nanos = 0;
+    timespec result;
+    result.tv_sec = nanos / kNanosPerSecond;
+    result.tv_nsec = nanos % kNanosPerSecond;
+    return result;
+  }
+
+  const absl::Time start_;
+  const int64_t start_nanos_;
+};
+
+}  // namespace
+
+Runtime& RealRuntime() {
+  // Never destroyed: threads may outlive `main`.
+  static RealRuntimeImpl* const runtime = new RealRuntimeImpl();
+  return *runtime;
+}
+
+}  // namespace reprise
