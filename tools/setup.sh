@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Installs what building and testing reprise needs on Debian 12.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: tools/setup.sh [--check | --help]
+
+Installs the Debian packages that building, testing and working on reprise
+needs: Bazel, compilers, TensorPipe, Abseil and a few more libraries. Every one
+of them comes from Debian 12 itself. Run it as root, or as a user of sudo; run
+it again at any time, it installs only what is missing.
+
+  --check   install nothing: list what is missing, exit 1 if anything is
+  --help    this text
+USAGE
+}
+
+say() { printf 'setup: %s\n' "$*"; }
+die() {
+  printf 'setup: error: %s\n' "$*" >&2
+  exit 1
+}
+
+# The build itself.
+readonly BUILD_PACKAGES=(
+  bazel-bootstrap bazel-platforms bazel-rules-cc bazel-skylib
+  binutils ca-certificates g++ git python3
+)
+# The libraries; tools/bazel/deps.bzl gives them their Bazel labels.
+readonly LIBRARY_PACKAGES=(
+  libabsl-dev libbenchmark-dev libboost-context-dev libgmock-dev
+  libgoogle-glog-dev libgtest-dev libtensorpipe-dev libuv1-dev
+  nlohmann-json3-dev
+)
+# --config=clang and --config=fuzz, readable sanitizer reports, tools/format.sh
+# and tools/tidy.sh.
+readonly CLANG_PACKAGES=(
+  clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14
+)
+
+check_only=false
+case "${1:-}" in
+  '') ;;
+  --check) check_only=true ;;
+  -h | --help)
+    usage
+    exit 0
+    ;;
+  *)
+    usage >&2
+    die "unknown argument: $1"
+    ;;
+esac
+[[ $# -le 1 ]] || die "at most one argument"
+
+system=$(. /etc/os-release 2>/dev/null && echo "${ID:-?} ${VERSION_ID:-?}") ||
+  system="a system without /etc/os-release"
+[[ $system == "debian 12" ]] || die "this is $system, and only Debian 12" \
+  "(bookworm) has the packages that reprise is built from; use such a" \
+  "machine or a debian:12 container"
+
+missing=()
+for package in "${BUILD_PACKAGES[@]}" "${LIBRARY_PACKAGES[@]}" \
+  "${CLANG_PACKAGES[@]}"; do
+  status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" \
+    2>/dev/null) || status=none
+  [[ $status == installed ]] || missing+=("$package")
+done
+
+if [[ ${#missing[@]} -eq 0 ]]; then
+  say "everything is installed"
+  exit 0
+fi
+say "missing packages: ${missing[*]}"
+if $check_only; then
+  exit 1
+fi
+
+as_root=()
+if [[ $EUID -ne 0 ]]; then
+  command -v sudo >/dev/null ||
+    die "installing packages takes root: run this as root, or install sudo"
+  as_root=(sudo)
+fi
+apt_get() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get \
+    -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null
+}
+
+say "running apt-get update"
+# A broken source of somebody else's is no reason to stop: installing decides.
+apt_get -qq update || say "apt-get update failed; trying with the old lists"
+say "running apt-get install for ${#missing[@]} packages"
+apt_get install --yes --quiet --no-install-recommends "${missing[@]}" ||
+  die "apt-get could not install: ${missing[*]}"
+say "done; next: bazel test //..."
