@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
@@ -28,7 +29,8 @@ class ThreadPool {
   // Never blocks. Returns false, and drops `task`, after `Stop` has begun.
   bool Run(absl::AnyInvocable<void()> task);
 
-  // Runs what is queued, then ends and joins the threads. Idempotent.
+  // Runs what is queued, then ends and joins the threads. Idempotent; every
+  // caller returns after the last thread has ended.
   void Stop();
 
   // For metrics. Threads that were never started count as idle.
@@ -43,11 +45,12 @@ class ThreadPool {
   const std::string name_;
   const int max_threads_;
   Mutex mutex_;
-  CondVar work_or_stop_;
+  CondVar changed_;  // a task was queued, stopping_ or stopped_ was set
   std::deque<absl::AnyInvocable<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
-  int idle_threads_ ABSL_GUARDED_BY(mutex_) = 0;
+  int busy_threads_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace reprise

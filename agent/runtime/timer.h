@@ -1,4 +1,5 @@
-// One thread that runs callbacks at their times.
+// One thread that runs callbacks at their times. It is started by the first
+// `Schedule`: a timer that is never used costs nothing.
 
 #ifndef REPRISE_AGENT_RUNTIME_TIMER_H_
 #define REPRISE_AGENT_RUNTIME_TIMER_H_
@@ -9,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "agent/runtime/mutex.h"
@@ -34,7 +36,8 @@ class Timer {
   // Returns false when the callback already ran, is running, or never will.
   bool Cancel(const Key& key);
 
-  // Drops what is scheduled, waits for a running callback. Idempotent.
+  // Drops what is scheduled, waits for a running callback. Idempotent; every
+  // caller returns after the thread has ended.
   void Stop();
 
   // Callbacks scheduled and neither run nor cancelled.
@@ -44,14 +47,17 @@ class Timer {
   void Loop();
 
   Runtime& runtime_;
+  const std::string name_;
   Mutex mutex_;
-  CondVar earlier_or_stop_;
+  CondVar changed_;  // an earlier time, stopping_ or stopped_ was set
   std::map<Key, absl::AnyInvocable<void()>> scheduled_ ABSL_GUARDED_BY(mutex_);
-  // What the thread sleeps for: only an earlier time needs to wake it.
+  // What the thread sleeps for: only an earlier time needs to wake it. In the
+  // past while it is awake.
   absl::Time sleeping_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::unique_ptr<Thread> thread_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  std::unique_ptr<Thread> thread_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

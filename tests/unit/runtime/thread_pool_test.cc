@@ -1,0 +1,193 @@
+#include "agent/runtime/thread_pool.h"
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/runtime/runtime.h"
+#include "gtest/gtest.h"
+#include "tests/unit/runtime/latch.h"
+#include "tests/unit/runtime/manual_runtime.h"
+
+namespace reprise {
+namespace {
+
+TEST(ThreadPoolTest, RunsEveryTaskOnceBeforeStopReturns) {
+  ThreadPool pool(RealRuntime(), "pool", 3);
+  constexpr int kTasks = 2000;
+  std::vector<std::atomic<int>> runs(kTasks);
+  for (int i = 0; i < kTasks; ++i) {
+    EXPECT_TRUE(pool.Run([&runs, i] { ++runs[i]; }));
+  }
+  pool.Stop();
+  for (int i = 0; i < kTasks; ++i) EXPECT_EQ(runs[i], 1) << i;
+  EXPECT_EQ(pool.queue_length(), 0);
+}
+
+TEST(ThreadPoolTest, OneThreadRunsInOrder) {
+  ThreadPool pool(RealRuntime(), "pool", 1);
+  std::vector<int> order;
+  for (int i = 0; i < 100; ++i) pool.Run([&order, i] { order.push_back(i); });
+  pool.Stop();
+  ASSERT_EQ(order.size(), 100u);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(order[i], i);
+}
+
+TEST(ThreadPoolTest, UnusedPoolStartsNoThread) {
+  ManualRuntime runtime;
+  ThreadPool pool(runtime, "pool", 16);
+  EXPECT_EQ(pool.num_idle_threads(), 16);
+  EXPECT_EQ(pool.max_threads(), 16);
+  pool.Stop();
+  EXPECT_EQ(runtime.threads_started(), 0);
+}
+
+TEST(ThreadPoolTest, StartsAThreadOnlyWhenNoneIsIdle) {
+  ManualRuntime runtime;
+  ThreadPool pool(runtime, "pool", 2);
+  for (int i = 1; i <= 5; ++i) {
+    pool.Run([] {});
+    runtime.AwaitWaits(i);  // the thread has done it and is idle again
+    EXPECT_EQ(runtime.threads_started(), 1) << i;
+  }
+  Latch go;
+  for (int i = 0; i < 5; ++i) pool.Run([&go] { go.Wait(); });
+  EXPECT_EQ(runtime.threads_started(), 2);
+  go.Open();
+  pool.Stop();
+}
+
+TEST(ThreadPoolTest, CountsIdleThreadsAndTheQueue) {
+  ThreadPool pool(RealRuntime(), "pool", 2);
+  Latch started;
+  Latch go;
+  pool.Run([&] {
+    started.Open();
+    go.Wait();
+  });
+  started.Wait();
+  EXPECT_EQ(pool.num_idle_threads(), 1);
+  EXPECT_EQ(pool.queue_length(), 0);
+  Latch second_started;
+  pool.Run([&] {
+    second_started.Open();
+    go.Wait();
+  });
+  second_started.Wait();
+  pool.Run([] {});
+  EXPECT_EQ(pool.num_idle_threads(), 0);
+  EXPECT_EQ(pool.queue_length(), 1);
+  go.Open();
+  pool.Stop();
+  EXPECT_EQ(pool.num_idle_threads(), 2);
+  EXPECT_EQ(pool.queue_length(), 0);
+}
+
+// Tasks that wait for each other need `kThreads` threads at the same time.
+TEST(ThreadPoolTest, RunsAsManyAtOnceAsItHasThreads) {
+  constexpr int kThreads = 4;
+  ThreadPool pool(RealRuntime(), "pool", kThreads);
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> here{0};
+    std::vector<std::unique_ptr<Latch>> done;
+    Latch all_here;
+    for (int i = 0; i < kThreads; ++i) {
+      done.push_back(std::make_unique<Latch>());
+      pool.Run([&, latch = done.back().get()] {
+        if (++here == kThreads) all_here.Open();
+        all_here.Wait();
+        latch->Open();
+      });
+    }
+    for (const auto& latch : done) latch->Wait();
+  }
+  pool.Stop();
+}
+
+TEST(ThreadPoolTest, TasksMaySubmitTasks) {
+  ThreadPool pool(RealRuntime(), "pool", 2);
+  std::atomic<int> runs{0};
+  Latch done;
+  for (int i = 0; i < 10; ++i) {
+    pool.Run([&] {
+      for (int j = 0; j < 10; ++j) {
+        pool.Run([&] {
+          if (++runs == 100) done.Open();
+        });
+      }
+    });
+  }
+  done.Wait();
+  pool.Stop();
+  EXPECT_EQ(runs, 100);
+}
+
+TEST(ThreadPoolTest, RunAfterStopIsRefusedAndDropsTheTask) {
+  ThreadPool pool(RealRuntime(), "pool", 2);
+  pool.Stop();
+  pool.Stop();
+  auto held = std::make_shared<int>(1);
+  std::weak_ptr<int> watch = held;
+  EXPECT_FALSE(pool.Run([held = std::move(held)] { FAIL(); }));
+  EXPECT_TRUE(watch.expired());
+}
+
+TEST(ThreadPoolTest, ATaskThatRunsDuringStopCannotSubmit) {
+  ThreadPool pool(RealRuntime(), "pool", 1);
+  Latch started;
+  bool accepted = true;
+  pool.Run([&] {
+    started.Open();
+    // Accepted until `Stop` begins, which the other thread is about to do.
+    while (pool.Run([] {})) {
+    }
+    accepted = pool.Run([] { FAIL(); });
+  });
+  started.Wait();
+  pool.Stop();
+  EXPECT_FALSE(accepted);
+}
+
+TEST(ThreadPoolTest, EveryStopReturnsAfterTheLastTask) {
+  for (int round = 0; round < 20; ++round) {
+    ThreadPool pool(RealRuntime(), "pool", 2);
+    std::atomic<int> runs{0};
+    for (int i = 0; i < 50; ++i) pool.Run([&] { ++runs; });
+    std::unique_ptr<Thread> other = RealRuntime().StartThread("stopper", [&] {
+      pool.Stop();
+      EXPECT_EQ(runs, 50);
+    });
+    pool.Stop();
+    EXPECT_EQ(runs, 50);
+    other->Join();
+  }
+}
+
+// A task is destroyed with no lock held: what it owns may use the pool.
+TEST(ThreadPoolTest, DestructorsOfTasksMayUseThePool) {
+  ThreadPool pool(RealRuntime(), "pool", 1);
+  Latch ran;
+  std::shared_ptr<int> runs_another(new int, [&](int* pointer) {
+    delete pointer;
+    pool.Run([&] { ran.Open(); });
+  });
+  pool.Run([held = std::move(runs_another)] {});
+  ran.Wait();
+  pool.Stop();
+}
+
+TEST(ThreadPoolDeathTest, MustBeStopped) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  EXPECT_DEATH(
+      {
+        ThreadPool pool(RealRuntime(), "left", 1);
+        pool.Run([] {});
+      },
+      "'left' was destroyed before its Stop");
+  EXPECT_DEATH(ThreadPool(RealRuntime(), "empty", 0), "empty");
+}
+
+}  // namespace
+}  // namespace reprise
