@@ -5,7 +5,8 @@ usage: summarize.py [--passed=CHECK]... [--failed=CHECK]... FILE...
 
 Prints the tests that did not pass and, as its last line, "N passed, N failed"
 (and ", N skipped" if any). A test that was to run and left no result counts as
-failed, and so does a file without events. Exits 1 unless all is well.
+failed, and so does a run of Bazel that broke off or failed by anything else
+than a test. Exits 1 unless all is well.
 """
 
 import json
@@ -24,7 +25,7 @@ def _events(path):
 def _results(path):
     """Returns {label: "passed", "failed" or "skipped"} of one bazel run."""
     results = {}
-    finished = False
+    exit_name = "no end"
     for event in _events(path):
         id = event.get("id", {})
         if "targetConfigured" in id:
@@ -40,9 +41,9 @@ def _results(path):
             if status in ("PASSED", "FLAKY"):
                 results[id["testSummary"]["label"]] = "passed"
         elif "buildFinished" in id:
-            finished = True
-    if not finished or not results:
-        results[f"the run of bazel that writes {path}"] = "failed"
+            exit_name = event["finished"]["exitCode"]["name"]
+    if "failed" not in results.values() and exit_name != "SUCCESS":
+        results[f"bazel, for {path}: {exit_name}"] = "failed"
     return results
 
 
