@@ -1,0 +1,97 @@
+#include "agent/device/device.h"
+
+#include <cstdint>
+#include <new>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "tensorpipe/common/cpu_buffer.h"
+
+namespace reprise {
+namespace {
+
+const Device& Cpu() {
+  static const Device cpu;
+  return cpu;
+}
+
+struct OperatorDelete {
+  void operator()(void* memory) const { ::operator delete(memory); }
+};
+using Memory = std::unique_ptr<void, OperatorDelete>;
+
+class OwnedCpuStorage final : public Storage {
+ public:
+  OwnedCpuStorage(Memory memory, size_t num_bytes)
+      : memory_(std::move(memory)), num_bytes_(num_bytes) {}
+
+  const Device& device() const override { return Cpu(); }
+  void* data() override { return memory_.get(); }
+  size_t num_bytes() const override { return num_bytes_; }
+
+ private:
+  const Memory memory_;
+  const size_t num_bytes_;
+};
+
+class BorrowedCpuStorage final : public Storage {
+ public:
+  BorrowedCpuStorage(void* data, size_t num_bytes)
+      : data_(num_bytes == 0 ? nullptr : data), num_bytes_(num_bytes) {}
+
+  const Device& device() const override { return Cpu(); }
+  void* data() override { return data_; }
+  size_t num_bytes() const override { return num_bytes_; }
+  bool owns_memory() const override { return false; }
+
+ private:
+  void* const data_;
+  const size_t num_bytes_;
+};
+
+class CpuBackend final : public DeviceBackend {
+ public:
+  absl::StatusOr<std::shared_ptr<Storage>> Allocate(const Device& device,
+                                                    size_t num_bytes) override {
+    if (device != Cpu()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("no such device: ", device.ToString()));
+    }
+    return AllocateCpu(num_bytes);
+  }
+
+  tensorpipe::Buffer ToBuffer(Storage& storage) override {
+    return tensorpipe::CpuBuffer{storage.data()};
+  }
+};
+
+}  // namespace
+
+DeviceBackend* FindDeviceBackend(std::string_view device_type) {
+  static CpuBackend cpu;
+  return device_type == Cpu().type ? &cpu : nullptr;
+}
+
+absl::StatusOr<std::shared_ptr<Storage>> AllocateCpu(size_t num_bytes) {
+  // No object is larger than PTRDIFF_MAX, whatever the allocator would say.
+  if (num_bytes <= PTRDIFF_MAX) {
+    Memory memory(num_bytes == 0 ? nullptr
+                                 : ::operator new(num_bytes, std::nothrow));
+    if (num_bytes == 0 || memory != nullptr) {
+      try {
+        return std::make_shared<OwnedCpuStorage>(std::move(memory), num_bytes);
+      } catch (const std::bad_alloc&) {
+        // Reported below.
+      }
+    }
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("cannot allocate ", num_bytes, " bytes of CPU memory"));
+}
+
+std::shared_ptr<Storage> BorrowCpu(void* data, size_t num_bytes) {
+  return std::make_shared<BorrowedCpuStorage>(data, num_bytes);
+}
+
+}  // namespace reprise
