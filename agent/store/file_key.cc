@@ -1,0 +1,34 @@
+#include "agent/store/file_key.h"
+
+#include "absl/strings/ascii.h"
+#include "agent/store/sha256.h"
+
+namespace reprise {
+namespace {
+
+// Enough to see which key it was.
+constexpr size_t kHeadBytes = 64;
+
+}  // namespace
+
+std::string KeyFileName(std::string_view key) {
+  std::string name = "key-";
+  for (const char c : key) {
+    if (absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
+        c == '_' || c == '-') {
+      name.push_back(c);
+    } else {
+      const auto byte = static_cast<unsigned char>(c);
+      name.push_back('%');
+      name.push_back("0123456789ABCDEF"[byte >> 4]);
+      name.push_back("0123456789ABCDEF"[byte & 0xf]);
+    }
+    if (name.size() > kMaxKeyFileNameBytes) {
+      name.resize(kHeadBytes);
+      return name.append("~").append(Sha256Hex(key));
+    }
+  }
+  return name;
+}
+
+}  // namespace reprise

@@ -1,0 +1,26 @@
+// Opens a store by its URL, as it comes from a flag or the environment.
+
+#ifndef REPRISE_AGENT_STORE_OPEN_STORE_H_
+#define REPRISE_AGENT_STORE_OPEN_STORE_H_
+
+#include <memory>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "agent/runtime/runtime.h"
+#include "agent/store/store.h"
+
+namespace reprise {
+
+// `url` is one of
+//   memory://          a new, empty store of this process;
+//   file:///directory  a file store; the path is taken as it is, with no
+//                      percent-decoding.
+// Anything else is INVALID_ARGUMENT, with this list in its text. `runtime`
+// must outlive the store.
+absl::StatusOr<std::shared_ptr<Store>> OpenStore(Runtime& runtime,
+                                                 std::string_view url);
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_STORE_OPEN_STORE_H_

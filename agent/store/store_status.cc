@@ -1,0 +1,51 @@
+#include "agent/store/store_status.h"
+
+#include <charconv>
+#include <system_error>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+
+namespace reprise {
+namespace {
+
+constexpr size_t kMaxPrintedBytes = 100;
+
+// absl's own string_view is not std's everywhere.
+std::string Escaped(std::string_view bytes) {
+  const bool cut = bytes.size() > kMaxPrintedBytes;
+  const std::string shown(bytes.substr(0, kMaxPrintedBytes));
+  return absl::StrCat("\"", absl::CHexEscape(shown), cut ? "\"..." : "\"");
+}
+
+}  // namespace
+
+std::string PrintableKey(std::string_view key) { return Escaped(key); }
+
+absl::Status StoreDeadlineExceeded(std::string_view call,
+                                   std::string_view key) {
+  return absl::DeadlineExceededError(
+      absl::StrCat("store: ", std::string(call), " of key ", PrintableKey(key),
+                   " did not finish before its deadline"));
+}
+
+absl::StatusOr<int64_t> AddToCounter(std::string_view value, int64_t delta,
+                                     std::string_view where) {
+  int64_t number = 0;
+  const char* const end = value.data() + value.size();
+  const auto [rest, error] = std::from_chars(value.data(), end, number);
+  if (error != std::errc() || rest != end) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("store: ", std::string(where),
+                     " is no decimal counter: ", Escaped(value)));
+  }
+  int64_t sum = 0;
+  if (__builtin_add_overflow(number, delta, &sum)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("store: ", std::string(where), " would overflow: ", number,
+                     " + ", delta));
+  }
+  return sum;
+}
+
+}  // namespace reprise

@@ -1,0 +1,30 @@
+// What the kinds of `Store` have in common: their error texts and the
+// arithmetic of counters. Pure functions.
+
+#ifndef REPRISE_AGENT_STORE_STORE_STATUS_H_
+#define REPRISE_AGENT_STORE_STORE_STATUS_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace reprise {
+
+// `key` in quotes, escaped and cut to a length that fits a log line.
+std::string PrintableKey(std::string_view key);
+
+// `call` is the name of the method, as in "Get".
+absl::Status StoreDeadlineExceeded(std::string_view call, std::string_view key);
+
+// The sum of the counter `value` (decimal ASCII, nothing around it) and
+// `delta`. INVALID_ARGUMENT when `value` is no such number or the sum does not
+// fit; `where` then names the counter.
+absl::StatusOr<int64_t> AddToCounter(std::string_view value, int64_t delta,
+                                     std::string_view where);
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_STORE_STORE_STATUS_H_
