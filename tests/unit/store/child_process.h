@@ -1,0 +1,67 @@
+// Processes for tests, made by fork. A child has no thread but its own, must
+// not use gtest, and ends without destructors or atexit functions.
+
+#ifndef REPRISE_TESTS_UNIT_STORE_CHILD_PROCESS_H_
+#define REPRISE_TESTS_UNIT_STORE_CHILD_PROCESS_H_
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <source_location>
+
+#include "absl/functional/function_ref.h"
+
+namespace reprise {
+
+// Ends the child with status 1 unless `condition` holds.
+inline void ExpectInChild(
+    bool condition, std::source_location at = std::source_location::current()) {
+  if (condition) return;
+  fprintf(stderr, "%s:%u: false in a child process\n", at.file_name(),
+          at.line());
+  _exit(1);
+}
+
+// Runs `body` in a child process. Killed and waited for by the destructor.
+class ChildProcess {
+ public:
+  explicit ChildProcess(absl::FunctionRef<void()> body) : pid_(fork()) {
+    if (pid_ == 0) {
+      body();
+      _exit(0);
+    }
+  }
+  ChildProcess(const ChildProcess&) = delete;
+  ChildProcess& operator=(const ChildProcess&) = delete;
+  ~ChildProcess() { Kill(); }
+
+  // The status with which the child ended, 0 if all went well, or -1 if there
+  // was none.
+  int Wait() {
+    int status = -1;
+    if (pid_ > 0) waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return status;
+  }
+
+  // Returns when the child is no more.
+  void Kill() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    Wait();
+  }
+
+ private:
+  pid_t pid_;
+};
+
+inline int RunInChild(absl::FunctionRef<void()> body) {
+  return ChildProcess(body).Wait();
+}
+
+}  // namespace reprise
+
+#endif  // REPRISE_TESTS_UNIT_STORE_CHILD_PROCESS_H_

@@ -1,0 +1,69 @@
+// What every kind of `Store` must do, as a parameterised test suite. To run it
+// over a kind, depend on :store_contract and write
+//
+//   INSTANTIATE_TEST_SUITE_P(
+//       Mine, StoreContractTest,
+//       testing::Values(StoreKind{"mine", [] {
+//         return std::make_unique<MyStoreFixture>();
+//       }}),
+//       StoreKindName);
+
+#ifndef REPRISE_TESTS_UNIT_STORE_STORE_CONTRACT_H_
+#define REPRISE_TESTS_UNIT_STORE_STORE_CONTRACT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/time/time.h"
+#include "agent/runtime/runtime.h"
+#include "agent/store/store.h"
+#include "gtest/gtest.h"
+
+namespace reprise {
+
+// One empty store of a kind, and where it runs. Made for each test.
+class StoreFixture {
+ public:
+  virtual ~StoreFixture() = default;
+
+  virtual Runtime& runtime() = 0;
+
+  // A handle on the one store of this fixture: another one each time where
+  // the kind has such (connections, open directories), else the same. Called
+  // within `Run` only.
+  virtual std::shared_ptr<Store> Open() = 0;
+
+  // Runs a test's body, to its end, on a thread of `runtime()`.
+  virtual void Run(absl::AnyInvocable<void()> body) { body(); }
+};
+
+struct StoreKind {
+  std::string name;  // Letters and digits.
+  std::function<std::unique_ptr<StoreFixture>()> make;
+};
+
+class StoreContractTest : public testing::TestWithParam<StoreKind> {
+ protected:
+  void SetUp() override { fixture_ = GetParam().make(); }
+
+  void Run(absl::AnyInvocable<void()> body) { fixture_->Run(std::move(body)); }
+  std::shared_ptr<Store> Open() { return fixture_->Open(); }
+  Runtime& runtime() { return fixture_->runtime(); }
+
+  // For calls that should succeed: far beyond what a slow machine needs.
+  absl::Time Later() { return runtime().Now() + absl::Minutes(5); }
+  // For calls that should wait in vain.
+  absl::Time Soon() { return runtime().Now() + absl::Milliseconds(20); }
+
+ private:
+  std::unique_ptr<StoreFixture> fixture_;
+};
+
+std::string StoreKindName(const testing::TestParamInfo<StoreKind>& info);
+
+}  // namespace reprise
+
+#endif  // REPRISE_TESTS_UNIT_STORE_STORE_CONTRACT_H_
