@@ -10,10 +10,8 @@ if [[ ${1:-} == --check ]]; then
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [[ $# -eq 0 ]]; then
-  mapfile -t files < <(git ls-files '*.h' '*.cc' '*.cu' '*.cuh')
+  tracked=$(git -c safe.directory="$PWD" ls-files '*.h' '*.cc' '*.cu' '*.cuh')
+  mapfile -t files <<<"$tracked"
   set -- "${files[@]}"
-fi
-if [[ $# -eq 0 ]]; then
-  exit 0
 fi
 exec clang-format-14 "${mode[@]}" "$@"

@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools/compile_commands.py
 if [[ $# -eq 0 ]]; then
-  mapfile -t files < <(git ls-files '*.cc' ':!tests/outside')
+  tracked=$(git -c safe.directory="$PWD" ls-files '*.cc' ':!tests/outside')
+  mapfile -t files <<<"$tracked"
   set -- "${files[@]}"
 fi
 printf '%s\0' "$@" |
