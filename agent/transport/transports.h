@@ -44,6 +44,11 @@ struct TransportOptions {
   // are viable, at their default priorities.
   std::vector<std::string> transports;
   std::vector<std::string> channels;
+  // The address of this machine that peers can reach, for what runs over IP:
+  // "192.0.2.7", "192.0.2.7:5000", "[2001:db8::7]:0". Empty: the address of the
+  // interface named by $TP_SOCKET_IFNAME or else of the host name, or else,
+  // with a warning, 127.0.0.1. A port is used by uv only.
+  std::string bind_address;
 };
 
 // Thread-safe.
@@ -51,17 +56,24 @@ class TransportProvider {
  public:
   virtual ~TransportProvider() = default;
 
-  // Makes fresh contexts, owned by the caller. INVALID_ARGUMENT "Unknown
-  // transport: x" or "Unknown channel: x"; UNAVAILABLE, with the reason for
-  // each, when no transport or no channel that was asked for works here.
+  // Makes fresh contexts, owned by the caller, the highest priority first; to
+  // drop the last reference to one closes and joins it. INVALID_ARGUMENT
+  // "Unknown transport: x" or "Unknown channel: x", or for a `bind_address`
+  // that cannot be used; UNAVAILABLE, with the reason for each, when no
+  // transport or no channel that was asked for works here.
   virtual absl::StatusOr<TransportSet> Make(
       const TransportOptions& options) = 0;
 };
 
-// Lives as long as the process.
+// Lives as long as the process. Its `Make` calls `IgnoreSigpipe`.
 TransportProvider& RealTransports();
 
-// What `RealTransports` could make on this machine, and why not.
+// Ignores SIGPIPE in this process, unless the program has set a handler of its
+// own: TensorPipe's writes to a dead peer raise it, and it would end us.
+void IgnoreSigpipe();
+
+// What `RealTransports` could make on this machine, and why not. Makes every
+// context and destroys it again, which takes some milliseconds.
 struct TransportProbe {
   std::string kind;  // "transport" or "channel"
   std::string name;
@@ -69,7 +81,8 @@ struct TransportProbe {
   bool viable = false;
   std::string detail;  // the address it would use, or why it cannot work
 };
-std::vector<TransportProbe> ProbeRealTransports();
+std::vector<TransportProbe> ProbeRealTransports(
+    const std::string& bind_address = "");
 
 }  // namespace reprise
 

@@ -1,0 +1,276 @@
+// `RealTransports()`: TensorPipe's own transports and channels.
+
+#include <signal.h>
+
+#include <algorithm>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/types/span.h"
+#include "agent/transport/address.h"
+#include "agent/transport/transports.h"
+#include "agent/transport/viability.h"
+#include "glog/logging.h"
+#include "tensorpipe/tensorpipe.h"
+#include "tensorpipe/transport/listener.h"
+
+namespace reprise {
+namespace {
+
+namespace tp = ::tensorpipe;
+
+// PyTorch's number: each has a thread, and a big tensor is cut over all.
+constexpr int kMptUvContexts = 16;
+// Upper bounds of the file descriptors of a context with its listener.
+constexpr int kFileDescriptorsPerUv = 8;
+constexpr int kFileDescriptorsPerShm = 8;
+
+// A name that can be asked for, in order of decreasing default priority.
+struct TransportKind {
+  const char* name;
+  int64_t priority;
+  bool needs_address;
+  int file_descriptors;
+  std::shared_ptr<tp::transport::Context> (*create)();
+  std::string (*why_not_viable)();
+};
+
+struct ChannelKind {
+  const char* name;
+  int64_t priority;
+  bool needs_address;
+  int file_descriptors;
+  // `address`: of the listeners, if it needs one.
+  std::shared_ptr<tp::channel::Context> (*create)(const BindAddress& address);
+  std::string (*why_not_viable)();
+};
+
+std::string NoReasonKnown() { return "TensorPipe says that it is not viable"; }
+
+std::shared_ptr<tp::channel::Context> CreateMptUv(const BindAddress& address) {
+  std::vector<std::shared_ptr<tp::transport::Context>> contexts;
+  std::vector<std::shared_ptr<tp::transport::Listener>> listeners;
+  for (int i = 0; i < kMptUvContexts; ++i) {
+    contexts.push_back(tp::transport::uv::create());
+    listeners.push_back(contexts.back()->listen(address.AnyPort().ToString()));
+  }
+  return tp::channel::mpt::create(std::move(contexts), std::move(listeners));
+}
+
+constexpr TransportKind kTransports[] = {
+    {"shm", 200, false, kFileDescriptorsPerShm, tp::transport::shm::create,
+     WhyShmIsNotViable},
+    {"ibv", 100, true, kFileDescriptorsPerUv, tp::transport::ibv::create,
+     WhyIbvIsNotViable},
+    {"uv", 0, true, kFileDescriptorsPerUv, tp::transport::uv::create,
+     NoReasonKnown},
+};
+
+constexpr ChannelKind kChannels[] = {
+    {"cma", 1200, false, 0,
+     [](const BindAddress&) { return tp::channel::cma::create(); },
+     WhyCmaIsNotViable},
+    {"mpt_uv", 1100, true, kMptUvContexts* kFileDescriptorsPerUv, CreateMptUv,
+     NoReasonKnown},
+    {"basic", 1000, false, 0,
+     [](const BindAddress&) { return tp::channel::basic::create(); },
+     NoReasonKnown},
+};
+
+// A kind with the priority it gets.
+template <typename Kind>
+struct Choice {
+  const Kind* kind;
+  int64_t priority;
+};
+
+// What `names` asks for, the highest priority first.
+template <typename Kind>
+absl::StatusOr<std::vector<Choice<Kind>>> Choose(
+    absl::Span<const Kind> kinds, const std::vector<std::string>& names,
+    const char* what) {
+  std::vector<Choice<Kind>> choices;
+  if (names.empty()) {
+    for (const Kind& kind : kinds) choices.push_back({&kind, kind.priority});
+    return choices;
+  }
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto kind =
+        std::find_if(kinds.begin(), kinds.end(),
+                     [&](const Kind& kind) { return names[i] == kind.name; });
+    if (kind == kinds.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("Unknown ", what, ": ", names[i]));
+    }
+    // Named twice: the first counts.
+    if (std::find(names.begin(), names.begin() + i, names[i]) !=
+        names.begin() + i) {
+      continue;
+    }
+    choices.push_back({&*kind, static_cast<int64_t>(names.size() - 1 - i)});
+  }
+  return choices;
+}
+
+// `create()` gives the context. TensorPipe reports by exceptions what it does
+// not report by `isViable`.
+template <typename Kind, typename Create>
+auto MakeViable(const Kind& kind, const Create& create)
+    -> absl::StatusOr<decltype(create())> {
+  absl::Status descriptors = TryFileDescriptors(kind.file_descriptors);
+  if (!descriptors.ok()) return descriptors;
+  try {
+    auto context = create();
+    if (context->isViable()) return context;
+    return absl::UnavailableError(kind.why_not_viable());
+  } catch (const std::exception& error) {
+    return absl::UnavailableError(error.what());
+  }
+}
+
+// `address`: why there is none only matters to the kinds that need one.
+absl::StatusOr<std::shared_ptr<tp::transport::Context>> MakeTransport(
+    const TransportKind& kind, const absl::StatusOr<BindAddress>& address) {
+  if (kind.needs_address && !address.ok()) return address.status();
+  return MakeViable(kind, kind.create);
+}
+
+absl::StatusOr<std::shared_ptr<tp::channel::Context>> MakeChannel(
+    const ChannelKind& kind, const absl::StatusOr<BindAddress>& address) {
+  if (kind.needs_address && !address.ok()) return address.status();
+  return MakeViable(
+      kind, [&] { return kind.create(address.value_or(BindAddress())); });
+}
+
+// Empty for shm: the kernel then picks a free name, while a name of ours could
+// be another agent's.
+std::string ListenAddress(const TransportKind& kind,
+                          const BindAddress& address) {
+  if (!kind.needs_address) return "";
+  // Two listeners cannot have one port.
+  const bool is_uv = kind.create == tp::transport::uv::create;
+  return (is_uv ? address : address.AnyPort()).ToString();
+}
+
+template <typename Kind>
+bool AnyNeedsAddress(const std::vector<Choice<Kind>>& choices) {
+  return std::any_of(
+      choices.begin(), choices.end(),
+      [](const Choice<Kind>& choice) { return choice.kind->needs_address; });
+}
+
+// Notes that `name` is left out.
+void LeaveOut(const char* what, const char* name, const absl::Status& why,
+              bool was_asked_for, std::vector<std::string>& reasons) {
+  LOG_IF(WARNING, was_asked_for)
+      << "the " << what << " " << name
+      << " was asked for and does not work here: " << why.message();
+  reasons.push_back(absl::StrCat(name, ": ", why.message()));
+}
+
+absl::Status NothingWorks(const char* what,
+                          const std::vector<std::string>& reasons) {
+  return absl::UnavailableError(
+      absl::StrCat("no ", what, " works here: ", absl::StrJoin(reasons, "; ")));
+}
+
+class RealTransportProvider final : public TransportProvider {
+ public:
+  absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
+    IgnoreSigpipe();
+    const auto transports =
+        Choose<TransportKind>(kTransports, options.transports, "transport");
+    if (!transports.ok()) return transports.status();
+    const auto channels =
+        Choose<ChannelKind>(kChannels, options.channels, "channel");
+    if (!channels.ok()) return channels.status();
+    absl::StatusOr<BindAddress> address = BindAddress();
+    if (AnyNeedsAddress(*transports) || AnyNeedsAddress(*channels)) {
+      address = ResolveBindAddress(options.bind_address);
+      // An address that was asked for is not quietly done without.
+      if (!address.ok() && !options.bind_address.empty()) {
+        return address.status();
+      }
+    }
+
+    TransportSet set;
+    std::vector<std::string> reasons;
+    for (const auto& [kind, priority] : *transports) {
+      auto context = MakeTransport(*kind, address);
+      if (context.ok()) {
+        set.transports.push_back(
+            {kind->name, priority, *std::move(context),
+             ListenAddress(*kind, address.value_or(BindAddress()))});
+      } else {
+        LeaveOut("transport", kind->name, context.status(),
+                 !options.transports.empty(), reasons);
+      }
+    }
+    if (set.transports.empty()) return NothingWorks("transport", reasons);
+    reasons.clear();
+    for (const auto& [kind, priority] : *channels) {
+      auto context = MakeChannel(*kind, address);
+      if (context.ok()) {
+        set.channels.push_back({kind->name, priority, *std::move(context)});
+      } else {
+        LeaveOut("channel", kind->name, context.status(),
+                 !options.channels.empty(), reasons);
+      }
+    }
+    if (set.channels.empty()) return NothingWorks("channel", reasons);
+    return set;
+  }
+};
+
+}  // namespace
+
+TransportProvider& RealTransports() {
+  static RealTransportProvider* const provider = new RealTransportProvider();
+  return *provider;
+}
+
+void IgnoreSigpipe() {
+  struct sigaction action = {};
+  if (sigaction(SIGPIPE, nullptr, &action) != 0 ||
+      (action.sa_flags & SA_SIGINFO) != 0 || action.sa_handler != SIG_DFL) {
+    return;
+  }
+  action.sa_handler = SIG_IGN;
+  PLOG_IF(ERROR, sigaction(SIGPIPE, &action, nullptr) != 0)
+      << "cannot ignore SIGPIPE";
+}
+
+std::vector<TransportProbe> ProbeRealTransports(
+    const std::string& bind_address) {
+  std::vector<TransportProbe> probes;
+  const absl::StatusOr<BindAddress> address = ResolveBindAddress(bind_address);
+  // Dropping the contexts closes and joins them.
+  for (const TransportKind& kind : kTransports) {
+    const absl::Status status = MakeTransport(kind, address).status();
+    std::string detail(status.message());
+    if (status.ok()) {
+      detail = kind.needs_address ? ListenAddress(kind, *address)
+                                  : "a name picked by the kernel";
+    }
+    probes.push_back({"transport", kind.name, kind.priority, status.ok(),
+                      std::move(detail)});
+  }
+  for (const ChannelKind& kind : kChannels) {
+    const absl::Status status = MakeChannel(kind, address).status();
+    std::string detail(status.message());
+    if (status.ok() && kind.needs_address) {
+      detail = address->AnyPort().ToString();
+    }
+    probes.push_back(
+        {"channel", kind.name, kind.priority, status.ok(), std::move(detail)});
+  }
+  return probes;
+}
+
+}  // namespace reprise

@@ -1,0 +1,158 @@
+#include "agent/transport/address.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+
+namespace reprise {
+namespace {
+
+constexpr char kInterfaceVariable[] = "TP_SOCKET_IFNAME";
+// Of the block kept for documentation: no machine has it.
+constexpr char kNotOurs[] = "203.0.113.9";
+
+// Collects the warnings that are logged while it lives.
+class Warnings final : public google::LogSink {
+ public:
+  Warnings() { google::AddLogSink(this); }
+  ~Warnings() override { google::RemoveLogSink(this); }
+  void send(google::LogSeverity severity, const char*, const char*, int,
+            const struct ::tm*, const char* message, size_t length) override {
+    if (severity == google::GLOG_WARNING) text_.append(message, length);
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+TEST(ParseBindAddressTest, TakesHostsWithAndWithoutPorts) {
+  for (const auto& [text, canonical] :
+       std::vector<std::pair<std::string, std::string>>{
+           {"127.0.0.1", "127.0.0.1:0"},
+           {"127.0.0.1:0", "127.0.0.1:0"},
+           {"192.0.2.7:5000", "192.0.2.7:5000"},
+           {"192.0.2.7:65535", "192.0.2.7:65535"},
+           {"::1", "[::1]:0"},
+           {"[::1]", "[::1]:0"},
+           {"[2001:db8::7]:5000", "[2001:db8::7]:5000"}}) {
+    const auto address = ParseBindAddress(text);
+    ASSERT_TRUE(address.ok()) << text << ": " << address.status();
+    EXPECT_EQ(address->ToString(), canonical);
+  }
+  EXPECT_EQ(ParseBindAddress("192.0.2.7:5000")->AnyPort().ToString(),
+            "192.0.2.7:0");
+}
+
+TEST(ParseBindAddressTest, RefusesWhatIsNoAddress) {
+  for (const char* text : {"",
+                           ":",
+                           ":80",
+                           "localhost",
+                           "host.example:1",
+                           "127.0.0.1:",
+                           "127.0.0.1:x",
+                           "127.0.0.1:-1",
+                           "127.0.0.1:65536",
+                           "127.0.0.1:99999999999",
+                           "127.0.0",
+                           "1.2.3.4.5",
+                           "[",
+                           "[]",
+                           "[::1",
+                           "[::1]x",
+                           "[::1]:",
+                           "[::1]:70000",
+                           "::1::2",
+                           "uv://127.0.0.1",
+                           "0.0.0.0",
+                           "0.0.0.0:80",
+                           "::",
+                           "[::]:0"}) {
+    const auto address = ParseBindAddress(text);
+    ASSERT_FALSE(address.ok()) << text;
+    EXPECT_EQ(address.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_TRUE(absl::StrContains(address.status().message(),
+                                  absl::StrCat("\"", text, "\"")))
+        << address.status();
+  }
+}
+
+TEST(TryToListenTest, SaysWhyItCannot) {
+  EXPECT_TRUE(TryToListen({"127.0.0.1", 0}).ok());
+  const absl::Status status = TryToListen({kNotOurs, 0});
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(absl::StrContains(status.message(), "203.0.113.9:0: Cannot"))
+      << status;
+}
+
+TEST(TryToListenTest, FindsABusyPort) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(fd, 1), 0);
+  ASSERT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const BindAddress busy{"127.0.0.1", ntohs(address.sin_port)};
+  const absl::Status status = TryToListen(busy);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(absl::StrContains(status.message(), "in use")) << status;
+  EXPECT_EQ(ResolveBindAddress(busy.ToString()).status().code(),
+            absl::StatusCode::kUnavailable);
+  close(fd);
+}
+
+TEST(ResolveBindAddressTest, KeepsAnAddressThatWasGiven) {
+  const auto address = ResolveBindAddress("127.0.0.2");
+  ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_EQ(address->ToString(), "127.0.0.2:0");
+  EXPECT_EQ(ResolveBindAddress(kNotOurs).status().code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ResolveBindAddress("nonsense").status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ResolveBindAddressTest, GuessesFromTheInterfaceThatIsNamed) {
+  setenv(kInterfaceVariable, "lo", 1);
+  Warnings warnings;
+  const auto address = ResolveBindAddress("");
+  unsetenv(kInterfaceVariable);
+  ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_EQ(address->ToString(), "127.0.0.1:0");
+  EXPECT_EQ(warnings.text(), "");
+}
+
+TEST(ResolveBindAddressTest, FallsBackToLoopbackWithAWarning) {
+  setenv(kInterfaceVariable, "nosuch", 1);
+  Warnings warnings;
+  const auto address = ResolveBindAddress("");
+  unsetenv(kInterfaceVariable);
+  ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_EQ(address->ToString(), "127.0.0.1:0");
+  EXPECT_TRUE(absl::StrContains(warnings.text(), "TP_SOCKET_IFNAME=nosuch"))
+      << warnings.text();
+}
+
+TEST(ResolveBindAddressTest, GuessesFromTheHostName) {
+  unsetenv(kInterfaceVariable);
+  const auto address = ResolveBindAddress("");
+  ASSERT_TRUE(address.ok()) << address.status();
+  EXPECT_TRUE(TryToListen(*address).ok());
+}
+
+}  // namespace
+}  // namespace reprise
