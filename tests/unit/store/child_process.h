@@ -6,22 +6,21 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <source_location>
 
 #include "absl/functional/function_ref.h"
 
 namespace reprise {
 
-// Ends the child with status 1 unless `condition` holds.
-inline void ExpectInChild(
-    bool condition, std::source_location at = std::source_location::current()) {
+// Ends the child with status 1 unless `condition` holds. The defaults are the
+// caller's place; clang 14 has no std::source_location.
+inline void ExpectInChild(bool condition, const char* file = __builtin_FILE(),
+                          int line = __builtin_LINE()) {
   if (condition) return;
-  fprintf(stderr, "%s:%u: false in a child process\n", at.file_name(),
-          at.line());
+  fprintf(stderr, "%s:%d: false in a child process\n", file, line);
   _exit(1);
 }
 
@@ -30,6 +29,8 @@ class ChildProcess {
  public:
   explicit ChildProcess(absl::FunctionRef<void()> body) : pid_(fork()) {
     if (pid_ == 0) {
+      // Nor does it outlive a test that is itself killed.
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
       body();
       _exit(0);
     }

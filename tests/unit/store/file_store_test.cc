@@ -3,17 +3,23 @@
 
 #include "agent/store/file_store.h"
 
-#include <dirent.h>
+#include <linux/capability.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/runtime/runtime.h"
@@ -55,6 +61,32 @@ std::string Content(const std::string& path) {
 void WriteFile(const std::string& path, const std::string& content) {
   std::ofstream(path, std::ios::binary) << content;
 }
+
+// Sleeps take no time, but the clock moves.
+class SleeplessRuntime : public Runtime {
+ public:
+  absl::Time Now() override { return now_; }
+  void SleepUntil(absl::Time deadline) override {
+    sleeps.push_back(deadline - now_);
+    now_ = deadline;
+    if (after_sleep) after_sleep();
+  }
+  std::unique_ptr<Thread> StartThread(std::string,
+                                      absl::AnyInvocable<void()>) override {
+    return nullptr;
+  }
+
+  std::vector<absl::Duration> sleeps;
+  std::function<void()> after_sleep;
+
+ private:
+  void Lock(Mutex&) override {}
+  void Unlock(Mutex&) override {}
+  bool Wait(CondVar&, Mutex&, absl::Time) override { return false; }
+  void Notify(CondVar&, bool) override {}
+
+  absl::Time now_ = absl::UnixEpoch();
+};
 
 TEST(Sha256Test, KnownDigests) {
   EXPECT_EQ(Sha256Hex(""),
@@ -140,6 +172,35 @@ TEST(FileStoreTest, OpeningRemovesWhatDeadWritersLeft) {
   EXPECT_EQ(Content(root.path() + "/key-key2"), "whole");
 }
 
+TEST(FileStoreTest, GetPollsLessAndLessOftenUntilItsDeadline) {
+  const TemporaryDirectory root;
+  SleeplessRuntime runtime;
+  const auto store = OpenFileStore(runtime, root.path());
+  ASSERT_TRUE(store.ok()) << store.status();
+  const absl::Time deadline = runtime.Now() + absl::Milliseconds(30);
+  EXPECT_EQ((*store)->Get("key", deadline).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(runtime.Now(), deadline);
+  // The last is cut off by the deadline.
+  EXPECT_THAT(runtime.sleeps,
+              ElementsAre(absl::Microseconds(200), absl::Microseconds(400),
+                          absl::Microseconds(800), absl::Microseconds(1600),
+                          absl::Microseconds(3200), absl::Microseconds(6400),
+                          absl::Milliseconds(10), absl::Microseconds(7400)));
+}
+
+TEST(FileStoreTest, GetLooksOnceMoreAtItsDeadline) {
+  const TemporaryDirectory root;
+  SleeplessRuntime runtime;
+  const auto store = OpenFileStore(runtime, root.path());
+  ASSERT_TRUE(store.ok()) << store.status();
+  const absl::Time deadline = runtime.Now() + absl::Milliseconds(30);
+  runtime.after_sleep = [&] {
+    if (runtime.Now() == deadline) WriteFile(root.path() + "/key-key", "late");
+  };
+  EXPECT_EQ((*store)->Get("key", deadline).value_or(""), "late");
+}
+
 TEST(FileStoreTest, NoNameOfADirectory) {
   for (const std::string& name : {std::string(), std::string("/tmp\0x", 6)}) {
     EXPECT_EQ(OpenFileStore(RealRuntime(), name).status().code(),
@@ -186,8 +247,10 @@ TEST(FileStoreTest, NoPermission) {
   ASSERT_EQ(chmod(directory.c_str(), 0), 0);
   EXPECT_EQ(
       RunInChild([&] {
-        // Root may do anything.
-        if (geteuid() == 0) ExpectInChild(setuid(65534) == 0);
+        // Root may do anything, unless it gives that up.
+        __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+        const __user_cap_data_struct none[2] = {};
+        ExpectInChild(syscall(SYS_capset, &header, none) == 0);
         for (const absl::Status& status :
              {store->Set("key", "2", Later()),
               store->Get("key", Later()).status(),

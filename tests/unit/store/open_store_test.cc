@@ -1,6 +1,6 @@
 #include "agent/store/open_store.h"
 
-#include <memory>
+#include <filesystem>
 #include <string>
 
 #include "absl/status/status.h"
