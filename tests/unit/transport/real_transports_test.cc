@@ -16,6 +16,7 @@
 #include "agent/runtime/runtime.h"
 #include "agent/transport/transports.h"
 #include "gtest/gtest.h"
+#include "tensorpipe/tensorpipe.h"
 
 namespace reprise {
 namespace {
@@ -87,6 +88,13 @@ TEST(RealTransportsTest, ProbeListsEverythingWithItsPriority) {
   EXPECT_TRUE(by_name["mpt_uv"].viable) << by_name["mpt_uv"].detail;
   EXPECT_TRUE(by_name["basic"].viable) << by_name["basic"].detail;
   EXPECT_EQ(by_name["uv"].detail, "127.0.0.1:0");
+  // These may ask for too much.
+  EXPECT_EQ(by_name["shm"].viable,
+            tensorpipe::transport::shm::create()->isViable());
+  EXPECT_EQ(by_name["ibv"].viable,
+            tensorpipe::transport::ibv::create()->isViable());
+  EXPECT_EQ(by_name["cma"].viable,
+            tensorpipe::channel::cma::create()->isViable());
 }
 
 TEST(RealTransportsTest, ProbeSaysWhyAnAddressDoesNotWork) {
