@@ -1,0 +1,133 @@
+// Messages to and from what TensorPipe carries: four payloads (type, id, the
+// message's own, the tensor pickle) and one tensor for each storage. No
+// metadata.
+//
+// Thread-compatible: an `EncodedMessage` is immutable and may be shared; an
+// `IncomingMessage` has one owner. Nothing here throws.
+
+#ifndef REPRISE_AGENT_WIRE_MESSAGE_CODEC_H_
+#define REPRISE_AGENT_WIRE_MESSAGE_CODEC_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "agent/message.h"
+#include "agent/wire/tensor_pickle.h"
+#include "tensorpipe/core/message.h"
+
+namespace reprise {
+
+// What is neither sent nor accepted.
+struct WireLimits {
+  size_t max_payload_bytes = size_t{2} << 30;
+  size_t max_pickle_bytes = size_t{64} << 20;
+  size_t max_tensors = 65536;
+  size_t max_tensor_bytes = size_t{64} << 30;  // of all storages together
+};
+
+// A message as it is sent, as often as need be.
+class EncodedMessage {
+ public:
+  struct WireTensor {
+    std::shared_ptr<Storage> storage;
+    Device target;  // where the receiver is to put it
+  };
+
+  MessageType type() const { return static_cast<MessageType>(type_); }
+  int64_t id() const { return id_; }
+  std::string_view payload() const { return body().payload_; }
+  std::string_view pickle() const { return body().pickle_; }
+  absl::Span<const WireTensor> tensors() const { return body().tensors_; }
+  // Payloads and tensors.
+  size_t num_bytes() const;
+
+ private:
+  friend class MessageEncoder;
+  friend std::shared_ptr<const EncodedMessage> WithId(
+      std::shared_ptr<const EncodedMessage> message, int64_t id);
+  friend tensorpipe::Message ToTensorPipe(const EncodedMessage& message);
+
+  const EncodedMessage& body() const { return base_ ? *base_ : *this; }
+
+  int32_t type_ = 0;
+  int64_t id_ = 0;
+  std::string payload_;
+  std::string pickle_storage_;  // empty when there are no tensors
+  std::string_view pickle_;
+  std::vector<WireTensor> tensors_;
+  // Set by `WithId`: everything but type and id is there.
+  std::shared_ptr<const EncodedMessage> base_;
+};
+
+// `target_devices`: for each tensor, where the receiver is to put it; none: all
+// on its CPU, and tensors that are elsewhere are refused with PyTorch's text.
+// The payload is moved, storages are shared, and what they hold must not change
+// until the message is written; but views of a small part of a large storage,
+// and memory that is not owned, are copied.
+//
+// INVALID_ARGUMENT for a tensor that no receiver could take, and for a storage
+// that would have to go to two devices; RESOURCE_EXHAUSTED beyond the limits or
+// when there is no memory for a copy.
+absl::StatusOr<std::shared_ptr<const EncodedMessage>> Encode(
+    Message message, int64_t id, const WireLimits& limits = {},
+    absl::Span<const Device> target_devices = {});
+
+// The same message under another id, for a retry; shares everything else.
+std::shared_ptr<const EncodedMessage> WithId(
+    std::shared_ptr<const EncodedMessage> message, int64_t id);
+
+// The result points into `message`, which must outlive the write.
+tensorpipe::Message ToTensorPipe(const EncodedMessage& message);
+
+struct DecodedMessage {
+  Message message;
+  int64_t id = 0;
+};
+
+// A message on its way in:
+//
+//   auto incoming = IncomingMessage::Allocate(descriptor);
+//   pipe.read(incoming->allocation(), ...);   // keeping `incoming` alive
+//   auto decoded = std::move(*incoming).Decode();
+class IncomingMessage {
+ public:
+  // Believes nothing of `descriptor`. After an error its bytes cannot be read,
+  // and the pipe is of no more use: INVALID_ARGUMENT when this is none of our
+  // messages, RESOURCE_EXHAUSTED beyond the limits or without memory.
+  static absl::StatusOr<IncomingMessage> Allocate(
+      const tensorpipe::Descriptor& descriptor, const WireLimits& limits = {});
+
+  IncomingMessage(IncomingMessage&&) noexcept;
+  IncomingMessage& operator=(IncomingMessage&&) noexcept;
+  ~IncomingMessage();
+
+  // Where the bytes are to go; valid while this lives, also when it is moved.
+  tensorpipe::Allocation allocation() const;
+  // Payloads and tensors.
+  size_t num_bytes() const;
+
+  // After the read, and also after `Decode`, so that a request whose tensors
+  // cannot be decoded can be answered.
+  MessageType type() const;
+  int64_t id() const;
+
+  // After the read. The errors of `UnpickleTensors`.
+  absl::StatusOr<DecodedMessage> Decode() &&;
+
+ private:
+  struct State;
+  explicit IncomingMessage(std::unique_ptr<State> state);
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_WIRE_MESSAGE_CODEC_H_

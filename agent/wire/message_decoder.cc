@@ -1,0 +1,178 @@
+// The receiving half of message_codec.h.
+
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "agent/wire/message_codec.h"
+
+namespace reprise {
+namespace {
+
+enum PayloadIndex { kType, kId, kPayload, kPickle, kNumPayloads };
+
+absl::Status BadDescriptor(const std::string& what) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("not a message of an RPC agent: ", what));
+}
+
+absl::Status TooLarge(const char* what, size_t size, size_t limit) {
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "incoming message too large: ", what, " ", size, ", limit ", limit));
+}
+
+// For an error text: a peer's bytes, made printable and short.
+std::string Quote(const tensorpipe::Device& device) {
+  return absl::StrCat("'", absl::CHexEscape(device.type.substr(0, 40)), ":",
+                      device.index, "'");
+}
+
+// The only device that there is memory on here.
+bool IsKnown(const tensorpipe::Device& device) {
+  return device.type == tensorpipe::kCpuDeviceType && device.index == 0;
+}
+
+absl::Status CheckPayloads(const tensorpipe::Descriptor& descriptor,
+                           const WireLimits& limits) {
+  const auto& payloads = descriptor.payloads;
+  if (payloads.size() != kNumPayloads) {
+    return BadDescriptor(absl::StrCat(payloads.size(), " payloads"));
+  }
+  if (payloads[kType].length != sizeof(int32_t) ||
+      payloads[kId].length != sizeof(int64_t)) {
+    return BadDescriptor(absl::StrCat("a type of ", payloads[kType].length,
+                                      " bytes, an id of ", payloads[kId].length,
+                                      " bytes"));
+  }
+  if (payloads[kPayload].length > limits.max_payload_bytes) {
+    return TooLarge("payload bytes", payloads[kPayload].length,
+                    limits.max_payload_bytes);
+  }
+  if (payloads[kPickle].length > limits.max_pickle_bytes) {
+    return TooLarge("tensor pickle bytes", payloads[kPickle].length,
+                    limits.max_pickle_bytes);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTensors(const tensorpipe::Descriptor& descriptor,
+                          const WireLimits& limits) {
+  if (descriptor.tensors.size() > limits.max_tensors) {
+    return TooLarge("tensors", descriptor.tensors.size(), limits.max_tensors);
+  }
+  size_t room = limits.max_tensor_bytes;
+  for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
+    // TensorPipe looks a channel up by both devices, and throws without one.
+    if (!IsKnown(tensor.sourceDevice) ||
+        (tensor.targetDevice && !IsKnown(*tensor.targetDevice))) {
+      return BadDescriptor(absl::StrCat(
+          "a tensor from an unknown device or to one: from ",
+          Quote(tensor.sourceDevice), ", to ",
+          tensor.targetDevice ? Quote(*tensor.targetDevice) : "any"));
+    }
+    if (tensor.length > room) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("incoming message too large: more than ",
+                       limits.max_tensor_bytes, " bytes of tensors"));
+    }
+    room -= tensor.length;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// Its address does not change, so TensorPipe may write into it.
+struct IncomingMessage::State {
+  int32_t type = 0;
+  int64_t id = 0;
+  std::string payload;
+  std::string pickle;
+  std::vector<std::shared_ptr<Storage>> storages;
+  TensorPickleLimits pickle_limits;
+};
+
+absl::StatusOr<IncomingMessage> IncomingMessage::Allocate(
+    const tensorpipe::Descriptor& descriptor, const WireLimits& limits) {
+  if (auto status = CheckPayloads(descriptor, limits); !status.ok()) {
+    return status;
+  }
+  if (auto status = CheckTensors(descriptor, limits); !status.ok()) {
+    return status;
+  }
+  try {
+    auto state = std::make_unique<State>();
+    state->payload.resize(descriptor.payloads[kPayload].length);
+    state->pickle.resize(descriptor.payloads[kPickle].length);
+    state->pickle_limits.pickle.max_bytes = limits.max_pickle_bytes;
+    state->pickle_limits.max_tensors = limits.max_tensors;
+    state->storages.reserve(descriptor.tensors.size());
+    const Device cpu;
+    DeviceBackend* const backend = FindDeviceBackend(cpu.type);
+    for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
+      auto storage = backend->Allocate(cpu, tensor.length);
+      if (!storage.ok()) return storage.status();
+      state->storages.push_back(*std::move(storage));
+    }
+    return IncomingMessage(std::move(state));
+  } catch (const std::exception&) {  // bad_alloc, length_error
+    return absl::ResourceExhaustedError("no memory for an incoming message");
+  }
+}
+
+IncomingMessage::IncomingMessage(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+IncomingMessage::IncomingMessage(IncomingMessage&&) noexcept = default;
+IncomingMessage& IncomingMessage::operator=(IncomingMessage&&) noexcept =
+    default;
+IncomingMessage::~IncomingMessage() = default;
+
+tensorpipe::Allocation IncomingMessage::allocation() const {
+  tensorpipe::Allocation result;
+  result.payloads.resize(kNumPayloads);
+  result.payloads[kType].data = &state_->type;
+  result.payloads[kId].data = &state_->id;
+  result.payloads[kPayload].data = state_->payload.data();
+  result.payloads[kPickle].data = state_->pickle.data();
+  result.tensors.reserve(state_->storages.size());
+  for (const std::shared_ptr<Storage>& storage : state_->storages) {
+    result.tensors.emplace_back().buffer =
+        FindDeviceBackend(storage->device().type)->ToBuffer(*storage);
+  }
+  return result;
+}
+
+size_t IncomingMessage::num_bytes() const {
+  size_t bytes = sizeof(state_->type) + sizeof(state_->id) +
+                 state_->payload.size() + state_->pickle.size();
+  for (const std::shared_ptr<Storage>& storage : state_->storages) {
+    bytes += storage->num_bytes();
+  }
+  return bytes;
+}
+
+MessageType IncomingMessage::type() const {
+  return static_cast<MessageType>(state_->type);
+}
+
+int64_t IncomingMessage::id() const { return state_->id; }
+
+absl::StatusOr<DecodedMessage> IncomingMessage::Decode() && {
+  try {
+    auto tensors = UnpickleTensors(state_->pickle, state_->storages,
+                                   state_->pickle_limits);
+    if (!tensors.ok()) return tensors.status();
+    DecodedMessage decoded;
+    decoded.id = id();
+    decoded.message.type = type();
+    decoded.message.payload = std::move(state_->payload);
+    decoded.message.tensors = *std::move(tensors);
+    return decoded;
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory to decode a message");
+  }
+}
+
+}  // namespace reprise

@@ -1,0 +1,185 @@
+// The sending half of message_codec.h.
+
+#include <new>
+#include <optional>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "agent/wire/message_codec.h"
+#include "agent/wire/tensor_copy.h"
+
+namespace reprise {
+namespace {
+
+absl::Status TooLarge(const char* what, size_t size, size_t limit) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("message too large: ", what, " ", size, ", limit ", limit));
+}
+
+}  // namespace
+
+class MessageEncoder {
+ public:
+  MessageEncoder(const WireLimits& limits, absl::Span<const Device> targets)
+      : limits_(limits), targets_(targets) {}
+
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> Run(Message message,
+                                                            int64_t id) {
+    if (message.payload.size() > limits_.max_payload_bytes) {
+      return TooLarge("payload bytes", message.payload.size(),
+                      limits_.max_payload_bytes);
+    }
+    auto encoded = std::make_shared<EncodedMessage>();
+    encoded->type_ = static_cast<int32_t>(message.type);
+    encoded->id_ = id;
+    encoded->payload_ = std::move(message.payload);
+    if (message.tensors.empty()) {
+      encoded->pickle_ = EmptyTensorPickle();
+      return encoded;
+    }
+    if (auto status = Prepare(message.tensors); !status.ok()) return status;
+    TensorPickle pickle = PickleTensors(message.tensors);
+    if (auto status = AddTensors(pickle, *encoded); !status.ok()) return status;
+    if (pickle.pickle.size() > limits_.max_pickle_bytes) {
+      return TooLarge("tensor pickle bytes", pickle.pickle.size(),
+                      limits_.max_pickle_bytes);
+    }
+    encoded->pickle_storage_ = std::move(pickle.pickle);
+    encoded->pickle_ = encoded->pickle_storage_;
+    return encoded;
+  }
+
+ private:
+  // Checks the tensors, and puts copies in the places of those that need one.
+  absl::Status Prepare(std::vector<Tensor>& tensors) {
+    if (tensors.size() > limits_.max_tensors) {
+      return TooLarge("tensors", tensors.size(), limits_.max_tensors);
+    }
+    if (!targets_.empty() && targets_.size() != tensors.size()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          targets_.size(), " target devices for ", tensors.size(), " tensors"));
+    }
+    for (Tensor& tensor : tensors) {
+      if (auto status = CheckPicklable(tensor); !status.ok()) return status;
+      const Device& device = tensor.storage->device();
+      if (FindDeviceBackend(device.type) == nullptr ||
+          (targets_.empty() && device != Device())) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "TensorPipe RPC backend only supports CPU tensors by default, "
+            "please move your tensors to CPU before sending them over RPC, or "
+            "call `set_device_map` on `TensorPipeRpcBackendOptions` to "
+            "explicitly configure device mapping, but found tensor on device: ",
+            device.ToString()));
+      }
+      if (device != Device()) continue;  // only a CPU's memory is copied here
+      if (IsWorthCopying(tensor)) {
+        auto copy = CopyContiguous(tensor);
+        if (!copy.ok()) return copy.status();
+        tensor = *std::move(copy);
+      } else if (!tensor.storage->owns_memory()) {
+        std::shared_ptr<Storage>& copy = copies_[tensor.storage];
+        if (copy == nullptr) {
+          auto made = CopyStorage(*tensor.storage);
+          if (!made.ok()) return made.status();
+          copy = *std::move(made);
+        }
+        tensor.storage = copy;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddTensors(const TensorPickle& pickle, EncodedMessage& encoded) {
+    size_t room = limits_.max_tensor_bytes;
+    std::vector<EncodedMessage::WireTensor>& wire = encoded.tensors_;
+    wire.reserve(pickle.storages.size());
+    for (const std::shared_ptr<Storage>& storage : pickle.storages) {
+      if (storage->num_bytes() > room) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("message too large: more than ",
+                         limits_.max_tensor_bytes, " bytes of tensors"));
+      }
+      room -= storage->num_bytes();
+      wire.push_back({storage, Device()});
+    }
+    // By storage, not by tensor: of several tensors of one storage the first
+    // settles where it goes, and the others must agree.
+    std::vector<bool> settled(wire.size());
+    for (size_t i = 0; i < targets_.size(); ++i) {
+      const size_t index = pickle.storage_of_tensor[i];
+      if (settled[index] && wire[index].target != targets_[i]) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "tensors that share a storage cannot be sent to ",
+            wire[index].target.ToString(), " and to ", targets_[i].ToString()));
+      }
+      wire[index].target = targets_[i];
+      settled[index] = true;
+    }
+    return absl::OkStatus();
+  }
+
+  const WireLimits& limits_;
+  const absl::Span<const Device> targets_;
+  // Borrowed storages, which are kept so that no address comes twice. Never
+  // iterated.
+  absl::flat_hash_map<std::shared_ptr<Storage>, std::shared_ptr<Storage>>
+      copies_;
+};
+
+size_t EncodedMessage::num_bytes() const {
+  size_t bytes =
+      sizeof(type_) + sizeof(id_) + payload().size() + pickle().size();
+  for (const WireTensor& tensor : tensors()) {
+    bytes += tensor.storage->num_bytes();
+  }
+  return bytes;
+}
+
+absl::StatusOr<std::shared_ptr<const EncodedMessage>> Encode(
+    Message message, int64_t id, const WireLimits& limits,
+    absl::Span<const Device> target_devices) {
+  try {
+    return MessageEncoder(limits, target_devices).Run(std::move(message), id);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory to encode a message");
+  }
+}
+
+std::shared_ptr<const EncodedMessage> WithId(
+    std::shared_ptr<const EncodedMessage> message, int64_t id) {
+  auto renamed = std::make_shared<EncodedMessage>();
+  renamed->type_ = message->type_;
+  renamed->id_ = id;
+  renamed->base_ = message->base_ ? message->base_ : std::move(message);
+  return renamed;
+}
+
+tensorpipe::Message ToTensorPipe(const EncodedMessage& message) {
+  // TensorPipe's pointers are not const, but it only reads what is written.
+  const auto payload = [](const void* data, size_t length) {
+    tensorpipe::Message::Payload result;
+    result.data = const_cast<void*>(data);
+    result.length = length;
+    return result;
+  };
+  tensorpipe::Message result;
+  result.payloads = {
+      payload(&message.type_, sizeof(message.type_)),
+      payload(&message.id_, sizeof(message.id_)),
+      payload(message.payload().data(), message.payload().size()),
+      payload(message.pickle().data(), message.pickle().size()),
+  };
+  result.tensors.reserve(message.tensors().size());
+  for (const EncodedMessage::WireTensor& tensor : message.tensors()) {
+    tensorpipe::Message::Tensor& out = result.tensors.emplace_back();
+    out.buffer = FindDeviceBackend(tensor.storage->device().type)
+                     ->ToBuffer(*tensor.storage);
+    out.length = tensor.storage->num_bytes();
+    out.targetDevice =
+        tensorpipe::Device(tensor.target.type, tensor.target.index);
+  }
+  return result;
+}
+
+}  // namespace reprise

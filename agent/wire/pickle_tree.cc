@@ -1,0 +1,359 @@
+#include "agent/wire/pickle_tree.h"
+
+#include <bit>
+#include <limits>
+#include <new>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "agent/wire/pickle_opcode.h"
+
+namespace reprise {
+
+// The stack machine of a pickle, over node references.
+class PickleParser {
+ public:
+  using Kind = PickleTree::Kind;
+  using Ref = PickleTree::Ref;
+
+  PickleParser(std::string_view pickle, const PickleLimits& limits)
+      : limits_(limits) {
+    tree_.text_ = pickle;
+  }
+
+  absl::StatusOr<PickleTree> Run() {
+    // Offsets and references are 32 bits wide.
+    if (text().size() > limits_.max_bytes ||
+        text().size() > std::numeric_limits<uint32_t>::max()) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("pickle of ", text().size(), " bytes"));
+    }
+    if (text().size() < 2 || text()[0] != pickle_opcode::kProto ||
+        text()[1] != 2) {
+      return absl::InvalidArgumentError("not a pickle of protocol 2");
+    }
+    position_ = 2;
+    while (!stopped_) {
+      const size_t start = position_;
+      if (!Step()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("bad pickle at byte ", start, ": ", problem_));
+      }
+      if (tree_.nodes_.size() > limits_.max_nodes ||
+          marks_.size() > limits_.max_depth) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("pickle too complex at byte ", start));
+      }
+    }
+    if (position_ != text().size()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "bad pickle: ", text().size() - position_, " bytes after its end"));
+    }
+    return std::move(tree_);
+  }
+
+ private:
+  std::string_view text() const { return tree_.text_; }
+
+  bool Fail(const char* problem) {
+    problem_ = problem;
+    return false;
+  }
+
+  bool Step() {
+    namespace op = pickle_opcode;
+    char opcode;
+    if (!ReadBytes(1, &opcode)) return false;
+    uint64_t number = 0;
+    switch (opcode) {
+      case op::kMark:
+        marks_.push_back(stack_.size());
+        return true;
+      case op::kStop:
+        return Stop();
+      case op::kNone:
+        return Push({});
+      case op::kNewTrue:
+        return PushInteger(Kind::kBool, 1);
+      case op::kNewFalse:
+        return PushInteger(Kind::kBool, 0);
+      case op::kBinInt1:
+        return ReadNumber(1, &number) && PushInteger(Kind::kInt, number);
+      case op::kBinInt2:
+        return ReadNumber(2, &number) && PushInteger(Kind::kInt, number);
+      case op::kBinInt:
+        return ReadNumber(4, &number) &&
+               PushInteger(Kind::kInt, static_cast<int32_t>(number));
+      case op::kLong1:
+        return PushLong();
+      case op::kBinFloat:
+        return PushFloat();
+      case op::kBinUnicode:
+        return PushString();
+      case op::kGlobal:
+        return PushGlobal();
+      case op::kEmptyTuple:
+        return PushTuple(0);
+      case op::kTuple1:
+        return PushTuple(1);
+      case op::kTuple2:
+        return PushTuple(2);
+      case op::kTuple3:
+        return PushTuple(3);
+      case op::kTuple: {
+        size_t count;
+        return PopMark(&count) && PushTuple(count);
+      }
+      case op::kEmptyList:
+        return PushCollection(Kind::kList);
+      case op::kEmptyDict:
+        return PushCollection(Kind::kDict);
+      case op::kAppends:
+        return Extend(Kind::kList);
+      case op::kSetItems:
+        return Extend(Kind::kDict);
+      case op::kBinPersId:
+        return PushParent(Kind::kPersistent, 1);
+      case op::kReduce:
+        return PushParent(Kind::kReduce, 2);
+      case op::kNewObj:
+        return PushParent(Kind::kNewObject, 2);
+      case op::kBuild:
+        return PushParent(Kind::kBuild, 2);
+      case op::kBinPut:
+        return ReadNumber(1, &number) && Put(number);
+      case op::kLongBinPut:
+        return ReadNumber(4, &number) && Put(number);
+      case op::kBinGet:
+        return ReadNumber(1, &number) && Get(number);
+      case op::kLongBinGet:
+        return ReadNumber(4, &number) && Get(number);
+      default:
+        return Fail("unsupported opcode");
+    }
+  }
+
+  // What lies above the innermost mark (or at the bottom) can be popped.
+  size_t available() const {
+    return stack_.size() - (marks_.empty() ? 0 : marks_.back());
+  }
+
+  bool ReadBytes(size_t count, char* bytes) {
+    if (text().size() - position_ < count) return Fail("it ends too early");
+    text().copy(bytes, count, position_);
+    position_ += count;
+    return true;
+  }
+
+  // Little-endian, unsigned.
+  bool ReadNumber(size_t count, uint64_t* number) {
+    char bytes[8];
+    if (!ReadBytes(count, bytes)) return false;
+    *number = 0;
+    for (size_t i = count; i-- > 0;) {
+      *number = *number << 8 | static_cast<unsigned char>(bytes[i]);
+    }
+    return true;
+  }
+
+  bool Push(const PickleTree::Node& node) {
+    stack_.push_back(static_cast<Ref>(tree_.nodes_.size()));
+    tree_.nodes_.push_back(node);
+    return true;
+  }
+
+  bool PushInteger(Kind kind, int64_t value) {
+    PickleTree::Node node;
+    node.kind = kind;
+    node.integer = value;
+    return Push(node);
+  }
+
+  bool PushLong() {
+    uint64_t length = 0;
+    uint64_t number = 0;
+    if (!ReadNumber(1, &length)) return false;
+    if (length > 8) return Fail("an integer of more than 64 bits");
+    if (!ReadNumber(length, &number)) return false;
+    if (length == 0) return PushInteger(Kind::kInt, 0);
+    const int shift = static_cast<int>(64 - 8 * length);
+    return PushInteger(Kind::kInt,
+                       static_cast<int64_t>(number << shift) >> shift);
+  }
+
+  bool PushFloat() {
+    uint64_t number = 0;
+    if (!ReadNumber(8, &number)) return false;
+    PickleTree::Node node;
+    node.kind = Kind::kFloat;
+    node.real = std::bit_cast<double>(__builtin_bswap64(number));
+    return Push(node);
+  }
+
+  bool PushText(Kind kind, size_t length) {
+    PickleTree::Node node;
+    node.kind = kind;
+    node.first = static_cast<uint32_t>(position_);
+    node.count = static_cast<uint32_t>(length);
+    position_ += length;
+    return Push(node);
+  }
+
+  bool PushString() {
+    uint64_t length = 0;
+    if (!ReadNumber(4, &length)) return false;
+    if (length > text().size() - position_) return Fail("it ends too early");
+    return PushText(Kind::kString, length);
+  }
+
+  bool PushGlobal() {
+    // Bounded, so that a pickle of nothing but these takes linear time.
+    constexpr size_t kMaxLength = 512;
+    const std::string_view rest = text().substr(position_, kMaxLength);
+    const size_t module_end = rest.find('\n');
+    const size_t name_end =
+        module_end == rest.npos ? rest.npos : rest.find('\n', module_end + 1);
+    if (name_end == rest.npos) return Fail("a global without an end");
+    PushText(Kind::kGlobal, name_end);
+    ++position_;  // the last newline
+    return true;
+  }
+
+  // Makes the `count` topmost items the children of a new node.
+  bool PushParent(Kind kind, size_t count) {
+    if (available() < count) return Fail("nothing to take from the stack");
+    PickleTree::Node node;
+    node.kind = kind;
+    node.first = static_cast<uint32_t>(tree_.children_.size());
+    node.count = static_cast<uint32_t>(count);
+    tree_.children_.insert(tree_.children_.end(), stack_.end() - count,
+                           stack_.end());
+    stack_.resize(stack_.size() - count);
+    return Push(node);
+  }
+
+  bool PushTuple(size_t count) { return PushParent(Kind::kTuple, count); }
+
+  bool PopMark(size_t* count) {
+    if (marks_.empty()) return Fail("no mark");
+    *count = available();
+    marks_.pop_back();
+    return true;
+  }
+
+  bool PushCollection(Kind kind) {
+    PickleTree::Node node;
+    node.kind = kind;
+    node.first = static_cast<uint32_t>(tree_.lists_.size());
+    tree_.lists_.emplace_back();
+    return Push(node);
+  }
+
+  bool Extend(Kind kind) {
+    size_t count;
+    if (!PopMark(&count)) return false;
+    if (available() <= count) return Fail("nothing to append to");
+    const PickleTree::Node& node =
+        tree_.nodes_[stack_[stack_.size() - count - 1]];
+    if (node.kind != kind) return Fail("appending to something else");
+    if (kind == Kind::kDict && count % 2 != 0) {
+      return Fail("a key without a value");
+    }
+    std::vector<Ref>& list = tree_.lists_[node.first];
+    list.insert(list.end(), stack_.end() - count, stack_.end());
+    stack_.resize(stack_.size() - count);
+    return true;
+  }
+
+  bool Put(uint64_t id) {
+    if (available() == 0) return Fail("nothing to remember");
+    // Writers count from 0: no larger id can be needed than there are bytes.
+    if (id >= text().size() || id >= limits_.max_nodes) {
+      return Fail("memo id out of range");
+    }
+    if (id >= memo_.size()) memo_.resize(id + 1, kUnset);
+    memo_[id] = stack_.back();
+    return true;
+  }
+
+  bool Get(uint64_t id) {
+    if (id >= memo_.size() || memo_[id] == kUnset) {
+      return Fail("unknown memo id");
+    }
+    stack_.push_back(memo_[id]);
+    return true;
+  }
+
+  bool Stop() {
+    if (!marks_.empty() || stack_.size() != 1) {
+      return Fail("it does not end with one value");
+    }
+    tree_.root_ = stack_.back();
+    stopped_ = true;
+    return true;
+  }
+
+  static constexpr Ref kUnset = std::numeric_limits<Ref>::max();
+
+  const PickleLimits limits_;
+  PickleTree tree_;
+  size_t position_ = 0;
+  bool stopped_ = false;
+  std::vector<Ref> stack_;
+  std::vector<size_t> marks_;  // heights of the stack
+  std::vector<Ref> memo_;
+  const char* problem_ = "";
+};
+
+absl::StatusOr<PickleTree> PickleTree::Parse(std::string_view pickle,
+                                             const PickleLimits& limits) {
+  try {
+    return PickleParser(pickle, limits).Run();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory to read a pickle");
+  }
+}
+
+std::optional<bool> PickleTree::AsBool(Ref ref) const {
+  if (kind(ref) != Kind::kBool) return std::nullopt;
+  return nodes_[ref].integer != 0;
+}
+
+std::optional<int64_t> PickleTree::AsInt(Ref ref) const {
+  if (kind(ref) != Kind::kInt) return std::nullopt;
+  return nodes_[ref].integer;
+}
+
+std::optional<double> PickleTree::AsFloat(Ref ref) const {
+  if (kind(ref) != Kind::kFloat) return std::nullopt;
+  return nodes_[ref].real;
+}
+
+std::optional<std::string_view> PickleTree::AsString(Ref ref) const {
+  if (kind(ref) != Kind::kString) return std::nullopt;
+  return text_.substr(nodes_[ref].first, nodes_[ref].count);
+}
+
+std::optional<std::string_view> PickleTree::AsGlobal(Ref ref) const {
+  if (kind(ref) != Kind::kGlobal) return std::nullopt;
+  return text_.substr(nodes_[ref].first, nodes_[ref].count);
+}
+
+absl::Span<const PickleTree::Ref> PickleTree::children(Ref ref) const {
+  const Node& node = nodes_[ref];
+  switch (node.kind) {
+    case Kind::kTuple:
+    case Kind::kPersistent:
+    case Kind::kReduce:
+    case Kind::kNewObject:
+    case Kind::kBuild:
+      return absl::MakeConstSpan(children_).subspan(node.first, node.count);
+    case Kind::kList:
+    case Kind::kDict:
+      return lists_[node.first];
+    default:
+      return {};
+  }
+}
+
+}  // namespace reprise
