@@ -91,12 +91,12 @@ class Worker {
 };
 
 struct Scenario {
-  std::string name;  // filled in by REPRISE_SCENARIO
-  std::string description;
+  std::string name = {};  // filled in by REPRISE_SCENARIO
+  std::string description = {};
   int workers = 3;
   // Parameters and their defaults.
   ScenarioParams params = {};
-  std::function<void(Worker&)> body;
+  std::function<void(Worker&)> body = nullptr;
   // The faults of one run, in the words of docs/faults.md; null: none. Draw
   // from `random` only.
   std::function<std::vector<std::string>(RandomStream& random,

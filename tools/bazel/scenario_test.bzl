@@ -50,7 +50,7 @@ def scenario_test(
 
     # Fibers: ThreadSanitizer cannot follow them.
     tags = tags + ([] if "no_tsan" in tags else ["no_tsan"])
-    deps = deps + [Label("//tools/reprise:main")]
+    deps = deps + [Label("//tools/command:main")]
     if srcs:
         # Once for all the schedules; alwayslink keeps the registrations.
         cc_library(

@@ -1,0 +1,253 @@
+#include "fault_injection/fault.h"
+
+#include <charconv>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+
+namespace reprise {
+namespace {
+
+constexpr std::string_view kKindNames[] = {
+    "crash",   "pause", "cut",          "refuse",
+    "silence", "knock", "store-outage", "store-delay",
+};
+
+// The words of a line, taken one by one.
+class Words {
+ public:
+  Words(std::string_view line, int num_workers)
+      : line_(line), num_workers_(num_workers) {
+    for (auto word : absl::StrSplit(absl::string_view(line.data(), line.size()),
+                                    ' ', absl::SkipEmpty())) {
+      words_.emplace_back(word.data(), word.size());
+    }
+  }
+
+  bool empty() const { return next_ == words_.size(); }
+  std::string Take() { return empty() ? "" : words_[next_++]; }
+  bool TakeIf(std::string_view word) {
+    if (empty() || words_[next_] != word) return false;
+    ++next_;
+    return true;
+  }
+
+  absl::Status Bad(std::string_view word, std::string_view wanted) const {
+    return absl::InvalidArgumentError(
+        absl::StrCat("fault '", std::string(line_),
+                     "': ", word.empty() ? "it ends" : std::string(word),
+                     " where there should be ", std::string(wanted)));
+  }
+
+  absl::StatusOr<int32_t> Worker(std::string_view word) const {
+    int32_t rank = -1;
+    if (word.size() >= 2 && word[0] == 'w') {
+      auto [end, error] =
+          std::from_chars(word.data() + 1, word.data() + word.size(), rank);
+      if (error == std::errc() && end == word.data() + word.size() &&
+          rank >= 0 && rank < num_workers_) {
+        return rank;
+      }
+    }
+    return Bad(word, absl::StrCat("a worker, w0 to w", num_workers_ - 1));
+  }
+
+  absl::StatusOr<int64_t> Duration() {
+    const std::string word = Take();
+    absl::Duration duration;
+    if (word.empty() || !absl::ParseDuration(word, &duration) ||
+        duration < absl::ZeroDuration() || duration > absl::Hours(10000)) {
+      return Bad(word, "a duration such as 200ms or 1.5s");
+    }
+    return absl::ToInt64Nanoseconds(duration);
+  }
+
+ private:
+  const std::string_view line_;
+  const int num_workers_;
+  std::vector<std::string> words_;
+  size_t next_ = 0;
+};
+
+// "w0-w1" or "w0>w1".
+absl::Status ParsePair(const Words& words, std::string_view word,
+                       char separator, Fault& fault) {
+  const size_t at = word.find(separator);
+  if (at == std::string_view::npos) {
+    return words.Bad(word, absl::StrCat("two workers, as in w0",
+                                        std::string(1, separator), "w1"));
+  }
+  auto worker = words.Worker(word.substr(0, at));
+  if (!worker.ok()) return worker.status();
+  auto other = words.Worker(word.substr(at + 1));
+  if (!other.ok()) return other.status();
+  fault.worker = *worker;
+  fault.other = *other;
+  return absl::OkStatus();
+}
+
+// Whom or what the fault hits.
+absl::Status ParseTarget(Words& words, Fault& fault) {
+  if (fault.kind == FaultKind::kStoreDelay) {
+    auto delay_ns = words.Duration();
+    if (!delay_ns.ok()) return delay_ns.status();
+    fault.delay_ns = *delay_ns;
+    return absl::OkStatus();
+  }
+  const std::string word = words.Take();
+  switch (fault.kind) {
+    case FaultKind::kStoreOutage:
+      if (word == "all") {
+        fault.worker = kAllWorkers;
+        return absl::OkStatus();
+      }
+      break;
+    case FaultKind::kSilence:
+      return ParsePair(words, word, '-', fault);
+    case FaultKind::kCut:
+      return ParsePair(words, word,
+                       word.find('>') == std::string::npos ? '-' : '>', fault);
+    default:
+      break;
+  }
+  auto worker = words.Worker(word);
+  if (!worker.ok()) return worker.status();
+  fault.worker = *worker;
+  return absl::OkStatus();
+}
+
+absl::Status ParseByte(Words& words, Fault& fault) {
+  const std::string word = words.Take();
+  auto [end, error] =
+      std::from_chars(word.data(), word.data() + word.size(), fault.byte);
+  if (error != std::errc() || end != word.data() + word.size() ||
+      fault.byte < 0) {
+    return words.Bad(word, "a number of bytes");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseWhen(Words& words, Fault& fault) {
+  if (words.TakeIf("after")) {
+    auto after_ns = words.Duration();
+    if (!after_ns.ok()) return after_ns.status();
+    fault.after_ns = *after_ns;
+    return absl::OkStatus();
+  }
+  if (!words.TakeIf("when")) {
+    return words.Bad(words.Take(), "'after DURATION' or 'when wN EVENT#N'");
+  }
+  fault.at_event = true;
+  auto worker = words.Worker(words.Take());
+  if (!worker.ok()) return worker.status();
+  fault.event_worker = *worker;
+  const std::string word = words.Take();
+  const size_t hash = word.find('#');
+  fault.event = EventKindFromString(std::string_view(word).substr(0, hash));
+  if (fault.event == EventKind::kCount) {
+    return words.Bad(word, "an event such as call.started#3");
+  }
+  fault.event_number = 1;
+  if (hash == std::string::npos) return absl::OkStatus();
+  auto [end, error] = std::from_chars(
+      word.data() + hash + 1, word.data() + word.size(), fault.event_number);
+  if (error != std::errc() || end != word.data() + word.size() ||
+      fault.event_number < 1) {
+    return words.Bad(word, "an event's number, from 1");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseRest(Words& words, Fault& fault) {
+  const bool lasts = fault.kind == FaultKind::kPause ||
+                     fault.kind == FaultKind::kRefuse ||
+                     fault.kind == FaultKind::kSilence ||
+                     fault.kind == FaultKind::kStoreOutage ||
+                     fault.kind == FaultKind::kStoreDelay;
+  if (lasts) {
+    if (!words.TakeIf("for")) return words.Bad(words.Take(), "'for DURATION'");
+    if (words.TakeIf("ever")) {
+      fault.for_ns = kForEver;
+    } else {
+      auto for_ns = words.Duration();
+      if (!for_ns.ok()) return for_ns.status();
+      fault.for_ns = *for_ns;
+    }
+  }
+  if (fault.kind == FaultKind::kCut) {
+    const std::string word = words.Take();
+    if (word != "reset" && word != "eof") {
+      return words.Bad(word, "'reset' or 'eof'");
+    }
+    fault.end_of_stream = word == "eof";
+  }
+  if (fault.kind == FaultKind::kCrash && words.TakeIf("restart")) {
+    auto restart_ns = words.Duration();
+    if (!restart_ns.ok()) return restart_ns.status();
+    fault.restart_ns = *restart_ns;
+  }
+  if (!words.empty()) return words.Bad(words.Take(), "the end of the line");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string_view ToString(FaultKind kind) {
+  return kKindNames[static_cast<size_t>(kind)];
+}
+
+absl::StatusOr<Fault> ParseFault(std::string_view line, int num_workers) {
+  Words words(line, num_workers);
+  Fault fault;
+  fault.text = std::string(line);
+  const std::string name = words.Take();
+  std::optional<FaultKind> kind;
+  for (size_t i = 0; i < std::size(kKindNames); ++i) {
+    if (kKindNames[i] == name) kind = static_cast<FaultKind>(i);
+  }
+  if (!kind) {
+    return words.Bad(
+        name, absl::StrCat("one of ", absl::StrJoin(kKindNames, ", ",
+                                                    [](std::string* out,
+                                                       std::string_view n) {
+                                                      out->append(n);
+                                                    })));
+  }
+  fault.kind = *kind;
+  if (absl::Status status = ParseTarget(words, fault); !status.ok()) {
+    return status;
+  }
+  if (fault.kind == FaultKind::kCut && words.TakeIf("byte")) {
+    if (absl::Status status = ParseByte(words, fault); !status.ok()) {
+      return status;
+    }
+  } else if (absl::Status status = ParseWhen(words, fault); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = ParseRest(words, fault); !status.ok()) {
+    return status;
+  }
+  return fault;
+}
+
+absl::StatusOr<std::vector<Fault>> ParseFaults(
+    const std::vector<std::string>& lines, int num_workers) {
+  std::vector<Fault> faults;
+  for (const std::string& line : lines) {
+    auto fault = ParseFault(line, num_workers);
+    if (!fault.ok()) return fault.status();
+    faults.push_back(*std::move(fault));
+  }
+  return faults;
+}
+
+std::string FormatNanoseconds(int64_t ns) {
+  return absl::FormatDuration(absl::Nanoseconds(ns));
+}
+
+}  // namespace reprise

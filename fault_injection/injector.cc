@@ -1,0 +1,130 @@
+#include "fault_injection/injector.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace reprise {
+namespace {
+
+// Orders the injector's events among simultaneous ones: after the network's.
+constexpr uint64_t kFaultSource = UINT64_MAX - 1;
+
+int64_t Until(int64_t now_ns, int64_t for_ns) {
+  return for_ns == kForEver ? Scheduler::kNever : now_ns + for_ns;
+}
+
+}  // namespace
+
+Injector::Injector(World& world, Network& network, SimStoreServer& store,
+                   std::vector<Fault> faults, WorkerControl control)
+    : world_(world),
+      network_(network),
+      store_(store),
+      faults_(std::move(faults)),
+      control_(std::move(control)),
+      events_seen_(faults_.size(), 0) {
+  network_.OnStrike([this](const char* kind) { Struck(kind, kind); });
+  store_.OnStrike([this](const char* kind) { Struck(kind, kind); });
+  for (size_t i = 0; i < faults_.size(); ++i) Arm(i);
+  if (std::any_of(faults_.begin(), faults_.end(),
+                  [](const Fault& fault) { return fault.at_event; })) {
+    world_.trace().AddListener([this](const Event& event) { OnEvent(event); });
+  }
+}
+
+void Injector::Arm(size_t index) {
+  const Fault& fault = faults_[index];
+  if (fault.kind == FaultKind::kCut && fault.byte >= 0) {
+    network_.CutAfter(
+        fault.worker, fault.other, fault.byte,
+        fault.end_of_stream ? BreakKind::kEndOfStream : BreakKind::kReset);
+  } else if (!fault.at_event) {
+    world_.At(fault.after_ns, {kFaultSource, index},
+              [this, &fault] { Begin(fault); });
+  }
+}
+
+void Injector::OnEvent(const Event& event) {
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    const Fault& fault = faults_[i];
+    if (!fault.at_event || fault.event != event.kind ||
+        fault.event_worker != event.node) {
+      continue;
+    }
+    // Begin may not return: the fault may be the end of the fiber it runs on.
+    if (++events_seen_[i] == fault.event_number) Begin(fault);
+  }
+}
+
+void Injector::Struck(const std::string& kind, std::string_view text) {
+  const int64_t count = ++strikes_[kind];
+  last_effect_ns_ = std::max(last_effect_ns_, world_.now_ns());
+  // A lasting fault strikes with every message; the story needs the first few.
+  if (count <= 3) {
+    world_.Record(nullptr, EventKind::kFault, 0, 0, 0, 0, text);
+  }
+}
+
+void Injector::Lasts(int64_t until_ns) {
+  if (until_ns != Scheduler::kNever) {
+    last_effect_ns_ = std::max(last_effect_ns_, until_ns);
+  }
+}
+
+void Injector::Begin(const Fault& fault) {
+  const int64_t now_ns = world_.now_ns();
+  const int64_t until_ns = Until(now_ns, fault.for_ns);
+  switch (fault.kind) {
+    case FaultKind::kCrash: {
+      Node* const node = control_.node(fault.worker);
+      if (node == nullptr) return;
+      Struck("crash", fault.text);
+      if (fault.restart_ns >= 0) {
+        Lasts(now_ns + fault.restart_ns);
+        world_.At(now_ns + fault.restart_ns,
+                  {kFaultSource, static_cast<uint64_t>(fault.worker)},
+                  [this, rank = fault.worker] { control_.restart(rank); });
+      }
+      world_.Crash(*node);
+      return;
+    }
+    case FaultKind::kPause: {
+      Node* const node = control_.node(fault.worker);
+      if (node == nullptr || node->paused) return;
+      Struck("pause", fault.text);
+      Lasts(until_ns);
+      if (until_ns != Scheduler::kNever) {
+        world_.At(until_ns, {kFaultSource, static_cast<uint64_t>(fault.worker)},
+                  [this, node] { world_.Resume(*node); });
+      }
+      world_.Pause(*node);
+      return;
+    }
+    case FaultKind::kCut:
+      network_.Cut(
+          fault.worker, fault.other,
+          fault.end_of_stream ? BreakKind::kEndOfStream : BreakKind::kReset);
+      return;
+    case FaultKind::kRefuse:
+      Lasts(until_ns);
+      network_.RefuseConnects(fault.worker, until_ns);
+      return;
+    case FaultKind::kSilence:
+      Lasts(until_ns);
+      network_.Silence(fault.worker, fault.other, until_ns);
+      return;
+    case FaultKind::kKnock:
+      network_.Knock(fault.worker);
+      return;
+    case FaultKind::kStoreOutage:
+      Lasts(until_ns);
+      store_.SetOutage(fault.worker, until_ns);
+      return;
+    case FaultKind::kStoreDelay:
+      Lasts(until_ns);
+      store_.SetDelay(fault.delay_ns, until_ns);
+      return;
+  }
+}
+
+}  // namespace reprise

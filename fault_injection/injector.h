@@ -1,0 +1,59 @@
+// Makes the faults of a plan happen in a simulated world.
+
+#ifndef REPRISE_FAULT_INJECTION_INJECTOR_H_
+#define REPRISE_FAULT_INJECTION_INJECTOR_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "fault_injection/fault.h"
+#include "sim/network.h"
+#include "sim/sim_store.h"
+#include "sim/world.h"
+
+namespace reprise {
+
+// What the injector needs of whoever runs the workers.
+struct WorkerControl {
+  // The present incarnation of a worker; null if none is alive.
+  std::function<Node*(int32_t rank)> node;
+  // Starts the next incarnation. Called on no fiber.
+  std::function<void(int32_t rank)> restart;
+};
+
+// Lives as long as its world, on the world's OS thread. Listens to the trace,
+// so it is made before the first event.
+class Injector {
+ public:
+  Injector(World& world, Network& network, SimStoreServer& store,
+           std::vector<Fault> faults, WorkerControl control);
+
+  // How often each kind of fault struck: had an effect on somebody.
+  const std::map<std::string, int64_t>& strikes() const { return strikes_; }
+
+  // When the last fault ended (virtual), or 0.
+  int64_t last_effect_ns() const { return last_effect_ns_; }
+
+ private:
+  void Arm(size_t index);
+  void OnEvent(const Event& event);
+  void Begin(const Fault& fault);
+  void Struck(const std::string& kind, std::string_view text);
+  void Lasts(int64_t until_ns);
+
+  World& world_;
+  Network& network_;
+  SimStoreServer& store_;
+  const std::vector<Fault> faults_;
+  const WorkerControl control_;
+  std::vector<int64_t> events_seen_;  // per fault
+  std::map<std::string, int64_t> strikes_;
+  int64_t last_effect_ns_ = 0;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_FAULT_INJECTION_INJECTOR_H_

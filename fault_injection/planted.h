@@ -1,0 +1,27 @@
+// Switches planted defects on (see agent/planted.h). Linked only into programs
+// whose agent was built with REPRISE_WITH_PLANTED_DEFECTS.
+
+#ifndef REPRISE_FAULT_INJECTION_PLANTED_H_
+#define REPRISE_FAULT_INJECTION_PLANTED_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace reprise {
+
+struct PlantedDefect {
+  std::string name;
+  std::string what;      // the bug it copies
+  std::string scenario;  // the one that finds it
+};
+
+const std::vector<PlantedDefect>& PlantedDefects();
+
+// Returns false for a name that is not among them. Call it before any agent
+// exists; it stays for the process.
+bool Plant(std::string_view name);
+
+}  // namespace reprise
+
+#endif  // REPRISE_FAULT_INJECTION_PLANTED_H_
