@@ -7,6 +7,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "agent/planted.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -70,6 +71,10 @@ void Timer::Loop() {
 }
 
 void Timer::Stop() {
+  if (REPRISE_PLANTED(lost_wakeup)) {
+    StopWithoutLock();
+    return;
+  }
   // Declared before the lock, as in `Cancel`.
   std::map<Key, absl::AnyInvocable<void()>> dropped;
   std::unique_ptr<Thread> thread;
@@ -88,6 +93,16 @@ void Timer::Stop() {
   MutexLock lock(mutex_);
   stopped_ = true;
   changed_.NotifyAll();
+}
+
+// The thread may be between its look at the flag and its wait, and then sleeps
+// on.
+void Timer::StopWithoutLock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  stopping_ = true;
+  changed_.NotifyAll();
+  const std::unique_ptr<Thread> thread = std::move(thread_);
+  if (thread != nullptr) thread->Join();
+  scheduled_.clear();
 }
 
 int Timer::size() {

@@ -45,6 +45,8 @@ class Timer {
 
  private:
   void Loop();
+  // For the planted defect `lost_wakeup`.
+  void StopWithoutLock();
 
   Runtime& runtime_;
   const std::string name_;

@@ -1,0 +1,75 @@
+#include "agent/agent.h"
+
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/agent_impl.h"
+
+namespace reprise {
+
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(Environment environment,
+                                                    AgentOptions options,
+                                                    RequestHandler handler,
+                                                    absl::Time deadline) {
+  if (environment.runtime == nullptr || environment.store == nullptr ||
+      environment.transports == nullptr || handler == nullptr) {
+    return absl::InvalidArgumentError(
+        "an agent needs a runtime, a store, transports and a handler");
+  }
+  absl::StatusOr<std::unique_ptr<Impl>> impl = Impl::Start(
+      std::move(environment), std::move(options), std::move(handler), deadline);
+  if (!impl.ok()) return impl.status();
+  return std::unique_ptr<Agent>(new Agent(*std::move(impl)));
+}
+
+Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Agent::~Agent() { Shutdown(absl::InfinitePast()).IgnoreError(); }
+
+Future Agent::Send(WorkerId to, Message request, CallOptions options) {
+  return impl_->Send(impl_->workers().Find(to), absl::AlphaNum(to),
+                     std::move(request), options);
+}
+
+Future Agent::Send(std::string_view to, Message request, CallOptions options) {
+  return impl_->Send(impl_->workers().Find(to),
+                     absl::string_view(to.data(), to.size()),
+                     std::move(request), options);
+}
+
+absl::Status Agent::Join(absl::Time deadline) {
+  return impl_->Join(/*stay_together=*/false, deadline);
+}
+
+absl::Status Agent::JoinForShutdown(absl::Time deadline) {
+  return impl_->Join(/*stay_together=*/true, deadline);
+}
+
+absl::Status Agent::Shutdown(absl::Time deadline) {
+  return impl_->Shutdown(deadline);
+}
+
+const WorkerInfo& Agent::self() const { return impl_->workers().self(); }
+
+absl::StatusOr<WorkerInfo> Agent::GetWorkerInfo(std::string_view name) const {
+  const WorkerInfo* worker = impl_->workers().Find(name);
+  if (worker == nullptr) return impl_->NoSuchWorker(std::string(name));
+  return *worker;
+}
+
+absl::StatusOr<WorkerInfo> Agent::GetWorkerInfo(WorkerId id) const {
+  const WorkerInfo* worker = impl_->workers().Find(id);
+  if (worker == nullptr) return impl_->NoSuchWorker(absl::StrCat(id));
+  return *worker;
+}
+
+std::vector<WorkerInfo> Agent::GetWorkerInfos() const {
+  return impl_->workers().workers();
+}
+
+std::map<std::string, int64_t> Agent::GetMetrics() const {
+  return impl_->GetMetrics();
+}
+
+}  // namespace reprise

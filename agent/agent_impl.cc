@@ -1,0 +1,279 @@
+#include "agent/agent_impl.h"
+
+#include <exception>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/strings/str_cat.h"
+#include "agent/planted.h"
+#include "agent/rendezvous.h"
+#include "agent/wire/message_codec.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+// Callbacks of futures may block; a few of them at a time.
+constexpr int kCallbackThreads = 4;
+
+absl::StatusOr<std::unique_ptr<tensorpipe::Context>> MakeContext(
+    const std::string& name, const TransportSet& set) {
+  try {
+    auto context = std::make_unique<tensorpipe::Context>(
+        tensorpipe::ContextOptions().name(name));
+    for (const TransportEntry& transport : set.transports) {
+      context->registerTransport(transport.priority, transport.name,
+                                 transport.context);
+    }
+    for (const ChannelEntry& channel : set.channels) {
+      context->registerChannel(channel.priority, channel.name, channel.context);
+    }
+    return context;
+  } catch (const std::exception& error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("TensorPipe refuses the transports: ", error.what()));
+  }
+}
+
+std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
+  return std::make_shared<Promise::Executor>(
+      [&pool](absl::AnyInvocable<void()> task) { pool.Run(std::move(task)); });
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Agent::Impl>> Agent::Impl::Start(
+    Environment environment, AgentOptions options, RequestHandler handler,
+    absl::Time deadline) {
+  if (absl::Status status = Validate(options); !status.ok()) return status;
+  Runtime& runtime = *environment.runtime;
+  auto store = std::make_unique<StoreClient>(runtime, environment.store,
+                                             options.store_timeout);
+  // Before the others learn of us: nothing is to be taken back when our own
+  // options are wrong.
+  absl::StatusOr<TransportSet> transports =
+      environment.transports->Make(options.transport);
+  if (!transports.ok()) return transports.status();
+  absl::StatusOr<std::unique_ptr<tensorpipe::Context>> context =
+      MakeContext(options.name, *transports);
+  if (!context.ok()) return context.status();
+
+  if (absl::Status status = AgreeOnStaticGroup(*store, deadline);
+      !status.ok()) {
+    return status;
+  }
+  absl::StatusOr<std::vector<WorkerInfo>> workers =
+      MeetNames(runtime, *store, options, deadline);
+  if (!workers.ok()) return workers.status();
+
+  auto impl = std::make_unique<Impl>(
+      std::move(environment), std::move(options), std::move(handler),
+      std::move(store), *std::move(workers), *transports, *std::move(context));
+  if (absl::Status status = impl->Open(deadline); !status.ok()) {
+    impl->Shutdown(absl::InfinitePast()).IgnoreError();
+    return status;
+  }
+  return impl;
+}
+
+Agent::Impl::Impl(Environment environment, AgentOptions options,
+                  RequestHandler handler, std::unique_ptr<StoreClient> store,
+                  std::vector<WorkerInfo> workers,
+                  const TransportSet& transports,
+                  std::unique_ptr<tensorpipe::Context> context)
+    : runtime_(*environment.runtime),
+      observer_(environment.observer),
+      options_(std::move(options)),
+      workers_(std::move(workers), static_cast<WorkerId>(options_.id)),
+      store_(std::move(store)),
+      activity_(std::make_shared<Activity>(runtime_)),
+      timer_(runtime_, "timer"),
+      connector_(runtime_, "connector", 1),
+      worker_pool_(runtime_, "worker", options_.num_worker_threads),
+      callback_pool_(runtime_, "callback", kCallbackThreads),
+      context_(std::move(context)),
+      calls_(std::make_shared<CallTable>(
+          runtime_, timer_, activity_,
+          ExecutorOf(REPRISE_PLANTED(shared_pool) ? worker_pool_
+                                                  : callback_pool_),
+          worker_pool_, observer_, workers_.size(),
+          options_.max_pending_calls_per_peer)),
+      peers_(runtime_, timer_, connector_, environment.store, *context_,
+             workers_, *calls_, observer_,
+             {options_.connect_timeout, options_.store_timeout,
+              options_.max_pending_calls_per_peer}),
+      server_(std::make_shared<Server>(
+          runtime_, timer_, worker_pool_, activity_, observer_,
+          std::move(handler), workers_.self().id, options_.connect_timeout)),
+      acceptor_(
+          runtime_, timer_, connector_, *context_, transports.transports,
+          environment.store, AddressKey(workers_.self().name),
+          options_.store_timeout, observer_,
+          [server = server_.get()](std::shared_ptr<tensorpipe::Pipe> pipe) {
+            server->AddPipe(std::move(pipe));
+          }),
+      joiner_(runtime_, *store_, workers_, *activity_, observer_),
+      mutex_(runtime_, "Agent"),
+      changed_(runtime_, "Agent.changed") {}
+
+Agent::Impl::~Impl() {
+  if (REPRISE_PLANTED(callback_after_shutdown)) {
+    worker_pool_.Stop();
+    callback_pool_.Stop();
+  }
+}
+
+absl::Status Agent::Impl::Open(absl::Time deadline) {
+  if (absl::Status status = acceptor_.Listen(); !status.ok()) return status;
+  if (absl::Status status = store_->Set(AddressKey(workers_.self().name),
+                                        acceptor_.url(), deadline);
+      !status.ok()) {
+    return status;
+  }
+  acceptor_.Published();
+  absl::StatusOr<std::vector<std::string>> addresses =
+      MeetAddresses(runtime_, *store_, workers_, deadline);
+  if (!addresses.ok()) return addresses.status();
+  peers_.SetAddresses(*std::move(addresses));
+  return absl::OkStatus();
+}
+
+Future Agent::Impl::Refuse(absl::Status status) {
+  return Future::Ready(runtime_, std::move(status));
+}
+
+absl::Status Agent::Impl::NoSuchWorker(std::string_view called) const {
+  return absl::NotFoundError(
+      absl::StrCat("name:", workers_.self().name, ",rank:", workers_.self().id,
+                   " could not find destination ",
+                   absl::string_view(called.data(), called.size())));
+}
+
+Future Agent::Impl::Send(const WorkerInfo& to, Message request,
+                         const CallOptions& options) {
+  if (!IsRequest(request.type)) {
+    return Refuse(absl::InvalidArgumentError(
+        absl::StrCat("a message of type ", static_cast<int32_t>(request.type),
+                     " is no request")));
+  }
+  absl::Duration timeout =
+      options.timeout == kUnsetTimeout ? options_.rpc_timeout : options.timeout;
+  if (timeout < absl::ZeroDuration()) {
+    return Refuse(absl::InvalidArgumentError(
+        absl::StrCat("a call's timeout must not be negative, got ",
+                     absl::FormatDuration(timeout))));
+  }
+  if (timeout == absl::ZeroDuration()) timeout = absl::InfiniteDuration();
+
+  // Whatever is wrong with the call shows before it is entered.
+  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(to);
+  if (!call.ok()) {
+    if (!absl::IsFailedPrecondition(call.status())) {
+      return Refuse(call.status());
+    }
+    return Refuse(absl::FailedPreconditionError(absl::StrCat(
+        "Node ", workers_.self().id, "tried to send() a message of type ",
+        static_cast<int32_t>(request.type),
+        " but RPC is no longer running on this node.")));
+  }
+  const int64_t id = call->id();
+  // An observer is shown the message as well.
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+      observer_ == nullptr ? Encode(std::move(request), id)
+                           : Encode(request, id);
+  if (!encoded.ok()) {
+    if (REPRISE_PLANTED(orphan_call)) {
+      if (const auto pipe = peers_.Acquire(to); pipe.ok()) {
+        calls_->PlantOrphan(*call, (*pipe)->generation());
+      }
+    }
+    return Refuse(encoded.status());
+  }
+  absl::StatusOr<std::shared_ptr<ClientPipe>> pipe = peers_.Acquire(to);
+  if (!pipe.ok()) return Refuse(pipe.status());
+
+  const absl::Time deadline = timeout == absl::InfiniteDuration()
+                                  ? absl::InfiniteFuture()
+                                  : runtime_.Now() + timeout;
+  if (observer_ != nullptr) {
+    observer_->OnCallStarted(to.id, id, request, deadline);
+  }
+  Future future =
+      calls_->Enter(*std::move(call), (*pipe)->generation(), deadline, timeout);
+  if (absl::Status status = (*pipe)->Write(*std::move(encoded)); !status.ok()) {
+    calls_->Complete(to.id, id, std::move(status));
+  }
+  return future;
+}
+
+absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {
+  return joiner_.Join(stay_together, deadline);
+}
+
+absl::Status Agent::Impl::Shutdown(absl::Time deadline) {
+  {
+    MutexLock lock(mutex_);
+    if (state_ != State::kRunning) {
+      while (state_ != State::kStopped) {
+        changed_.WaitUntil(mutex_, absl::InfiniteFuture());
+      }
+      return stop_status_;
+    }
+    state_ = State::kStopping;
+  }
+  absl::Status status = Stop(deadline);
+  MutexLock lock(mutex_);
+  state_ = State::kStopped;
+  stop_status_ = status;
+  changed_.NotifyAll();
+  return status;
+}
+
+absl::Status Agent::Impl::Stop(absl::Time deadline) {
+  VLOG(1) << "agent " << workers_.self().name << " shuts down";
+  joiner_.Stop();
+  calls_->Close(absl::CancelledError(
+      absl::StrCat("agent ", workers_.self().name, " was shut down")));
+  // No pipe and no listener is opened after this.
+  connector_.Stop();
+  acceptor_.Close();
+  peers_.Close();
+  server_->Close();
+  context_->join();  // the last callback of TensorPipe's has returned
+
+  absl::Status status;
+  if (!activity_->WaitForNone(Activity::kHandler, deadline)) {
+    status = absl::DeadlineExceededError(absl::StrCat(
+        "agent ", workers_.self().name, ": ",
+        activity_->counts().running[Activity::kHandler],
+        " handlers were still running at the deadline of the shutdown"));
+  }
+  if (!REPRISE_PLANTED(callback_after_shutdown)) {
+    worker_pool_.Stop();
+    activity_->WaitForNone(Activity::kCall, absl::InfiniteFuture());
+    callback_pool_.Stop();
+  }
+  timer_.Stop();
+  if (observer_ != nullptr) observer_->OnShutdown();
+  return status;
+}
+
+std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
+  const Activity::Counts activity = activity_->counts();
+  return {
+      {"agent.thread_pool_size", worker_pool_.max_threads()},
+      {"agent.num_idle_threads", worker_pool_.num_idle_threads()},
+      {"agent.client_active_calls", activity.running[Activity::kCall]},
+      {"agent.server_active_calls", activity.running[Activity::kHandler]},
+      {"agent.server_active_async_calls", activity.running[Activity::kReply]},
+      // There is no Python interpreter here, and so no lock to wait for.
+      {"agent.gil_average_wait_time_us", 0},
+      {"agent.pending_calls", calls_->num_pending()},
+      {"agent.timers", timer_.size()},
+      {"agent.pipes", peers_.num_pipes() + server_->num_pipes()},
+      {"agent.late_replies", peers_.num_late_replies()},
+      {"agent.reconnects", peers_.num_reconnects()},
+  };
+}
+
+}  // namespace reprise

@@ -1,0 +1,97 @@
+// The parts of an agent, and how they are started, wired and stopped.
+
+#ifndef REPRISE_AGENT_AGENT_IMPL_H_
+#define REPRISE_AGENT_AGENT_IMPL_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/acceptor.h"
+#include "agent/activity.h"
+#include "agent/agent.h"
+#include "agent/call_table.h"
+#include "agent/join.h"
+#include "agent/peer_set.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/thread_pool.h"
+#include "agent/runtime/timer.h"
+#include "agent/server.h"
+#include "agent/store_client.h"
+#include "agent/worker_directory.h"
+#include "tensorpipe/core/context.h"
+
+namespace reprise {
+
+// Thread-safe, as `Agent`.
+class Agent::Impl {
+ public:
+  static absl::StatusOr<std::unique_ptr<Impl>> Start(Environment environment,
+                                                     AgentOptions options,
+                                                     RequestHandler handler,
+                                                     absl::Time deadline);
+
+  // Use `Start`.
+  Impl(Environment environment, AgentOptions options, RequestHandler handler,
+       std::unique_ptr<StoreClient> store, std::vector<WorkerInfo> workers,
+       const TransportSet& transports,
+       std::unique_ptr<tensorpipe::Context> context);
+  ~Impl();
+
+  // `to` is null when there is no worker that `called` names.
+  template <typename Name>
+  Future Send(const WorkerInfo* to, const Name& called, Message request,
+              const CallOptions& options) {
+    if (to == nullptr) {
+      return Refuse(NoSuchWorker(absl::StrCat(called)));
+    }
+    return Send(*to, std::move(request), options);
+  }
+  absl::Status Join(bool stay_together, absl::Time deadline);
+  absl::Status Shutdown(absl::Time deadline);
+
+  const WorkerDirectory& workers() const { return workers_; }
+  absl::Status NoSuchWorker(std::string_view called) const;
+  std::map<std::string, int64_t> GetMetrics();
+
+ private:
+  enum class State { kRunning, kStopping, kStopped };
+
+  absl::Status Open(absl::Time deadline);
+  absl::Status Stop(absl::Time deadline);
+  Future Send(const WorkerInfo& to, Message request,
+              const CallOptions& options);
+  Future Refuse(absl::Status status);
+
+  Runtime& runtime_;
+  Observer* const observer_;
+  const AgentOptions options_;
+  const WorkerDirectory workers_;
+  const std::unique_ptr<StoreClient> store_;
+  const std::shared_ptr<Activity> activity_;
+  Timer timer_;
+  ThreadPool connector_;
+  ThreadPool worker_pool_;
+  ThreadPool callback_pool_;
+  std::unique_ptr<tensorpipe::Context> context_;
+  const std::shared_ptr<CallTable> calls_;
+  PeerSet peers_;
+  const std::shared_ptr<Server> server_;
+  Acceptor acceptor_;
+  Joiner joiner_;
+
+  Mutex mutex_;
+  CondVar changed_;
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kRunning;
+  absl::Status stop_status_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_AGENT_IMPL_H_

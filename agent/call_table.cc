@@ -1,0 +1,211 @@
+#include "agent/call_table.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "agent/planted.h"
+#include "agent/wire/rpc_error.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+absl::Status TimeoutError(absl::Duration timeout) {
+  // PyTorch's timeouts are whole milliseconds, ours need not be.
+  const bool is_whole = absl::Trunc(timeout, absl::Milliseconds(1)) == timeout;
+  return RpcErrorStatus(
+      RpcErrorType::kTimeout,
+      absl::StrCat("RPC ran for more than set timeout (",
+                   is_whole ? absl::StrCat(absl::ToInt64Milliseconds(timeout))
+                            : absl::StrCat(absl::ToDoubleMilliseconds(timeout)),
+                   " ms) and will now be marked with an error"));
+}
+
+}  // namespace
+
+CallTable::CallTable(Runtime& runtime, Timer& timer,
+                     std::shared_ptr<Activity> activity,
+                     std::shared_ptr<Promise::Executor> executor,
+                     ThreadPool& workers, Observer* observer, size_t num_peers,
+                     size_t max_pending_per_peer)
+    : runtime_(runtime),
+      timer_(timer),
+      activity_(std::move(activity)),
+      executor_(std::move(executor)),
+      workers_(workers),
+      observer_(observer),
+      max_pending_per_peer_(max_pending_per_peer),
+      mutex_(runtime, "CallTable"),
+      num_by_peer_(num_peers, 0) {}
+
+CallTable::~CallTable() {
+  MutexLock lock(mutex_);
+  CHECK(calls_.empty()) << "a call table was destroyed before its Close";
+}
+
+absl::StatusOr<CallTable::Reservation> CallTable::Reserve(
+    const WorkerInfo& to) {
+  // Counted first: after `Close`, whoever waits for no active call waits for
+  // this one too.
+  Activity::Token active = activity_->StartCall();
+  MutexLock lock(mutex_);
+  if (!closed_.ok()) return absl::FailedPreconditionError("");
+  if (num_by_peer_[to.id] >= max_pending_per_peer_) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "too many calls pending to ", to.name, " (", num_by_peer_[to.id],
+        "): it does not answer as fast as it is called"));
+  }
+  if (next_id_ > CallKey::kMaxId) {
+    return absl::ResourceExhaustedError("this agent has used up its call ids");
+  }
+  ++num_by_peer_[to.id];
+  return Reservation(this, to.id, next_id_++, std::move(active));
+}
+
+void CallTable::Unreserve(WorkerId to) {
+  MutexLock lock(mutex_);
+  --num_by_peer_[to];
+}
+
+Promise CallTable::MakePromise(CallKey key) {
+  // Weak: a future may outlive the agent.
+  return Promise(runtime_, executor_, [table = weak_from_this(), key] {
+    if (const std::shared_ptr<CallTable> alive = table.lock()) {
+      alive->Complete(key.peer(), key.id(),
+                      absl::CancelledError("the call was cancelled"));
+    }
+  });
+}
+
+Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
+                        absl::Time deadline, absl::Duration timeout) {
+  const CallKey key(reservation.to_, reservation.id_);
+  PendingCall call{MakePromise(key), std::move(reservation.active_),
+                   pipe_generation, timeout, std::nullopt};
+  Future future = call.promise.future();
+  Calls single;
+  Calls::node_type node =
+      single.extract(single.emplace(key, std::move(call)).first);
+  absl::Status closed;
+  {
+    MutexLock lock(mutex_);
+    reservation.table_.release();
+    closed = closed_;
+    if (closed.ok()) {
+      // With the lock held: when the timer strikes, the call is there.
+      if (deadline != absl::InfiniteFuture()) {
+        node.mapped().timer =
+            timer_.Schedule(deadline, [this, key] { OnTimeout(key); });
+      }
+      calls_.insert(std::move(node));
+    } else {
+      --num_by_peer_[key.peer()];
+    }
+  }
+  if (!closed.ok()) Finish(std::move(node), closed);
+  return future;
+}
+
+CallTable::Calls::node_type CallTable::Take(CallKey key) {
+  MutexLock lock(mutex_);
+  Calls::node_type call = calls_.extract(key);
+  if (!call.empty()) --num_by_peer_[key.peer()];
+  return call;
+}
+
+bool CallTable::Complete(WorkerId peer, int64_t id, Future::Result result) {
+  if (id < 0 || id > CallKey::kMaxId) return false;
+  Calls::node_type call = Take(CallKey(peer, id));
+  if (call.empty()) return false;
+  Finish(std::move(call), std::move(result));
+  return true;
+}
+
+void CallTable::OnTimeout(CallKey key) {
+  Calls::node_type call = Take(key);
+  if (call.empty()) {
+    // The reply won by a hair.
+    if (REPRISE_PLANTED(double_decrement)) activity_->End(Activity::kCall);
+    return;
+  }
+  call.mapped().timer.reset();
+  const absl::Duration timeout = call.mapped().timeout;
+  VLOG(1) << "call " << key.id() << " to worker " << key.peer()
+          << " timed out after " << timeout;
+  Finish(std::move(call), TimeoutError(timeout));
+}
+
+void CallTable::FailPipe(WorkerId peer, uint64_t pipe_generation,
+                         const absl::Status& status) {
+  std::vector<Calls::node_type> failed;
+  {
+    MutexLock lock(mutex_);
+    auto it = calls_.lower_bound(CallKey(peer, 0));
+    while (it != calls_.end() && it->first.peer() == peer) {
+      const auto next = std::next(it);
+      if (it->second.pipe_generation == pipe_generation) {
+        failed.push_back(calls_.extract(it));
+        --num_by_peer_[peer];
+      }
+      it = next;
+    }
+  }
+  for (Calls::node_type& call : failed) Finish(std::move(call), status);
+}
+
+void CallTable::Close(const absl::Status& status) {
+  Calls dropped;
+  {
+    MutexLock lock(mutex_);
+    closed_ = status;
+    dropped.swap(calls_);
+    for (const auto& [key, call] : dropped) --num_by_peer_[key.peer()];
+  }
+  while (!dropped.empty()) {
+    Finish(dropped.extract(dropped.begin()), status);
+  }
+}
+
+void CallTable::Finish(Calls::node_type call, Future::Result result) {
+  if (REPRISE_PLANTED(shared_pool)) {
+    workers_.Run(
+        [this, call = std::move(call), result = std::move(result)]() mutable {
+          FinishNow(std::move(call), std::move(result));
+        });
+    return;
+  }
+  FinishNow(std::move(call), std::move(result));
+}
+
+void CallTable::FinishNow(Calls::node_type call, Future::Result result) {
+  const CallKey key = call.key();
+  PendingCall& pending = call.mapped();
+  if (pending.timer.has_value()) timer_.Cancel(*pending.timer);
+  if (observer_ != nullptr) {
+    observer_->OnCallCompleted(key.peer(), key.id(), result.status(),
+                               result.ok() ? &*result : nullptr);
+  }
+  pending.promise.Complete(
+      std::move(result),
+      [active = std::move(pending.active)]() mutable { active.Release(); });
+}
+
+int64_t CallTable::num_pending() {
+  MutexLock lock(mutex_);
+  return static_cast<int64_t>(calls_.size());
+}
+
+void CallTable::PlantOrphan(Reservation& reservation,
+                            uint64_t pipe_generation) {
+  const CallKey key(reservation.to_, reservation.id_);
+  MutexLock lock(mutex_);
+  ++num_by_peer_[key.peer()];
+  calls_.emplace(
+      key,
+      PendingCall{MakePromise(key), activity_->PlantUncounted(Activity::kCall),
+                  pipe_generation, absl::ZeroDuration(), std::nullopt});
+}
+
+}  // namespace reprise

@@ -1,0 +1,154 @@
+// The calls that wait for their replies.
+//
+// A call is entered once it is known to be valid and has been encoded, and
+// whoever takes it out, a reply, its timer, the failure of its pipe, its
+// cancellation or the shutdown, completes it. So it is completed exactly once,
+// with no lock held, and never by anybody who waits for the worker pool.
+
+#ifndef REPRISE_AGENT_CALL_TABLE_H_
+#define REPRISE_AGENT_CALL_TABLE_H_
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/activity.h"
+#include "agent/future.h"
+#include "agent/observer.h"
+#include "agent/options.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/thread_pool.h"
+#include "agent/runtime/timer.h"
+#include "agent/worker_directory.h"
+
+namespace reprise {
+
+// Names a pending call; ordered by peer, then by id. One word, so that the
+// closures that carry it need no memory of their own.
+class CallKey {
+ public:
+  static constexpr int64_t kMaxId = (int64_t{1} << 48) - 1;
+
+  // `id` must be 0 .. kMaxId.
+  CallKey(WorkerId peer, int64_t id)
+      : packed_(static_cast<uint64_t>(peer) << 48 | static_cast<uint64_t>(id)) {
+  }
+
+  WorkerId peer() const { return static_cast<WorkerId>(packed_ >> 48); }
+  int64_t id() const { return static_cast<int64_t>(packed_ & kMaxId); }
+
+  friend auto operator<=>(const CallKey&, const CallKey&) = default;
+
+ private:
+  uint64_t packed_;
+};
+
+// Thread-safe. `Close` must be called before it is destroyed, and the timer
+// stopped.
+class CallTable : public std::enable_shared_from_this<CallTable> {
+ public:
+  // The place of a call that is still being made ready.
+  class Reservation {
+   public:
+    Reservation(Reservation&& other) noexcept = default;
+    Reservation& operator=(Reservation&&) = delete;
+    ~Reservation() {
+      if (table_ != nullptr) table_->Unreserve(to_);
+    }
+    WorkerId to() const { return to_; }
+    int64_t id() const { return id_; }
+
+   private:
+    friend class CallTable;
+    struct NoDelete {
+      void operator()(CallTable*) const {}
+    };
+    Reservation(CallTable* table, WorkerId to, int64_t id,
+                Activity::Token active)
+        : table_(table), to_(to), id_(id), active_(std::move(active)) {}
+
+    std::unique_ptr<CallTable, NoDelete> table_;
+    WorkerId to_;
+    int64_t id_;
+    Activity::Token active_;
+  };
+
+  // `executor` runs the callbacks of futures. `workers` is what no completion
+  // waits for (planted defects do). `observer` may be null.
+  CallTable(Runtime& runtime, Timer& timer, std::shared_ptr<Activity> activity,
+            std::shared_ptr<Promise::Executor> executor, ThreadPool& workers,
+            Observer* observer, size_t num_peers, size_t max_pending_per_peer);
+  ~CallTable();
+
+  // RESOURCE_EXHAUSTED when too many calls to `to` are pending, and
+  // FAILED_PRECONDITION, without a text, after `Close`.
+  absl::StatusOr<Reservation> Reserve(const WorkerInfo& to);
+
+  // Enters the call. It was written to, or waits for, the pipe to its peer that
+  // has this number. `deadline` may be infinite; `timeout` is for the text.
+  Future Enter(Reservation reservation, uint64_t pipe_generation,
+               absl::Time deadline, absl::Duration timeout);
+
+  // Returns false when there is no such call: it was completed before, or it is
+  // not this peer's.
+  bool Complete(WorkerId peer, int64_t id, Future::Result result);
+
+  // Completes with `status` all calls on this pipe.
+  void FailPipe(WorkerId peer, uint64_t pipe_generation,
+                const absl::Status& status);
+
+  // Refuses new calls and completes all with `status`.
+  void Close(const absl::Status& status);
+
+  int64_t num_pending();
+
+  // For the planted defect `orphan_call`: entered before it was validated, and
+  // never counted.
+  void PlantOrphan(Reservation& reservation, uint64_t pipe_generation);
+
+ private:
+  struct PendingCall {
+    Promise promise;
+    Activity::Token active;
+    uint64_t pipe_generation = 0;
+    absl::Duration timeout;
+    std::optional<Timer::Key> timer;
+  };
+  using Calls = std::map<CallKey, PendingCall>;
+
+  void Unreserve(WorkerId to);
+  void OnTimeout(CallKey key);
+  Calls::node_type Take(CallKey key);
+  void Finish(Calls::node_type call, Future::Result result);
+  void FinishNow(Calls::node_type call, Future::Result result);
+  Promise MakePromise(CallKey key);
+
+  Runtime& runtime_;
+  Timer& timer_;
+  const std::shared_ptr<Activity> activity_;
+  const std::shared_ptr<Promise::Executor> executor_;
+  ThreadPool& workers_;
+  Observer* const observer_;
+  const size_t max_pending_per_peer_;
+
+  Mutex mutex_;
+  Calls calls_ ABSL_GUARDED_BY(mutex_);
+  // Reserved and entered, by peer.
+  std::vector<uint32_t> num_by_peer_ ABSL_GUARDED_BY(mutex_);
+  int64_t next_id_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Not OK after `Close`.
+  absl::Status closed_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_CALL_TABLE_H_

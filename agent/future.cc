@@ -1,0 +1,155 @@
+#include "agent/future.h"
+
+#include <exception>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+// A callback is the user's code, on a thread of the agent's.
+void RunCallback(Future::Callback& callback, const Future::Result& result) {
+  try {
+    callback(result);
+  } catch (const std::exception& error) {
+    LOG(ERROR) << "a callback of a call threw: " << error.what();
+  } catch (...) {
+    LOG(ERROR) << "a callback of a call threw";
+  }
+}
+
+}  // namespace
+
+struct Future::State : std::enable_shared_from_this<Future::State> {
+  explicit State(Runtime& runtime)
+      : mutex(runtime, "Future"), completed(runtime, "Future.completed") {}
+
+  // As `Promise::Complete`.
+  bool Complete(Result value, absl::AnyInvocable<void()> after_callbacks);
+
+  Mutex mutex;
+  CondVar completed;
+  bool done ABSL_GUARDED_BY(mutex) = false;
+  bool cancel_requested ABSL_GUARDED_BY(mutex) = false;
+  // Written once, before `done` is set; then read without the lock.
+  Result result = absl::UnknownError("the call is not done");
+  std::vector<Callback> callbacks ABSL_GUARDED_BY(mutex);
+  absl::AnyInvocable<void()> on_cancel ABSL_GUARDED_BY(mutex);
+  std::shared_ptr<Promise::Executor> executor ABSL_GUARDED_BY(mutex);
+};
+
+bool Future::State::Complete(Result value,
+                             absl::AnyInvocable<void()> after_callbacks) {
+  // What is taken out of the state goes with no lock held.
+  std::vector<Callback> called;
+  absl::AnyInvocable<void()> dropped;
+  std::shared_ptr<Promise::Executor> run_by;
+  bool was_done = false;
+  {
+    MutexLock lock(mutex);
+    was_done = done;
+    if (!was_done) {
+      result = std::move(value);
+      done = true;
+      called.swap(callbacks);
+      dropped = std::move(on_cancel);
+      run_by.swap(executor);
+    }
+  }
+  if (!was_done) completed.NotifyAll();
+  if (called.empty()) {
+    if (after_callbacks) after_callbacks();
+    return !was_done;
+  }
+  auto run = [self = shared_from_this(), called = std::move(called),
+              after = std::move(after_callbacks)]() mutable {
+    for (Callback& callback : called) RunCallback(callback, self->result);
+    called.clear();  // what they hold goes before they count as run
+    if (after) after();
+  };
+  if (run_by != nullptr) {
+    (*run_by)(std::move(run));
+  } else {
+    run();
+  }
+  return true;
+}
+
+Future::Future(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+bool Future::done() const {
+  MutexLock lock(state_->mutex);
+  return state_->done;
+}
+
+bool Future::Wait(absl::Time deadline) const {
+  MutexLock lock(state_->mutex);
+  while (!state_->done) {
+    if (!state_->completed.WaitUntil(state_->mutex, deadline)) {
+      return state_->done;
+    }
+  }
+  return true;
+}
+
+const Future::Result& Future::result() const {
+  Wait(absl::InfiniteFuture());
+  return state_->result;
+}
+
+absl::Status Future::status() const { return result().status(); }
+
+void Future::Then(Callback callback) const {
+  {
+    MutexLock lock(state_->mutex);
+    if (!state_->done) {
+      state_->callbacks.push_back(std::move(callback));
+      return;
+    }
+  }
+  RunCallback(callback, state_->result);
+}
+
+void Future::Cancel() const {
+  absl::AnyInvocable<void()> on_cancel;
+  {
+    MutexLock lock(state_->mutex);
+    if (state_->done || state_->cancel_requested) return;
+    state_->cancel_requested = true;
+    on_cancel = std::move(state_->on_cancel);
+  }
+  if (on_cancel) {
+    on_cancel();
+  } else {
+    state_->Complete(absl::CancelledError("the call was cancelled"), nullptr);
+  }
+}
+
+Future Future::Ready(Runtime& runtime, Result result) {
+  Promise promise(runtime, nullptr, nullptr);
+  promise.Complete(std::move(result));
+  return promise.future();
+}
+
+Promise::Promise(Runtime& runtime, std::shared_ptr<Executor> executor,
+                 absl::AnyInvocable<void()> on_cancel)
+    : state_(std::make_shared<Future::State>(runtime)) {
+  MutexLock lock(state_->mutex);
+  state_->executor = std::move(executor);
+  state_->on_cancel = std::move(on_cancel);
+}
+
+Future Promise::future() const { return Future(state_); }
+
+bool Promise::Complete(Future::Result result,
+                       absl::AnyInvocable<void()> after_callbacks) {
+  return state_->Complete(std::move(result), std::move(after_callbacks));
+}
+
+}  // namespace reprise

@@ -1,0 +1,37 @@
+// Reads the messages of a pipe, one after another.
+
+#ifndef REPRISE_AGENT_MESSAGE_READER_H_
+#define REPRISE_AGENT_MESSAGE_READER_H_
+
+#include <memory>
+#include <string>
+
+#include "agent/wire/message_codec.h"
+#include "tensorpipe/common/error.h"
+#include "tensorpipe/core/pipe.h"
+
+namespace reprise {
+
+// Called on threads of TensorPipe, or of whoever uses its context just then, or
+// inline; never two at a time. Must not block or throw.
+class MessageSink {
+ public:
+  virtual ~MessageSink() = default;
+  // A message begins to arrive: the connection works.
+  virtual void OnMessageBegins() = 0;
+  virtual void OnMessage(IncomingMessage message) = 0;
+  // The last call. The pipe must then be closed.
+  virtual void OnReadFailed(const std::string& cause) = 0;
+};
+
+// Reads until the pipe fails or says what is no message of ours. The pipe's
+// callbacks keep both alive: close the pipe in the end.
+void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
+                  std::shared_ptr<MessageSink> sink);
+
+// The error's text without the place in TensorPipe's sources that it came from.
+std::string Describe(const tensorpipe::Error& error);
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_MESSAGE_READER_H_

@@ -1,0 +1,58 @@
+#include "agent/options.h"
+
+#include <limits>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "agent/worker_directory.h"
+
+namespace reprise {
+
+absl::Status Validate(const AgentOptions& options) {
+  if (!IsWorkerName(options.name)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "Worker name must match regex [A-Za-z0-9-_:]*, and must be non-empty "
+        "and shorter than ",
+        kMaxWorkerName, " chars, but got ",
+        absl::CHexEscape(options.name.substr(0, 2 * kMaxWorkerName))));
+  }
+  constexpr int64_t kMaxId = std::numeric_limits<WorkerId>::max();
+  if (options.id < 0 || options.id > kMaxId) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "RPC worker id ", options.id, " out of bound of int16_t."));
+  }
+  if (options.world_size <= options.id || options.world_size > kMaxId + 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "world_size must be above the worker's id ", options.id,
+        " and at most ", kMaxId + 1, ", got ", options.world_size));
+  }
+  if (options.num_worker_threads <= 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_worker_threads must be positive, got ",
+                     options.num_worker_threads));
+  }
+  if (options.rpc_timeout < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("RPC Timeout must be non-negative");
+  }
+  if (options.max_pending_calls_per_peer == 0) {
+    return absl::InvalidArgumentError(
+        "max_pending_calls_per_peer must be positive, got 0");
+  }
+  if (options.connect_timeout <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("connect_timeout must be positive, got ",
+                     absl::FormatDuration(options.connect_timeout)));
+  }
+  if (options.store_timeout <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("store_timeout must be positive, got ",
+                     absl::FormatDuration(options.store_timeout)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace reprise

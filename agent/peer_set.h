@@ -1,0 +1,94 @@
+// Our connections to the peers that we call: one each, opened on first use and
+// again after it failed.
+
+#ifndef REPRISE_AGENT_PEER_SET_H_
+#define REPRISE_AGENT_PEER_SET_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/call_table.h"
+#include "agent/client_pipe.h"
+#include "agent/observer.h"
+#include "agent/options.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/thread_pool.h"
+#include "agent/runtime/timer.h"
+#include "agent/store/store.h"
+#include "agent/worker_directory.h"
+#include "tensorpipe/core/context.h"
+
+namespace reprise {
+
+// Thread-safe. Before it is destroyed: the connector stopped, `Close` called,
+// the context joined.
+class PeerSet final : public ClientPipe::Owner {
+ public:
+  struct Options {
+    absl::Duration connect_timeout;
+    absl::Duration store_timeout;
+    size_t max_unwritten_per_peer = 0;
+  };
+
+  // `connector` is a pool of one thread, on which pipes are opened.
+  PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
+          std::shared_ptr<Store> store, tensorpipe::Context& context,
+          const WorkerDirectory& workers, CallTable& calls, Observer* observer,
+          Options options);
+
+  // The addresses that the workers had when the group met, by id.
+  void SetAddresses(std::vector<std::string> addresses);
+
+  // The pipe to `peer`, which may still be opening. Never blocks.
+  // RESOURCE_EXHAUSTED when too much waits to be written to it.
+  absl::StatusOr<std::shared_ptr<ClientPipe>> Acquire(const WorkerInfo& peer);
+
+  // Closes all pipes, in order of peers' ids; opens no more.
+  void Close();
+
+  int64_t num_pipes();
+  int64_t num_late_replies() const { return num_late_replies_; }
+  int64_t num_reconnects() const { return num_reconnects_; }
+
+ private:
+  // On the connector.
+  void Open(const std::shared_ptr<ClientPipe>& pipe);
+  absl::StatusOr<std::string> LookUp(const WorkerInfo& peer);
+
+  void OnPipeWorks(ClientPipe& pipe) override;
+  void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) override;
+  void OnPipeFailed(ClientPipe& pipe, const absl::Status& status) override;
+
+  Runtime& runtime_;
+  Timer& timer_;
+  ThreadPool& connector_;
+  const std::shared_ptr<Store> store_;
+  tensorpipe::Context& context_;
+  const WorkerDirectory& workers_;
+  CallTable& calls_;
+  Observer* const observer_;
+  const Options options_;
+  std::atomic<int64_t> num_late_replies_ = 0;
+  std::atomic<int64_t> num_reconnects_ = 0;
+
+  Mutex mutex_;
+  // Null once it has failed. Only peers that were ever called are here.
+  std::map<WorkerId, std::shared_ptr<ClientPipe>> pipes_
+      ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> addresses_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_generation_ ABSL_GUARDED_BY(mutex_) = 1;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_PEER_SET_H_

@@ -1,0 +1,157 @@
+#include "agent/rendezvous.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "agent/report_margin.h"
+
+namespace reprise {
+namespace {
+
+constexpr char kStaticGroupKey[] = "rpcIsStaticGroup";
+
+std::string NameKey(int64_t id) { return absl::StrCat("names/", id); }
+
+// What others wrote, fit for a text of ours.
+std::string Printable(const std::string& text) {
+  return absl::CHexEscape(text.substr(0, kMaxWorkerName));
+}
+
+// Waits for all `keys`; the result is in their order. DEADLINE_EXCEEDED lists
+// what is missing by `describe`, of an index.
+absl::StatusOr<std::vector<std::string>> GetAll(
+    Runtime& runtime, StoreClient& store, const std::vector<std::string>& keys,
+    const std::function<std::string(size_t)>& describe, absl::Time deadline) {
+  std::vector<std::optional<std::string>> values(keys.size());
+  absl::Time until = BeforeReport(runtime.Now(), deadline);
+  while (true) {
+    absl::Status waited;
+    for (size_t i = 0; i < keys.size() && waited.ok(); ++i) {
+      if (values[i].has_value()) continue;
+      absl::StatusOr<std::string> value = store.Get(keys[i], until);
+      if (value.ok()) values[i] = *std::move(value);
+      waited = value.status();
+    }
+    if (waited.ok()) break;
+    if (!absl::IsDeadlineExceeded(waited)) return waited;
+
+    // Time to look who is missing; then the rest of the time to wait for them.
+    std::vector<std::string> missing;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (values[i].has_value()) continue;
+      absl::StatusOr<std::string> value = store.TryGet(keys[i], deadline);
+      if (value.ok()) {
+        values[i] = *std::move(value);
+      } else {
+        missing.push_back(describe(i));
+      }
+    }
+    if (missing.empty()) break;
+    if (until == deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat(keys.size() - missing.size(), " of ", keys.size(),
+                       " workers came; missing: ", absl::StrJoin(missing, ", "),
+                       " (", waited.message(), ")"));
+    }
+    until = deadline;
+  }
+  std::vector<std::string> result;
+  result.reserve(values.size());
+  for (std::optional<std::string>& value : values) {
+    result.push_back(*std::move(value));
+  }
+  return result;
+}
+
+absl::Status PublishName(StoreClient& store, const AgentOptions& options,
+                         absl::Time deadline) {
+  const absl::StatusOr<std::string> present =
+      store.CompareSet(NameKey(options.id), "", options.name, deadline);
+  if (!present.ok()) return present.status();
+  if (*present != options.name) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("RPC worker id ", options.id, " is taken by worker '",
+                     Printable(*present), "'; worker '", options.name,
+                     "' cannot have it too."));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string AddressKey(const std::string& worker_name) {
+  return absl::StrCat("addrs/", worker_name);
+}
+
+absl::Status AgreeOnStaticGroup(StoreClient& store, absl::Time deadline) {
+  const absl::StatusOr<std::string> kind =
+      store.CompareSet(kStaticGroupKey, "", "true", deadline);
+  if (!kind.ok()) return kind.status();
+  if (*kind != "true") {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "RPC group mixes statically and dynamically initialized members which "
+        "is not supported. This member would be static, but ",
+        kStaticGroupKey, " is '", Printable(*kind), "'."));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<WorkerInfo>> MeetNames(Runtime& runtime,
+                                                  StoreClient& store,
+                                                  const AgentOptions& options,
+                                                  absl::Time deadline) {
+  if (absl::Status status = PublishName(store, options, deadline);
+      !status.ok()) {
+    return status;
+  }
+  std::vector<std::string> keys;
+  for (int64_t id = 0; id < options.world_size; ++id) {
+    keys.push_back(NameKey(id));
+  }
+  absl::StatusOr<std::vector<std::string>> names = GetAll(
+      runtime, store, keys, [](size_t id) { return absl::StrCat("rank ", id); },
+      deadline);
+  if (!names.ok()) return names.status();
+
+  std::vector<WorkerInfo> workers;
+  std::map<std::string_view, size_t> ids;
+  for (size_t id = 0; id < names->size(); ++id) {
+    const std::string& name = (*names)[id];
+    if (!IsWorkerName(name)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the store has no valid name for RPC worker ", id, ": '",
+                       Printable(name), "'"));
+    }
+    const auto [same_name, is_new] = ids.emplace(name, id);
+    if (!is_new) {
+      return absl::AlreadyExistsError(absl::StrCat(
+          "RPC worker name ", name, " is not unique. Workers ",
+          same_name->second, " and ", id, " share the same name."));
+    }
+    workers.push_back({name, static_cast<WorkerId>(id)});
+  }
+  return workers;
+}
+
+absl::StatusOr<std::vector<std::string>> MeetAddresses(
+    Runtime& runtime, StoreClient& store, const WorkerDirectory& workers,
+    absl::Time deadline) {
+  std::vector<std::string> keys;
+  for (const WorkerInfo& worker : workers.workers()) {
+    keys.push_back(AddressKey(worker.name));
+  }
+  return GetAll(
+      runtime, store, keys,
+      [&](size_t id) {
+        return absl::StrCat("the address of ", workers.workers()[id].name);
+      },
+      deadline);
+}
+
+}  // namespace reprise

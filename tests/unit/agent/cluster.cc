@@ -1,0 +1,112 @@
+#include "tests/unit/agent/cluster.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/transport/transports.h"
+#include "gtest/gtest.h"
+
+namespace reprise::testing {
+
+absl::Time Soon() { return RealRuntime().Now() + absl::Seconds(60); }
+
+AgentOptions OptionsFor(int64_t id, int64_t world_size) {
+  AgentOptions options;
+  options.name = absl::StrCat("w", id);
+  options.id = id;
+  options.world_size = world_size;
+  options.num_worker_threads = 4;
+  options.transport.transports = {"uv"};
+  options.transport.channels = {"basic"};
+  options.transport.bind_address = "127.0.0.1";
+  return options;
+}
+
+RequestHandler Echo() {
+  return Blocking([](Message request,
+                     const RequestInfo&) -> absl::StatusOr<Message> {
+    request.type = MessageType::kScriptRet;
+    return request;
+  });
+}
+
+Message Request(std::string payload) {
+  Message request;
+  request.type = MessageType::kScriptCall;
+  request.payload = std::move(payload);
+  return request;
+}
+
+Cluster::Cluster(std::shared_ptr<Store> store)
+    : store_(store != nullptr ? std::move(store)
+                              : MakeMemoryStore(RealRuntime())) {}
+
+Cluster::~Cluster() = default;
+
+void Cluster::Start(int64_t size, RequestHandler handler,
+                    Customize customize) {
+  std::vector<AgentOptions> all;
+  for (int64_t id = 0; id < size; ++id) {
+    all.push_back(OptionsFor(id, size));
+    if (customize) customize(all.back());
+  }
+  for (const absl::Status& status :
+       TryStart(std::move(all), std::move(handler), Soon())) {
+    ASSERT_TRUE(status.ok()) << status;
+  }
+}
+
+std::vector<absl::Status> Cluster::TryStart(std::vector<AgentOptions> options,
+                                            RequestHandler handler,
+                                            absl::Time deadline) {
+  agents_.resize(options.size());
+  std::vector<absl::Status> statuses(options.size());
+  OnEach([&](int64_t id) {
+    absl::StatusOr<std::unique_ptr<Agent>> agent =
+        Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_},
+                     options[id], handler, deadline);
+    statuses[id] = agent.status();
+    if (agent.ok()) agents_[id] = *std::move(agent);
+  });
+  return statuses;
+}
+
+absl::Status Cluster::StartOne(AgentOptions options, RequestHandler handler,
+                               absl::Time deadline) {
+  const size_t id = options.id;
+  if (agents_.size() <= id) agents_.resize(id + 1);
+  absl::StatusOr<std::unique_ptr<Agent>> agent =
+      Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_},
+                   std::move(options), std::move(handler), deadline);
+  if (agent.ok()) agents_[id] = *std::move(agent);
+  return agent.status();
+}
+
+void Cluster::OnEach(const std::function<void(int64_t)>& f) {
+  std::vector<std::unique_ptr<Thread>> threads;
+  for (size_t id = 0; id < agents_.size(); ++id) {
+    threads.push_back(RealRuntime().StartThread(absl::StrCat("test-", id),
+                                                [&f, id] { f(id); }));
+  }
+  for (const std::unique_ptr<Thread>& thread : threads) thread->Join();
+}
+
+Gate::Gate()
+    : mutex_(RealRuntime(), "Gate"), changed_(RealRuntime(), "Gate.changed") {}
+
+void Gate::Open() {
+  MutexLock lock(mutex_);
+  open_ = true;
+  changed_.NotifyAll();
+}
+
+bool Gate::Wait() {
+  const absl::Time deadline = Soon();
+  MutexLock lock(mutex_);
+  while (!open_) {
+    if (!changed_.WaitUntil(mutex_, deadline)) return open_;
+  }
+  return true;
+}
+
+}  // namespace reprise::testing

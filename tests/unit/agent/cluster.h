@@ -1,0 +1,82 @@
+// Several agents of one group in this process, over real transports.
+
+#ifndef REPRISE_TESTS_UNIT_AGENT_CLUSTER_H_
+#define REPRISE_TESTS_UNIT_AGENT_CLUSTER_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "agent/agent.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
+#include "agent/store/memory_store.h"
+#include "agent/store/store.h"
+
+namespace reprise::testing {
+
+// Far enough away that only a hang gets there.
+absl::Time Soon();
+
+// Options of worker "w<id>", over uv on the loopback interface.
+AgentOptions OptionsFor(int64_t id, int64_t world_size);
+
+// Answers with the request's payload and tensors.
+RequestHandler Echo();
+
+Message Request(std::string payload);
+
+class Cluster {
+ public:
+  using Customize = std::function<void(AgentOptions&)>;
+
+  explicit Cluster(std::shared_ptr<Store> store = nullptr);
+  ~Cluster();
+
+  // Starts workers w0 .. w<size-1> at the same time, and expects that to work.
+  void Start(int64_t size, RequestHandler handler, Customize customize = {});
+
+  // Starts them and returns how that went, by id.
+  std::vector<absl::Status> TryStart(std::vector<AgentOptions> options,
+                                     RequestHandler handler,
+                                     absl::Time deadline);
+
+  // Starts one, again if need be.
+  absl::Status StartOne(AgentOptions options, RequestHandler handler,
+                        absl::Time deadline);
+
+  Agent& operator[](int64_t id) { return *agents_[id]; }
+  bool has(int64_t id) const { return agents_[id] != nullptr; }
+  void Stop(int64_t id) { agents_[id] = nullptr; }
+
+  // Calls `f(id)` for all workers, each on a thread of its own.
+  void OnEach(const std::function<void(int64_t)>& f);
+
+  const std::shared_ptr<Store>& store() const { return store_; }
+  // For agents started from now on; may be null.
+  void set_observer(Observer* observer) { observer_ = observer; }
+
+ private:
+  std::shared_ptr<Store> store_;
+  Observer* observer_ = nullptr;
+  std::vector<std::unique_ptr<Agent>> agents_;
+};
+
+// Opens once; waiting for it gives up at `Soon()`.
+class Gate {
+ public:
+  Gate();
+  void Open();
+  bool Wait();
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  bool open_ = false;
+};
+
+}  // namespace reprise::testing
+
+#endif  // REPRISE_TESTS_UNIT_AGENT_CLUSTER_H_
