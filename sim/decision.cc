@@ -109,6 +109,14 @@ void Decisions::Keep(const Site& site, DecisionKind kind, uint64_t value,
   kept_.push_back({site.label, site.count, kind, value, std::string(text)});
 }
 
+std::vector<Decision> Decisions::Followed() const {
+  std::vector<Decision> followed;
+  for (size_t i = 0; i < followed_.size(); ++i) {
+    if (followed_[i]) followed.push_back((*recording_)[i]);
+  }
+  return followed;
+}
+
 std::string Decisions::FirstMismatch() const {
   for (size_t i = 0; i < followed_.size(); ++i) {
     if (!followed_[i]) return (*recording_)[i].ToString();

@@ -84,6 +84,9 @@ class Decisions {
   void CountMade() { ++num_made_; }
   const std::vector<Decision>& kept() const { return kept_; }
 
+  // The recorded decisions that were reached and followed.
+  std::vector<Decision> Followed() const;
+
   // The first recorded decision, in the order of the recording, that was not
   // reached or could not be followed; empty if all were followed.
   std::string FirstMismatch() const;

@@ -29,7 +29,7 @@ readonly BUILD_PACKAGES=(
 )
 # The libraries; tools/bazel/deps.bzl gives them their Bazel labels.
 readonly LIBRARY_PACKAGES=(
-  libabsl-dev libbenchmark-dev libboost-context-dev libgmock-dev
+  libabsl-dev libbenchmark-dev libboost-context-dev libcli11-dev libgmock-dev
   libgoogle-glog-dev libgtest-dev libtensorpipe-dev libuv1-dev
   nlohmann-json3-dev
 )

@@ -25,6 +25,11 @@ _PACKAGES = {
         header = "/usr/include/nlohmann/json.hpp",
         libraries = {"json": []},
     ),
+    "com_github_cliutils_cli11": struct(
+        package = "libcli11-dev",
+        header = "/usr/include/CLI/CLI.hpp",
+        libraries = {"cli11": []},
+    ),
     "com_google_benchmark": struct(
         package = "libbenchmark-dev",
         header = "/usr/include/benchmark/benchmark.h",

@@ -19,8 +19,8 @@ namespace reprise {
 struct ProcessRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
-  ScenarioParams params;   // all of them
-  std::string transport;   // "uv" or "shm"
+  ScenarioParams params;  // all of them
+  std::string transport;  // "uv" or "shm"
   // The plan of faults: crashes (kill -9) and pauses (stop and continue)
   // only; unset: the scenario's `process_faults`.
   std::optional<std::vector<std::string>> faults;

@@ -213,7 +213,9 @@ void SimRun::CopyTo(RunResult& result) const {
   result.strikes = injector_.strikes();
   result.probes = probes_;
   result.events = world_->trace().events();
-  result.decisions = world_->decisions().kept();
+  result.decisions = options_.recording == nullptr
+                         ? world_->decisions().kept()
+                         : world_->decisions().Followed();
   result.first_mismatch = world_->decisions().FirstMismatch();
 }
 

@@ -8,9 +8,10 @@ namespace reprise {
 // The first argument of a program that is to be a worker; not for people.
 inline constexpr char kWorkerProcessCommand[] = "worker-process";
 
-// Runs the scenario's body as the arguments after kWorkerProcessCommand say,
-// writes the trace, a line an event, to the file descriptor that they name, and
-// returns the exit code.
+// `argc` and `argv` are those of `main`, where argv[1] is
+// kWorkerProcessCommand. Runs the scenario's body as the arguments after it
+// say, writes the trace, a line an event, to the file descriptor that they
+// name, and returns the exit code: 2 for arguments that make no sense.
 int WorkerProcessMain(int argc, char** argv);
 
 }  // namespace reprise

@@ -1,0 +1,110 @@
+// `reprise list`, `reprise run`, `reprise doctor`.
+
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "tools/command/doctor.h"
+#include "tools/command/process_run.h"
+#include "tools/command/report.h"
+#include "tools/command/sim_run.h"
+#include "tools/command/story.h"
+#include "tools/command/subcommands.h"
+
+namespace reprise {
+namespace {
+
+constexpr size_t kStoryLines = 40;
+
+absl::StatusOr<RunResult> RunOn(const RunCommand& command) {
+  if (command.on == "sim") {
+    absl::StatusOr<SimRunOptions> options = command.run.ToOptions();
+    if (!options.ok()) return options.status();
+    options->keep = true;
+    return RunSimulated(*options);
+  }
+  if (command.on != "uv" && command.on != "shm") {
+    return absl::InvalidArgumentError("--on " + command.on +
+                                      ": there are sim, shm and uv");
+  }
+  ProcessRunOptions options;
+  absl::StatusOr<const Scenario*> scenario = FindScenario(command.run.scenario);
+  if (!scenario.ok()) return scenario.status();
+  options.scenario = *scenario;
+  absl::StatusOr<ScenarioParams> params =
+      ResolveParams(**scenario, command.run.params);
+  if (!params.ok()) return params.status();
+  options.params = *std::move(params);
+  options.seed = command.run.seed;
+  options.transport = command.on;
+  options.max_wall_time = absl::Seconds(command.max_wall_seconds);
+  if (command.run.no_faults || !command.run.faults.empty()) {
+    options.faults = command.run.faults;
+  }
+  return RunInProcesses(options);
+}
+
+}  // namespace
+
+int DoList(const CommonFlags& common) {
+  Json list = Json::array();
+  for (const auto& [name, scenario] : AllScenarios()) {
+    Json params = Json::object();
+    for (const auto& [param, value] : scenario.params) params[param] = value;
+    list.push_back({{"name", name},
+                    {"description", scenario.description},
+                    {"workers", scenario.workers},
+                    {"params", params},
+                    {"probes", scenario.probes},
+                    {"faults", scenario.fault_kinds},
+                    {"enough_seeds", scenario.enough_seeds}});
+    if (common.json) continue;
+    PrintLine(absl::StrFormat("%-18s %2d workers  %s", name, scenario.workers,
+                              scenario.description));
+    if (!scenario.params.empty()) {
+      PrintLine(absl::StrFormat(
+          "%18s             parameters: %s", "",
+          absl::StrJoin(scenario.params, ", ",
+                        [](std::string* out, const auto& entry) {
+                          absl::StrAppend(out, entry.first, "=", entry.second);
+                        })));
+    }
+  }
+  if (common.json) PrintJson(Json{{"scenarios", list}});
+  return kHeld;
+}
+
+int DoRun(const CommonFlags& common, const RunCommand& command) {
+  absl::StatusOr<RunResult> result = RunOn(command);
+  if (!result.ok()) return UsageError(result.status(), common.json);
+  if (!command.trace_path.empty()) {
+    absl::Status status = WriteTrace(command.trace_path, *result);
+    if (!status.ok()) return UsageError(status, common.json);
+  }
+  if (common.json) {
+    PrintJson(ToJson(*result, command.run.scenario, command.run.seed));
+  } else {
+    for (const std::string& line : TellStory(*result, kStoryLines)) {
+      PrintLine(line);
+    }
+    PrintLine(absl::StrFormat(
+        "%s seed %d: %s; hash %s, %d events, %.3f s simulated in %.3f s",
+        command.run.scenario, command.run.seed,
+        result->held() ? "everything held" : "VIOLATED " + result->rule,
+        HashText(result->hash), result->num_events, result->sim_seconds,
+        result->wall_seconds));
+  }
+  return result->held() ? kHeld : kViolated;
+}
+
+int DoDoctor(const CommonFlags& common) {
+  const DoctorReport report = RunDoctor();
+  if (common.json) {
+    PrintJson(Json(ToJson(report)));
+  } else {
+    PrintLine(ToText(report));
+  }
+  return kHeld;
+}
+
+}  // namespace reprise

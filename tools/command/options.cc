@@ -1,0 +1,170 @@
+#include "tools/command/options.h"
+
+#include <charconv>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace reprise {
+namespace {
+
+absl::StatusOr<Policy> ParsePolicy(const std::string& name) {
+  if (name == "cooperative") return Policy::kCooperative;
+  if (name == "random") return Policy::kRandom;
+  if (name == "pct") return Policy::kPct;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "no schedule '", name, "'; there are cooperative, random and pct"));
+}
+
+// About as many points as a run of the scenario has, from one that never
+// switches. The same for every seed.
+absl::StatusOr<int64_t> MeasureLength(SimRunOptions options) {
+  options.schedule.policy = Policy::kCooperative;
+  options.seed = 1;
+  absl::StatusOr<RunResult> result = RunSimulated(options);
+  if (!result.ok()) return result.status();
+  return result->num_points;
+}
+
+}  // namespace
+
+void RunFlags::AddTo(CLI::App& app, bool with_seed) {
+  app.add_option("scenario", scenario, "the scenario; see 'reprise list'")
+      ->required();
+  if (with_seed) {
+    app.add_option("--seed", seed, "the run's seed")->capture_default_str();
+  }
+  app.add_option("--param", params,
+                 "a parameter of the scenario, as name=value")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--fault", faults,
+                 "a fault instead of those the scenario draws, e.g. "
+                 "'crash w1 when w1 send.payload#3 restart 200ms'")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_flag("--no-faults", no_faults, "none of the scenario's faults");
+  app.add_option("--schedule", schedule, "cooperative, random or pct")
+      ->capture_default_str();
+  app.add_option("--switch-probability", switch_probability,
+                 "random: of a switch at a point")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--stall-probability", stall_probability,
+                 "random and pct: of a stall at a point")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--max-stall-us", max_stall_us, "the longest stall")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000'000));
+  app.add_option("--pct-depth", pct_depth,
+                 "pct: bugs of this depth (changes of priority, and one)")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--pct-length", pct_length,
+                 "pct: points in a run (0: measured once)")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("--tensorpipe-locks", tensorpipe_locks,
+               "switch at TensorPipe's own locks too");
+}
+
+absl::StatusOr<const Scenario*> FindScenario(const std::string& name) {
+  auto it = AllScenarios().find(name);
+  if (it != AllScenarios().end()) return &it->second;
+  return absl::InvalidArgumentError(
+      absl::StrCat("no scenario '", name, "'; there are ",
+                   absl::StrJoin(AllScenarios(), ", ",
+                                 [](std::string* out, const auto& entry) {
+                                   out->append(entry.first);
+                                 })));
+}
+
+absl::StatusOr<ScenarioParams> ResolveParams(
+    const Scenario& scenario, const std::vector<std::string>& given) {
+  ScenarioParams params = scenario.params;
+  for (const std::string& pair : given) {
+    const size_t equals = pair.find('=');
+    if (equals == std::string::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--param ", pair, ": it must be name=value"));
+    }
+    auto it = params.find(pair.substr(0, equals));
+    if (it == params.end()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--param ", pair, ": ", scenario.name, " has ",
+          params.empty() ? "no parameters" : "only ",
+          absl::StrJoin(params, ", ", [](std::string* out, const auto& entry) {
+            absl::StrAppend(out, entry.first, "=", entry.second);
+          })));
+    }
+    const char* const begin = pair.data() + equals + 1;
+    const char* const end = pair.data() + pair.size();
+    auto [stop, error] = std::from_chars(begin, end, it->second);
+    if (error != std::errc() || stop != end) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--param ", pair, ": the value must be an integer"));
+    }
+  }
+  return params;
+}
+
+absl::StatusOr<SimRunOptions> RunFlags::ToOptions() const {
+  SimRunOptions options;
+  absl::StatusOr<const Scenario*> found = FindScenario(scenario);
+  if (!found.ok()) return found.status();
+  options.scenario = *found;
+  absl::StatusOr<ScenarioParams> resolved = ResolveParams(**found, params);
+  if (!resolved.ok()) return resolved.status();
+  options.params = *std::move(resolved);
+  options.seed = seed;
+  if (no_faults && !faults.empty()) {
+    return absl::InvalidArgumentError(
+        "--fault and --no-faults exclude each other");
+  }
+  if (no_faults || !faults.empty()) options.faults = faults;
+  absl::StatusOr<Policy> policy = ParsePolicy(schedule);
+  if (!policy.ok()) return policy.status();
+  options.schedule.policy = *policy;
+  options.schedule.switch_probability = switch_probability;
+  options.schedule.stall_probability = stall_probability;
+  options.schedule.max_stall_ns = max_stall_us * 1000;
+  options.schedule.pct_depth = pct_depth;
+  options.schedule.tensorpipe_locks = tensorpipe_locks;
+  options.schedule.pct_length = pct_length;
+  if (*policy == Policy::kPct && pct_length == 0) {
+    absl::StatusOr<int64_t> length = MeasureLength(options);
+    if (!length.ok()) return length.status();
+    options.schedule.pct_length = std::max<int64_t>(1, *length);
+  }
+  return options;
+}
+
+std::vector<std::string> RunFlags::ToArguments(
+    uint64_t for_seed, int64_t measured_pct_length) const {
+  std::vector<std::string> words = {"run", scenario, "--seed",
+                                    absl::StrCat(for_seed)};
+  for (const std::string& param : params) {
+    words.insert(words.end(), {"--param", param});
+  }
+  for (const std::string& fault : faults) {
+    words.insert(words.end(), {"--fault", fault});
+  }
+  if (no_faults) words.push_back("--no-faults");
+  if (tensorpipe_locks) words.push_back("--tensorpipe-locks");
+  words.insert(
+      words.end(),
+      {"--schedule", schedule, "--switch-probability",
+       absl::StrCat(switch_probability), "--stall-probability",
+       absl::StrCat(stall_probability), "--max-stall-us",
+       absl::StrCat(max_stall_us), "--pct-depth", absl::StrCat(pct_depth),
+       "--pct-length", absl::StrCat(measured_pct_length)});
+  return words;
+}
+
+std::string RunFlags::Describe() const {
+  return absl::StrCat(schedule, tensorpipe_locks ? " tensorpipe-locks" : "");
+}
+
+}  // namespace reprise

@@ -1,0 +1,55 @@
+// What the command line says.
+
+#ifndef REPRISE_TOOLS_COMMAND_OPTIONS_H_
+#define REPRISE_TOOLS_COMMAND_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/statusor.h"
+#include "sim/scenario.h"
+#include "sim/scheduler.h"
+#include "tools/command/sim_run.h"
+
+namespace reprise {
+
+// Of one scenario; shared by run, explore and verify.
+struct RunFlags {
+  std::string scenario;
+  uint64_t seed = 1;
+  std::vector<std::string> params;  // "k=v"
+  std::vector<std::string> faults;  // lines; with `no_faults`, none
+  bool no_faults = false;
+  std::string schedule = "random";
+  double switch_probability = 0.5;
+  double stall_probability = 0.02;
+  int pct_depth = 3;
+  int64_t pct_length = 0;  // 0: measured
+  bool tensorpipe_locks = false;
+  int64_t max_stall_us = 50;
+
+  // Declares the flags on a subcommand.
+  void AddTo(CLI::App& app, bool with_seed);
+
+  // INVALID_ARGUMENT says what is wrong and what there is to choose from.
+  absl::StatusOr<SimRunOptions> ToOptions() const;
+
+  // The same as arguments, for another process.
+  std::vector<std::string> ToArguments(uint64_t for_seed,
+                                       int64_t measured_pct_length) const;
+
+  // For replay files: "random", "pct", ...
+  std::string Describe() const;
+};
+
+absl::StatusOr<const Scenario*> FindScenario(const std::string& name);
+
+// The scenario's parameters, `given` over the defaults.
+absl::StatusOr<ScenarioParams> ResolveParams(
+    const Scenario& scenario, const std::vector<std::string>& given);
+
+}  // namespace reprise
+
+#endif  // REPRISE_TOOLS_COMMAND_OPTIONS_H_

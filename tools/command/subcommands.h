@@ -1,0 +1,56 @@
+// The subcommands of `reprise`: each takes what the command line said, prints,
+// and returns the exit code.
+
+#ifndef REPRISE_TOOLS_COMMAND_SUBCOMMANDS_H_
+#define REPRISE_TOOLS_COMMAND_SUBCOMMANDS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "tools/command/command.h"
+#include "tools/command/options.h"
+
+namespace reprise {
+
+struct CommonFlags {
+  bool json = false;
+  std::string plant;
+  const Planting* planting = nullptr;
+};
+
+struct RunCommand {
+  RunFlags run;
+  std::string on = "sim";
+  std::string trace_path;
+  int64_t max_wall_seconds = 180;
+};
+
+struct ExploreCommand {
+  RunFlags run;
+  uint64_t seeds = 100;
+  uint64_t first_seed = 1;
+  int jobs = 1;
+  bool keep_going = false;
+  std::string out;
+};
+
+struct ReplayCommand {
+  std::string path;
+  std::string trace_path;
+};
+
+struct VerifyCommand {
+  RunFlags run;
+  uint64_t seeds = 1;
+};
+
+int DoList(const CommonFlags& common);
+int DoRun(const CommonFlags& common, const RunCommand& command);
+int DoExplore(const CommonFlags& common, const ExploreCommand& command);
+int DoReplay(const CommonFlags& common, const ReplayCommand& command);
+int DoVerify(const CommonFlags& common, const VerifyCommand& command);
+int DoDoctor(const CommonFlags& common);
+
+}  // namespace reprise
+
+#endif  // REPRISE_TOOLS_COMMAND_SUBCOMMANDS_H_
