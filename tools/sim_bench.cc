@@ -1,6 +1,10 @@
 // What a call costs in the simulator: the whole agent against the bare
 // TensorPipe core, over the same simulated transport, 64 bytes there and back.
-// Compare the two by their ratio, in one run.
+// Compare by ratios, in one run.
+//
+//   BM_BareCore/64B      one payload of 64 bytes
+//   BM_BareCore/message  the four payloads that the wire format makes of it
+//   BM_Agent             a call, with trace and invariants as in an exploration
 
 #include <benchmark/benchmark.h>
 
@@ -8,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "agent/agent.h"
 #include "sim/arena.h"
@@ -45,15 +50,24 @@ std::shared_ptr<tensorpipe::Context> MakeContext(Network& network, Node& node) {
   return context;
 }
 
+// What one message carries, in bytes.
+using Payloads = std::vector<size_t>;
+
 // One end of an echo: reads a message, then does `then`.
 struct End {
-  std::shared_ptr<tensorpipe::Pipe> pipe;
-  char in[kPayloadBytes];
-  char out[kPayloadBytes] = {};
+  explicit End(const Payloads& sizes)
+      : sizes(sizes), in(sizes.size()), out(sizes.size()) {
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      in[i].resize(sizes[i]);
+      out[i].resize(sizes[i]);
+    }
+  }
 
   void Write() {
     tensorpipe::Message message;
-    message.payloads.push_back({out, kPayloadBytes, ""});
+    for (std::string& bytes : out) {
+      message.payloads.push_back({bytes.data(), bytes.size(), ""});
+    }
     pipe->write(std::move(message), [](const tensorpipe::Error&) {});
   }
   void Read(std::function<void()> then) {
@@ -62,16 +76,23 @@ struct End {
                                        const tensorpipe::Descriptor&) {
           if (error) return;
           tensorpipe::Allocation allocation;
-          allocation.payloads.push_back({in});
+          for (std::string& bytes : in) {
+            allocation.payloads.push_back({bytes.data()});
+          }
           pipe->read(std::move(allocation),
                      [then](const tensorpipe::Error& failed) {
                        if (!failed) then();
                      });
         });
   }
+
+  std::shared_ptr<tensorpipe::Pipe> pipe;
+  const Payloads sizes;
+  std::vector<std::string> in;
+  std::vector<std::string> out;
 };
 
-void RunBareCore(const ScheduleOptions& schedule) {
+void RunBareCore(const ScheduleOptions& schedule, const Payloads& sizes) {
   ArenaScope arena;
   WorldOptions options;
   options.schedule = schedule;
@@ -81,8 +102,8 @@ void RunBareCore(const ScheduleOptions& schedule) {
   Node& client_node = world.AddNode(1, "w1");
   auto server = MakeContext(network, server_node);
   auto client = MakeContext(network, client_node);
-  End server_end;
-  End client_end;
+  End server_end(sizes);
+  End client_end(sizes);
   std::shared_ptr<tensorpipe::Listener> listener;
   int left = kCalls;
   std::function<void()> serve = [&] {
@@ -121,8 +142,8 @@ void RunBareCore(const ScheduleOptions& schedule) {
   world.scheduler().ReturnStacks();
 }
 
-void BM_BareCore(benchmark::State& state) {
-  for (auto _ : state) RunBareCore(ScheduleOf(state));
+void BM_BareCore(benchmark::State& state, const Payloads& sizes) {
+  for (auto _ : state) RunBareCore(ScheduleOf(state), sizes);
   state.SetItemsProcessed(state.iterations() * kCalls);
 }
 
@@ -171,7 +192,12 @@ void BM_Agent(benchmark::State& state) {
 }
 
 // 0 cooperative, 1 random, 2 pct.
-BENCHMARK(BM_BareCore)->ArgName("policy")->DenseRange(0, 2);
+BENCHMARK_CAPTURE(BM_BareCore, 64B, Payloads{kPayloadBytes})
+    ->ArgName("policy")
+    ->DenseRange(0, 2);
+BENCHMARK_CAPTURE(BM_BareCore, message, Payloads{4, 8, kPayloadBytes, 47})
+    ->ArgName("policy")
+    ->DenseRange(0, 2);
 BENCHMARK(BM_Agent)->ArgName("policy")->DenseRange(0, 2);
 
 }  // namespace
