@@ -23,11 +23,11 @@ AgentOptions OptionsFor(int64_t id, int64_t world_size) {
 }
 
 RequestHandler Echo() {
-  return Blocking([](Message request,
-                     const RequestInfo&) -> absl::StatusOr<Message> {
-    request.type = MessageType::kScriptRet;
-    return request;
-  });
+  return Blocking(
+      [](Message request, const RequestInfo&) -> absl::StatusOr<Message> {
+        request.type = MessageType::kScriptRet;
+        return request;
+      });
 }
 
 Message Request(std::string payload) {
@@ -43,8 +43,7 @@ Cluster::Cluster(std::shared_ptr<Store> store)
 
 Cluster::~Cluster() = default;
 
-void Cluster::Start(int64_t size, RequestHandler handler,
-                    Customize customize) {
+void Cluster::Start(int64_t size, RequestHandler handler, Customize customize) {
   std::vector<AgentOptions> all;
   for (int64_t id = 0; id < size; ++id) {
     all.push_back(OptionsFor(id, size));

@@ -1,0 +1,258 @@
+// Starting an agent: options, and meeting the others in the store.
+
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "agent/agent.h"
+#include "agent/options.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/unit/agent/cluster.h"
+#include "tests/unit/agent/hooked_store.h"
+#include "tests/unit/agent/recorder.h"
+
+namespace reprise::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Text(const absl::Status& status) {
+  return std::string(status.message());
+}
+
+TEST(OptionsTest, AreChecked) {
+  EXPECT_TRUE(Validate(OptionsFor(0, 1)).ok());
+  const auto error = [](void (*change)(AgentOptions&)) {
+    AgentOptions options = OptionsFor(1, 4);
+    change(options);
+    const absl::Status status = Validate(options);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return Text(status);
+  };
+  EXPECT_EQ(error([](AgentOptions& o) { o.num_worker_threads = 0; }),
+            "num_worker_threads must be positive, got 0");
+  EXPECT_EQ(error([](AgentOptions& o) { o.rpc_timeout = -absl::Seconds(1); }),
+            "RPC Timeout must be non-negative");
+  EXPECT_EQ(error([](AgentOptions& o) {
+              o.id = 32768;
+              o.world_size = 40000;
+            }),
+            "RPC worker id 32768 out of bound of int16_t.");
+  EXPECT_THAT(error([](AgentOptions& o) { o.id = -1; }),
+              HasSubstr("out of bound of int16_t"));
+  EXPECT_THAT(error([](AgentOptions& o) { o.id = 4; }),
+              HasSubstr("world_size"));
+  EXPECT_THAT(error([](AgentOptions& o) { o.world_size = 32769; }),
+              HasSubstr("world_size"));
+  for (void (*bad_name)(AgentOptions&) :
+       {+[](AgentOptions& o) { o.name = ""; },
+        +[](AgentOptions& o) { o.name = "a b"; },
+        +[](AgentOptions& o) { o.name = "w\n"; },
+        +[](AgentOptions& o) { o.name = std::string(128, 'a'); }}) {
+    EXPECT_THAT(error(bad_name),
+                HasSubstr("Worker name must match regex [A-Za-z0-9-_:]*"));
+  }
+  EXPECT_THAT(error([](AgentOptions& o) { o.max_pending_calls_per_peer = 0; }),
+              HasSubstr("max_pending_calls_per_peer"));
+  EXPECT_THAT(
+      error([](AgentOptions& o) { o.connect_timeout = absl::ZeroDuration(); }),
+      HasSubstr("connect_timeout"));
+  EXPECT_THAT(
+      error([](AgentOptions& o) { o.store_timeout = absl::ZeroDuration(); }),
+      HasSubstr("store_timeout"));
+
+  AgentOptions longest = OptionsFor(32767, 32768);
+  longest.name = std::string(122, 'a') + "-_:9Z";
+  EXPECT_TRUE(Validate(longest).ok()) << Validate(longest);
+}
+
+TEST(StartTest, RefusesBadOptionsAndUnknownTransports) {
+  Cluster cluster;
+  AgentOptions options = OptionsFor(0, 1);
+  options.num_worker_threads = 0;
+  EXPECT_EQ(cluster.StartOne(options, Echo(), Soon()).code(),
+            absl::StatusCode::kInvalidArgument);
+  options = OptionsFor(0, 1);
+  options.transport.transports = {"pigeon"};
+  EXPECT_THAT(Text(cluster.StartOne(options, Echo(), Soon())),
+              HasSubstr("Unknown transport: pigeon"));
+  EXPECT_EQ(cluster.StartOne(OptionsFor(0, 1), nullptr, Soon()).code(),
+            absl::StatusCode::kInvalidArgument);
+  // Nothing of this was published.
+  EXPECT_EQ(cluster.store()->TryGet("names/0", Soon()).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+TEST(StartTest, PublishesWhatStockWorkersLookFor) {
+  Cluster cluster;
+  cluster.Start(2, Echo());
+  Store& store = *cluster.store();
+  EXPECT_EQ(*store.TryGet("rpcIsStaticGroup", Soon()), "true");
+  EXPECT_EQ(*store.TryGet("names/0", Soon()), "w0");
+  EXPECT_EQ(*store.TryGet("names/1", Soon()), "w1");
+  EXPECT_THAT(*store.TryGet("addrs/w1", Soon()), HasSubstr("uv://127.0.0.1:"));
+}
+
+TEST(StartTest, NamesMustBeUnique) {
+  Cluster cluster;
+  std::vector<AgentOptions> options;
+  for (int64_t id = 0; id < 3; ++id) options.push_back(OptionsFor(id, 3));
+  options[2].name = "w0";
+  for (const absl::Status& status : cluster.TryStart(options, Echo(), Soon())) {
+    EXPECT_EQ(status, absl::AlreadyExistsError(
+                          "RPC worker name w0 is not unique. Workers 0 and 2 "
+                          "share the same name."));
+  }
+}
+
+TEST(StartTest, IdsMustBeUnique) {
+  Cluster cluster;
+  ASSERT_TRUE(cluster.StartOne(OptionsFor(0, 1), Echo(), Soon()).ok());
+  AgentOptions other = OptionsFor(0, 1);
+  other.name = "other";
+  Cluster same_store(cluster.store());
+  const absl::Status status = same_store.StartOne(other, Echo(), Soon());
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(Text(status), HasSubstr("'w0'"));
+  EXPECT_THAT(Text(status), HasSubstr("'other'"));
+}
+
+TEST(StartTest, NamesWhoIsMissing) {
+  Cluster cluster;
+  cluster.TryStart({OptionsFor(0, 4)}, Echo(),
+                   RealRuntime().Now() + absl::Milliseconds(50));
+  const absl::Status status = cluster.StartOne(
+      OptionsFor(2, 4), Echo(), RealRuntime().Now() + absl::Milliseconds(50));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(Text(status),
+              HasSubstr("2 of 4 workers came; missing: rank 1, rank 3"));
+}
+
+TEST(StartTest, NamesWhoseAddressIsMissing) {
+  Cluster cluster;
+  // A worker that dies between its name and its address.
+  ASSERT_TRUE(cluster.store()->Set("names/1", "w1", Soon()).ok());
+  const absl::Status status = cluster.StartOne(
+      OptionsFor(0, 2), Echo(), RealRuntime().Now() + absl::Milliseconds(50));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(Text(status), HasSubstr("missing: the address of w1"));
+}
+
+TEST(StartTest, ADeadlineThatHasPassed) {
+  Cluster cluster;
+  EXPECT_EQ(
+      cluster.StartOne(OptionsFor(0, 2), Echo(), absl::InfinitePast()).code(),
+      absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(StartTest, GroupsOfAnotherKind) {
+  Cluster cluster;
+  ASSERT_TRUE(cluster.store()->Set("rpcIsStaticGroup", "false", Soon()).ok());
+  const absl::Status status =
+      cluster.StartOne(OptionsFor(0, 1), Echo(), Soon());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Text(status),
+              HasSubstr("RPC group mixes statically and dynamically "
+                        "initialized members which is not supported. "));
+}
+
+TEST(StartTest, NonsenseInTheStore) {
+  Cluster cluster;
+  ASSERT_TRUE(cluster.store()->Set("names/1", "no name\n", Soon()).ok());
+  EXPECT_EQ(cluster.StartOne(OptionsFor(0, 2), Echo(), Soon()).code(),
+            absl::StatusCode::kInvalidArgument);
+  // An address is believed when it is needed, and costs the call no more.
+  ASSERT_TRUE(cluster.store()->Set("names/1", "w1", Soon()).ok());
+  for (const char* address : {"", "nowhere", "pigeon://here", "uv://", "uv://x",
+                              "uv://127.0.0.1:99999999999"}) {
+    ASSERT_TRUE(cluster.store()->Set("addrs/w1", address, Soon()).ok());
+    ASSERT_TRUE(cluster.StartOne(OptionsFor(0, 2), Echo(), Soon()).ok());
+    const Future reply = cluster[0].Send("w1", Request(""));
+    ASSERT_TRUE(reply.Wait(Soon()));
+    EXPECT_EQ(reply.status().code(), absl::StatusCode::kUnavailable)
+        << address << ": " << reply.status();
+    EXPECT_THAT(Text(reply.status()), HasSubstr("connection to w1 failed: "));
+    cluster.Stop(0);
+  }
+}
+
+TEST(StartTest, SeveralGroupsOverOneStore) {
+  Cluster whole;
+  Cluster first(MakePrefixStore(whole.store(), "first"));
+  Cluster second(MakePrefixStore(whole.store(), "second"));
+  first.Start(2, Echo());
+  second.Start(
+      3, Blocking([](Message, const RequestInfo&) -> absl::StatusOr<Message> {
+        return Message{MessageType::kScriptRet, "second", {}};
+      }));
+  EXPECT_EQ(first[0].Send("w1", Request("first")).result()->payload, "first");
+  EXPECT_EQ(second[0].Send("w1", Request("first")).result()->payload, "second");
+  EXPECT_EQ(first[0].GetWorkerInfo("w2").status().code(),
+            absl::StatusCode::kNotFound);
+  // Each agent counts its barriers itself (defect 13).
+  for (Cluster* cluster : {&first, &second, &first}) {
+    cluster->OnEach([&](int64_t id) {
+      const absl::Status status = (*cluster)[id].Join(Soon());
+      EXPECT_TRUE(status.ok()) << status;
+    });
+  }
+}
+
+TEST(StartTest, PatientWithAStoreThatFailsNowAndThen) {
+  // Every access fails at first, and an addition is not sure to be done.
+  struct Failures {
+    absl::Status operator()(const std::string& call, const std::string& key) {
+      MutexLock lock(mutex);
+      if (call == "Get" || ++count[call + key] % 2 == 0) {
+        return absl::OkStatus();
+      }
+      return absl::UnavailableError("down");
+    }
+    Mutex mutex{RealRuntime(), "Failures"};
+    std::map<std::string, int> count;
+  };
+  auto failures = std::make_shared<Failures>();
+  Cluster whole;
+  Cluster cluster(MakeHookedStore(
+      whole.store(),
+      [failures](const std::string& call, const std::string& key) {
+        return (*failures)(call, key);
+      },
+      nullptr));
+  cluster.Start(2, Echo());
+  EXPECT_TRUE(cluster[0].Send("w1", Request("")).status().ok());
+}
+
+TEST(StartTest, AStoreThatIsDown) {
+  Cluster whole;
+  Cluster cluster(MakeHookedStore(
+      whole.store(),
+      [](const std::string&, const std::string&) {
+        return absl::UnavailableError("nobody home");
+      },
+      nullptr));
+  const absl::Status status = cluster.StartOne(
+      OptionsFor(0, 1), Echo(), RealRuntime().Now() + absl::Milliseconds(30));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(Text(status), HasSubstr("nobody home"));
+}
+
+TEST(StartTest, StartsAndStopsManyTimes) {
+  Cluster cluster;
+  for (int i = 0; i < 50; ++i) {
+    Cluster again(MakePrefixStore(cluster.store(), absl::StrCat("round_", i)));
+    again.Start(2, Echo());
+    if (i % 2 == 0) {
+      EXPECT_TRUE(again[0].Send("w1", Request("")).status().ok());
+    }
+    if (i % 5 == 0) again[1].Send("w0", Request("unanswered"));
+  }
+}
+
+}  // namespace
+}  // namespace reprise::testing
