@@ -8,8 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "sim/invariants.h"
 
 namespace reprise {
 namespace {
@@ -18,23 +16,6 @@ namespace {
 // one is expected.
 constexpr int64_t kLookMs = 50;
 constexpr int64_t kLookCloselyMs = 1;
-
-int64_t Later(int64_t now_ns, int64_t for_ns) {
-  return for_ns == kForEver ? kForEver : now_ns + for_ns;
-}
-
-// "w1: rule: detail", as workers write it.
-std::pair<std::string, std::string> ParseCheck(const Event& event) {
-  const std::string worker = absl::StrCat("w", event.node, ": ");
-  std::string_view text = event.text;
-  if (text.substr(0, worker.size()) == worker) {
-    text.remove_prefix(worker.size());
-  }
-  const size_t end = text.find(": ");
-  if (end == std::string_view::npos) return {"check", event.text};
-  return {std::string(text.substr(0, end)),
-          worker + std::string(text.substr(end + 2))};
-}
 
 }  // namespace
 
@@ -63,7 +44,7 @@ absl::Status Coordinator::Run() {
 }
 
 bool Coordinator::IsOver() const {
-  if (!failed_rule_.empty()) return true;
+  if (failed()) return true;
   return std::none_of(members_.begin(), members_.end(), [](const Member& m) {
     return m.child != nullptr || m.restart_at_ns != kForEver;
   });
@@ -74,7 +55,7 @@ absl::Status Coordinator::StartWorker(int32_t rank) {
   const int incarnation = member.incarnation + 1;
   member = Member();
   member.incarnation = incarnation;
-  if (incarnation != 0) Record(rank, EventKind::kRestart, incarnation);
+  const int64_t start_ns = Now();
   WorkerArguments arguments;
   arguments.scenario = options_.scenario->name;
   arguments.rank = rank;
@@ -88,6 +69,10 @@ absl::Status Coordinator::StartWorker(int32_t rank) {
   auto child = WorkerChild::Start(std::move(arguments));
   if (!child.ok()) return child.status();
   member.child = *std::move(child);
+  // Told when it is there, as somebody may wait for it to strike it down.
+  if (incarnation != 0) {
+    OnEvent({start_ns, rank, EventKind::kRestart, 0, incarnation, 0, 0, ""});
+  }
   return absl::OkStatus();
 }
 
@@ -99,8 +84,10 @@ void Coordinator::Record(int32_t node, EventKind kind, int64_t a,
 void Coordinator::OnTraceLine(int32_t rank, std::string_view line) {
   Event event;
   if (!ParseEvent(line, event) || event.node != rank) {
-    Fail("trace", absl::StrCat("w", rank, " wrote what is no line of a trace: ",
-                               std::string(line.substr(0, 300))));
+    Fail("trace",
+         absl::StrCat("w", rank, " wrote what is no line of a trace: ",
+                      std::string(line.substr(0, 300))),
+         Now());
     return;
   }
   OnEvent(event);
@@ -111,10 +98,9 @@ void Coordinator::OnEvent(const Event& event) {
   if (event.kind == EventKind::kWorkerEnded) {
     members_[event.node].ended_body = true;
   } else if (event.kind == EventKind::kCheckFailed) {
-    auto [rule, detail] = ParseCheck(event);
-    Fail(rule, std::move(detail));
+    Fail("check", event.text, event.time_ns);
   }
-  if (!failed_rule_.empty()) return;
+  if (failed()) return;
   for (size_t i = 0; i < faults_.size(); ++i) {
     const Fault& fault = faults_[i];
     if (fault.at_event && fault.event == event.kind &&
@@ -139,7 +125,7 @@ void Coordinator::Begin(const Fault& fault) {
 
 void Coordinator::Struck(const Fault& fault, int64_t until_ns) {
   ++strikes_[std::string(ToString(fault.kind))];
-  last_effect_ns_ = std::max(last_effect_ns_, until_ns);
+  end_.last_effect_ns = std::max(end_.last_effect_ns, until_ns);
   Record(-1, EventKind::kFault, 0, fault.text);
 }
 
@@ -157,6 +143,7 @@ absl::Status Coordinator::DoWhatIsDue() {
     if (member.continue_at_ns <= now_ns) {
       member.continue_at_ns = kForEver;
       member.pause = nullptr;
+      member.stopped = false;
       member.child->Signal(SIGCONT);
     }
     if (member.restart_at_ns > now_ns) continue;
@@ -164,7 +151,10 @@ absl::Status Coordinator::DoWhatIsDue() {
     if (!status.ok()) return status;
   }
   if (now_ns > absl::ToInt64Nanoseconds(options_.max_wall_time)) {
-    Fail("time-limit", "");
+    Fail("time-limit",
+         absl::StrCat("not over after ",
+                      absl::FormatDuration(options_.max_wall_time)),
+         now_ns);
   }
   return absl::OkStatus();
 }
@@ -174,11 +164,10 @@ int Coordinator::PollTimeoutMs() const {
   int64_t until_ns = absl::ToInt64Nanoseconds(options_.max_wall_time);
   int64_t look_ms = kLookMs;
   for (const Member& member : members_) {
-    until_ns = std::min(
-        {until_ns, member.continue_at_ns, member.restart_at_ns});
+    until_ns =
+        std::min({until_ns, member.continue_at_ns, member.restart_at_ns});
     if (member.child == nullptr) continue;
-    const bool will_stop =
-        member.pause != nullptr && member.continue_at_ns == kForEver;
+    const bool will_stop = member.pause != nullptr && !member.stopped;
     if (will_stop || member.crash != nullptr || member.child->trace_ended()) {
       look_ms = kLookCloselyMs;
     }
@@ -197,7 +186,7 @@ void Coordinator::WaitForWorkers() {
   for (const Member& member : members_) {
     if (member.child != nullptr) member.child->AddPollFds(fds);
   }
-  if (failed_rule_.empty()) poll(fds.data(), fds.size(), PollTimeoutMs());
+  if (!failed()) poll(fds.data(), fds.size(), PollTimeoutMs());
   for (size_t rank = 0; rank < members_.size(); ++rank) {
     if (members_[rank].child != nullptr) Look(static_cast<int32_t>(rank));
   }
@@ -210,10 +199,12 @@ void Coordinator::Look(int32_t rank) {
     case WorkerChild::State::kRuns:
       break;
     case WorkerChild::State::kStopped:
-      if (member.pause != nullptr && member.continue_at_ns == kForEver) {
-        member.continue_at_ns = Later(Now(), member.pause->for_ns);
-        const bool ends = member.continue_at_ns != kForEver;
-        Struck(*member.pause, ends ? member.continue_at_ns : Now());
+      if (member.pause != nullptr && !member.stopped) {
+        member.stopped = true;
+        const int64_t now_ns = Now();
+        const bool ends = member.pause->for_ns != kForEver;
+        if (ends) member.continue_at_ns = now_ns + member.pause->for_ns;
+        Struck(*member.pause, ends ? member.continue_at_ns : now_ns);
       }
       break;
     case WorkerChild::State::kDied:
@@ -247,7 +238,8 @@ void Coordinator::Died(int32_t rank) {
                     child->exited_well() && !child->trace_is_torn()
                         ? "exited before its body had returned; it "
                         : "",
-                    child->DescribeEnd()));
+                    child->DescribeEnd()),
+       Now());
 }
 
 void Coordinator::KillAll() {
@@ -264,81 +256,21 @@ void Coordinator::KillAll() {
   }
 }
 
-void Coordinator::Fail(std::string_view rule, std::string detail) {
-  if (!failed_rule_.empty()) return;
-  failed_rule_ = std::string(rule);
-  failed_detail_ = std::move(detail);
-  failed_ns_ = Now();
-}
-
-std::vector<std::string> Coordinator::LastEvents() const {
-  std::map<int32_t, const Event*> last;
-  for (const Event& event : events_) {
-    if (event.node >= 0) last[event.node] = &event;
-  }
-  std::vector<std::string> lines;
-  for (size_t rank = 0; rank < members_.size(); ++rank) {
-    auto it = last.find(static_cast<int32_t>(rank));
-    lines.push_back(absl::StrCat(
-        "w", rank, ": ",
-        it == last.end() ? "no event" : "last: " + ToString(*it->second)));
-  }
-  return lines;
+void Coordinator::Fail(std::string_view rule, std::string detail,
+                       int64_t failed_ns) {
+  if (failed()) return;
+  end_.rule = std::string(rule);
+  end_.detail = std::move(detail);
+  end_.failed_ns = failed_ns;
 }
 
 RunResult Coordinator::TakeResult() {
   RunResult result;
   result.wall_seconds = static_cast<double>(Now()) * 1e-9;
-  std::stable_sort(events_.begin(), events_.end(),
-                   [](const Event& x, const Event& y) {
-                     return x.time_ns < y.time_ns;
-                   });
-  if (failed_rule_ == "time-limit") {
-    result.waiting = LastEvents();
-    failed_detail_ = absl::StrCat(
-        "not over after ", absl::FormatDuration(options_.max_wall_time), "; ",
-        absl::StrJoin(result.waiting, "; "));
-  }
-  // What was violated first is the rule, whoever noticed.
-  Invariants invariants(
-      options_.scenario->workers,
-      [&result](std::string_view rule, std::string_view detail) {
-        result.rule = std::string(rule);
-        result.detail = std::string(detail);
-      });
-  int64_t last_worker_ended_ns = 0;
-  for (const Event& event : events_) {
-    if (event.time_ns > failed_ns_ || !result.rule.empty()) break;
-    invariants.OnEvent(event);
-    if (event.kind == EventKind::kWorkerEnded) {
-      last_worker_ended_ns = event.time_ns;
-    } else if (event.kind == EventKind::kProbe) {
-      result.probes.insert(event.text);
-    }
-  }
-  const int64_t settle_ns =
-      absl::ToInt64Nanoseconds(options_.scenario->settle_time);
-  if (result.rule.empty() && !failed_rule_.empty()) {
-    result.rule = failed_rule_;
-    result.detail = failed_detail_;
-  } else if (result.rule.empty()) {
-    invariants.Finish();
-    if (last_worker_ended_ns - last_effect_ns_ > settle_ns) {
-      result.rule = "settle";
-      result.detail = absl::StrCat(
-          "the last worker ended ",
-          FormatNanoseconds(last_worker_ended_ns - last_effect_ns_),
-          " after the last fault; the bound is ", FormatNanoseconds(settle_ns));
-    }
-  }
-  result.num_events = static_cast<int64_t>(events_.size());
-  if (!events_.empty()) {
-    result.sim_seconds =
-        static_cast<double>(events_.back().time_ns - events_.front().time_ns) *
-        1e-9;
-  }
-  result.strikes = strikes_;
-  result.events = std::move(events_);
+  result.strikes = std::move(strikes_);
+  end_.num_workers = options_.scenario->workers;
+  end_.settle_time = options_.scenario->settle_time;
+  Judge(end_, std::move(events_), result);
   return result;
 }
 

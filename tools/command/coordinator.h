@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "fault_injection/fault.h"
 #include "sim/trace.h"
+#include "tools/command/judge.h"
 #include "tools/command/process_run.h"
 #include "tools/command/run_result.h"
 #include "tools/command/worker_child.h"
@@ -37,11 +38,12 @@ class Coordinator {
   struct Member {
     std::unique_ptr<WorkerChild> child;  // null once it has died
     int incarnation = -1;
-    bool ended_body = false;         // this incarnation
-    const Fault* crash = nullptr;    // it was killed by
-    const Fault* pause = nullptr;    // it was told to stop by
-    int64_t continue_at_ns = kForEver;  // it has stopped until
-    int64_t restart_at_ns = kForEver;   // the next incarnation starts
+    bool ended_body = false;       // this incarnation
+    const Fault* crash = nullptr;  // it was killed by
+    const Fault* pause = nullptr;  // it was told to stop by
+    bool stopped = false;          // and has, until
+    int64_t continue_at_ns = kForEver;
+    int64_t restart_at_ns = kForEver;  // the next incarnation starts
   };
 
   int64_t Now() const { return MonotonicNanoseconds() - start_ns_; }
@@ -61,9 +63,9 @@ class Coordinator {
   void Look(int32_t rank);
   void Died(int32_t rank);
   void KillAll();
-  // Ends the run, as of now.
-  void Fail(std::string_view rule, std::string detail);
-  std::vector<std::string> LastEvents() const;
+  // Ends the run.
+  void Fail(std::string_view rule, std::string detail, int64_t failed_ns);
+  bool failed() const { return !end_.rule.empty(); }
 
   const ProcessRunOptions& options_;
   const std::vector<Fault>& faults_;
@@ -74,11 +76,7 @@ class Coordinator {
   std::vector<bool> begun_;           // per fault at a time
   std::vector<Event> events_;
   std::map<std::string, int64_t> strikes_;
-  int64_t last_effect_ns_ = 0;
-  // What ended the run early, if anything, and when.
-  std::string failed_rule_;
-  std::string failed_detail_;
-  int64_t failed_ns_ = kForEver;
+  ProcessRunEnd end_;
 };
 
 }  // namespace reprise

@@ -1,16 +1,12 @@
 #include "tools/command/process_run.h"
 
-#include <stdlib.h>
-
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "fault_injection/fault.h"
 #include "tools/command/coordinator.h"
+#include "tools/command/scratch_directory.h"
 
 namespace reprise {
 namespace {
@@ -44,18 +40,6 @@ absl::StatusOr<std::vector<std::string>> PlanOf(
   return options.scenario->process_faults(random, options.params);
 }
 
-absl::StatusOr<std::string> MakeTemporaryDirectory() {
-  const char* const parent = getenv("TMPDIR");
-  std::string path = absl::StrCat(
-      parent == nullptr || *parent == '\0' ? "/tmp" : parent,
-      "/reprise-XXXXXX");
-  if (mkdtemp(path.data()) == nullptr) {
-    return absl::ErrnoToStatus(
-        errno, absl::StrCat("cannot make the directory ", path));
-  }
-  return path;
-}
-
 }  // namespace
 
 absl::StatusOr<RunResult> RunInProcesses(const ProcessRunOptions& options) {
@@ -70,14 +54,10 @@ absl::StatusOr<RunResult> RunInProcesses(const ProcessRunOptions& options) {
   for (const Fault& fault : *faults) {
     if (absl::Status status = CheckFault(fault); !status.ok()) return status;
   }
-  const auto directory = MakeTemporaryDirectory();
+  const auto directory = ScratchDirectory::Make();
   if (!directory.ok()) return directory.status();
-  const absl::Cleanup remove_directory = [&] {
-    std::error_code ignored;
-    std::filesystem::remove_all(*directory, ignored);
-  };
   Coordinator coordinator(options, *faults,
-                          absl::StrCat("file://", *directory, "/store"));
+                          absl::StrCat("file://", directory->path(), "/store"));
   if (absl::Status status = coordinator.Run(); !status.ok()) return status;
   RunResult result = coordinator.TakeResult();
   result.faults = *lines;

@@ -1,0 +1,128 @@
+#include "tools/command/doctor.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/runtime/runtime.h"
+#include "agent/store/open_store.h"
+#include "agent/transport/transports.h"
+#include "tools/command/machine_probe.h"
+#include "tools/command/scratch_directory.h"
+
+namespace reprise {
+namespace {
+
+std::string AdviceOn(const TransportProbe& probe) {
+  if (probe.viable) return "";
+  if (probe.name == "ibv") {
+    return "needs an InfiniBand device and libibverbs; others do without";
+  }
+  if (probe.name == "shm") return "see /dev/shm below";
+  if (probe.name == "cma") return "see the ptrace scope below";
+  return "set TP_SOCKET_IFNAME to an interface that peers can reach";
+}
+
+void AddTransports(DoctorReport& report) {
+  for (TransportProbe& probe : ProbeRealTransports()) {
+    report.findings.push_back(
+        {probe.kind, probe.name, probe.viable, probe.detail, AdviceOn(probe)});
+  }
+}
+
+// Whether a value that was set can be read.
+absl::Status TryStore(const std::string& url) {
+  Runtime& runtime = RealRuntime();
+  const auto store = OpenStore(runtime, url);
+  if (!store.ok()) return store.status();
+  const absl::Time deadline = runtime.Now() + absl::Seconds(10);
+  absl::Status status = (*store)->Set("doctor", "well", deadline);
+  if (!status.ok()) return status;
+  const auto value = (*store)->Get("doctor", deadline);
+  if (!value.ok()) return value.status();
+  return *value == "well" ? absl::OkStatus()
+                          : absl::DataLossError("it gave another value back");
+}
+
+DoctorFinding Finding(std::string name, const absl::Status& status,
+                      std::string_view good, std::string_view advice) {
+  DoctorFinding finding{"store", std::move(name), status.ok(), "", ""};
+  if (status.ok()) {
+    finding.detail = std::string(good);
+  } else {
+    finding.detail = std::string(status.message());
+    finding.advice = std::string(advice);
+  }
+  return finding;
+}
+
+void AddStores(DoctorReport& report) {
+  report.findings.push_back(Finding("memory://", TryStore("memory://"),
+                                    "for agents of one process", ""));
+  const auto directory = ScratchDirectory::Make();
+  report.findings.push_back(Finding(
+      "file://",
+      directory.ok() ? TryStore(absl::StrCat("file://", directory->path()))
+                     : directory.status(),
+      "for processes of one machine",
+      "set TMPDIR to a directory that can be written"));
+  for (const char* scheme : {"redis://", "tcp://"}) {
+    report.findings.push_back({"store", scheme, false, "not built yet",
+                               "for one machine there is file://"});
+  }
+}
+
+}  // namespace
+
+DoctorReport RunDoctor() {
+  DoctorReport report;
+  AddTransports(report);
+  AddStores(report);
+  for (DoctorFinding& finding : ProbeMachine()) {
+    report.findings.push_back(std::move(finding));
+  }
+  return report;
+}
+
+std::string ToText(const DoctorReport& report) {
+  size_t name_width = 0;
+  for (const DoctorFinding& finding : report.findings) {
+    name_width = std::max(name_width, finding.name.size());
+  }
+  std::string text;
+  for (const DoctorFinding& finding : report.findings) {
+    std::string line = finding.kind;
+    line.resize(std::max(line.size() + 1, size_t{11}), ' ');
+    line += finding.name;
+    line.append(name_width + 2 - finding.name.size(), ' ');
+    line += finding.works ? "yes  " : "no   ";
+    line += finding.detail;
+    if (!text.empty()) text += '\n';
+    text += line;
+    if (!finding.advice.empty()) {
+      text += '\n';
+      text.append(11 + name_width + 2 + 5, ' ');
+      absl::StrAppend(&text, "-> ", finding.advice);
+    }
+  }
+  return text;
+}
+
+nlohmann::json ToJson(const DoctorReport& report) {
+  nlohmann::json json = {{"transports", nlohmann::json::array()},
+                         {"channels", nlohmann::json::array()},
+                         {"stores", nlohmann::json::array()},
+                         {"machine", nlohmann::json::array()}};
+  for (const DoctorFinding& finding : report.findings) {
+    const std::string group =
+        finding.kind == "machine" ? finding.kind : finding.kind + "s";
+    json[group].push_back({{"name", finding.name},
+                           {"works", finding.works},
+                           {"detail", finding.detail},
+                           {"advice", finding.advice}});
+  }
+  return json;
+}
+
+}  // namespace reprise

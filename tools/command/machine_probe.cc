@@ -1,0 +1,133 @@
+#include "tools/command/machine_probe.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+
+#include <cstdint>
+#include <fstream>
+#include <optional>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace reprise {
+namespace {
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+// Two mappings for the stack of each fiber; what Linux gives by default is
+// enough for some ten thousands.
+constexpr int64_t kMinMappings = 65530;
+// Each connection over shm takes a ring buffer of 2 MiB at either end.
+constexpr int64_t kMinShmBytes = 64 * kMiB;
+// An agent with all transports and channels takes some 150.
+constexpr int64_t kMinDescriptors = 1024;
+// What the heaps of simulated runs reserve (sim/arena.cc); nothing of it is
+// touched.
+constexpr size_t kAddressSpace = size_t{1} << 40;
+
+std::optional<int64_t> ReadNumber(const std::string& path) {
+  std::ifstream file(path);
+  int64_t number = 0;
+  if (file >> number) return number;
+  return std::nullopt;
+}
+
+DoctorFinding ProbeMappings() {
+  DoctorFinding finding{"machine", "vm.max_map_count", true, "", ""};
+  const auto number = ReadNumber("/proc/sys/vm/max_map_count");
+  if (!number) {
+    finding.detail = "cannot be read; simulated worlds need two per thread";
+    return finding;
+  }
+  finding.works = *number >= kMinMappings;
+  finding.detail = absl::StrCat(*number, ", enough for about ", *number / 2,
+                                " threads of simulated nodes in a process");
+  if (!finding.works) {
+    finding.advice = absl::StrCat("sysctl -w vm.max_map_count=", kMinMappings);
+  }
+  return finding;
+}
+
+DoctorFinding ProbeAddressSpace() {
+  DoctorFinding finding{"machine", "address space", true, "", ""};
+  void* const memory = mmap(nullptr, kAddressSpace, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  finding.works = memory != MAP_FAILED;
+  if (finding.works) {
+    munmap(memory, kAddressSpace);
+    finding.detail = "1 TiB can be reserved for the heaps of simulated runs";
+  } else {
+    finding.detail = absl::StrCat(
+        "1 TiB cannot be reserved (", strerror(errno),
+        "): a simulated run in which a node crashes leaks its memory");
+    finding.advice = "ulimit -v unlimited; sysctl -w vm.overcommit_memory=0";
+  }
+  return finding;
+}
+
+DoctorFinding ProbeShm() {
+  DoctorFinding finding{"machine", "/dev/shm", false, "", ""};
+  struct statvfs shm;
+  if (statvfs("/dev/shm", &shm) != 0) {
+    finding.detail = absl::StrCat("cannot be looked at: ", strerror(errno));
+    finding.advice = "mount -t tmpfs tmpfs /dev/shm";
+    return finding;
+  }
+  const int64_t free_bytes =
+      static_cast<int64_t>(shm.f_bavail) * static_cast<int64_t>(shm.f_frsize);
+  finding.works = free_bytes >= kMinShmBytes;
+  finding.detail = absl::StrCat(free_bytes / kMiB, " MiB free; a connection ",
+                                "over shm takes 2 MiB at either end");
+  if (!finding.works) {
+    finding.advice =
+        "mount -o remount,size=1G /dev/shm (a container: --shm-size=1g)";
+  }
+  return finding;
+}
+
+DoctorFinding ProbePtraceScope() {
+  DoctorFinding finding{"machine", "ptrace scope", true, "", ""};
+  const auto scope = ReadNumber("/proc/sys/kernel/yama/ptrace_scope");
+  if (!scope) {
+    finding.detail = "no Yama: cma may read another process's memory";
+    return finding;
+  }
+  finding.works = *scope <= 1;
+  finding.detail = absl::StrCat(
+      *scope, finding.works ? ": cma may read another process's memory"
+                            : ": cma may not read another process's memory");
+  if (!finding.works) {
+    finding.advice = "sysctl -w kernel.yama.ptrace_scope=1, or do without cma";
+  }
+  return finding;
+}
+
+DoctorFinding ProbeDescriptors() {
+  DoctorFinding finding{"machine", "open files", false, "", ""};
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    finding.detail = absl::StrCat("cannot be asked: ", strerror(errno));
+    return finding;
+  }
+  const auto soft = static_cast<int64_t>(limit.rlim_cur);
+  finding.works = limit.rlim_cur == RLIM_INFINITY || soft >= kMinDescriptors;
+  finding.detail = absl::StrCat(
+      limit.rlim_cur == RLIM_INFINITY ? "unlimited" : absl::StrCat(soft),
+      "; an agent with all transports and channels takes some 150");
+  if (!finding.works) {
+    finding.advice = absl::StrCat("ulimit -n ", 4 * kMinDescriptors);
+  }
+  return finding;
+}
+
+}  // namespace
+
+std::vector<DoctorFinding> ProbeMachine() {
+  return {ProbeMappings(), ProbeAddressSpace(), ProbeShm(), ProbePtraceScope(),
+          ProbeDescriptors()};
+}
+
+}  // namespace reprise
