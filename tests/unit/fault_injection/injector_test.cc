@@ -1,0 +1,179 @@
+// Each kind of fault, seen to bite a running group.
+
+#include "fault_injection/injector.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "sim/scenario.h"
+#include "tools/command/sim_run.h"
+
+namespace reprise {
+namespace {
+
+// w1 calls w0 every 100 ms for three seconds and goes on whatever comes.
+void KeepCalling(Worker& worker) {
+  auto agent =
+      Agent::Start(worker.environment(), worker.options(),
+                   Blocking([](Message message,
+                               const RequestInfo&) -> absl::StatusOr<Message> {
+                     message.type = MessageType::kScriptRet;
+                     return message;
+                   }),
+                   worker.In(absl::Seconds(60)));
+  if (!agent.ok()) {
+    worker.Note("start: " + agent.status().ToString());
+    return;
+  }
+  for (int i = 0; worker.rank() == 1 && i < 30; ++i) {
+    Message request;
+    request.type = MessageType::kScriptCall;
+    request.payload.assign(1000, 'x');
+    Future reply = (*agent)->Send(WorkerId{0}, std::move(request),
+                                  {.timeout = absl::Milliseconds(500)});
+    reply.Wait();
+    worker.Sleep(absl::Milliseconds(100));
+  }
+  if (worker.rank() == 0) worker.Sleep(absl::Seconds(4));
+  (*agent)->Shutdown(worker.In(absl::Seconds(10))).IgnoreError();
+}
+
+RunResult RunWith(const std::vector<std::string>& faults) {
+  static const Scenario scenario = [] {
+    Scenario made;
+    made.name = "keep_calling";
+    made.workers = 2;
+    made.body = KeepCalling;
+    return made;
+  }();
+  SimRunOptions options;
+  options.scenario = &scenario;
+  options.faults = faults;
+  options.keep = true;
+  auto result = RunSimulated(options);
+  EXPECT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->rule, "") << result->detail;
+  return *std::move(result);
+}
+
+int64_t Count(const RunResult& result, EventKind kind, int32_t node = -2) {
+  return std::count_if(
+      result.events.begin(), result.events.end(), [&](const Event& event) {
+        return event.kind == kind && (node == -2 || event.node == node);
+      });
+}
+
+int64_t FailedCalls(const RunResult& result, absl::StatusCode code) {
+  return std::count_if(result.events.begin(), result.events.end(),
+                       [&](const Event& event) {
+                         return event.kind == EventKind::kCallCompleted &&
+                                event.b == static_cast<int64_t>(code);
+                       });
+}
+
+int64_t Strikes(const RunResult& result, const std::string& kind) {
+  auto it = result.strikes.find(kind);
+  return it == result.strikes.end() ? 0 : it->second;
+}
+
+TEST(InjectorTest, WithoutFaultsNothingFails) {
+  const RunResult result = RunWith({});
+  EXPECT_EQ(FailedCalls(result, absl::StatusCode::kUnavailable), 0);
+  EXPECT_EQ(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+  EXPECT_EQ(Count(result, EventKind::kCallStarted), 30);
+  EXPECT_TRUE(result.strikes.empty());
+}
+
+TEST(InjectorTest, CrashAtAnEventAndRestart) {
+  const RunResult result =
+      RunWith({"crash w0 when w0 request#5 restart 300ms"});
+  EXPECT_EQ(Strikes(result, "crash"), 1);
+  EXPECT_EQ(Count(result, EventKind::kCrash, 0), 1);
+  EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 0), 2);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kUnavailable), 0);
+  // It heals: w0 comes back, at another address.
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 20);
+}
+
+TEST(InjectorTest, CrashForGood) {
+  const RunResult result = RunWith({"crash w0 after 1s"});
+  EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 0), 1);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kUnavailable), 10);
+}
+
+TEST(InjectorTest, Pause) {
+  const RunResult result = RunWith({"pause w0 after 1s for 1s"});
+  EXPECT_EQ(Strikes(result, "pause"), 1);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+  EXPECT_GT(Count(result, EventKind::kCallLateReply), 0);
+}
+
+TEST(InjectorTest, CutNow) {
+  for (const std::string how : {"reset", "eof"}) {
+    const RunResult result = RunWith({"cut w0-w1 when w0 request#3 " + how});
+    EXPECT_EQ(Strikes(result, "cut"), 1) << how;
+    EXPECT_GT(FailedCalls(result, absl::StatusCode::kUnavailable), 0) << how;
+    EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 25) << how;
+  }
+}
+
+TEST(InjectorTest, CutAtAnyByte) {
+  for (int byte = 0; byte < 3000; byte += 97) {
+    for (const std::string how : {" reset", " eof"}) {
+      const RunResult result =
+          RunWith({"cut w1>w0 byte " + std::to_string(byte) + how});
+      EXPECT_EQ(Strikes(result, "cut"), 1) << byte << how;
+      EXPECT_EQ(Count(result, EventKind::kBreak), 1) << byte << how;
+      EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 25) << byte << how;
+    }
+  }
+}
+
+TEST(InjectorTest, RefuseAfterACut) {
+  const RunResult result =
+      RunWith({"cut w0-w1 after 1s reset", "refuse w0 after 1s for 500ms"});
+  EXPECT_GT(Strikes(result, "refuse"), 0);
+  EXPECT_GT(Count(result, EventKind::kRefused), 0);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
+}
+
+TEST(InjectorTest, SilenceThatHeals) {
+  const RunResult result = RunWith({"silence w0-w1 after 1s for 1s"});
+  EXPECT_GT(Strikes(result, "silence"), 0);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+  EXPECT_GT(Count(result, EventKind::kCallLateReply), 0);
+}
+
+TEST(InjectorTest, SilenceForEver) {
+  const RunResult result = RunWith({"silence w0-w1 after 1s for ever"});
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 3);
+  EXPECT_EQ(Count(result, EventKind::kCallLateReply), 0);
+}
+
+TEST(InjectorTest, KnockKillsTheListenerAndItComesBack) {
+  const RunResult result =
+      RunWith({"knock w0 after 500ms", "cut w0-w1 after 1s reset"});
+  EXPECT_EQ(Strikes(result, "knock"), 1);
+  EXPECT_EQ(Count(result, EventKind::kListenerFailed, 0), 1);
+  EXPECT_EQ(Count(result, EventKind::kListening, 0), 2);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 25);
+}
+
+TEST(InjectorTest, StoreOutage) {
+  const RunResult result = RunWith({"store-outage all after 0s for 2s"});
+  EXPECT_GT(Strikes(result, "store-outage"), 0);
+  EXPECT_EQ(Count(result, EventKind::kCallStarted), 30);
+}
+
+TEST(InjectorTest, StoreDelay) {
+  const RunResult slow = RunWith({"store-delay 700ms after 0s for 20s"});
+  EXPECT_GT(Strikes(slow, "store-delay"), 0);
+  EXPECT_GT(slow.sim_seconds, RunWith({}).sim_seconds + 1);
+}
+
+}  // namespace
+}  // namespace reprise
