@@ -138,10 +138,9 @@ class Arena {
 
 // One reservation for all arenas, so that a pointer tells whether it is of one.
 char* g_region = nullptr;
-std::atomic<int> g_arenas_made{0};
-Arena* g_arenas[kMaxArenas];
+Arena* g_arenas[kMaxArenas];  // made at first use, and kept
+std::atomic<bool> g_taken[kMaxArenas];
 
-thread_local constinit Arena* t_arena = nullptr;   // this thread's, once made
 thread_local constinit Arena* t_active = nullptr;  // where to allocate now
 
 char* Region() {
@@ -155,16 +154,35 @@ char* Region() {
   return region;
 }
 
-Arena* ArenaOfThisThread() {
-  if (t_arena == nullptr && Region() != nullptr) {
-    const int index = g_arenas_made.fetch_add(1);
-    if (index >= kMaxArenas) return nullptr;
-    void* memory = std::malloc(sizeof(Arena));
-    t_arena =
-        new (memory) Arena(Region() + static_cast<size_t>(index) * kArenaBytes);
-    g_arenas[index] = t_arena;
+// An OS thread's claim on one of the arenas, given up when the thread ends.
+class Claim {
+ public:
+  Claim() {
+    if (Region() == nullptr) return;
+    for (int i = 0; i < kMaxArenas; ++i) {
+      if (g_taken[i].exchange(true)) continue;
+      index_ = i;
+      if (g_arenas[i] == nullptr) {
+        void* memory = std::malloc(sizeof(Arena));
+        if (memory == nullptr) return;
+        g_arenas[i] =
+            new (memory) Arena(Region() + static_cast<size_t>(i) * kArenaBytes);
+      }
+      return;
+    }
   }
-  return t_arena;
+  ~Claim() {
+    if (index_ >= 0) g_taken[index_] = false;
+  }
+  Arena* arena() const { return index_ < 0 ? nullptr : g_arenas[index_]; }
+
+ private:
+  int index_ = -1;
+};
+
+Arena* ArenaOfThisThread() {
+  thread_local Claim claim;
+  return claim.arena();
 }
 
 [[maybe_unused]] Arena* ArenaOf(void* pointer) {

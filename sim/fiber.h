@@ -61,7 +61,7 @@ class ExecutionContext {
   // The C++ runtime's per-thread record of exceptions being handled.
   void* exceptions_[2] = {nullptr, nullptr};
   StackPool::Stack stack_;
-  void* fake_stack_ = nullptr;  // of AddressSanitizer
+  [[maybe_unused]] void* fake_stack_ = nullptr;  // of AddressSanitizer
 };
 
 enum class FiberState : uint8_t { kReady, kRunning, kBlocked, kDone, kDead };
