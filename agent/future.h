@@ -25,8 +25,9 @@ namespace reprise {
 // Errors: DEADLINE_EXCEEDED (the call's timeout), CANCELLED, UNAVAILABLE (the
 // peer could not be reached, or the connection broke; the text names the
 // cause), RESOURCE_EXHAUSTED (too many calls pending), FAILED_PRECONDITION
-// (the agent is not running), UNKNOWN "Error on Node ..." (the remote function
-// failed).
+// (the agent is not running). When the remote function failed, the text starts
+// with "Error on Node <id>: " and the code is the one that it failed with, or
+// UNKNOWN.
 class Future {
  public:
   using Result = absl::StatusOr<Message>;

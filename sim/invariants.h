@@ -2,7 +2,8 @@
 //
 //  exactly-once      a started call is completed once, never twice, and is
 //                    never left open by an agent that was shut down
-//  deadline          a call does not time out before its deadline
+//  deadline          a call does not time out before its deadline (an error of
+//                    the remote function is none of its own)
 //  byte-for-byte     a request arrives, and a reply arrives, as it was sent
 //  named-cause       a failed call says why
 //  after-shutdown    nothing happens to an agent that was shut down

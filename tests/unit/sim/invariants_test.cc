@@ -115,6 +115,13 @@ TEST_F(InvariantsTest, ATimeoutBeforeTheDeadline) {
   EXPECT_EQ(violations_, Rules{"deadline"});
 }
 
+TEST_F(InvariantsTest, ATimeoutOfTheRemoteFunctionIsRightAtAnyTime) {
+  StartCall();
+  Happens(0, EventKind::kCallCompleted, 7, 1, kDeadlineExceeded, 0,
+          "Error on Node 1: DEADLINE_EXCEEDED: RPCErr:1:RPC ran for more");
+  EXPECT_EQ(violations_, Rules{});
+}
+
 TEST_F(InvariantsTest, ATimeoutAtTheDeadlineIsRight) {
   StartCall();
   now_ns_ = 1000;
