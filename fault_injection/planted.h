@@ -14,6 +14,7 @@ struct PlantedDefect {
   std::string name;
   std::string what;      // the bug it copies
   std::string scenario;  // the one that finds it
+  std::string command;   // with this: "explore" or "verify"
 };
 
 const std::vector<PlantedDefect>& PlantedDefects();

@@ -1,0 +1,89 @@
+#include "fault_injection/planted.h"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "agent/planted.h"
+
+namespace reprise {
+namespace {
+
+struct Entry {
+  std::string_view name;
+  std::string_view what;
+  std::string_view scenario;
+  std::string_view command = "explore";
+};
+
+// Numbers of defects are those of PyTorch's agent.
+constexpr std::array<Entry, 11> kDefects = {{
+    {"lost_wakeup",
+     "defect 8: the timer is told to stop without its lock, and sleeps on",
+     "timeouts"},
+    {"orphan_call",
+     "defect 7: a call is entered before it is known to be valid, and never "
+     "counted",
+     "lifecycle"},
+    {"shared_pool",
+     "defect 9: completions and timeouts wait for a worker of the pool that "
+     "runs handlers",
+     "timeouts"},
+    {"join_ignores_timeout", "defect 12: a join waits past its deadline",
+     "shutdown_barrier"},
+    {"double_decrement",
+     "a timeout that loses to the reply counts the call down again",
+     "timeouts"},
+    {"callback_after_shutdown",
+     "handlers and callbacks still run when the shutdown has returned",
+     "shutdown_barrier"},
+    {"dead_pipe_reused", "defect 5: a failed connection is used again for ever",
+     "peer_dies"},
+    {"stale_listener", "a listener that failed is not replaced", "peer_dies"},
+    {"late_reply_fatal",
+     "a reply to a call that timed out breaks the connection", "timeouts"},
+    {"pointer_order",
+     "connections are closed in the order of their addresses in memory",
+     "lifecycle", "verify"},
+    {"stray_clock", "a deadline is taken from the machine's own clock",
+     "lifecycle", "verify"},
+}};
+
+// A bit each. Set before any agent exists.
+std::atomic<uint32_t> planted = 0;
+
+}  // namespace
+
+const std::vector<PlantedDefect>& PlantedDefects() {
+  static const auto* const defects = [] {
+    auto* const all = new std::vector<PlantedDefect>();
+    for (const Entry& entry : kDefects) {
+      all->push_back({std::string(entry.name), std::string(entry.what),
+                      std::string(entry.scenario), std::string(entry.command)});
+    }
+    return all;
+  }();
+  return *defects;
+}
+
+bool Plant(std::string_view name) {
+  for (size_t i = 0; i < kDefects.size(); ++i) {
+    if (kDefects[i].name == name) {
+      planted |= uint32_t{1} << i;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool IsPlanted(const char* name) {
+  const uint32_t bits = planted;
+  if (bits == 0) return false;
+  for (size_t i = 0; i < kDefects.size(); ++i) {
+    if ((bits >> i & 1) != 0 && kDefects[i].name == name) return true;
+  }
+  return false;
+}
+
+}  // namespace reprise
