@@ -110,8 +110,10 @@ struct Scenario {
   // A run must be over by then, and so long after the last fault.
   absl::Duration max_time = absl::Minutes(10);
   absl::Duration settle_time = absl::Minutes(5);
-  // The same over real transports, in processes of their own: a smaller group
-  // of faults, those that have a real counterpart. Null: none.
+  // The same over real transports, in processes of their own, where time is
+  // not free: other defaults of `params`; and a smaller group of faults, those
+  // that have a real counterpart. Null: none.
+  ScenarioParams process_params = {};
   std::function<std::vector<std::string>(RandomStream& random,
                                          const ScenarioParams& params)>
       process_faults = nullptr;

@@ -1,0 +1,71 @@
+// What each worker says of itself in the store, twice a second, so that a
+// scenario can tell a peer that is there and must be reachable from one that
+// is gone.
+
+#ifndef REPRISE_TESTS_SCENARIOS_BOARD_H_
+#define REPRISE_TESTS_SCENARIOS_BOARD_H_
+
+#include <array>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/time/time.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
+#include "sim/scenario.h"
+
+namespace reprise::scenarios {
+
+// How far a worker has come.
+enum class Stage {
+  kStarting,
+  kCalling,
+  kFirstJoin,
+  kCallingAgain,
+  kLastJoin,
+  kGone,
+  kCount
+};
+
+// Thread-safe.
+class Board {
+ public:
+  explicit Board(Worker& worker);
+  ~Board();
+
+  void Enter(Stage stage);
+
+  // Whether `rank` said so in the last moments, and has been at `stage` or
+  // further, and not gone, since `since` at the latest. False when the store
+  // does not answer.
+  bool IsThere(int rank, Stage stage, absl::Time since);
+  // The same of all workers.
+  bool AllAreThere(Stage stage, absl::Time since);
+  // Whether `rank` said that it leaves for good.
+  bool IsGone(int rank);
+
+ private:
+  // When the present incarnation came to each stage, in nanoseconds on the
+  // runtime's clock; kNever before that.
+  using Times = std::array<int64_t, static_cast<size_t>(Stage::kCount)>;
+  struct Entry {
+    int64_t beat_ns = 0;
+    Times reached_ns{};
+  };
+
+  void Beat();
+  void Post();
+  bool Read(int rank, Entry& entry);
+
+  Worker& worker_;
+  const std::shared_ptr<Store> store_;
+  Mutex mutex_;
+  CondVar changed_;
+  Times reached_ns_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::unique_ptr<Thread> thread_;
+};
+
+}  // namespace reprise::scenarios
+
+#endif  // REPRISE_TESTS_SCENARIOS_BOARD_H_

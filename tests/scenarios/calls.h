@@ -1,0 +1,51 @@
+// What the scenarios call each other with: messages whose whole content follows
+// from a few numbers, so that who receives one can check every byte.
+
+#ifndef REPRISE_TESTS_SCENARIOS_CALLS_H_
+#define REPRISE_TESTS_SCENARIOS_CALLS_H_
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/message.h"
+#include "sim/random.h"
+
+namespace reprise::scenarios {
+
+// What the handler of an `EchoAgent` is asked to do: sleep, perhaps call on,
+// and send the tensors back.
+struct CallSpec {
+  // Unique among the calls of a run: payload and tensors are made from it.
+  uint64_t tag = 0;
+  int64_t padding = 0;           // of the payload, bytes
+  std::vector<int64_t> tensors;  // bytes each
+  absl::Duration work;
+  // The ranks that the call goes through after the first one, each with the
+  // same tensors, and the timeout of each of these calls (0: never).
+  std::vector<int> via;
+  absl::Duration via_timeout;
+};
+
+Message MakeRequest(const CallSpec& spec);
+
+// What a request asks for. INVALID_ARGUMENT names the byte that is wrong.
+absl::StatusOr<CallSpec> ReadRequest(const Message& request);
+
+Message MakeReply(const CallSpec& spec, Message request);
+
+// OK when `reply` is what `MakeReply` makes of `spec`.
+absl::Status CheckReply(const CallSpec& spec, const Message& reply);
+
+// One that no agent may send: its tensor reaches beyond its storage.
+Message MakeBrokenRequest();
+
+// Uniform in [0, longest].
+absl::Duration DrawDuration(RandomStream& random, absl::Duration longest);
+
+}  // namespace reprise::scenarios
+
+#endif  // REPRISE_TESTS_SCENARIOS_CALLS_H_

@@ -1,0 +1,199 @@
+#include "tests/scenarios/echo_agent.h"
+
+#include <set>
+#include <string>
+#include <utility>
+
+#include "agent/runtime/mutex.h"
+
+namespace reprise::scenarios {
+namespace {
+
+// Long enough for what still runs to show itself.
+constexpr absl::Duration kAfterShutdown = absl::Milliseconds(2);
+
+// A handler works in small pieces, so that a shutdown falls between them.
+constexpr int kPiecesOfWork = 2;
+
+}  // namespace
+
+// Shared with the handlers and callbacks, which a faulty agent may run at any
+// time.
+struct EchoAgent::State {
+  State(Worker& worker, absl::Time start_deadline)
+      : worker(worker),
+        start_deadline(start_deadline),
+        mutex(worker.runtime(), "EchoAgent"),
+        started(worker.runtime(), "EchoAgent.started") {}
+
+  bool CheckIsUp(std::string_view what) {
+    bool is_down = false;
+    {
+      MutexLock lock(mutex);
+      is_down = down;
+    }
+    return worker.Check(
+        !is_down, "after-shutdown",
+        std::string(what) + " runs after the agent was shut down");
+  }
+
+  // Others may call before our own `Start` has returned. Null when it failed.
+  Agent* WaitForAgent() {
+    MutexLock lock(mutex);
+    while (agent == nullptr && !down) {
+      if (!started.WaitUntil(mutex, start_deadline)) break;
+    }
+    return agent;
+  }
+
+  CallSpec NewCall() {
+    MutexLock lock(mutex);
+    CallSpec spec;
+    spec.tag = static_cast<uint64_t>(worker.rank()) << 48 |
+               static_cast<uint64_t>(worker.incarnation() & 0xff) << 40 |
+               ++last_tag;
+    return spec;
+  }
+
+  absl::StatusOr<Message> Handle(Message request);
+  absl::Status CallOn(const CallSpec& spec);
+
+  Worker& worker;
+  const absl::Time start_deadline;
+  Mutex mutex;
+  CondVar started;
+  Agent* agent ABSL_GUARDED_BY(mutex) = nullptr;
+  bool down ABSL_GUARDED_BY(mutex) = false;
+  uint64_t last_tag ABSL_GUARDED_BY(mutex) = 0;
+  std::set<uint64_t> handled ABSL_GUARDED_BY(mutex);
+};
+
+absl::StatusOr<Message> EchoAgent::State::Handle(Message request) {
+  if (!CheckIsUp("a handler")) return absl::UnavailableError("shut down");
+  absl::StatusOr<CallSpec> spec = ReadRequest(request);
+  if (!worker.CheckOk(spec.status(), "content")) return spec.status();
+  bool is_new = false;
+  {
+    MutexLock lock(mutex);
+    is_new = handled.insert(spec->tag).second;
+  }
+  worker.Check(is_new, "at-most-once",
+               "call " + std::to_string(spec->tag) + " came twice");
+  if (spec->work > absl::ZeroDuration()) {
+    for (int piece = 0; piece < kPiecesOfWork; ++piece) {
+      worker.Sleep(spec->work / kPiecesOfWork);
+      if (!CheckIsUp("a handler")) return absl::UnavailableError("shut down");
+    }
+  }
+  if (!spec->via.empty()) {
+    if (absl::Status status = CallOn(*spec); !status.ok()) return status;
+  }
+  return MakeReply(*spec, std::move(request));
+}
+
+absl::Status EchoAgent::State::CallOn(const CallSpec& spec) {
+  Agent* const caller = WaitForAgent();
+  if (caller == nullptr) return absl::UnavailableError("still starting");
+  CallSpec next = NewCall();
+  next.tensors = spec.tensors;
+  next.via.assign(spec.via.begin() + 1, spec.via.end());
+  next.via_timeout = spec.via_timeout;
+  const Future call =
+      caller->Send(worker.NameOf(spec.via.front()), MakeRequest(next),
+                   CallOptions{spec.via_timeout});
+  const Future::Result& result = call.result();
+  CheckIsUp("a handler");
+  if (!result.ok()) return result.status();
+  absl::Status content = CheckReply(next, *result);
+  worker.CheckOk(content, "content");
+  return content;
+}
+
+absl::StatusOr<std::unique_ptr<EchoAgent>> EchoAgent::Start(
+    Worker& worker, const AgentOptions& options, absl::Time deadline) {
+  auto state = std::make_shared<State>(worker, deadline);
+  absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(
+      worker.environment(), options,
+      Blocking([state](Message request, const RequestInfo& /*info*/) {
+        return state->Handle(std::move(request));
+      }),
+      deadline);
+  {
+    MutexLock lock(state->mutex);
+    if (agent.ok()) {
+      state->agent = agent->get();
+    } else {
+      state->down = true;
+    }
+    state->started.NotifyAll();
+  }
+  if (!agent.ok()) return agent.status();
+  return std::unique_ptr<EchoAgent>(
+      new EchoAgent(worker, std::move(state), *std::move(agent)));
+}
+
+EchoAgent::EchoAgent(Worker& worker, std::shared_ptr<State> state,
+                     std::unique_ptr<Agent> agent)
+    : worker_(worker), state_(std::move(state)), agent_(std::move(agent)) {}
+
+EchoAgent::~EchoAgent() = default;
+
+CallSpec EchoAgent::NewCall() { return state_->NewCall(); }
+
+Future EchoAgent::Send(int to, const CallSpec& spec, absl::Duration timeout) {
+  return agent_->Send(worker_.NameOf(to), MakeRequest(spec),
+                      CallOptions{timeout});
+}
+
+absl::Status EchoAgent::Await(const Future& call, const CallSpec& spec) {
+  const Future::Result& result = call.result();
+  if (result.ok()) worker_.CheckOk(CheckReply(spec, *result), "content");
+  return result.status();
+}
+
+void EchoAgent::Then(const Future& call, Future::Callback callback) {
+  call.Then([state = state_, callback = std::move(callback)](
+                const Future::Result& result) mutable {
+    // What it refers to may be gone with the agent.
+    if (!state->CheckIsUp("a callback")) return;
+    callback(result);
+    state->CheckIsUp("a callback");
+  });
+}
+
+int64_t EchoAgent::Metric(std::string_view name) const {
+  const std::map<std::string, int64_t> metrics = agent_->GetMetrics();
+  const auto found = metrics.find(std::string(name));
+  return found == metrics.end() ? -1 : found->second;
+}
+
+absl::Status EchoAgent::Shutdown(absl::Duration timeout) {
+  const absl::Status status = agent_->Shutdown(worker_.In(timeout));
+  {
+    MutexLock lock(state_->mutex);
+    state_->down = true;
+  }
+  CheckNothingIsLeft();
+  worker_.Sleep(kAfterShutdown);
+  return status;
+}
+
+void EchoAgent::CheckNothingIsLeft() {
+  for (const char* metric :
+       {"agent.pending_calls", "agent.timers", "agent.pipes",
+        "agent.client_active_calls", "agent.server_active_calls",
+        "agent.server_active_async_calls"}) {
+    const int64_t left = Metric(metric);
+    worker_.Check(left == 0, "nothing-left",
+                  std::string(metric) + " is " + std::to_string(left) +
+                      " after the shutdown");
+  }
+}
+
+void EchoAgent::JoinAndShutdown(absl::Duration join_timeout) {
+  worker_.CheckOk(agent_->JoinForShutdown(worker_.In(join_timeout)),
+                  "join-for-shutdown");
+  worker_.CheckOk(Shutdown(absl::Seconds(10)), "shutdown");
+}
+
+}  // namespace reprise::scenarios

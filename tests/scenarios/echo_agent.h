@@ -1,0 +1,71 @@
+// A worker's agent whose handler echoes, and the checks that hold in every
+// scenario:
+//
+//  content         requests and replies are, byte for byte, what was sent
+//  at-most-once    no call runs the handler twice
+//  after-shutdown  no handler and no callback runs once `Shutdown` has returned
+//  nothing-left    and then no call, timer or pipe is left
+
+#ifndef REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_
+#define REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/agent.h"
+#include "sim/scenario.h"
+#include "tests/scenarios/calls.h"
+
+namespace reprise::scenarios {
+
+// Thread-safe. Must not outlive its worker.
+class EchoAgent {
+ public:
+  // The status is that of `Agent::Start`.
+  static absl::StatusOr<std::unique_ptr<EchoAgent>> Start(
+      Worker& worker, const AgentOptions& options, absl::Time deadline);
+  ~EchoAgent();
+
+  Agent& agent() { return *agent_; }
+
+  // One that no other call of any worker equals.
+  CallSpec NewCall();
+
+  Future Send(int to, const CallSpec& spec,
+              absl::Duration timeout = kUnsetTimeout);
+
+  // Waits for the call, checks what it replied; returns its status.
+  absl::Status Await(const Future& call, const CallSpec& spec);
+  absl::Status Call(int to, const CallSpec& spec,
+                    absl::Duration timeout = kUnsetTimeout) {
+    return Await(Send(to, spec, timeout), spec);
+  }
+
+  void Then(const Future& call, Future::Callback callback);
+
+  int64_t Metric(std::string_view name) const;
+
+  // Returns the status of `Agent::Shutdown`.
+  absl::Status Shutdown(absl::Duration timeout);
+
+  // What a worker does last when all is well: both must succeed.
+  void JoinAndShutdown(absl::Duration join_timeout);
+
+ private:
+  struct State;
+  EchoAgent(Worker& worker, std::shared_ptr<State> state,
+            std::unique_ptr<Agent> agent);
+  void CheckNothingIsLeft();
+
+  Worker& worker_;
+  const std::shared_ptr<State> state_;
+  const std::unique_ptr<Agent> agent_;
+};
+
+}  // namespace reprise::scenarios
+
+#endif  // REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_

@@ -1,0 +1,211 @@
+// Workers die in the middle of whatever they do, come back under their names
+// or do not, and the network and the store have their troubles. Who is there
+// must be reachable again soon; who waits for one that is gone is told so.
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sim/scenario.h"
+#include "tests/scenarios/board.h"
+#include "tests/scenarios/calls.h"
+#include "tests/scenarios/echo_agent.h"
+#include "tests/scenarios/faults.h"
+
+namespace reprise::scenarios {
+namespace {
+
+constexpr absl::Duration kCallTimeout = absl::Seconds(1);
+constexpr int kCalls = 3;  // that must succeed, to each peer, in each phase
+
+class Survivor {
+ public:
+  Survivor(Worker& worker, EchoAgent& agent, Board& board)
+      : worker_(worker),
+        agent_(agent),
+        board_(board),
+        random_(worker.random("calls")),
+        patience_(absl::Milliseconds(worker.param("patience_ms"))),
+        heal_time_(absl::Milliseconds(worker.param("heal_ms"))),
+        slack_(absl::Milliseconds(worker.param("slack_ms"))) {}
+
+  void Survive() {
+    if (worker_.incarnation() > 0) worker_.Reached("came back");
+    board_.Enter(Stage::kCalling);
+    CallAll(Stage::kCalling);
+    board_.Enter(Stage::kFirstJoin);
+    if (Join(/*for_shutdown=*/false, Stage::kFirstJoin)) {
+      board_.Enter(Stage::kCallingAgain);
+      CallAll(Stage::kCallingAgain);
+      board_.Enter(Stage::kLastJoin);
+      if (Join(/*for_shutdown=*/true, Stage::kLastJoin)) {
+        worker_.Reached("all left together");
+      }
+    }
+    if (agent_.Metric("agent.reconnects") > 0) worker_.Reached("reconnected");
+    const absl::Status status = agent_.Shutdown(absl::Seconds(5));
+    worker_.CheckOk(status, "shutdown");
+  }
+
+ private:
+  struct Attempt {
+    int to;
+    Future call;
+    CallSpec spec;
+  };
+
+  // Calls each peer until it has answered so often, or is gone for too long.
+  void CallAll(Stage stage) {
+    const absl::Time start = worker_.runtime().Now();
+    const absl::Time end = start + patience_;
+    std::vector<int> wanted(static_cast<size_t>(worker_.world_size()), kCalls);
+    absl::Duration pause = absl::Milliseconds(5);
+    while (worker_.runtime().Now() < end &&
+           std::any_of(wanted.begin(), wanted.end(),
+                       [](int left) { return left > 0; })) {
+      if (CallOnce(wanted, stage)) {
+        pause = absl::Milliseconds(5);
+      } else {
+        pause = std::min(pause * 2, absl::Seconds(1));
+        GiveUpWhoIsGone(wanted);
+      }
+      worker_.Sleep(DrawDuration(random_, pause));
+    }
+    for (int rank = 0; rank < worker_.world_size(); ++rank) {
+      if (wanted[static_cast<size_t>(rank)] <= 0) continue;
+      worker_.Reached("never answered");
+      worker_.Check(
+          !board_.IsThere(rank, Stage::kCalling, worker_.In(-heal_time_)),
+          "heals",
+          worker_.NameOf(rank) + " has been there for " +
+              absl::FormatDuration(heal_time_) +
+              " and cannot be called; last: " + last_error_);
+    }
+  }
+
+  // A call to everybody who has not answered often enough, all at once.
+  // Returns whether anybody answered.
+  bool CallOnce(std::vector<int>& wanted, Stage stage) {
+    std::vector<Attempt> attempts;
+    for (int rank = 0; rank < worker_.world_size(); ++rank) {
+      if (wanted[static_cast<size_t>(rank)] <= 0) continue;
+      CallSpec spec = agent_.NewCall();
+      if (random_.OneIn(2)) spec.tensors = {random_.Between(1, 4096)};
+      if (random_.OneIn(3)) {
+        spec.work = DrawDuration(random_, absl::Milliseconds(5));
+      }
+      attempts.push_back({rank, agent_.Send(rank, spec), std::move(spec)});
+    }
+    const absl::Time latest = worker_.In(kCallTimeout + slack_);
+    bool any = false;
+    for (const Attempt& attempt : attempts) {
+      const bool done = attempt.call.Wait(latest);
+      worker_.Check(done, "on-time",
+                    "a call is open " + absl::FormatDuration(slack_) +
+                        " after its deadline");
+      const absl::Status status = agent_.Await(attempt.call, attempt.spec);
+      if (status.ok()) {
+        any = true;
+        --wanted[static_cast<size_t>(attempt.to)];
+        if (failed_before_) worker_.Reached("answered after a failure");
+      } else {
+        failed_before_ = true;
+        last_error_ = status.ToString();
+        worker_.Check(
+            absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status),
+            "call", status.ToString());
+        if (stage == Stage::kCallingAgain) worker_.Reached("failed after join");
+      }
+    }
+    return any;
+  }
+
+  void GiveUpWhoIsGone(std::vector<int>& wanted) {
+    for (int rank = 0; rank < worker_.world_size(); ++rank) {
+      int& left = wanted[static_cast<size_t>(rank)];
+      if (left > 0 && board_.IsGone(rank)) left = 0;
+    }
+  }
+
+  bool Join(bool for_shutdown, Stage stage) {
+    const absl::Time deadline = worker_.In(patience_ + heal_time_);
+    const absl::Status status = for_shutdown
+                                    ? agent_.agent().JoinForShutdown(deadline)
+                                    : agent_.agent().Join(deadline);
+    const absl::Duration late = worker_.runtime().Now() - deadline;
+    worker_.Check(
+        late <= slack_, "in-time",
+        "join returned " + absl::FormatDuration(late) + " after its deadline");
+    if (status.ok()) return true;
+    worker_.Reached("join ran out of time");
+    worker_.Check(absl::IsDeadlineExceeded(status), "join", status.ToString());
+    worker_.Check(!board_.AllAreThere(stage, deadline - heal_time_), "heals",
+                  "all have been in the join for " +
+                      absl::FormatDuration(heal_time_) +
+                      ", and yet: " + status.ToString());
+    return false;
+  }
+
+  Worker& worker_;
+  EchoAgent& agent_;
+  Board& board_;
+  RandomStream random_;
+  const absl::Duration patience_;
+  const absl::Duration heal_time_;
+  const absl::Duration slack_;
+  bool failed_before_ = false;
+  std::string last_error_;
+};
+
+void PeerDies(Worker& worker) {
+  Board board(worker);
+  AgentOptions options = worker.options();
+  options.rpc_timeout = kCallTimeout;
+  options.connect_timeout = absl::Seconds(2);
+  options.store_timeout = absl::Seconds(2);
+  const absl::Duration slack = absl::Milliseconds(worker.param("slack_ms"));
+  const absl::Duration heal_time = absl::Milliseconds(worker.param("heal_ms"));
+  const absl::Time deadline =
+      worker.In(absl::Milliseconds(worker.param("patience_ms")));
+  auto agent = EchoAgent::Start(worker, options, deadline);
+  const absl::Duration late = worker.runtime().Now() - deadline;
+  worker.Check(
+      late <= slack, "in-time",
+      "start returned " + absl::FormatDuration(late) + " after its deadline");
+  if (!agent.ok()) {
+    worker.Reached("could not start");
+    worker.Check(absl::IsDeadlineExceeded(agent.status()), "start",
+                 agent.status().ToString());
+    worker.Check(!board.AllAreThere(Stage::kStarting, deadline - heal_time),
+                 "heals",
+                 "all have been there for " + absl::FormatDuration(heal_time) +
+                     ", and yet: " + agent.status().ToString());
+    return;
+  }
+  Survivor(worker, **agent, board).Survive();
+}
+
+REPRISE_SCENARIO(
+    peer_dies,
+    {.description = "workers die in every phase, and come back or do not",
+     .workers = 3,
+     // How long to wait for one that may never come; how soon who is there
+     // must be reachable; how late an error may be (somebody may stand still).
+     .params = {{"patience_ms", 20000}, {"heal_ms", 10000}, {"slack_ms", 3000}},
+     .body = PeerDies,
+     .faults = DrawFaults,
+     .probes = {"came back", "all left together", "reconnected",
+                "never answered", "answered after a failure",
+                "failed after join", "join ran out of time", "could not start"},
+     .fault_kinds = {"crash", "pause", "cut", "refuse", "silence", "knock",
+                     "store-outage", "store-delay"},
+     .enough_seeds = 200,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(3),
+     .process_params = {{"patience_ms", 8000}, {"heal_ms", 5000}},
+     .process_faults = DrawProcessFaults});
+
+}  // namespace
+}  // namespace reprise::scenarios

@@ -1,0 +1,239 @@
+// Calls that take too long, in every way: the agent's default timeout, one of
+// the call's own, none, less than a millisecond, about as long as the reply
+// takes, and while all threads that run handlers wait for each other.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sim/scenario.h"
+#include "tests/scenarios/calls.h"
+#include "tests/scenarios/echo_agent.h"
+
+namespace reprise::scenarios {
+namespace {
+
+constexpr int kThreads = 2;
+constexpr absl::Duration kDefaultTimeout = absl::Milliseconds(300);
+
+class Impatient {
+ public:
+  Impatient(Worker& worker, EchoAgent& agent)
+      : worker_(worker),
+        agent_(agent),
+        random_(worker.random("timeouts")),
+        slack_(absl::Milliseconds(worker.param("slack_ms"))) {}
+
+  void Run() {
+    // Each worker in an order of its own.
+    std::vector<std::function<void()>> parts = {
+        [this] { DefaultTimeout(); }, [this] { TimeoutOfItsOwn(); },
+        [this] { NoTimeout(); },      [this] { LessThanAMillisecond(); },
+        [this] { ByAHair(); },        [this] { PoolIsFull(); },
+        [this] { Cancel(); },
+    };
+    for (size_t left = parts.size(); left > 0; --left) {
+      std::swap(parts[random_.Below(left)], parts[left - 1]);
+      parts[left - 1]();
+    }
+    // Replies to what timed out may still come.
+    worker_.Sleep(absl::Seconds(1));
+    if (agent_.Metric("agent.late_replies") > 0) worker_.Reached("late reply");
+    CheckStatus(agent_.agent().JoinForShutdown(worker_.In(absl::Minutes(1))),
+                {absl::StatusCode::kOk}, "join-for-shutdown");
+    TimeoutAtTheLastMoment();
+    worker_.CheckOk(agent_.Shutdown(absl::Seconds(10)), "shutdown");
+  }
+
+ private:
+  struct Timed {
+    Future call;
+    CallSpec spec;
+  };
+
+  int AnyPeer() {
+    return static_cast<int>(
+        random_.Below(static_cast<uint64_t>(worker_.world_size())));
+  }
+
+  CallSpec SpecOf(absl::Duration work) {
+    CallSpec spec = agent_.NewCall();
+    spec.work = work;
+    if (random_.OneIn(4)) spec.tensors = {random_.Between(0, 1024)};
+    return spec;
+  }
+
+  // `timeout` as in CallOptions. The callback says whether it was in time.
+  Timed Send(int to, CallSpec spec, absl::Duration timeout) {
+    const absl::Duration effective =
+        timeout == kUnsetTimeout ? kDefaultTimeout : timeout;
+    const bool ever = effective != absl::ZeroDuration();
+    Timed timed{agent_.Send(to, spec, timeout), std::move(spec)};
+    if (ever) {
+      const absl::Time latest = worker_.In(effective + slack_);
+      agent_.Then(timed.call, [this, latest](const Future::Result&) {
+        const absl::Time now = worker_.runtime().Now();
+        worker_.Check(now <= latest, "on-time",
+                      "a call was completed " +
+                          absl::FormatDuration(now - latest + slack_) +
+                          " after its deadline");
+      });
+    }
+    return timed;
+  }
+
+  void CheckStatus(const absl::Status& status,
+                   const std::vector<absl::StatusCode>& allowed,
+                   std::string_view rule) {
+    for (const absl::StatusCode code : allowed) {
+      if (status.code() == code) return;
+    }
+    worker_.Check(false, rule, status.ToString());
+  }
+
+  absl::StatusCode Await(const Timed& timed,
+                         const std::vector<absl::StatusCode>& allowed,
+                         std::string_view rule) {
+    const absl::Status status = agent_.Await(timed.call, timed.spec);
+    CheckStatus(status, allowed, rule);
+    return status.code();
+  }
+
+  void DefaultTimeout() {
+    Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(600)), kUnsetTimeout),
+          {absl::StatusCode::kDeadlineExceeded}, "default-timeout");
+    Await(Send(AnyPeer(), SpecOf(absl::ZeroDuration()), kUnsetTimeout),
+          {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
+          "default-timeout");
+  }
+
+  void TimeoutOfItsOwn() {
+    Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(100)),
+               absl::Milliseconds(random_.Between(1, 50))),
+          {absl::StatusCode::kDeadlineExceeded}, "timeout");
+    // Longer than the default one.
+    Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(400)), absl::Minutes(1)),
+          {absl::StatusCode::kOk}, "timeout");
+  }
+
+  void NoTimeout() {
+    Await(
+        Send(AnyPeer(), SpecOf(absl::Milliseconds(600)), absl::ZeroDuration()),
+        {absl::StatusCode::kOk}, "no-timeout");
+  }
+
+  void LessThanAMillisecond() {
+    const absl::StatusCode status =
+        Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(5)),
+                   absl::Nanoseconds(random_.Between(1, 999'999))),
+              {absl::StatusCode::kDeadlineExceeded}, "sub-millisecond");
+    if (status == absl::StatusCode::kDeadlineExceeded) {
+      worker_.Reached("timeout below a millisecond");
+    }
+  }
+
+  // The deadline falls where the reply comes.
+  void ByAHair() {
+    absl::Duration usual = absl::Microseconds(400);
+    for (int i = 0; i < worker_.param("hairs"); ++i) {
+      const absl::Time start = worker_.runtime().Now();
+      const absl::StatusCode status =
+          Await(Send(AnyPeer(), SpecOf(absl::ZeroDuration()),
+                     usual * random_.Between(50, 150) / 100),
+                {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
+                "by-a-hair");
+      const absl::Duration took = worker_.runtime().Now() - start;
+      const bool replied = status == absl::StatusCode::kOk;
+      usual = replied ? (usual + took) / 2 : usual * 5 / 4;
+      usual = std::min(usual, absl::Milliseconds(100));
+      if (replied) {
+        worker_.Reached("reply before a close deadline");
+      } else {
+        worker_.Reached("deadline before a close reply");
+      }
+    }
+  }
+
+  // More handlers than there are threads wait for calls back to here, which
+  // find no thread either: only their timeouts end this.
+  void PoolIsFull() {
+    std::vector<Timed> calls;
+    const absl::Duration nested = absl::Milliseconds(random_.Between(50, 250));
+    for (int i = 0; i < 2 * kThreads; ++i) {
+      for (int rank = 0; rank < worker_.world_size(); ++rank) {
+        CallSpec spec = SpecOf(absl::ZeroDuration());
+        spec.via = {AnyPeer(), AnyPeer()};
+        spec.via_timeout = nested;
+        calls.push_back(Send(rank, std::move(spec), absl::Milliseconds(200)));
+      }
+    }
+    bool full = false;
+    for (const Timed& call : calls) {
+      // Its own timeout, or that of a call of the handler.
+      const absl::StatusCode status = Await(
+          call, {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
+          "pool-is-full");
+      full = full || status == absl::StatusCode::kDeadlineExceeded;
+    }
+    if (full) worker_.Reached("timeout while the pool is full");
+  }
+
+  void Cancel() {
+    for (int i = 0; i < 4; ++i) {
+      const Timed timed = Send(AnyPeer(), SpecOf(absl::Milliseconds(50)),
+                               absl::Milliseconds(250));
+      worker_.Sleep(DrawDuration(random_, absl::Milliseconds(1)));
+      timed.call.Cancel();
+      const bool done = timed.call.Wait(worker_.In(slack_));
+      worker_.Check(done, "cancel", "a cancelled call goes on");
+      Await(timed, {absl::StatusCode::kCancelled}, "cancel");
+    }
+    worker_.Reached("cancelled");
+  }
+
+  // The timer has just struck when the shutdown stops it. The peer may have
+  // left already.
+  void TimeoutAtTheLastMoment() {
+    const Timed timed = Send(AnyPeer(), SpecOf(absl::ZeroDuration()),
+                             absl::Microseconds(random_.Between(1, 300)));
+    Await(timed,
+          {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded,
+           absl::StatusCode::kUnavailable},
+          "last-moment");
+  }
+
+  Worker& worker_;
+  EchoAgent& agent_;
+  RandomStream random_;
+  const absl::Duration slack_;
+};
+
+void Timeouts(Worker& worker) {
+  AgentOptions options = worker.options();
+  options.num_worker_threads = kThreads;
+  options.rpc_timeout = kDefaultTimeout;
+  auto agent = EchoAgent::Start(worker, options, worker.In(absl::Seconds(30)));
+  if (!worker.CheckOk(agent.status(), "start")) return;
+  Impatient(worker, **agent).Run();
+}
+
+REPRISE_SCENARIO(
+    timeouts,
+    {.description = "calls that take too long, also while the pool is full",
+     .workers = 3,
+     // How late a completion may be; and how many calls race their deadlines.
+     .params = {{"slack_ms", 20}, {"hairs", 12}},
+     .body = Timeouts,
+     .probes = {"late reply", "timeout below a millisecond",
+                "reply before a close deadline",
+                "deadline before a close reply",
+                "timeout while the pool is full", "cancelled"},
+     .enough_seeds = 20,
+     .max_time = absl::Minutes(2),
+     .settle_time = absl::Seconds(20),
+     .process_params = {{"slack_ms", 2000}}});
+
+}  // namespace
+}  // namespace reprise::scenarios
