@@ -27,7 +27,9 @@ std::string AdviceOn(const TransportProbe& probe) {
 void AddTransports(DoctorReport& report) {
   for (TransportProbe& probe : ProbeRealTransports()) {
     report.findings.push_back(
-        {probe.kind, probe.name, probe.viable, probe.detail, AdviceOn(probe)});
+        {probe.kind, probe.name, probe.viable,
+         probe.detail.empty() ? "it can be made" : probe.detail,
+         AdviceOn(probe)});
   }
 }
 

@@ -1,0 +1,84 @@
+#include "tools/command/doctor.h"
+
+#include <stdlib.h>
+
+#include <set>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace reprise {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsSupersetOf;
+
+const DoctorFinding& Find(const DoctorReport& report, const std::string& kind,
+                          const std::string& name) {
+  for (const DoctorFinding& finding : report.findings) {
+    if (finding.kind == kind && finding.name == name) return finding;
+  }
+  ADD_FAILURE() << "nothing about the " << kind << " " << name;
+  return report.findings.front();
+}
+
+TEST(DoctorTest, LooksAtEverything) {
+  const DoctorReport report = RunDoctor();
+  std::set<std::string> names;
+  for (const DoctorFinding& finding : report.findings) {
+    names.insert(finding.name);
+    EXPECT_NE(finding.detail, "") << finding.name;
+    // What does not work comes with what to do about it, and only that.
+    EXPECT_EQ(finding.works, finding.advice.empty()) << finding.name;
+  }
+  EXPECT_THAT(names, IsSupersetOf({"uv", "shm", "ibv", "basic", "cma", "mpt_uv",
+                                   "memory://", "file://", "redis://", "tcp://",
+                                   "vm.max_map_count", "address space",
+                                   "/dev/shm", "ptrace scope", "open files"}));
+  EXPECT_TRUE(Find(report, "channel", "basic").works);
+  EXPECT_TRUE(Find(report, "store", "memory://").works);
+  EXPECT_TRUE(Find(report, "store", "file://").works);
+  EXPECT_FALSE(Find(report, "store", "redis://").works);
+  EXPECT_EQ(Find(report, "store", "tcp://").detail, "not built yet");
+}
+
+TEST(DoctorTest, AFileStoreThatCannotWork) {
+  const char* const before = getenv("TMPDIR");
+  const std::string kept = before == nullptr ? "" : before;
+  ASSERT_EQ(setenv("TMPDIR", "/nowhere/at/all", 1), 0);
+  const DoctorReport report = RunDoctor();
+  if (before == nullptr) {
+    unsetenv("TMPDIR");
+  } else {
+    setenv("TMPDIR", kept.c_str(), 1);
+  }
+  const DoctorFinding& file = Find(report, "store", "file://");
+  EXPECT_FALSE(file.works);
+  EXPECT_THAT(file.detail, HasSubstr("/nowhere/at/all"));
+  EXPECT_THAT(file.advice, HasSubstr("TMPDIR"));
+}
+
+TEST(DoctorTest, TextAndJsonSayTheSame) {
+  const DoctorReport report{{
+      {"transport", "uv", true, "here", ""},
+      {"channel", "cma", false, "forbidden", "allow it"},
+      {"machine", "a long name", true, "good", ""},
+  }};
+  EXPECT_EQ(ToText(report),
+            "transport  uv           yes  here\n"
+            "channel    cma          no   forbidden\n"
+            "                             -> allow it\n"
+            "machine    a long name  yes  good");
+  const nlohmann::json json = ToJson(report);
+  EXPECT_EQ(json["transports"].size(), 1u);
+  EXPECT_EQ(json["transports"][0]["works"], true);
+  EXPECT_EQ(json["channels"][0]["name"], "cma");
+  EXPECT_EQ(json["channels"][0]["works"], false);
+  EXPECT_EQ(json["channels"][0]["advice"], "allow it");
+  EXPECT_EQ(json["machine"][0]["detail"], "good");
+  EXPECT_TRUE(json["stores"].empty());
+}
+
+}  // namespace
+}  // namespace reprise
