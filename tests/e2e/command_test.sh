@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The command's manners: exit codes, errors that say what to do, JSON.
+# usage: command_test.sh REPRISE
+set -uo pipefail
+reprise=$1
+failures=0
+export TEST_UNDECLARED_OUTPUTS_DIR=${TEST_UNDECLARED_OUTPUTS_DIR:-$PWD}
+
+expect() { # EXIT_CODE PATTERN ARGUMENT...
+  local wanted=$1 pattern=$2
+  shift 2
+  local output got
+  output=$("$reprise" "$@" 2>&1)
+  got=$?
+  if [[ $got != "$wanted" ]] || ! grep -qE -- "$pattern" <<<"$output"; then
+    printf 'FAILED: reprise %s\n  exit code %s, wanted %s; wanted: %s\n%s\n' \
+      "$*" "$got" "$wanted" "$pattern" "$output"
+    failures=$((failures + 1))
+  fi
+}
+
+is_json() { python3 -c 'import json,sys; json.load(sys.stdin)' || {
+  echo "FAILED: no JSON from: $*"
+  failures=$((failures + 1))
+}; }
+
+expect 0 'Exit codes' --help
+expect 0 '--seeds' explore --help
+expect 2 'no subcommand' 
+expect 2 'no scenario .nonsense.; there are .*echo' run nonsense
+expect 2 'no schedule .x.' run echo --schedule x
+expect 2 'must be name=value' run echo --param x
+expect 2 'has (only|no parameters)' run echo --param nonsense=1
+expect 2 'one of crash, pause' run echo --fault 'explode w1'
+expect 2 'a worker, w0 to' run echo --fault 'crash w99 after 1s'
+expect 2 'there are sim, shm and uv' run echo --on mars
+expect 2 'cannot read' replay /nonexistent.replay
+expect 2 'not a replay file' replay "$reprise"
+expect 2 '' explore echo --seeds minus-one
+expect 2 '' nonsense
+expect 0 'everything held' run echo --seed 3
+expect 0 'echo seed 3: hash' verify echo --seed 3
+expect 0 '0 failed' explore echo --seeds 20 --jobs 2
+expect 0 'basic' doctor
+
+# What lists faults or probes that cannot come proves too little.
+expect 4 'PROVED TOO LITTLE' explore peer_dies --seeds 200 --no-faults
+
+printf 'reprise replay 1\nscenario gone\nseed 1\nend\n' >gone.replay
+expect 2 'no scenario .gone.' replay gone.replay
+printf 'reprise replay 1\nscenario echo\nseed 1\n' >cut.replay
+expect 2 'cut off' replay cut.replay
+printf 'reprise replay 1\nscenario echo\nseed 1\ndecision x\nend\n' >bad.replay
+expect 2 'line 4 makes no sense' replay bad.replay
+printf 'reprise replay 1\nscenario echo\nseed 1\nbuild 0\nhash 0\nrule x\ndecision w0 lock:Gone#1 switch 1\nend\n' >old.replay
+expect 0 'left the recording at: w0 lock:Gone#1 switch 1' replay old.replay
+
+"$reprise" list --json | is_json list
+"$reprise" run echo --json | is_json run
+"$reprise" explore echo --seeds 5 --json | is_json explore
+"$reprise" verify echo --json | is_json verify
+"$reprise" replay old.replay --json | is_json replay
+"$reprise" doctor --json | is_json doctor
+"$reprise" run nonsense --json 2>/dev/null | is_json error
+
+# One seed, one hash; another seed, another.
+hash_of() { "$reprise" run echo --seed "$1" --json | grep '"hash"'; }
+[[ $(hash_of 5) == "$(hash_of 5)" ]] || { echo "FAILED: hashes differ"; failures=$((failures + 1)); }
+[[ $(hash_of 5) != "$(hash_of 6)" ]] || { echo "FAILED: hashes agree"; failures=$((failures + 1)); }
+
+((failures == 0)) && echo PASSED
+exit $((failures != 0))
