@@ -1,0 +1,130 @@
+#include "sim/decision.h"
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace reprise {
+namespace {
+
+Decision Make(const std::string& site, uint64_t count, DecisionKind kind,
+              uint64_t value, const std::string& text = "") {
+  return {site, count, kind, value, text};
+}
+
+void ExpectRoundTrip(const Decision& decision) {
+  const std::string line = decision.ToString();
+  const auto back = Decision::Parse(line);
+  ASSERT_TRUE(back.has_value()) << line;
+  EXPECT_EQ(back->site, decision.site);
+  EXPECT_EQ(back->count, decision.count);
+  EXPECT_EQ(back->kind, decision.kind);
+  EXPECT_EQ(back->value, decision.value);
+  EXPECT_EQ(back->text, decision.text);
+  EXPECT_EQ(back->ToString(), line);
+}
+
+TEST(DecisionTest, EveryKindComesBack) {
+  ExpectRoundTrip(Make("w1 lock:calls", 17, DecisionKind::kSwitch, 1));
+  ExpectRoundTrip(Make("w1 lock:calls", 17, DecisionKind::kNext,
+                       HashBytes("w1/io"), "w1/io"));
+  ExpectRoundTrip(Make("w1+1 wait:queue", 1, DecisionKind::kStall, 49'999));
+  ExpectRoundTrip(Make("w1 send:4294967297", UINT64_MAX, DecisionKind::kLatency,
+                       UINT64_MAX));
+  // Labels with blanks and numbers.
+  ExpectRoundTrip(Make("w1 lock:my lock 2", 0, DecisionKind::kNext,
+                       HashBytes("w1/a worker~3"), "w1/a worker~3"));
+  EXPECT_EQ(
+      Make("w1 lock:calls", 17, DecisionKind::kNext, 0, "w1/io").ToString(),
+      "w1 lock:calls#17 next w1/io");
+}
+
+TEST(DecisionTest, GarbledLinesAreRefused) {
+  for (const char* line :
+       {"", "w1 lock:calls", "w1 lock:calls#", "w1 lock:calls#x switch 1",
+        "w1 lock:calls#17", "w1 lock:calls#17 ", "w1 lock:calls#17 switch",
+        "w1 lock:calls#17 switch ", "w1 lock:calls#17 switch x",
+        "w1 lock:calls#17 switch 1x", "w1 lock:calls#17 jump 1",
+        "w1 lock:calls#-1 switch 1", "w1 lock:calls#17switch 1",
+        "w1 lock:calls#99999999999999999999 switch 1"}) {
+    EXPECT_FALSE(Decision::Parse(line).has_value()) << line;
+  }
+}
+
+TEST(DecisionsTest, SitesAreStableAndDrawTheirOwn) {
+  Decisions decisions(1, nullptr, false);
+  Site* const a = decisions.SiteAt("w1", "lock:a");
+  Site* const b = decisions.SiteAt("w1", "lock:b");
+  EXPECT_NE(a, b);
+  EXPECT_EQ(decisions.SiteAt("w1", "lock:a"), a);
+  EXPECT_NE(decisions.SiteAt("w2", "lock:a"), a);
+  EXPECT_EQ(a->label, "w1 lock:a");
+
+  // Visits to one site shift no draw of another, nor one kind another's.
+  std::set<uint64_t> all;
+  Decisions others(1, nullptr, false);
+  Site* const alone = others.SiteAt("w1", "lock:b");
+  for (int i = 0; i < 100; ++i) {
+    ++a->count;
+    all.insert(a->Bits(DecisionKind::kSwitch));
+    all.insert(a->Bits(DecisionKind::kStall));
+    ++b->count;
+    ++alone->count;
+    EXPECT_EQ(b->Bits(DecisionKind::kSwitch),
+              alone->Bits(DecisionKind::kSwitch));
+    all.insert(b->Bits(DecisionKind::kSwitch));
+  }
+  EXPECT_EQ(all.size(), 300u);
+  Decisions other_seed(2, nullptr, false);
+  Site* const c = other_seed.SiteAt("w1", "lock:b");
+  c->count = b->count;
+  EXPECT_NE(c->Bits(DecisionKind::kSwitch), b->Bits(DecisionKind::kSwitch));
+}
+
+TEST(DecisionsTest, ARecordingIsFollowedByLabelCountAndKind) {
+  const std::vector<Decision> recording = {
+      Make("w1 lock:a", 2, DecisionKind::kSwitch, 1),
+      Make("w1 lock:a", 2, DecisionKind::kStall, 500),
+      Make("w1 lock:b", 7, DecisionKind::kNext, HashBytes("w1/io"), "w1/io"),
+  };
+  Decisions decisions(1, &recording, false);
+  EXPECT_TRUE(decisions.replaying());
+  Site& a = *decisions.SiteAt("w1", "lock:a");
+  a.count = 1;
+  EXPECT_EQ(decisions.Recorded(a, DecisionKind::kSwitch), std::nullopt);
+  a.count = 2;
+  EXPECT_EQ(decisions.Recorded(a, DecisionKind::kSwitch), 1u);
+  EXPECT_EQ(decisions.Recorded(a, DecisionKind::kNext), std::nullopt);
+  // The first of the recording that was not followed is named.
+  EXPECT_EQ(decisions.FirstMismatch(), "w1 lock:a#2 stall 500");
+  EXPECT_EQ(decisions.Recorded(a, DecisionKind::kStall), 500u);
+  EXPECT_EQ(decisions.FirstMismatch(), "w1 lock:b#7 next w1/io");
+  Site& b = *decisions.SiteAt("w1", "lock:b");
+  b.count = 7;
+  EXPECT_TRUE(decisions.Recorded(b, DecisionKind::kNext).has_value());
+  EXPECT_EQ(decisions.FirstMismatch(), "");
+  // Reached, but the fiber cannot run.
+  decisions.Mismatch(b, DecisionKind::kNext);
+  EXPECT_EQ(decisions.FirstMismatch(), "w1 lock:b#7 next w1/io");
+}
+
+TEST(DecisionsTest, KeepsWhatItIsTold) {
+  Decisions kept(1, nullptr, true);
+  Decisions forgotten(1, nullptr, false);
+  for (Decisions* decisions : {&kept, &forgotten}) {
+    Site& site = *decisions->SiteAt("w1", "lock:a");
+    site.count = 3;
+    decisions->CountMade();
+    decisions->Keep(site, DecisionKind::kStall, 12);
+    EXPECT_EQ(decisions->num_made(), 1);
+    EXPECT_EQ(decisions->FirstMismatch(), "");
+  }
+  ASSERT_EQ(kept.kept().size(), 1u);
+  EXPECT_EQ(kept.kept()[0].ToString(), "w1 lock:a#3 stall 12");
+  EXPECT_TRUE(forgotten.kept().empty());
+}
+
+}  // namespace
+}  // namespace reprise

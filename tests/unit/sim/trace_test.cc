@@ -1,0 +1,147 @@
+#include "sim/trace.h"
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace reprise {
+namespace {
+
+void ExpectEqual(const Event& x, const Event& y) {
+  EXPECT_EQ(x.time_ns, y.time_ns);
+  EXPECT_EQ(x.node, y.node);
+  EXPECT_EQ(x.kind, y.kind);
+  EXPECT_EQ(x.id, y.id);
+  EXPECT_EQ(x.a, y.a);
+  EXPECT_EQ(x.b, y.b);
+  EXPECT_EQ(x.c, y.c);
+  EXPECT_EQ(x.text, y.text);
+}
+
+TEST(TraceTextTest, EveryKindComesBack) {
+  std::set<std::string> names;
+  for (int i = 0; i < static_cast<int>(EventKind::kCount); ++i) {
+    const Event event{123, 1, static_cast<EventKind>(i), 7, -8, 9, 10, ""};
+    names.insert(std::string(ToString(event.kind)));
+    EXPECT_EQ(EventKindFromString(ToString(event.kind)), event.kind);
+    Event back;
+    ASSERT_TRUE(ParseEvent(ToString(event), back)) << ToString(event);
+    ExpectEqual(event, back);
+  }
+  EXPECT_EQ(names.size(), static_cast<size_t>(EventKind::kCount));
+  EXPECT_EQ(EventKindFromString("no.such"), EventKind::kCount);
+  EXPECT_EQ(EventKindFromString(""), EventKind::kCount);
+}
+
+TEST(TraceTextTest, ExtremeNumbersComeBack) {
+  const Event event{INT64_MAX,  INT32_MIN, EventKind::kCallStarted,
+                    UINT64_MAX, INT64_MIN, INT64_MAX,
+                    UINT64_MAX, "x"};
+  Event back;
+  ASSERT_TRUE(ParseEvent(ToString(event), back));
+  ExpectEqual(event, back);
+}
+
+TEST(TraceTextTest, AnyTextComesBackInOneLine) {
+  std::string all_bytes;
+  for (int c = 0; c < 256; ++c) all_bytes.push_back(static_cast<char>(c));
+  for (const std::string& text :
+       {std::string("a b  c"), std::string("\n"), std::string(" "),
+        std::string("a\n1.0 w1"), std::string("\\n"), std::string("x\0y", 3),
+        std::string("\x01"
+                    "1"),
+        all_bytes, std::string(100'000, '\n')}) {
+    const Event event{1, 0, EventKind::kNote, 0, 0, 0, 0, text};
+    const std::string line = ToString(event);
+    EXPECT_EQ(line.find('\n'), std::string::npos);
+    Event back;
+    ASSERT_TRUE(ParseEvent(line, back));
+    ExpectEqual(event, back);
+  }
+}
+
+TEST(TraceTextTest, AnEarlierTextDoesNotStay) {
+  Event event;
+  event.text = "old";
+  ASSERT_TRUE(ParseEvent(
+      ToString(Event{1, 0, EventKind::kNote, 0, 0, 0, 0, ""}), event));
+  EXPECT_EQ(event.text, "");
+}
+
+TEST(TraceTextTest, GarbledLinesAreRefused) {
+  const std::string line =
+      ToString(Event{5, 1, EventKind::kReply, 2, 3, 4, 5, "text"});
+  Event event;
+  ASSERT_TRUE(ParseEvent(line, event));
+  // Cut off anywhere before the text.
+  for (size_t length = 0; length < line.size() - std::string(" text").size();
+       ++length) {
+    // A number that lost digits is still one, but then it ends the line.
+    if (line.find(" c=") < length) continue;
+    EXPECT_FALSE(ParseEvent(line.substr(0, length), event))
+        << line.substr(0, length);
+  }
+  for (const char* bad :
+       {"hello", "t=1", "t=x n=1 note id=0 a=0 b=0 c=0",
+        "t=1 n=1 what id=0 a=0 b=0 c=0", "t=1 n=1 note id=-1 a=0 b=0 c=0",
+        "t=1 n=1 note id=0 a=0 b=0 c=g", "n=1 t=1 note id=0 a=0 b=0 c=0",
+        "t=1 n=1 note id=0 a=0 b=99999999999999999999 c=0",
+        "t=1 n=1 note id=0 a=0 b=0 c=0 \\xzz"}) {
+    EXPECT_FALSE(ParseEvent(bad, event)) << bad;
+  }
+}
+
+struct Difference {
+  const char* what;
+  Event event;
+};
+
+TEST(TraceTest, TheHashTellsEveryFieldAndTheOrder) {
+  const Event base{10, 1, EventKind::kNote, 1, 2, 3, 4, "text"};
+  std::vector<Difference> differences(9, {"", base});
+  differences[1] = {"time", {11, 1, EventKind::kNote, 1, 2, 3, 4, "text"}};
+  differences[2] = {"node", {10, 2, EventKind::kNote, 1, 2, 3, 4, "text"}};
+  differences[3] = {"kind", {10, 1, EventKind::kProbe, 1, 2, 3, 4, "text"}};
+  differences[4] = {"id", {10, 1, EventKind::kNote, 9, 2, 3, 4, "text"}};
+  differences[5] = {"a", {10, 1, EventKind::kNote, 1, 9, 3, 4, "text"}};
+  differences[6] = {"b", {10, 1, EventKind::kNote, 1, 2, 9, 4, "text"}};
+  differences[7] = {"c", {10, 1, EventKind::kNote, 1, 2, 3, 9, "text"}};
+  differences[8] = {"text", {10, 1, EventKind::kNote, 1, 2, 3, 4, "texu"}};
+  std::set<uint64_t> hashes;
+  for (const Difference& d : differences) {
+    Trace trace(/*keep_events=*/false);
+    const Event& e = d.event;
+    trace.Record(e.time_ns, e.node, e.kind, e.id, e.a, e.b, e.c, e.text);
+    EXPECT_TRUE(hashes.insert(trace.hash()).second) << d.what;
+  }
+  Trace forwards(false);
+  Trace backwards(false);
+  forwards.Record(1, 0, EventKind::kNote, 1);
+  forwards.Record(1, 0, EventKind::kNote, 2);
+  backwards.Record(1, 0, EventKind::kNote, 2);
+  backwards.Record(1, 0, EventKind::kNote, 1);
+  EXPECT_NE(forwards.hash(), backwards.hash());
+  EXPECT_EQ(forwards.num_events(), 2);
+}
+
+TEST(TraceTest, KeepingAndListeningDoNotChangeTheHash) {
+  Trace bare(false);
+  Trace kept(true);
+  std::vector<Event> heard;
+  kept.AddListener([&](const Event& event) { heard.push_back(event); });
+  for (Trace* trace : {&bare, &kept}) {
+    trace->Record(1, 0, EventKind::kNote, 0, 0, 0, 0, "x");
+    trace->Record(2, 0, EventKind::kSwitch, 3);
+  }
+  EXPECT_EQ(bare.hash(), kept.hash());
+  EXPECT_TRUE(bare.events().empty());
+  EXPECT_EQ(kept.events().size(), 2u);
+  // Listeners are spared the scheduler's events.
+  ASSERT_EQ(heard.size(), 1u);
+  EXPECT_EQ(heard[0].text, "x");
+}
+
+}  // namespace
+}  // namespace reprise
