@@ -86,11 +86,9 @@ std::string Acceptor::url() {
   return listener == nullptr ? "" : listener->url(published_transport_);
 }
 
-void Acceptor::Published() {
-  if (observer_ == nullptr && !VLOG_IS_ON(1)) return;
-  const std::string published = url();
-  VLOG(1) << "listening at " << published;
-  if (observer_ != nullptr) observer_->OnListening(published);
+void Acceptor::Published(const std::string& address) {
+  VLOG(1) << "listening at " << address;
+  if (observer_ != nullptr) observer_->OnListening(address);
 }
 
 void Acceptor::Arm(const std::shared_ptr<tensorpipe::Listener>& listener,
@@ -151,7 +149,7 @@ void Acceptor::Publish() {
     return;
   }
   pause_ = kFirstPause;
-  Published();
+  Published(address);
 }
 
 void Acceptor::TryLater(void (Acceptor::*step)()) {

@@ -50,8 +50,8 @@ class Acceptor {
   // The URL to publish, of the transport with the lowest priority.
   std::string url();
 
-  // Tells that `url()` is in the store.
-  void Published();
+  // Tells that `address`, a `url()`, is in the store.
+  void Published(const std::string& address);
 
   // Stops accepting. The connector must have been stopped.
   void Close();

@@ -125,12 +125,18 @@ Agent::Impl::~Impl() {
 
 absl::Status Agent::Impl::Open(absl::Time deadline) {
   if (absl::Status status = acceptor_.Listen(); !status.ok()) return status;
-  if (absl::Status status = store_->Set(AddressKey(workers_.self().name),
-                                        acceptor_.url(), deadline);
-      !status.ok()) {
-    return status;
+  std::string published;
+  // The listener may be replaced meanwhile, and its successor published before
+  // this was.
+  while (published != acceptor_.url()) {
+    published = acceptor_.url();
+    if (absl::Status status =
+            store_->Set(AddressKey(workers_.self().name), published, deadline);
+        !status.ok()) {
+      return status;
+    }
+    acceptor_.Published(published);
   }
-  acceptor_.Published();
   absl::StatusOr<std::vector<std::string>> addresses =
       MeetAddresses(runtime_, *store_, workers_, deadline);
   if (!addresses.ok()) return addresses.status();

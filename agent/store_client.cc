@@ -44,6 +44,8 @@ auto StoreClient::Retry(absl::Time deadline, Access access)
       return absl::DeadlineExceededError(
           absl::StrCat("the store: ", status.message()));
     }
+    // What ran into its deadline has paused already.
+    if (absl::IsDeadlineExceeded(status)) pause = kFirstPause;
     Pause(std::min(now + pause, deadline));
     pause = std::min(2 * pause, kLongestPause);
   }
