@@ -5,6 +5,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "agent/planted.h"
 #include "agent/rendezvous.h"
 #include "agent/wire/message_codec.h"
@@ -33,6 +34,16 @@ absl::StatusOr<std::unique_ptr<tensorpipe::Context>> MakeContext(
     return absl::InvalidArgumentError(
         absl::StrCat("TensorPipe refuses the transports: ", error.what()));
   }
+}
+
+// Some of what the machine's own clock says, for the planted defect
+// `stray_clock`.
+absl::Duration StrayClock() {
+#ifdef REPRISE_WITH_PLANTED_DEFECTS
+  return absl::Nanoseconds(absl::GetCurrentTimeNanos() % 1000);
+#else
+  return absl::ZeroDuration();
+#endif
 }
 
 std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
@@ -198,9 +209,9 @@ Future Agent::Impl::Send(const WorkerInfo& to, Message request,
   absl::StatusOr<std::shared_ptr<ClientPipe>> pipe = peers_.Acquire(to);
   if (!pipe.ok()) return Refuse(pipe.status());
 
-  const absl::Time deadline = timeout == absl::InfiniteDuration()
-                                  ? absl::InfiniteFuture()
-                                  : runtime_.Now() + timeout;
+  absl::Time deadline = absl::InfiniteFuture();
+  if (timeout != absl::InfiniteDuration()) deadline = runtime_.Now() + timeout;
+  if (REPRISE_PLANTED(stray_clock)) deadline += StrayClock();
   if (observer_ != nullptr) {
     observer_->OnCallStarted(to.id, id, request, deadline);
   }

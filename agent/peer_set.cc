@@ -177,8 +177,15 @@ void PeerSet::Close() {
     closed_ = true;
     pipes.swap(pipes_);
   }
-  for (const auto& [id, pipe] : pipes) {
-    if (pipe != nullptr && pipe->Close() && observer_ != nullptr) {
+  std::vector<std::shared_ptr<ClientPipe>> in_order;
+  for (auto& [id, pipe] : pipes) {
+    if (pipe != nullptr) in_order.push_back(std::move(pipe));
+  }
+  if (REPRISE_PLANTED(pointer_order)) {
+    std::sort(in_order.begin(), in_order.end());
+  }
+  for (const std::shared_ptr<ClientPipe>& pipe : in_order) {
+    if (pipe->Close() && observer_ != nullptr) {
       observer_->OnPipe("closed", pipe->peer().name, absl::OkStatus());
     }
   }
