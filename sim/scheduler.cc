@@ -73,9 +73,9 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   Fiber* const result = fiber.get();
   fibers_.push_back(std::move(fiber));
   node.fibers.push_back(result);
-  if (!daemon) ++num_unfinished_;
   world_.Record(&node, EventKind::kFiberStarted, result->id);
   if (node.alive) {
+    if (!daemon) ++num_unfinished_;
     MakeReady(result);
   } else {
     result->state = FiberState::kDead;
