@@ -107,10 +107,11 @@ void Endpoint::Send(Frame frame, bool is_object) {
   if (is_object) ++objects_sent_;
   const size_t bytes = frame.size() + kFrameHeaderBytes;
   const uint64_t number = frames_sent_++;
-  // May crash this very node, and then does not return.
+  // May crash this very node, and then does not return, unless this runs on no
+  // fiber.
   world.Record(&node_, phase, connection_, static_cast<int64_t>(number),
                static_cast<int64_t>(bytes));
-  if (error_) return;
+  if (error_ || !node_.alive) return;
   BreakKind kind = BreakKind::kReset;
   if (network_.TakeCut(node_.rank, remote_rank_, bytes, kind)) {
     Break(kind);

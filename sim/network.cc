@@ -230,13 +230,20 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
   Node& client_node = client->node();
   if (!client_node.alive) return;
   auto it = listeners_.find(address);
-  bool refused = it == listeners_.end() || !it->second->node().alive;
+  SimListener* const listener = it == listeners_.end() ? nullptr : it->second;
+  bool refused = listener == nullptr || !listener->node().alive;
   if (!refused) {
-    auto until = refused_until_ns_.find(it->second->node().rank);
+    auto until = refused_until_ns_.find(listener->node().rank);
     if (until != refused_until_ns_.end() && until->second > world_.now_ns()) {
       refused = true;
       Strike("refuse");
     }
+  }
+  if (!refused) {
+    world_.Record(&listener->node(), EventKind::kAccept, client->connection());
+    // A fault may have struck at this event.
+    if (!client_node.alive) return;
+    refused = !listener->node().alive;
   }
   Site& site = client->latency_site();
   ++site.count;
@@ -249,13 +256,12 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
     });
     return;
   }
-  Node& server_node = it->second->node();
+  Node& server_node = listener->node();
   auto server =
       std::make_shared<Endpoint>(*this, server_node, client->connection(),
                                  /*is_server=*/true, client_node.rank);
-  world_.Record(&server_node, EventKind::kAccept, client->connection());
   server->Establish(client);
-  it->second->Arrived(server);
+  listener->Arrived(server);
   world_.At(answer_ns, order, [client, server] {
     if (client->node().alive) client->Establish(server);
   });
@@ -333,13 +339,16 @@ void Network::Cut(int32_t rank_a, int32_t rank_b, BreakKind kind) {
 
 void Network::Knock(int32_t rank) {
   bool struck = false;
-  for (const auto& [address, listener] : listeners_) {
+  const std::map<std::string, SimListener*> listeners = listeners_;
+  for (const auto& [address, listener] : listeners) {
     Node& node = listener->node();
     if (node.rank != rank || !node.alive) continue;
     const uint64_t connection = (uint64_t{0xffff} << 32) + ++connects_[-1];
     auto server = std::make_shared<Endpoint>(*this, node, connection,
                                              /*is_server=*/true, -1);
     world_.Record(&node, EventKind::kAccept, connection, -1);
+    // A fault may have struck at this event.
+    if (!node.alive) continue;
     server->Fail([] {
       using namespace tensorpipe;  // for TP_CREATE_ERROR
       return TP_CREATE_ERROR(EOFError);

@@ -99,6 +99,31 @@ TEST(InjectorTest, CrashAtAnEventAndRestart) {
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 20);
 }
 
+// The event may be in the midst of anything, on a fiber of the victim's, of
+// another worker's, or on none.
+TEST(InjectorTest, CrashAtAnyEventOfTheNetwork) {
+  for (const char* event :
+       {"w1 net.connect#1", "w0 net.accept#1", "w1 send.hello#1",
+        "w1 send.hello#2", "w0 send.hello#1", "w1 send.descriptor#1",
+        "w0 send.descriptor#2", "w1 send.payload#1", "w0 send.payload#2",
+        "w1 net.deliver#1", "w0 net.deliver#2"}) {
+    for (const char* victim : {"w0", "w1"}) {
+      const std::string fault =
+          std::string("crash ") + victim + " when " + event + " restart 200ms";
+      SCOPED_TRACE(fault);
+      const RunResult result = RunWith({fault});
+      EXPECT_EQ(Strikes(result, "crash"), 1);
+      EXPECT_EQ(Count(result, EventKind::kRestart), 1);
+    }
+  }
+}
+
+TEST(InjectorTest, KnockThatKillsTheWorker) {
+  const RunResult result =
+      RunWith({"knock w0 after 500ms", "crash w0 when w0 net.accept#2"});
+  EXPECT_EQ(Strikes(result, "crash"), 1);
+}
+
 TEST(InjectorTest, CrashForGood) {
   const RunResult result = RunWith({"crash w0 after 1s"});
   EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 0), 1);
