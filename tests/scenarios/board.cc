@@ -1,5 +1,6 @@
 #include "tests/scenarios/board.h"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <string>
@@ -109,6 +110,17 @@ bool Board::AllAreThere(Stage stage, absl::Time since) {
     if (!IsThere(rank, stage, since)) return false;
   }
   return true;
+}
+
+absl::Time Board::AllReached(Stage stage) {
+  int64_t last_ns = 0;
+  for (int rank = 0; rank < worker_.world_size(); ++rank) {
+    Entry entry;
+    if (!Read(rank, entry)) return absl::InfiniteFuture();
+    last_ns = std::max(last_ns, entry.reached_ns[static_cast<size_t>(stage)]);
+  }
+  return last_ns == kNever ? absl::InfiniteFuture()
+                           : absl::FromUnixNanos(last_ns);
 }
 
 bool Board::IsGone(int rank) {

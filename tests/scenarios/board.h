@@ -41,6 +41,9 @@ class Board {
   bool IsThere(int rank, Stage stage, absl::Time since);
   // The same of all workers.
   bool AllAreThere(Stage stage, absl::Time since);
+  // When the last of the workers came to `stage`; infinite when one has not, or
+  // the store does not answer.
+  absl::Time AllReached(Stage stage);
   // Whether `rank` said that it leaves for good.
   bool IsGone(int rank);
 

@@ -10,7 +10,7 @@ namespace reprise::scenarios {
 namespace {
 
 // Long enough for what still runs to show itself.
-constexpr absl::Duration kAfterShutdown = absl::Milliseconds(2);
+constexpr absl::Duration kAfterShutdown = absl::Milliseconds(20);
 
 // A handler works in small pieces, so that a shutdown falls between them.
 constexpr int kPiecesOfWork = 2;
@@ -173,17 +173,20 @@ absl::Status EchoAgent::Shutdown(absl::Duration timeout) {
     MutexLock lock(state_->mutex);
     state_->down = true;
   }
-  CheckNothingIsLeft();
+  const std::map<std::string, int64_t> metrics = agent_->GetMetrics();
   worker_.Sleep(kAfterShutdown);
+  CheckNothingIsLeft(metrics);
   return status;
 }
 
-void EchoAgent::CheckNothingIsLeft() {
+void EchoAgent::CheckNothingIsLeft(
+    const std::map<std::string, int64_t>& metrics) {
   for (const char* metric :
        {"agent.pending_calls", "agent.timers", "agent.pipes",
         "agent.client_active_calls", "agent.server_active_calls",
         "agent.server_active_async_calls"}) {
-    const int64_t left = Metric(metric);
+    const auto found = metrics.find(metric);
+    const int64_t left = found == metrics.end() ? -1 : found->second;
     worker_.Check(left == 0, "nothing-left",
                   std::string(metric) + " is " + std::to_string(left) +
                       " after the shutdown");

@@ -10,7 +10,9 @@
 #define REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -59,7 +61,7 @@ class EchoAgent {
   struct State;
   EchoAgent(Worker& worker, std::shared_ptr<State> state,
             std::unique_ptr<Agent> agent);
-  void CheckNothingIsLeft();
+  void CheckNothingIsLeft(const std::map<std::string, int64_t>& metrics);
 
   Worker& worker_;
   const std::shared_ptr<State> state_;

@@ -50,6 +50,10 @@ class Survivor {
   }
 
  private:
+  struct Peer {
+    int wanted;  // answers
+    absl::Time last_answer;
+  };
   struct Attempt {
     int to;
     Future call;
@@ -60,37 +64,34 @@ class Survivor {
   void CallAll(Stage stage) {
     const absl::Time start = worker_.runtime().Now();
     const absl::Time end = start + patience_;
-    std::vector<int> wanted(static_cast<size_t>(worker_.world_size()), kCalls);
+    std::vector<Peer> peers(static_cast<size_t>(worker_.world_size()),
+                            Peer{kCalls, start});
     absl::Duration pause = absl::Milliseconds(5);
     while (worker_.runtime().Now() < end &&
-           std::any_of(wanted.begin(), wanted.end(),
-                       [](int left) { return left > 0; })) {
-      if (CallOnce(wanted, stage)) {
+           std::any_of(peers.begin(), peers.end(),
+                       [](const Peer& peer) { return peer.wanted > 0; })) {
+      if (CallOnce(peers, stage)) {
         pause = absl::Milliseconds(5);
       } else {
         pause = std::min(pause * 2, absl::Seconds(1));
-        GiveUpWhoIsGone(wanted);
+        for (int rank = 0; rank < worker_.world_size(); ++rank) {
+          CheckIsGone(rank, peers[static_cast<size_t>(rank)]);
+        }
       }
       worker_.Sleep(DrawDuration(random_, pause));
     }
-    for (int rank = 0; rank < worker_.world_size(); ++rank) {
-      if (wanted[static_cast<size_t>(rank)] <= 0) continue;
+    if (std::any_of(peers.begin(), peers.end(),
+                    [](const Peer& peer) { return peer.wanted > 0; })) {
       worker_.Reached("never answered");
-      worker_.Check(
-          !board_.IsThere(rank, Stage::kCalling, worker_.In(-heal_time_)),
-          "heals",
-          worker_.NameOf(rank) + " has been there for " +
-              absl::FormatDuration(heal_time_) +
-              " and cannot be called; last: " + last_error_);
     }
   }
 
   // A call to everybody who has not answered often enough, all at once.
   // Returns whether anybody answered.
-  bool CallOnce(std::vector<int>& wanted, Stage stage) {
+  bool CallOnce(std::vector<Peer>& peers, Stage stage) {
     std::vector<Attempt> attempts;
     for (int rank = 0; rank < worker_.world_size(); ++rank) {
-      if (wanted[static_cast<size_t>(rank)] <= 0) continue;
+      if (peers[static_cast<size_t>(rank)].wanted <= 0) continue;
       CallSpec spec = agent_.NewCall();
       if (random_.OneIn(2)) spec.tensors = {random_.Between(1, 4096)};
       if (random_.OneIn(3)) {
@@ -108,7 +109,9 @@ class Survivor {
       const absl::Status status = agent_.Await(attempt.call, attempt.spec);
       if (status.ok()) {
         any = true;
-        --wanted[static_cast<size_t>(attempt.to)];
+        Peer& peer = peers[static_cast<size_t>(attempt.to)];
+        --peer.wanted;
+        peer.last_answer = worker_.runtime().Now();
         if (failed_before_) worker_.Reached("answered after a failure");
       } else {
         failed_before_ = true;
@@ -122,11 +125,19 @@ class Survivor {
     return any;
   }
 
-  void GiveUpWhoIsGone(std::vector<int>& wanted) {
-    for (int rank = 0; rank < worker_.world_size(); ++rank) {
-      int& left = wanted[static_cast<size_t>(rank)];
-      if (left > 0 && board_.IsGone(rank)) left = 0;
+  // Who does not answer for so long must not be there.
+  void CheckIsGone(int rank, Peer& peer) {
+    if (peer.wanted <= 0) return;
+    if (board_.IsGone(rank)) {
+      peer.wanted = 0;
+      return;
     }
+    const absl::Time since = worker_.In(-heal_time_);
+    if (peer.last_answer > since) return;
+    worker_.Check(!board_.IsThere(rank, Stage::kCalling, since), "heals",
+                  worker_.NameOf(rank) + " has been there for " +
+                      absl::FormatDuration(heal_time_) +
+                      " and cannot be called; last: " + last_error_);
   }
 
   bool Join(bool for_shutdown, Stage stage) {
@@ -138,7 +149,14 @@ class Survivor {
     worker_.Check(
         late <= slack_, "in-time",
         "join returned " + absl::FormatDuration(late) + " after its deadline");
-    if (status.ok()) return true;
+    if (status.ok()) {
+      const absl::Duration took =
+          worker_.runtime().Now() - board_.AllReached(stage);
+      worker_.Check(took <= heal_time_, "heals",
+                    "a join ended " + absl::FormatDuration(took) +
+                        " after the last had come");
+      return true;
+    }
     worker_.Reached("join ran out of time");
     worker_.Check(absl::IsDeadlineExceeded(status), "join", status.ToString());
     worker_.Check(!board_.AllAreThere(stage, deadline - heal_time_), "heals",
@@ -193,7 +211,7 @@ REPRISE_SCENARIO(
      .workers = 3,
      // How long to wait for one that may never come; how soon who is there
      // must be reachable; how late an error may be (somebody may stand still).
-     .params = {{"patience_ms", 20000}, {"heal_ms", 10000}, {"slack_ms", 3000}},
+     .params = {{"patience_ms", 20000}, {"heal_ms", 8000}, {"slack_ms", 3000}},
      .body = PeerDies,
      .faults = DrawFaults,
      .probes = {"came back", "all left together", "reconnected",
