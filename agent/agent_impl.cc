@@ -110,7 +110,7 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
           worker_pool_, observer_, workers_.size(),
           options_.max_pending_calls_per_peer)),
       peers_(runtime_, timer_, connector_, environment.store, *context_,
-             workers_, *calls_, observer_,
+             workers_.size(), *calls_, observer_,
              {options_.connect_timeout, options_.store_timeout,
               options_.max_pending_calls_per_peer}),
       server_(std::make_shared<Server>(

@@ -24,19 +24,18 @@ constexpr size_t kLongestPrintedAddress = 200;
 
 PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
                  std::shared_ptr<Store> store, tensorpipe::Context& context,
-                 const WorkerDirectory& workers, CallTable& calls,
-                 Observer* observer, Options options)
+                 size_t num_workers, CallTable& calls, Observer* observer,
+                 Options options)
     : runtime_(runtime),
       timer_(timer),
       connector_(connector),
       store_(std::move(store)),
       context_(context),
-      workers_(workers),
       calls_(calls),
       observer_(observer),
       options_(options),
       mutex_(runtime, "PeerSet"),
-      addresses_(workers.size()) {}
+      addresses_(num_workers) {}
 
 void PeerSet::SetAddresses(std::vector<std::string> addresses) {
   MutexLock lock(mutex_);

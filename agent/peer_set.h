@@ -24,7 +24,6 @@
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
 #include "agent/store/store.h"
-#include "agent/worker_directory.h"
 #include "tensorpipe/core/context.h"
 
 namespace reprise {
@@ -42,7 +41,7 @@ class PeerSet final : public ClientPipe::Owner {
   // `connector` is a pool of one thread, on which pipes are opened.
   PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
           std::shared_ptr<Store> store, tensorpipe::Context& context,
-          const WorkerDirectory& workers, CallTable& calls, Observer* observer,
+          size_t num_workers, CallTable& calls, Observer* observer,
           Options options);
 
   // The addresses that the workers had when the group met, by id.
@@ -73,7 +72,6 @@ class PeerSet final : public ClientPipe::Owner {
   ThreadPool& connector_;
   const std::shared_ptr<Store> store_;
   tensorpipe::Context& context_;
-  const WorkerDirectory& workers_;
   CallTable& calls_;
   Observer* const observer_;
   const Options options_;
