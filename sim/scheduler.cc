@@ -187,6 +187,9 @@ bool Scheduler::DecideSwitch(Site& site) {
 
 bool Scheduler::Block(Site& site, WaitReason reason, int64_t deadline_ns) {
   Fiber* const fiber = current_;
+  // A visit of its own: at the point before it, too, it may have been chosen
+  // who runs next.
+  ++site.count;
   fiber->state = FiberState::kBlocked;
   fiber->waiting = reason;
   fiber->wake_ns = deadline_ns;
