@@ -8,6 +8,7 @@
 // whose behaviour depends on them.
 //
 // Compiled out under the sanitizers, which bring their own heap: `kHasArena`.
+// There what is abandoned is lost, and LeakSanitizer is told so.
 
 #ifndef REPRISE_SIM_ARENA_H_
 #define REPRISE_SIM_ARENA_H_
@@ -55,6 +56,11 @@ class ArenaPause {
  private:
   void* const paused_;
 };
+
+// From now on this process has objects that nobody will ever free: a leak
+// check at its end would find nothing else. Runs in which nothing was abandoned
+// are checked by themselves.
+void ExpectLostObjects();
 
 }  // namespace reprise
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "sim/arena.h"
 
 namespace reprise {
 namespace {
@@ -67,7 +68,7 @@ Outcome World::Run() {
   scheduler_.Run();
   t_world = outer;
   const Outcome outcome = Judge();
-  if (outcome != Outcome::kFinished) clean_ = false;
+  if (outcome != Outcome::kFinished) AbandonFibers();
   return outcome;
 }
 
@@ -185,10 +186,15 @@ void World::Fail(std::string_view rule, std::string_view detail) {
 void World::Crash(Node& node) {
   if (!node.alive) return;
   node.alive = false;
-  clean_ = false;
+  AbandonFibers();
   Record(&node, EventKind::kCrash, 0, node.incarnation);
   for (const auto& watcher : crash_watchers_) watcher(node);
   scheduler_.Abandon(node);
+}
+
+void World::AbandonFibers() {
+  clean_ = false;
+  ExpectLostObjects();
 }
 
 void World::Pause(Node& node) { scheduler_.Pause(node); }

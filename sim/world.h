@@ -147,6 +147,7 @@ class World {
     uint32_t slot;        // of any other event: index into `calls_`
   };
   Outcome Judge() const;
+  void AbandonFibers();
   static bool Later(const Event& x, const Event& y);
   void Push(Event event);
 
