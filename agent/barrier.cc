@@ -7,8 +7,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "agent/look_schedule.h"
 #include "agent/planted.h"
-#include "agent/report_margin.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -109,16 +109,13 @@ absl::Status Barrier::WaitUntilReady(int64_t number, absl::Time deadline) {
   if (REPRISE_PLANTED(join_ignores_timeout)) deadline = absl::InfiniteFuture();
   const int64_t size = static_cast<int64_t>(workers_.size());
   const int64_t stride = std::max<int64_t>(1, size / kLookersAtATime);
-  const absl::Time last_look = BeforeReport(runtime_.Now(), deadline);
-  std::vector<std::string> missing;
+  const LookSchedule looks(runtime_.Now(), deadline, kLook);
+  std::vector<std::string> missing;  // at the last look
   for (int64_t look = workers_.self().id;; ++look) {
-    const absl::Time now = runtime_.Now();
-    const bool is_last = now >= last_look;
-    const absl::Time until =
-        is_last ? deadline : std::min(now + kLook, last_look);
+    const absl::Time until = looks.Next(runtime_.Now());
     const absl::Status ready = store_.Get(ReadyKey(number), until).status();
     if (!absl::IsDeadlineExceeded(ready)) return ready;
-    if (is_last) {
+    if (until >= deadline) {
       return absl::DeadlineExceededError(absl::StrCat(
           "barrier ", number, ": ",
           missing.empty() ? std::string(ready.message())
@@ -129,7 +126,9 @@ absl::Status Barrier::WaitUntilReady(int64_t number, absl::Time deadline) {
     if (is_over_()) {
       return absl::AbortedError(absl::StrCat("barrier ", number, " is over"));
     }
-    const bool will_report = runtime_.Now() >= last_look;
+    // Near the end all look, for their report; before, it is to find out that
+    // all are there, and the first one who is not is enough.
+    const bool will_report = deadline - until <= 2 * kLook;
     if (!will_report && look % stride != 0) continue;
     absl::StatusOr<std::vector<std::string>> found =
         FindMissing(number, will_report ? size : 1, deadline);

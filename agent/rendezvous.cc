@@ -9,7 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "agent/report_margin.h"
+#include "agent/look_schedule.h"
 
 namespace reprise {
 namespace {
@@ -29,8 +29,10 @@ absl::StatusOr<std::vector<std::string>> GetAll(
     Runtime& runtime, StoreClient& store, const std::vector<std::string>& keys,
     const std::function<std::string(size_t)>& describe, absl::Time deadline) {
   std::vector<std::optional<std::string>> values(keys.size());
-  absl::Time until = BeforeReport(runtime.Now(), deadline);
+  const LookSchedule looks(runtime.Now(), deadline, absl::InfiniteDuration());
+  std::vector<std::string> missing;  // at the last look
   while (true) {
+    const absl::Time until = looks.Next(runtime.Now());
     absl::Status waited;
     for (size_t i = 0; i < keys.size() && waited.ok(); ++i) {
       if (values[i].has_value()) continue;
@@ -40,26 +42,28 @@ absl::StatusOr<std::vector<std::string>> GetAll(
     }
     if (waited.ok()) break;
     if (!absl::IsDeadlineExceeded(waited)) return waited;
-
-    // Time to look who is missing; then the rest of the time to wait for them.
-    std::vector<std::string> missing;
-    for (size_t i = 0; i < keys.size(); ++i) {
-      if (values[i].has_value()) continue;
-      absl::StatusOr<std::string> value = store.TryGet(keys[i], deadline);
-      if (value.ok()) {
-        values[i] = *std::move(value);
-      } else {
-        missing.push_back(describe(i));
-      }
-    }
-    if (missing.empty()) break;
-    if (until == deadline) {
+    if (until >= deadline) {
+      if (missing.empty()) return waited;
       return absl::DeadlineExceededError(
           absl::StrCat(keys.size() - missing.size(), " of ", keys.size(),
                        " workers came; missing: ", absl::StrJoin(missing, ", "),
                        " (", waited.message(), ")"));
     }
-    until = deadline;
+    std::vector<std::string> still_missing;
+    absl::Status looked;
+    for (size_t i = 0; i < keys.size() && looked.ok(); ++i) {
+      if (values[i].has_value()) continue;
+      absl::StatusOr<std::string> value = store.TryGet(keys[i], deadline);
+      if (value.ok()) {
+        values[i] = *std::move(value);
+      } else if (absl::IsNotFound(value.status())) {
+        still_missing.push_back(describe(i));
+      } else {
+        looked = value.status();
+      }
+    }
+    // A look that ran out of time tells nothing new.
+    if (looked.ok()) missing = std::move(still_missing);
   }
   std::vector<std::string> result;
   result.reserve(values.size());

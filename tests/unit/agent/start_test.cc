@@ -125,9 +125,9 @@ TEST(StartTest, IdsMustBeUnique) {
 TEST(StartTest, NamesWhoIsMissing) {
   Cluster cluster;
   cluster.TryStart({OptionsFor(0, 4)}, Echo(),
-                   RealRuntime().Now() + absl::Milliseconds(50));
+                   RealRuntime().Now() + absl::Milliseconds(400));
   const absl::Status status = cluster.StartOne(
-      OptionsFor(2, 4), Echo(), RealRuntime().Now() + absl::Milliseconds(50));
+      OptionsFor(2, 4), Echo(), RealRuntime().Now() + absl::Milliseconds(400));
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(Text(status),
               HasSubstr("2 of 4 workers came; missing: rank 1, rank 3"));
@@ -138,7 +138,7 @@ TEST(StartTest, NamesWhoseAddressIsMissing) {
   // A worker that dies between its name and its address.
   ASSERT_TRUE(cluster.store()->Set("names/1", "w1", Soon()).ok());
   const absl::Status status = cluster.StartOne(
-      OptionsFor(0, 2), Echo(), RealRuntime().Now() + absl::Milliseconds(50));
+      OptionsFor(0, 2), Echo(), RealRuntime().Now() + absl::Milliseconds(400));
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(Text(status), HasSubstr("missing: the address of w1"));
 }
