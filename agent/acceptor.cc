@@ -133,6 +133,7 @@ void Acceptor::Reopen() {
     TryLater(&Acceptor::Reopen);
     return;
   }
+  ++num_reopens_;
   pause_ = kFirstPause;
   Publish();
 }

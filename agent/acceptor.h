@@ -8,6 +8,7 @@
 #ifndef REPRISE_AGENT_ACCEPTOR_H_
 #define REPRISE_AGENT_ACCEPTOR_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -53,6 +54,9 @@ class Acceptor {
   // Tells that `address`, a `url()`, is in the store.
   void Published(const std::string& address);
 
+  // Listeners but for the first.
+  int64_t num_reopens() const { return num_reopens_; }
+
   // Stops accepting. The connector must have been stopped.
   void Close();
 
@@ -77,6 +81,7 @@ class Acceptor {
   const std::function<void(std::shared_ptr<tensorpipe::Pipe>)> on_pipe_;
   std::vector<std::string> listen_urls_;
   std::string published_transport_;
+  std::atomic<int64_t> num_reopens_ = 0;
   absl::Duration pause_;  // used on the connector only
 
   Mutex mutex_;

@@ -72,4 +72,20 @@ std::map<std::string, int64_t> Agent::GetMetrics() const {
   return impl_->GetMetrics();
 }
 
+std::map<std::string, std::string> Agent::GetDebugInfo() const {
+  return impl_->GetDebugInfo();
+}
+
+std::map<std::string, NetworkData> Agent::GetNetworkData() const {
+  return impl_->GetNetworkData();
+}
+
+std::vector<MetricFamily> Agent::GetMetricFamilies() const {
+  return impl_->GetMetricFamilies();
+}
+
+std::string Agent::GetPrometheusText() const {
+  return PrometheusText(impl_->GetMetricFamilies());
+}
+
 }  // namespace reprise

@@ -29,6 +29,7 @@
 #include "absl/time/time.h"
 #include "agent/future.h"
 #include "agent/message.h"
+#include "agent/metric_family.h"
 #include "agent/observer.h"
 #include "agent/options.h"
 #include "agent/runtime/runtime.h"
@@ -76,6 +77,16 @@ RequestHandler Blocking(
     std::function<absl::StatusOr<Message>(Message, const RequestInfo&)>
         function);
 
+// Of our calls to one peer.
+struct NetworkData {
+  int64_t calls = 0;  // started
+  // Payloads and tensors of messages that were carried whole.
+  int64_t sent_bytes = 0;
+  int64_t received_bytes = 0;
+  int64_t errors = 0;  // calls that failed, for whatever reason
+  friend bool operator==(const NetworkData&, const NetworkData&) = default;
+};
+
 // Thread-safe. Not to be shut down or destroyed from a handler or a callback.
 class Agent {
  public:
@@ -118,7 +129,17 @@ class Agent {
 
   // Keys as PyTorch names them ("agent.client_active_calls"), and counts of
   // what is held: "agent.pending_calls", "agent.timers", "agent.pipes".
+  // docs/observability.md lists them all.
   std::map<std::string, int64_t> GetMetrics() const;
+  // The metrics as text, and "peer.w1.…": how things stand with each peer.
+  std::map<std::string, std::string> GetDebugInfo() const;
+  // By the names of peers that were ever called.
+  std::map<std::string, NetworkData> GetNetworkData() const;
+
+  // Everything that is counted, for an exporter; and as Prometheus' text
+  // exposition format.
+  std::vector<MetricFamily> GetMetricFamilies() const;
+  std::string GetPrometheusText() const;
 
  private:
   class Impl;

@@ -98,6 +98,7 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
       workers_(std::move(workers), static_cast<WorkerId>(options_.id)),
       store_(std::move(store)),
       activity_(std::make_shared<Activity>(runtime_)),
+      metrics_(runtime_),
       timer_(runtime_, "timer"),
       connector_(runtime_, "connector", 1),
       worker_pool_(runtime_, "worker", options_.num_worker_threads),
@@ -110,11 +111,11 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
           worker_pool_, observer_, workers_.size(),
           options_.max_pending_calls_per_peer)),
       peers_(runtime_, timer_, connector_, environment.store, *context_,
-             workers_.size(), *calls_, observer_,
+             workers_.size(), *calls_, metrics_, observer_,
              {options_.connect_timeout, options_.store_timeout,
               options_.max_pending_calls_per_peer}),
       server_(std::make_shared<Server>(
-          runtime_, timer_, worker_pool_, activity_, observer_,
+          runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
           std::move(handler), workers_.self().id, options_.connect_timeout)),
       acceptor_(
           runtime_, timer_, connector_, *context_, transports.transports,
@@ -156,6 +157,7 @@ absl::Status Agent::Impl::Open(absl::Time deadline) {
 }
 
 Future Agent::Impl::Refuse(absl::Status status) {
+  metrics_.refused_calls.Add();
   return Future::Ready(runtime_, std::move(status));
 }
 
@@ -209,14 +211,18 @@ Future Agent::Impl::Send(const WorkerInfo& to, Message request,
   absl::StatusOr<std::shared_ptr<ClientPipe>> pipe = peers_.Acquire(to);
   if (!pipe.ok()) return Refuse(pipe.status());
 
-  absl::Time deadline = absl::InfiniteFuture();
-  if (timeout != absl::InfiniteDuration()) deadline = runtime_.Now() + timeout;
+  const absl::Time now = runtime_.Now();
+  absl::Time deadline = now + timeout;  // infinite if that is
   if (REPRISE_PLANTED(stray_clock)) deadline += StrayClock();
   if (observer_ != nullptr) {
     observer_->OnCallStarted(to.id, id, request, deadline);
   }
+  PeerCounters& counters = (*pipe)->counters();
+  counters.calls.Add();
+  VLOG(2) << "call " << id << " to " << to.name << " starts";
   Future future =
-      calls_->Enter(*std::move(call), (*pipe)->generation(), deadline, timeout);
+      calls_->Enter(*std::move(call), (*pipe)->generation(), deadline, timeout,
+                    {&counters, (*encoded)->type(), now});
   if (absl::Status status = (*pipe)->Write(*std::move(encoded)); !status.ok()) {
     calls_->Complete(to.id, id, std::move(status));
   }
@@ -273,24 +279,6 @@ absl::Status Agent::Impl::Stop(absl::Time deadline) {
   timer_.Stop();
   if (observer_ != nullptr) observer_->OnShutdown();
   return status;
-}
-
-std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
-  const Activity::Counts activity = activity_->counts();
-  return {
-      {"agent.thread_pool_size", worker_pool_.max_threads()},
-      {"agent.num_idle_threads", worker_pool_.num_idle_threads()},
-      {"agent.client_active_calls", activity.running[Activity::kCall]},
-      {"agent.server_active_calls", activity.running[Activity::kHandler]},
-      {"agent.server_active_async_calls", activity.running[Activity::kReply]},
-      // There is no Python interpreter here, and so no lock to wait for.
-      {"agent.gil_average_wait_time_us", 0},
-      {"agent.pending_calls", calls_->num_pending()},
-      {"agent.timers", timer_.size()},
-      {"agent.pipes", peers_.num_pipes() + server_->num_pipes()},
-      {"agent.late_replies", peers_.num_late_replies()},
-      {"agent.reconnects", peers_.num_reconnects()},
-  };
 }
 
 }  // namespace reprise

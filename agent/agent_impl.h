@@ -18,6 +18,7 @@
 #include "agent/agent.h"
 #include "agent/call_table.h"
 #include "agent/join.h"
+#include "agent/metrics.h"
 #include "agent/peer_set.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/thread_pool.h"
@@ -58,7 +59,11 @@ class Agent::Impl {
 
   const WorkerDirectory& workers() const { return workers_; }
   absl::Status NoSuchWorker(std::string_view called) const;
+  // agent_metrics.cc
   std::map<std::string, int64_t> GetMetrics();
+  std::map<std::string, std::string> GetDebugInfo();
+  std::map<std::string, NetworkData> GetNetworkData();
+  std::vector<MetricFamily> GetMetricFamilies();
 
  private:
   enum class State { kRunning, kStopping, kStopped };
@@ -75,6 +80,7 @@ class Agent::Impl {
   const WorkerDirectory workers_;
   const std::unique_ptr<StoreClient> store_;
   const std::shared_ptr<Activity> activity_;
+  Metrics metrics_;
   Timer timer_;
   ThreadPool connector_;
   ThreadPool worker_pool_;

@@ -80,10 +80,12 @@ Promise CallTable::MakePromise(CallKey key) {
 }
 
 Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
-                        absl::Time deadline, absl::Duration timeout) {
+                        absl::Time deadline, absl::Duration timeout,
+                        const CallMetrics& metrics) {
   const CallKey key(reservation.to_, reservation.id_);
   PendingCall call{MakePromise(key), std::move(reservation.active_),
-                   pipe_generation, timeout, std::nullopt};
+                   pipe_generation,  timeout,
+                   std::nullopt,     metrics};
   Future future = call.promise.future();
   Calls single;
   Calls::node_type node =
@@ -183,6 +185,9 @@ void CallTable::FinishNow(Calls::node_type call, Future::Result result) {
   const CallKey key = call.key();
   PendingCall& pending = call.mapped();
   if (pending.timer.has_value()) timer_.Cancel(*pending.timer);
+  VLOG(2) << "call " << key.id() << " to worker " << key.peer()
+          << " is completed: " << result.status();
+  pending.metrics.Completed(runtime_.Now(), result.ok());
   if (observer_ != nullptr) {
     observer_->OnCallCompleted(key.peer(), key.id(), result.status(),
                                result.ok() ? &*result : nullptr);
@@ -202,10 +207,10 @@ void CallTable::PlantOrphan(Reservation& reservation,
   const CallKey key(reservation.to_, reservation.id_);
   MutexLock lock(mutex_);
   ++num_by_peer_[key.peer()];
-  calls_.emplace(
-      key,
-      PendingCall{MakePromise(key), activity_->PlantUncounted(Activity::kCall),
-                  pipe_generation, absl::ZeroDuration(), std::nullopt});
+  calls_.emplace(key, PendingCall{MakePromise(key),
+                                  activity_->PlantUncounted(Activity::kCall),
+                                  pipe_generation, absl::ZeroDuration(),
+                                  std::nullopt, CallMetrics()});
 }
 
 }  // namespace reprise

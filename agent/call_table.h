@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 #include "agent/activity.h"
 #include "agent/future.h"
+#include "agent/metrics.h"
 #include "agent/observer.h"
 #include "agent/options.h"
 #include "agent/runtime/mutex.h"
@@ -95,8 +96,10 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
 
   // Enters the call. It was written to, or waits for, the pipe to its peer that
   // has this number. `deadline` may be infinite; `timeout` is for the text.
+  // `metrics` hears of the completion.
   Future Enter(Reservation reservation, uint64_t pipe_generation,
-               absl::Time deadline, absl::Duration timeout);
+               absl::Time deadline, absl::Duration timeout,
+               const CallMetrics& metrics);
 
   // Returns false when there is no such call: it was completed before, or it is
   // not this peer's.
@@ -122,6 +125,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     uint64_t pipe_generation = 0;
     absl::Duration timeout;
     std::optional<Timer::Key> timer;
+    CallMetrics metrics;
   };
   using Calls = std::map<CallKey, PendingCall>;
 

@@ -10,10 +10,12 @@
 namespace reprise {
 
 ClientPipe::ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
-                       const WorkerInfo& peer, uint64_t generation)
+                       const WorkerInfo& peer, PeerCounters& counters,
+                       uint64_t generation)
     : timer_(timer),
       owner_(owner),
       peer_(peer),
+      counters_(counters),
       generation_(generation),
       mutex_(runtime, "ClientPipe") {}
 
@@ -79,6 +81,8 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe,
                if (error) {
                  self->Fail(Describe(error));
                } else {
+                 self->counters_.sent_bytes.Add(
+                     static_cast<int64_t>(message->num_bytes()));
                  self->Works();
                }
              });

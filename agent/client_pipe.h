@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/message_reader.h"
+#include "agent/metrics.h"
 #include "agent/options.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
@@ -44,12 +45,17 @@ class ClientPipe final : public MessageSink,
     virtual void OnPipeFailed(ClientPipe& pipe, const absl::Status& status) = 0;
   };
 
-  // `peer` must outlive the pipe. `generation` numbers the pipes of an agent.
+  // `peer` must outlive the pipe, `counters` its callbacks. `generation`
+  // numbers the pipes of an agent.
   ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
-             const WorkerInfo& peer, uint64_t generation);
+             const WorkerInfo& peer, PeerCounters& counters,
+             uint64_t generation);
 
   const WorkerInfo& peer() const { return peer_; }
+  PeerCounters& counters() const { return counters_; }
   uint64_t generation() const { return generation_; }
+  // Whether anything was ever carried.
+  bool works() const { return works_; }
   // Messages handed to `Write` that the transport has not taken yet.
   size_t num_unwritten() const { return num_unwritten_; }
 
@@ -87,6 +93,7 @@ class ClientPipe final : public MessageSink,
   Timer& timer_;
   Owner& owner_;
   const WorkerInfo& peer_;
+  PeerCounters& counters_;
   const uint64_t generation_;
   std::atomic<size_t> num_unwritten_ = 0;
   std::atomic<bool> works_ = false;

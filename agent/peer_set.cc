@@ -24,14 +24,15 @@ constexpr size_t kLongestPrintedAddress = 200;
 
 PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
                  std::shared_ptr<Store> store, tensorpipe::Context& context,
-                 size_t num_workers, CallTable& calls, Observer* observer,
-                 Options options)
+                 size_t num_workers, CallTable& calls, Metrics& metrics,
+                 Observer* observer, Options options)
     : runtime_(runtime),
       timer_(timer),
       connector_(connector),
       store_(std::move(store)),
       context_(context),
       calls_(calls),
+      metrics_(metrics),
       observer_(observer),
       options_(options),
       mutex_(runtime, "PeerSet"),
@@ -52,9 +53,13 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
     const auto [entry, is_first] = pipes_.try_emplace(peer.id);
     std::shared_ptr<ClientPipe>& current = entry->second;
     if (current == nullptr) {
-      if (!is_first) ++num_reconnects_;
+      PeerCounters& counters = metrics_.Callee(peer.name);
+      if (!is_first) {
+        ++num_reconnects_;
+        counters.reconnects.Add();
+      }
       current = std::make_shared<ClientPipe>(runtime_, timer_, *this, peer,
-                                             next_generation_++);
+                                             counters, next_generation_++);
       is_new = true;
     }
     pipe = current;
@@ -133,6 +138,7 @@ void PeerSet::OnPipeWorks(ClientPipe& pipe) {
 void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   const WorkerInfo& peer = pipe.peer();
   const int64_t id = message.id();
+  pipe.counters().received_bytes.Add(static_cast<int64_t>(message.num_bytes()));
   if (!IsResponse(message.type())) {
     pipe.Fail("it sent what is no reply");
     return;
@@ -151,6 +157,7 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   if (calls_.Complete(peer.id, id, std::move(result))) return;
   VLOG(1) << "late reply to call " << id << " from " << peer.name;
   ++num_late_replies_;
+  pipe.counters().late_replies.Add();
   if (observer_ != nullptr) observer_->OnLateReply(peer.id, id);
   if (REPRISE_PLANTED(late_reply_fatal)) pipe.Fail("unknown call id");
 }
@@ -195,6 +202,19 @@ int64_t PeerSet::num_pipes() {
   return std::count_if(pipes_.begin(), pipes_.end(), [](const auto& entry) {
     return entry.second != nullptr;
   });
+}
+
+std::map<WorkerId, std::string> PeerSet::DescribePipes() {
+  MutexLock lock(mutex_);
+  std::map<WorkerId, std::string> described;
+  for (const auto& [id, pipe] : pipes_) {
+    described[id] = pipe == nullptr
+                        ? "failed: the next call connects"
+                        : absl::StrCat(pipe->works() ? "works" : "connects",
+                                       ": ", pipe->num_unwritten(),
+                                       " messages wait to be written");
+  }
+  return described;
 }
 
 }  // namespace reprise

@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "agent/call_table.h"
 #include "agent/client_pipe.h"
+#include "agent/metrics.h"
 #include "agent/observer.h"
 #include "agent/options.h"
 #include "agent/runtime/mutex.h"
@@ -41,8 +42,8 @@ class PeerSet final : public ClientPipe::Owner {
   // `connector` is a pool of one thread, on which pipes are opened.
   PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
           std::shared_ptr<Store> store, tensorpipe::Context& context,
-          size_t num_workers, CallTable& calls, Observer* observer,
-          Options options);
+          size_t num_workers, CallTable& calls, Metrics& metrics,
+          Observer* observer, Options options);
 
   // The addresses that the workers had when the group met, by id.
   void SetAddresses(std::vector<std::string> addresses);
@@ -55,6 +56,9 @@ class PeerSet final : public ClientPipe::Owner {
   void Close();
 
   int64_t num_pipes();
+  // "works: 3 messages wait to be written", by the id of each peer that was
+  // ever called.
+  std::map<WorkerId, std::string> DescribePipes();
   int64_t num_late_replies() const { return num_late_replies_; }
   int64_t num_reconnects() const { return num_reconnects_; }
 
@@ -73,6 +77,7 @@ class PeerSet final : public ClientPipe::Owner {
   const std::shared_ptr<Store> store_;
   tensorpipe::Context& context_;
   CallTable& calls_;
+  Metrics& metrics_;
   Observer* const observer_;
   const Options options_;
   std::atomic<int64_t> num_late_replies_ = 0;

@@ -12,13 +12,14 @@
 namespace reprise {
 
 Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
-               std::shared_ptr<Activity> activity, Observer* observer,
-               RequestHandler handler, WorkerId self,
+               std::shared_ptr<Activity> activity, Metrics& metrics,
+               Observer* observer, RequestHandler handler, WorkerId self,
                absl::Duration connect_timeout)
     : runtime_(runtime),
       timer_(timer),
       workers_(workers),
       activity_(std::move(activity)),
+      metrics_(metrics),
       observer_(observer),
       handler_(std::move(handler)),
       self_(self),
@@ -32,8 +33,8 @@ void Server::AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe) {
     MutexLock lock(mutex_);
     if (!closed_) {
       const uint64_t number = next_pipe_++;
-      accepted =
-          std::make_shared<ServerPipe>(runtime_, timer_, *this, number, pipe);
+      accepted = std::make_shared<ServerPipe>(runtime_, timer_, *this, metrics_,
+                                              number, pipe);
       pipes_.emplace(number, accepted);
     }
   }
@@ -71,7 +72,10 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
     return;
   }
   Activity::RequestTokens tokens = activity_->StartRequest();
-  VLOG(2) << "call " << message.id() << " came from " << pipe->peer_name();
+  pipe->counters().calls.Add();
+  pipe->counters().received_bytes.Add(
+      static_cast<int64_t>(message.num_bytes()));
+  VLOG(2) << "call " << message.id() << " of " << pipe->peer_name() << " came";
   workers_.Run([self = shared_from_this(), pipe = std::move(pipe),
                 message = std::move(message),
                 tokens = std::move(tokens)]() mutable {
@@ -155,6 +159,9 @@ void Server::SendReply(ServerPipe& pipe, int64_t call_id,
   }
   const std::shared_ptr<const EncodedMessage> reply =
       EncodeReply(call_id, result);
+  VLOG(2) << "call " << call_id << " of " << pipe.peer_name()
+          << " is answered: " << result.status();
+  if (!result.ok()) pipe.counters().errors.Add();
   if (observer_ != nullptr) {
     observer_->OnReply(pipe.peer_name(), call_id, result.status(),
                        result.ok() ? &*result : nullptr);

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "agent/activity.h"
 #include "agent/agent.h"
+#include "agent/metrics.h"
 #include "agent/observer.h"
 #include "agent/options.h"
 #include "agent/pending_reply.h"
@@ -35,8 +36,9 @@ class Server final : public PendingReply::Sender,
   // `self` names us in errors. `connect_timeout`: how long a new connection may
   // be silent.
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
-         std::shared_ptr<Activity> activity, Observer* observer,
-         RequestHandler handler, WorkerId self, absl::Duration connect_timeout);
+         std::shared_ptr<Activity> activity, Metrics& metrics,
+         Observer* observer, RequestHandler handler, WorkerId self,
+         absl::Duration connect_timeout);
 
   void AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe);
 
@@ -67,6 +69,7 @@ class Server final : public PendingReply::Sender,
   Timer& timer_;
   ThreadPool& workers_;
   const std::shared_ptr<Activity> activity_;
+  Metrics& metrics_;
   Observer* const observer_;
   const RequestHandler handler_;
   const WorkerId self_;

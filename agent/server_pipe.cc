@@ -9,12 +9,14 @@
 namespace reprise {
 
 ServerPipe::ServerPipe(Runtime& runtime, Timer& timer, Owner& owner,
-                       uint64_t number, std::shared_ptr<tensorpipe::Pipe> pipe)
+                       Metrics& metrics, uint64_t number,
+                       std::shared_ptr<tensorpipe::Pipe> pipe)
     : timer_(timer),
       owner_(owner),
       number_(number),
       peer_name_(IsWorkerName(pipe->getRemoteName()) ? pipe->getRemoteName()
                                                      : "?"),
+      counters_(metrics.Caller(peer_name_)),
       mutex_(runtime, "ServerPipe"),
       pipe_(std::move(pipe)) {}
 
@@ -44,7 +46,12 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
   pipe->write(std::move(parts),
               [self = shared_from_this(),
                message = std::move(message)](const tensorpipe::Error& error) {
-                if (error) self->Fail(Describe(error));
+                if (error) {
+                  self->Fail(Describe(error));
+                } else {
+                  self->counters_.sent_bytes.Add(
+                      static_cast<int64_t>(message->num_bytes()));
+                }
               });
 }
 

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/message_reader.h"
+#include "agent/metrics.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/timer.h"
@@ -36,13 +37,15 @@ class ServerPipe final : public MessageSink,
     virtual void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) = 0;
   };
 
-  // `number` counts the pipes that an agent has accepted.
-  ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, uint64_t number,
-             std::shared_ptr<tensorpipe::Pipe> pipe);
+  // `number` counts the pipes that an agent has accepted. `metrics` must
+  // outlive the pipe's callbacks.
+  ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Metrics& metrics,
+             uint64_t number, std::shared_ptr<tensorpipe::Pipe> pipe);
 
   uint64_t number() const { return number_; }
   // What the peer claims, or "?" when that is no worker's name.
   const std::string& peer_name() const { return peer_name_; }
+  PeerCounters& counters() const { return counters_; }
 
   // Begins to read. Fails unless a message begins to arrive before `deadline`:
   // TensorPipe does not notice when a client dies while it connects.
@@ -66,6 +69,7 @@ class ServerPipe final : public MessageSink,
   Owner& owner_;
   const uint64_t number_;
   const std::string peer_name_;
+  PeerCounters& counters_;
   std::atomic<bool> works_ = false;
 
   Mutex mutex_;
