@@ -4,15 +4,18 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: tools/setup.sh [--check | --help]
+usage: tools/setup.sh [--check] [--with-interop]
+       tools/setup.sh --help
 
 Installs the Debian packages that building, testing and working on reprise
 needs: Bazel, compilers, TensorPipe, Abseil and a few more libraries. Every one
 of them comes from Debian 12 itself. Run it as root, or as a user of sudo; run
 it again at any time, it installs only what is missing.
 
-  --check   install nothing: list what is missing, exit 1 if anything is
-  --help    this text
+  --check         install nothing: list what is missing, exit 1 if anything is
+  --with-interop  also PyTorch (python3-torch, large), for the tests against
+                  its own TCPStore, which are skipped without it
+  --help          this text
 USAGE
 }
 
@@ -30,9 +33,13 @@ readonly BUILD_PACKAGES=(
 # The libraries; tools/bazel/deps.bzl gives them their Bazel labels.
 readonly LIBRARY_PACKAGES=(
   libabsl-dev libbenchmark-dev libboost-context-dev libcli11-dev libgmock-dev
-  libgoogle-glog-dev libgtest-dev libtensorpipe-dev libuv1-dev
-  nlohmann-json3-dev
+  libgoogle-glog-dev libgtest-dev libhiredis-dev libmd-dev libtensorpipe-dev
+  libuv1-dev nlohmann-json3-dev
 )
+# For the tests of the Redis store: this package has the server's program, and
+# unlike redis-server it starts no service.
+readonly TEST_PACKAGES=(redis-tools)
+readonly INTEROP_PACKAGES=(python3-torch)
 # --config=clang and --config=fuzz, readable sanitizer reports, tools/format.sh
 # and tools/tidy.sh.
 readonly CLANG_PACKAGES=(
@@ -40,19 +47,21 @@ readonly CLANG_PACKAGES=(
 )
 
 check_only=false
-case "${1:-}" in
-  '') ;;
-  --check) check_only=true ;;
-  -h | --help)
-    usage
-    exit 0
-    ;;
-  *)
-    usage >&2
-    die "unknown argument: $1"
-    ;;
-esac
-[[ $# -le 1 ]] || die "at most one argument"
+with_interop=false
+for argument in "$@"; do
+  case "$argument" in
+    --check) check_only=true ;;
+    --with-interop) with_interop=true ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *)
+      usage >&2
+      die "unknown argument: $argument"
+      ;;
+  esac
+done
 
 system=$(. /etc/os-release 2>/dev/null && echo "${ID:-?} ${VERSION_ID:-?}") ||
   system="a system without /etc/os-release"
@@ -60,9 +69,13 @@ system=$(. /etc/os-release 2>/dev/null && echo "${ID:-?} ${VERSION_ID:-?}") ||
   "(bookworm) has the packages that reprise is built from; use such a" \
   "machine or a debian:12 container"
 
+wanted=("${BUILD_PACKAGES[@]}" "${LIBRARY_PACKAGES[@]}" "${CLANG_PACKAGES[@]}"
+  "${TEST_PACKAGES[@]}")
+if $with_interop; then
+  wanted+=("${INTEROP_PACKAGES[@]}")
+fi
 missing=()
-for package in "${BUILD_PACKAGES[@]}" "${LIBRARY_PACKAGES[@]}" \
-  "${CLANG_PACKAGES[@]}"; do
+for package in "${wanted[@]}"; do
   status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" \
     2>/dev/null) || status=none
   [[ $status == installed ]] || missing+=("$package")

@@ -1,13 +1,25 @@
 #include "agent/store/file_key.h"
 
+#include <sha256.h>
+
+#include <array>
+#include <cstdint>
+
 #include "absl/strings/ascii.h"
-#include "agent/store/sha256.h"
 
 namespace reprise {
 namespace {
 
 // Enough to see which key it was.
 constexpr size_t kHeadBytes = 64;
+
+// In lower-case hexadecimal.
+std::string Sha256(std::string_view bytes) {
+  std::array<char, SHA256_DIGEST_STRING_LENGTH> digits;
+  SHA256Data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
+             digits.data());
+  return digits.data();
+}
 
 }  // namespace
 
@@ -25,7 +37,7 @@ std::string KeyFileName(std::string_view key) {
     }
     if (name.size() > kMaxKeyFileNameBytes) {
       name.resize(kHeadBytes);
-      return name.append("~").append(Sha256Hex(key));
+      return name.append("~").append(Sha256(key));
     }
   }
   return name;

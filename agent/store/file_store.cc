@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "agent/store/backoff.h"
 #include "agent/store/file_key.h"
 #include "agent/store/store_directory.h"
 #include "agent/store/store_status.h"
@@ -20,27 +21,6 @@ namespace {
 
 constexpr absl::Duration kFirstPause = absl::Microseconds(200);
 constexpr absl::Duration kLongestPause = absl::Milliseconds(10);
-
-// The pauses of one call that polls.
-class Backoff {
- public:
-  Backoff(Runtime& runtime, absl::Time deadline)
-      : runtime_(runtime), deadline_(deadline) {}
-
-  // Returns false, at once, when the deadline has passed.
-  bool Pause() {
-    const absl::Time now = runtime_.Now();
-    if (now >= deadline_) return false;
-    runtime_.SleepUntil(std::min(now + pause_, deadline_));
-    pause_ = std::min(2 * pause_, kLongestPause);
-    return true;
-  }
-
- private:
-  Runtime& runtime_;
-  const absl::Time deadline_;
-  absl::Duration pause_ = kFirstPause;
-};
 
 class FileStore : public Store {
  public:
@@ -57,7 +37,7 @@ class FileStore : public Store {
   absl::StatusOr<std::string> Get(std::string_view key,
                                   absl::Time deadline) override {
     if (runtime_.Now() >= deadline) return StoreDeadlineExceeded("Get", key);
-    Backoff backoff(runtime_, deadline);
+    Backoff backoff(runtime_, kFirstPause, kLongestPause, deadline);
     do {
       absl::StatusOr<std::optional<std::string>> value = Read(key);
       if (!value.ok()) return value.status();
@@ -129,7 +109,7 @@ class FileStore : public Store {
   absl::StatusOr<Locked> Lock(std::string_view call, std::string_view key,
                               absl::Time deadline) {
     if (runtime_.Now() >= deadline) return StoreDeadlineExceeded(call, key);
-    Backoff backoff(runtime_, deadline);
+    Backoff backoff(runtime_, kFirstPause, kLongestPause, deadline);
     do {
       absl::StatusOr<StoreDirectory> directory = StoreDirectory::Open(path_);
       if (!directory.ok()) return directory.status();

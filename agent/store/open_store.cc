@@ -3,31 +3,43 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
 #include "agent/store/file_store.h"
 #include "agent/store/memory_store.h"
+#include "agent/store/redis_store.h"
+#include "agent/store/store_url.h"
+#include "agent/store/tcp_store.h"
 
 namespace reprise {
 namespace {
 
 constexpr std::string_view kMemoryUrl = "memory://";
 constexpr std::string_view kFileScheme = "file://";
+constexpr std::string_view kRedisScheme = "redis://";
+constexpr std::string_view kTcpScheme = "tcp://";
+
+bool HasScheme(std::string_view url, std::string_view scheme) {
+  return url.substr(0, scheme.size()) == scheme;
+}
 
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<Store>> OpenStore(Runtime& runtime,
                                                  std::string_view url) {
   if (url == kMemoryUrl) return MakeMemoryStore(runtime);
-  if (url.substr(0, kFileScheme.size()) == kFileScheme) {
+  if (HasScheme(url, kRedisScheme)) return OpenRedisStore(runtime, url);
+  if (HasScheme(url, kTcpScheme)) return OpenTcpStore(runtime, url);
+  if (HasScheme(url, kFileScheme)) {
     const std::string_view path = url.substr(kFileScheme.size());
     if (path.size() > 1 && path.front() == '/') {
       return OpenFileStore(runtime, std::string(path));
     }
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "store: no such URL: \"", absl::CHexEscape(std::string(url)),
-      "\"; supported are memory:// and file:///absolute/directory"));
+  return BadStoreUrl(
+      url,
+      "supported are memory://, file:///absolute/directory, "
+      "redis://[[user]:password@]host[:port][/database][?ttl=SECONDS] and "
+      "tcp://host:port[?protocol=1|2]; there is no rediss://, as Debian's "
+      "hiredis has no TLS");
 }
 
 }  // namespace reprise

@@ -15,9 +15,14 @@ namespace reprise {
 // `url` is one of
 //   memory://          a new, empty store of this process;
 //   file:///directory  a file store; the path is taken as it is, with no
-//                      percent-decoding.
-// Anything else is INVALID_ARGUMENT, with this list in its text. `runtime`
-// must outlive the store.
+//                      percent-decoding;
+//   redis://[[user]:password@]host[:port][/database][?ttl=SECONDS]
+//                      a Redis server, see redis_store.h;
+//   tcp://host:port[?protocol=1|2]
+//                      a TCPStore of PyTorch, see tcp_store.h.
+// Anything else is INVALID_ARGUMENT, with this list in its text. No text has
+// the password. Servers are not connected to yet. `runtime` must outlive the
+// store, and be the real one for the last three.
 absl::StatusOr<std::shared_ptr<Store>> OpenStore(Runtime& runtime,
                                                  std::string_view url);
 

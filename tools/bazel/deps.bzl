@@ -46,6 +46,16 @@ _PACKAGES = {
             "gtest_main": ["-lgmock_main", "-lgmock", "-lgtest", "-lpthread"],
         },
     ),
+    "hiredis": struct(
+        package = "libhiredis-dev",
+        header = "/usr/include/hiredis/hiredis.h",
+        libraries = {"hiredis": ["-lhiredis"]},
+    ),
+    "libmd": struct(
+        package = "libmd-dev",
+        header = "/usr/include/sha256.h",
+        libraries = {"libmd": ["-lmd"]},
+    ),
     "libuv": struct(
         package = "libuv1-dev",
         header = "/usr/include/uv.h",

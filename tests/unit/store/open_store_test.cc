@@ -13,7 +13,9 @@
 namespace reprise {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 constexpr absl::Time kNever = absl::InfiniteFuture();
 
@@ -47,7 +49,7 @@ TEST(OpenStoreTest, ErrorsOfTheFileStoreComeThrough) {
 TEST(OpenStoreTest, AnythingElseIsToldWhatThereIs) {
   for (const std::string url :
        {"", "memory", "memory:/", "memory://x", "file", "file://", "file:///",
-        "file://relative/x", "FILE:///tmp", "/tmp", "redis://host:1", "\n"}) {
+        "file://relative/x", "FILE:///tmp", "/tmp", "rediss://host:1", "\n"}) {
     const absl::Status status = OpenStore(RealRuntime(), url).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << url;
     EXPECT_THAT(std::string(status.message()), HasSubstr("memory://")) << url;
@@ -55,8 +57,42 @@ TEST(OpenStoreTest, AnythingElseIsToldWhatThereIs) {
   }
   EXPECT_THAT(
       std::string(
-          OpenStore(RealRuntime(), "redis://host:1").status().message()),
-      HasSubstr("redis://host:1"));
+          OpenStore(RealRuntime(), "rediss://host:1").status().message()),
+      AllOf(HasSubstr("rediss://host:1"), HasSubstr("no TLS")));
+}
+
+TEST(OpenStoreTest, ServersAreNotNeededToOpen) {
+  for (const std::string url :
+       {"redis://host.invalid", "redis://:secret@host.invalid:1/2?ttl=3",
+        "tcp://host.invalid:1", "tcp://[::1]:29500?protocol=2"}) {
+    const auto store = OpenStore(RealRuntime(), url);
+    EXPECT_TRUE(store.ok()) << store.status();
+  }
+}
+
+TEST(OpenStoreTest, NoErrorHasThePassword) {
+  for (const std::string url :
+       {"rediss://u:hunter2@host", "redis://:hunter2@host:x",
+        "redis://:hunter2@host/x", "redis://:hunter2@", "redis://u:hunter2/@h",
+        "redis://:hunter2%@host", "redis://:a@hunter2@host/y",
+        "redis://hunter2@h", "tcp://:hunter2@host:1", "x:hunter2@host",
+        "redis//:hunter2@host", "redis://:hunter2?@host",
+        "redis://:h@host/?ttl=hunter2@"}) {
+    const absl::Status status = OpenStore(RealRuntime(), url).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << url;
+    EXPECT_THAT(std::string(status.message()), Not(HasSubstr("hunter2")))
+        << url;
+  }
+}
+
+TEST(OpenStoreTest, BadTcpUrls) {
+  for (const std::string rest :
+       {"", "host", "host:", "host:0", "host:x", ":1", "host:1/path",
+        "host:1?protocol=3", "host:1?ttl=1", "a:b@host:1"}) {
+    const absl::Status status =
+        OpenStore(RealRuntime(), "tcp://" + rest).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << rest;
+  }
 }
 
 }  // namespace

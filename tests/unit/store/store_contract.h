@@ -29,6 +29,11 @@ class StoreFixture {
  public:
   virtual ~StoreFixture() = default;
 
+  // Why the kind cannot be tested on this machine; "" if it can. Asked first.
+  virtual std::string WhyNot() { return ""; }
+  // Whether `Add` refuses all that is no counter, and sums that overflow.
+  virtual bool ChecksCounters() { return true; }
+
   virtual Runtime& runtime() = 0;
 
   // A handle on the one store of this fixture: another one each time where
@@ -47,11 +52,16 @@ struct StoreKind {
 
 class StoreContractTest : public testing::TestWithParam<StoreKind> {
  protected:
-  void SetUp() override { fixture_ = GetParam().make(); }
+  void SetUp() override {
+    fixture_ = GetParam().make();
+    const std::string why_not = fixture_->WhyNot();
+    if (!why_not.empty()) GTEST_SKIP() << why_not;
+  }
 
   void Run(absl::AnyInvocable<void()> body) { fixture_->Run(std::move(body)); }
   std::shared_ptr<Store> Open() { return fixture_->Open(); }
   Runtime& runtime() { return fixture_->runtime(); }
+  bool ChecksCounters() { return fixture_->ChecksCounters(); }
 
   // For calls that should succeed: far beyond what a slow machine needs.
   absl::Time Later() { return runtime().Now() + absl::Minutes(5); }

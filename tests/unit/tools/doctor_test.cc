@@ -39,8 +39,10 @@ TEST(DoctorTest, LooksAtEverything) {
   EXPECT_TRUE(Find(report, "channel", "basic").works);
   EXPECT_TRUE(Find(report, "store", "memory://").works);
   EXPECT_TRUE(Find(report, "store", "file://").works);
-  EXPECT_FALSE(Find(report, "store", "redis://").works);
-  EXPECT_EQ(Find(report, "store", "tcp://").detail, "not built yet");
+  EXPECT_THAT(Find(report, "store", "redis://").detail,
+              HasSubstr("needs a Redis server"));
+  EXPECT_THAT(Find(report, "store", "tcp://").detail,
+              HasSubstr("needs their TCPStore"));
 }
 
 TEST(DoctorTest, AFileStoreThatCannotWork) {

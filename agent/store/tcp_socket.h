@@ -1,0 +1,59 @@
+// A TCP connection on which every operation has a deadline.
+
+#ifndef REPRISE_AGENT_STORE_TCP_SOCKET_H_
+#define REPRISE_AGENT_STORE_TCP_SOCKET_H_
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/runtime/runtime.h"
+#include "agent/store/posix_file.h"
+
+namespace reprise {
+
+// For the real runtime: it blocks in poll(2). Not thread-safe. Errors are
+// UNAVAILABLE, with the address in their text: refused, reset, closed, or no
+// answer within a time-out of its own (see the .cc), so that a call without a
+// deadline ends too when the network swallows what is sent; and
+// DEADLINE_EXCEEDED. After any error the connection is of no more use.
+class TcpSocket {
+ public:
+  // Tries the addresses of `host` in turn. Looking up a name is bounded by the
+  // system's resolver and not by `deadline`. `runtime` must outlive the socket.
+  static absl::StatusOr<TcpSocket> Connect(Runtime& runtime,
+                                           const std::string& host,
+                                           const std::string& port,
+                                           absl::Time deadline);
+
+  absl::Status Write(std::string_view bytes, absl::Time deadline);
+  // Waits for bytes and appends them to `buffer`.
+  absl::Status ReadSome(std::string& buffer, absl::Time deadline);
+
+  // Whether the peer has neither closed nor sent anything.
+  bool IsQuiet() const;
+
+ private:
+  TcpSocket(Runtime& runtime, std::string address, FileDescriptor file)
+      : runtime_(&runtime),
+        address_(std::move(address)),
+        file_(std::move(file)) {}
+
+  // Until `file_` is ready for `events` of poll(2).
+  absl::Status WaitFor(short events, absl::Duration timeout,
+                       absl::Time deadline) const;
+  absl::Status ConnectTo(const void* address, size_t size, absl::Time deadline);
+  absl::Status Unavailable(std::string_view what) const;
+
+  Runtime* runtime_;
+  std::string address_;
+  FileDescriptor file_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_STORE_TCP_SOCKET_H_

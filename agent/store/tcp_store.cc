@@ -1,0 +1,211 @@
+#include "agent/store/tcp_store.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "agent/runtime/mutex.h"
+#include "agent/store/backoff.h"
+#include "agent/store/connection_pool.h"
+#include "agent/store/server_store.h"
+#include "agent/store/store_status.h"
+#include "agent/store/store_url.h"
+#include "agent/store/tcp_store_connection.h"
+
+namespace reprise {
+namespace {
+
+using Connection = TcpStoreConnection;
+
+constexpr absl::Duration kFirstPause = absl::Microseconds(500);
+constexpr absl::Duration kLongestPause = absl::Milliseconds(20);
+
+// Of a server of protocol 2.
+constexpr size_t kMaxKeyBytes2 = 8 * 1024;
+constexpr size_t kMaxValueBytes2 = 8 * 1024 * 1024;
+
+// Raw keys of PyTorch's client.
+std::string Raw(std::string_view key) { return "/" + std::string(key); }
+
+class TcpStore : public Store {
+ public:
+  TcpStore(Runtime& runtime, StoreUrl url, TcpStoreProtocol protocol)
+      : runtime_(runtime),
+        url_(std::move(url)),
+        pool_(runtime),
+        mutex_(runtime, "TcpStore"),
+        protocol_(protocol) {}
+
+  absl::Status Set(std::string_view key, std::string_view value,
+                   absl::Time deadline) override {
+    return Run("Set", key, value, Repeatable::kYes, deadline,
+               [&](Connection& connection) {
+                 return connection.Set(Raw(key), value, deadline);
+               });
+  }
+
+  absl::StatusOr<std::string> Get(std::string_view key,
+                                  absl::Time deadline) override {
+    // There is a query that waits, but in 1.13 a key that comes into being by
+    // COMPARE_SET does not end it, and a wait given up costs its connection.
+    Backoff backoff(runtime_, kFirstPause, kLongestPause, deadline);
+    do {
+      absl::StatusOr<std::string> value = GetIfThere("Get", key, deadline);
+      if (!absl::IsNotFound(value.status())) return value;
+    } while (backoff.Pause());
+    return StoreDeadlineExceeded("Get", key);
+  }
+
+  absl::StatusOr<std::string> TryGet(std::string_view key,
+                                     absl::Time deadline) override {
+    return GetIfThere("TryGet", key, deadline);
+  }
+
+  absl::StatusOr<std::string> CompareSet(std::string_view key,
+                                         std::string_view expected,
+                                         std::string_view desired,
+                                         absl::Time deadline) override {
+    return Run("CompareSet", key,
+               expected.size() > desired.size() ? expected : desired,
+               Repeatable::kNo, deadline, [&](Connection& connection) {
+                 return connection.CompareSet(Raw(key), expected, desired,
+                                              deadline);
+               });
+  }
+
+  absl::StatusOr<int64_t> Add(std::string_view key, int64_t delta,
+                              absl::Time deadline) override {
+    absl::StatusOr<int64_t> sum = Run(
+        "Add", key, "", Repeatable::kNo, deadline, [&](Connection& connection) {
+          return connection.Add(Raw(key), delta, deadline);
+        });
+    if (!absl::IsUnavailable(sum.status())) return sum;
+    // A server that cannot add closes the connection.
+    const absl::StatusOr<std::string> value = TryGet(key, deadline);
+    if (!value.ok()) return sum;
+    absl::StatusOr<int64_t> checked =
+        AddToCounter(*value, 0, absl::StrCat("key ", PrintableKey(key)));
+    return checked.ok() ? sum : checked;
+  }
+
+  absl::StatusOr<bool> Delete(std::string_view key,
+                              absl::Time deadline) override {
+    const absl::StatusOr<int64_t> count =
+        Run("Delete", key, "", Repeatable::kNo, deadline,
+            [&](Connection& connection) {
+              return connection.Delete(Raw(key), deadline);
+            });
+    if (!count.ok()) return count.status();
+    return *count != 0;
+  }
+
+ private:
+  absl::StatusOr<std::string> GetIfThere(std::string_view name,
+                                         std::string_view key,
+                                         absl::Time deadline) {
+    return Run(name, key, "", Repeatable::kYes, deadline,
+               [&](Connection& connection) {
+                 return CheckAndGet(connection, key, deadline);
+               });
+  }
+
+  static absl::StatusOr<std::string> CheckAndGet(Connection& connection,
+                                                 std::string_view key,
+                                                 absl::Time deadline) {
+    const absl::StatusOr<bool> there = connection.Check(Raw(key), deadline);
+    if (!there.ok()) return there.status();
+    if (*there) return connection.Get(Raw(key), deadline);
+    return absl::NotFoundError(
+        absl::StrCat("store: no key ", PrintableKey(key)));
+  }
+
+  template <typename Call>
+  auto Run(std::string_view name, std::string_view key, std::string_view value,
+           Repeatable repeatable, absl::Time deadline, Call call)
+      -> decltype(call(std::declval<Connection&>())) {
+    if (runtime_.Now() >= deadline) return StoreDeadlineExceeded(name, key);
+    auto result = pool_.Run(
+        repeatable, [&] { return Open(deadline); },
+        [&](Connection& connection) -> decltype(call(connection)) {
+          absl::Status status = CheckSizes(connection, key, value);
+          if (!status.ok()) return status;
+          return call(connection);
+        });
+    if (result.ok()) return result;
+    const absl::Status& status = StatusOf(result);
+    if (!absl::IsDeadlineExceeded(status)) return result;
+    return absl::DeadlineExceededError(absl::StrCat(
+        StoreDeadlineExceeded(name, key).message(), ": ", status.message()));
+  }
+
+  static const absl::Status& StatusOf(const absl::Status& status) {
+    return status;
+  }
+  template <typename T>
+  static const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
+    return result.status();
+  }
+
+  static absl::Status CheckSizes(const Connection& connection,
+                                 std::string_view key, std::string_view value) {
+    const bool bounded = connection.protocol() == TcpStoreProtocol::k2;
+    const size_t max_value =
+        bounded ? kMaxValueBytes2 : kMaxServerStoreValueBytes;
+    if (value.size() > max_value) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tcp store: the value of key ", PrintableKey(key),
+                       " has more than ", max_value, " bytes"));
+    }
+    if (bounded && key.size() + 1 > kMaxKeyBytes2) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tcp store: the key ", PrintableKey(key),
+                       " has more than ", kMaxKeyBytes2 - 1, " bytes"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::unique_ptr<Connection>> Open(absl::Time deadline) {
+    auto connection =
+        Connection::Open(runtime_, url_, known_protocol(), deadline);
+    if (connection.ok()) {
+      MutexLock lock(mutex_);
+      protocol_ = (*connection)->protocol();
+    }
+    return connection;
+  }
+
+  TcpStoreProtocol known_protocol() {
+    MutexLock lock(mutex_);
+    return protocol_;
+  }
+
+  Runtime& runtime_;
+  const StoreUrl url_;
+  ConnectionPool<Connection> pool_;
+  Mutex mutex_;
+  TcpStoreProtocol protocol_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<Store>> OpenTcpStore(Runtime& runtime,
+                                                    std::string_view url) {
+  absl::StatusOr<StoreUrl> parsed = ParseStoreUrl(url, "");
+  if (!parsed.ok()) return parsed.status();
+  if (!parsed->user.empty() || !parsed->password.empty()) {
+    return BadStoreUrl(url, "a TCPStore knows no users and passwords");
+  }
+  if (!parsed->path.empty()) return BadStoreUrl(url, "it has no path");
+  TcpStoreProtocol protocol = TcpStoreProtocol::kUnknown;
+  for (const auto& [name, value] : parsed->options) {
+    if (name != "protocol" || (value != "1" && value != "2")) {
+      return BadStoreUrl(url, "the one option is protocol=1 or protocol=2");
+    }
+    protocol = value == "1" ? TcpStoreProtocol::k1 : TcpStoreProtocol::k2;
+  }
+  return std::make_shared<TcpStore>(runtime, *std::move(parsed), protocol);
+}
+
+}  // namespace reprise

@@ -1,0 +1,44 @@
+// A client of PyTorch's TCPStore, for groups that PyTorch began. It needs a
+// server, which PyTorch's rank 0 (or torchrun) runs and which dies with it.
+//
+// The URL is tcp://host:port[?protocol=1|2]. Protocol 1 is that of
+// PyTorch 1.13, protocol 2 that of 2.x since it has begun to validate clients;
+// which one the server speaks is found out where it is not said. As PyTorch's
+// own client does, this one puts a "/" before every key: a key here is a key
+// there.
+//
+// Thread-safe. Each call in progress has a connection of its own, of which up
+// to 4 are kept for the next. Connections are not to be shared with a forked
+// process. `Get` polls, with pauses from 0.5 to 20 ms, and keeps no connection
+// meanwhile.
+//
+// A connection that breaks is tried anew by Get, TryGet and Set, which can be
+// repeated; CompareSet, Add and Delete return UNAVAILABLE and may have been
+// done, as they may be at DEADLINE_EXCEEDED.
+//
+// Counters are the server's: text that begins with a number counts as that
+// number, and what overflows wraps around. Other text breaks the connection in
+// the server; this client then looks, and returns INVALID_ARGUMENT. A server of
+// protocol 2 takes keys of up to 8 KiB and values of up to 8 MiB; longer ones
+// are INVALID_ARGUMENT.
+
+#ifndef REPRISE_AGENT_STORE_TCP_STORE_H_
+#define REPRISE_AGENT_STORE_TCP_STORE_H_
+
+#include <memory>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "agent/runtime/runtime.h"
+#include "agent/store/store.h"
+
+namespace reprise {
+
+// Does not connect yet. `runtime`, a real one, must outlive the store;
+// deadlines are on its clock. INVALID_ARGUMENT when `url` is not as above.
+absl::StatusOr<std::shared_ptr<Store>> OpenTcpStore(Runtime& runtime,
+                                                    std::string_view url);
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_STORE_TCP_STORE_H_

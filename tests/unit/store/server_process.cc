@@ -1,0 +1,143 @@
+#include "tests/unit/store/server_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "agent/runtime/runtime.h"
+#include "agent/store/redis_store.h"
+#include "gtest/gtest.h"
+
+namespace reprise {
+namespace {
+
+// Of the package redis-tools, which brings no service: it is the server if it
+// is called so.
+constexpr char kRedisProgram[] = "/usr/bin/redis-check-rdb";
+// Below those that the system gives to clients.
+constexpr int kFirstPort = 20000;
+constexpr int kPorts = 10000;
+constexpr int kPortTries = 100;
+
+}  // namespace
+
+ServerProcess::ServerProcess(const std::string& program,
+                             std::vector<std::string> arguments) {
+  std::array<int, 2> input;
+  std::array<int, 2> output;
+  if (pipe2(input.data(), O_CLOEXEC) != 0 ||
+      pipe2(output.data(), O_CLOEXEC) != 0) {
+    ADD_FAILURE() << "no pipes";
+    return;
+  }
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  pid_ = fork();
+  if (pid_ == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(input[0], STDIN_FILENO);
+    dup2(output[1], STDOUT_FILENO);
+    execv(program.c_str(), argv.data());
+    _exit(127);
+  }
+  close(input[0]);
+  close(output[1]);
+  input_ = input[1];
+  output_ = output[0];
+}
+
+void ServerProcess::Kill() {
+  if (pid_ > 0) {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    close(input_);
+    close(output_);
+  }
+  pid_ = -1;
+}
+
+bool ServerProcess::IsAlive() {
+  siginfo_t info = {};
+  return pid_ > 0 &&
+         waitid(P_PID, static_cast<id_t>(pid_), &info,
+                WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == 0;
+}
+
+void ServerProcess::Signal(int signal) { kill(pid_, signal); }
+
+void ServerProcess::WriteLine(const std::string& line) {
+  const std::string bytes = line + "\n";
+  EXPECT_EQ(write(input_, bytes.data(), bytes.size()),
+            static_cast<ssize_t>(bytes.size()));
+}
+
+std::string ServerProcess::ReadLine() {
+  std::string line;
+  char c;
+  while (read(output_, &c, 1) == 1) {
+    if (c == '\n') return line;
+    line.push_back(c);
+  }
+  return "";
+}
+
+RedisServer::RedisServer(std::vector<std::string> options)
+    : options_(std::move(options)) {
+  static int next = getpid() * 37;
+  for (int i = 0; i < kPortTries; ++i) {
+    port_ = absl::StrCat(kFirstPort + next++ % kPorts);
+    Launch();
+    if (Serves()) return;
+  }
+  ADD_FAILURE() << "cannot start Redis (" << kRedisProgram
+                << "); tools/setup.sh installs it";
+}
+
+void RedisServer::Restart() {
+  // The system may need a moment to give the port back.
+  for (int i = 0; i < kPortTries; ++i) {
+    Launch();
+    if (Serves()) return;
+    RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(50));
+  }
+  ADD_FAILURE() << "cannot start Redis again on port " << port_;
+}
+
+std::string RedisServer::Url(const std::string& userinfo,
+                             const std::string& rest) const {
+  return absl::StrCat("redis://", userinfo, "127.0.0.1:", port_, rest);
+}
+
+void RedisServer::Launch() {
+  std::vector<std::string> arguments = {
+      "redis-server",    "--bind", "127.0.0.1", "--port",       port_, "--dir",
+      directory_.path(), "--save", "",          "--appendonly", "yes"};
+  arguments.insert(arguments.end(), options_.begin(), options_.end());
+  process_ = std::make_unique<ServerProcess>(kRedisProgram, arguments);
+}
+
+bool RedisServer::Serves() {
+  const auto store = OpenRedisStore(RealRuntime(), Url());
+  if (!store.ok()) return false;
+  while (process_->IsAlive()) {
+    const absl::Time now = RealRuntime().Now();
+    const absl::Status status =
+        (*store)->TryGet("", now + absl::Seconds(60)).status();
+    // A server that wants a password serves too.
+    if (!absl::IsUnavailable(status)) return process_->IsAlive();
+    RealRuntime().SleepUntil(now + absl::Milliseconds(5));
+  }
+  return false;
+}
+
+}  // namespace reprise

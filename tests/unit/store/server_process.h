@@ -1,0 +1,70 @@
+// Programs that serve stores, started by tests on 127.0.0.1.
+
+#ifndef REPRISE_TESTS_UNIT_STORE_SERVER_PROCESS_H_
+#define REPRISE_TESTS_UNIT_STORE_SERVER_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/unit/store/temporary_directory.h"
+
+namespace reprise {
+
+// A program with pipes to its standard input and from its standard output.
+// Killed, and waited for, by the destructor; nor does it outlive the test.
+class ServerProcess {
+ public:
+  // The first of `arguments` is what the program is told to be called.
+  ServerProcess(const std::string& program, std::vector<std::string> arguments);
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
+  ~ServerProcess() { Kill(); }
+
+  // With SIGKILL. Returns when it is no more.
+  void Kill();
+  bool IsAlive();
+  void Signal(int signal);
+
+  void WriteLine(const std::string& line);
+  // Without its end; "" at the end of the output.
+  std::string ReadLine();
+
+ private:
+  pid_t pid_ = -1;
+  int input_ = -1;
+  int output_ = -1;
+};
+
+// Redis on a free port. Its data outlive a kill.
+class RedisServer {
+ public:
+  // Fails the test if it cannot be started. `options` as on its command line.
+  explicit RedisServer(std::vector<std::string> options = {});
+
+  void Kill() { process_->Kill(); }
+  void Signal(int signal) { process_->Signal(signal); }
+  // After a kill: the same port, the same data.
+  void Restart();
+
+  // `userinfo` is "" or ends in '@'.
+  std::string Url(const std::string& userinfo = "",
+                  const std::string& rest = "") const;
+  const std::string& port() const { return port_; }
+
+ private:
+  void Launch();
+  // Waits until it answers; false if it ended.
+  bool Serves();
+
+  const std::vector<std::string> options_;
+  const TemporaryDirectory directory_;
+  std::string port_;
+  std::unique_ptr<ServerProcess> process_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_TESTS_UNIT_STORE_SERVER_PROCESS_H_
