@@ -29,6 +29,12 @@ void Activity::End(Kind kind) {
   if (--counts_.running[kind] == 0 && waiters_ > 0) changed_.NotifyAll();
 }
 
+Activity::Token Activity::StartOffer() {
+  MutexLock lock(mutex_);
+  ++counts_.running[kOffer];
+  return Token(this, kOffer);
+}
+
 Activity::Counts Activity::counts() {
   MutexLock lock(mutex_);
   return counts_;

@@ -1,5 +1,6 @@
 // What an agent has running, as counts: its calls, the handlers that it runs
-// for others, and the replies that it owes.
+// for others, the replies that it owes, and the tensors that peers may be
+// copying out of its memory.
 //
 // `Join` asks it two things that must be one look: whether nothing runs, and
 // whether anything was started since the last look.
@@ -26,6 +27,7 @@ class Activity {
     kCall,     // from `Send` until the last callback of its future has run
     kHandler,  // from the request's arrival until the handler has returned
     kReply,    // from the request's arrival until it was answered
+    kOffer,    // from the write of a message with tensors until it was taken
     kNumKinds,
   };
 
@@ -69,6 +71,7 @@ class Activity {
     Token reply;
   };
   RequestTokens StartRequest();
+  Token StartOffer();
 
   Counts counts();
 

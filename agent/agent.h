@@ -116,8 +116,9 @@ class Agent {
   // runs: after it, every member may shut down.
   absl::Status JoinForShutdown(absl::Time deadline);
 
-  // Local: refuses new calls, fails pending ones with CANCELLED, closes pipes
-  // and listener, waits for handlers. Handlers still running at `deadline` are
+  // Local: refuses new calls, fails pending ones with CANCELLED, gives peers up
+  // to a second to take the tensors that were sent, closes pipes and listener,
+  // waits for handlers. Handlers still running at `deadline` are
   // reported (DEADLINE_EXCEEDED), and then waited for all the same.
   // Idempotent. Nothing of the user's is called once it has returned.
   absl::Status Shutdown(absl::Time deadline);

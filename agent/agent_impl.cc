@@ -14,6 +14,9 @@
 namespace reprise {
 namespace {
 
+// How long a shutdown waits for peers to take the tensors that were offered.
+constexpr absl::Duration kLongestFarewell = absl::Seconds(1);
+
 // Callbacks of futures may block; a few of them at a time.
 constexpr int kCallbackThreads = 4;
 
@@ -111,7 +114,7 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
           worker_pool_, observer_, workers_.size(),
           options_.max_pending_calls_per_peer)),
       peers_(runtime_, timer_, connector_, environment.store, *context_,
-             workers_.size(), *calls_, metrics_, observer_,
+             workers_.size(), *calls_, *activity_, metrics_, observer_,
              {options_.connect_timeout, options_.store_timeout,
               options_.max_pending_calls_per_peer}),
       server_(std::make_shared<Server>(
@@ -260,6 +263,15 @@ absl::Status Agent::Impl::Stop(absl::Time deadline) {
   // No pipe and no listener is opened after this.
   connector_.Stop();
   acceptor_.Close();
+  server_->Refuse();
+  // What a peer is just copying must stay where it is: it would not notice, and
+  // get whatever comes to lie there (channel cma). A peer that stands still is
+  // not waited for.
+  if (!activity_->WaitForNone(Activity::kOffer,
+                              runtime_.Now() + kLongestFarewell)) {
+    VLOG(1) << "agent " << workers_.self().name
+            << " shuts down with tensors that were not taken";
+  }
   peers_.Close();
   server_->Close();
   context_->join();  // the last callback of TensorPipe's has returned

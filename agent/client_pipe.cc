@@ -10,11 +10,12 @@
 namespace reprise {
 
 ClientPipe::ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
-                       const WorkerInfo& peer, PeerCounters& counters,
-                       uint64_t generation)
+                       const WorkerInfo& peer, Activity& activity,
+                       PeerCounters& counters, uint64_t generation)
     : timer_(timer),
       owner_(owner),
       peer_(peer),
+      activity_(activity),
       counters_(counters),
       generation_(generation),
       mutex_(runtime, "ClientPipe") {}
@@ -74,8 +75,13 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe,
                          std::shared_ptr<const EncodedMessage> message) {
   tensorpipe::Message parts = ToTensorPipe(*message);
   VLOG(2) << "call " << message->id() << " is written to " << peer_.name;
+  // The peer may copy tensors out of our memory until then (channel cma).
+  std::shared_ptr<Activity::Token> offer;
+  if (!message->tensors().empty()) {
+    offer = std::make_shared<Activity::Token>(activity_.StartOffer());
+  }
   pipe.write(std::move(parts),
-             [self = shared_from_this(),
+             [self = shared_from_this(), offer = std::move(offer),
               message = std::move(message)](const tensorpipe::Error& error) {
                --self->num_unwritten_;
                if (error) {

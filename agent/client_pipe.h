@@ -19,6 +19,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "agent/activity.h"
 #include "agent/message_reader.h"
 #include "agent/metrics.h"
 #include "agent/options.h"
@@ -45,10 +46,10 @@ class ClientPipe final : public MessageSink,
     virtual void OnPipeFailed(ClientPipe& pipe, const absl::Status& status) = 0;
   };
 
-  // `peer` must outlive the pipe, `counters` its callbacks. `generation`
-  // numbers the pipes of an agent.
+  // `peer` must outlive the pipe, `activity` and `counters` its callbacks.
+  // `generation` numbers the pipes of an agent.
   ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
-             const WorkerInfo& peer, PeerCounters& counters,
+             const WorkerInfo& peer, Activity& activity, PeerCounters& counters,
              uint64_t generation);
 
   const WorkerInfo& peer() const { return peer_; }
@@ -93,6 +94,7 @@ class ClientPipe final : public MessageSink,
   Timer& timer_;
   Owner& owner_;
   const WorkerInfo& peer_;
+  Activity& activity_;
   PeerCounters& counters_;
   const uint64_t generation_;
   std::atomic<size_t> num_unwritten_ = 0;

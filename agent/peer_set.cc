@@ -24,14 +24,15 @@ constexpr size_t kLongestPrintedAddress = 200;
 
 PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
                  std::shared_ptr<Store> store, tensorpipe::Context& context,
-                 size_t num_workers, CallTable& calls, Metrics& metrics,
-                 Observer* observer, Options options)
+                 size_t num_workers, CallTable& calls, Activity& activity,
+                 Metrics& metrics, Observer* observer, Options options)
     : runtime_(runtime),
       timer_(timer),
       connector_(connector),
       store_(std::move(store)),
       context_(context),
       calls_(calls),
+      activity_(activity),
       metrics_(metrics),
       observer_(observer),
       options_(options),
@@ -58,8 +59,9 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
         ++num_reconnects_;
         counters.reconnects.Add();
       }
-      current = std::make_shared<ClientPipe>(runtime_, timer_, *this, peer,
-                                             counters, next_generation_++);
+      current =
+          std::make_shared<ClientPipe>(runtime_, timer_, *this, peer, activity_,
+                                       counters, next_generation_++);
       is_new = true;
     }
     pipe = current;

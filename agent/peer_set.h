@@ -42,8 +42,8 @@ class PeerSet final : public ClientPipe::Owner {
   // `connector` is a pool of one thread, on which pipes are opened.
   PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
           std::shared_ptr<Store> store, tensorpipe::Context& context,
-          size_t num_workers, CallTable& calls, Metrics& metrics,
-          Observer* observer, Options options);
+          size_t num_workers, CallTable& calls, Activity& activity,
+          Metrics& metrics, Observer* observer, Options options);
 
   // The addresses that the workers had when the group met, by id.
   void SetAddresses(std::vector<std::string> addresses);
@@ -77,6 +77,7 @@ class PeerSet final : public ClientPipe::Owner {
   const std::shared_ptr<Store> store_;
   tensorpipe::Context& context_;
   CallTable& calls_;
+  Activity& activity_;
   Metrics& metrics_;
   Observer* const observer_;
   const Options options_;

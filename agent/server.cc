@@ -33,8 +33,8 @@ void Server::AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe) {
     MutexLock lock(mutex_);
     if (!closed_) {
       const uint64_t number = next_pipe_++;
-      accepted = std::make_shared<ServerPipe>(runtime_, timer_, *this, metrics_,
-                                              number, pipe);
+      accepted = std::make_shared<ServerPipe>(
+          runtime_, timer_, *this, *activity_, metrics_, number, pipe);
       pipes_.emplace(number, accepted);
     }
   }
@@ -175,14 +175,18 @@ void Server::SendReply(ServerPipe& pipe, int64_t call_id,
   if (--replies_being_sent_ == 0 && closed_) idle_.NotifyAll();
 }
 
+void Server::Refuse() {
+  MutexLock lock(mutex_);
+  closed_ = true;
+  while (replies_being_sent_ > 0) {
+    idle_.WaitUntil(mutex_, absl::InfiniteFuture());
+  }
+}
+
 void Server::Close() {
   std::map<uint64_t, std::shared_ptr<ServerPipe>> pipes;
   {
     MutexLock lock(mutex_);
-    closed_ = true;
-    while (replies_being_sent_ > 0) {
-      idle_.WaitUntil(mutex_, absl::InfiniteFuture());
-    }
     pipes.swap(pipes_);
   }
   for (const auto& [number, pipe] : pipes) {

@@ -42,9 +42,12 @@ class Server final : public PendingReply::Sender,
 
   void AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe);
 
-  // Closes the pipes in the order in which they were accepted, waits for
-  // replies that are just being written. From now on requests that wait for a
-  // worker are dropped, and so are all replies.
+  // Drops requests that wait for a worker, and all replies, from now on; waits
+  // for replies that are just being handed to their pipes.
+  void Refuse();
+
+  // Closes the pipes in the order in which they were accepted. `Refuse` comes
+  // first.
   void Close();
 
   int64_t num_pipes();

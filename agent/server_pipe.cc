@@ -9,13 +9,14 @@
 namespace reprise {
 
 ServerPipe::ServerPipe(Runtime& runtime, Timer& timer, Owner& owner,
-                       Metrics& metrics, uint64_t number,
+                       Activity& activity, Metrics& metrics, uint64_t number,
                        std::shared_ptr<tensorpipe::Pipe> pipe)
     : timer_(timer),
       owner_(owner),
       number_(number),
       peer_name_(IsWorkerName(pipe->getRemoteName()) ? pipe->getRemoteName()
                                                      : "?"),
+      activity_(activity),
       counters_(metrics.Caller(peer_name_)),
       mutex_(runtime, "ServerPipe"),
       pipe_(std::move(pipe)) {}
@@ -43,8 +44,13 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
     pipe = pipe_;
   }
   tensorpipe::Message parts = ToTensorPipe(*message);
+  // The peer may copy tensors out of our memory until then (channel cma).
+  std::shared_ptr<Activity::Token> offer;
+  if (!message->tensors().empty()) {
+    offer = std::make_shared<Activity::Token>(activity_.StartOffer());
+  }
   pipe->write(std::move(parts),
-              [self = shared_from_this(),
+              [self = shared_from_this(), offer = std::move(offer),
                message = std::move(message)](const tensorpipe::Error& error) {
                 if (error) {
                   self->Fail(Describe(error));

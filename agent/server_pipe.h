@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "agent/activity.h"
 #include "agent/message_reader.h"
 #include "agent/metrics.h"
 #include "agent/runtime/mutex.h"
@@ -37,10 +38,11 @@ class ServerPipe final : public MessageSink,
     virtual void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) = 0;
   };
 
-  // `number` counts the pipes that an agent has accepted. `metrics` must
-  // outlive the pipe's callbacks.
-  ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Metrics& metrics,
-             uint64_t number, std::shared_ptr<tensorpipe::Pipe> pipe);
+  // `number` counts the pipes that an agent has accepted. `activity` and
+  // `metrics` must outlive the pipe's callbacks.
+  ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Activity& activity,
+             Metrics& metrics, uint64_t number,
+             std::shared_ptr<tensorpipe::Pipe> pipe);
 
   uint64_t number() const { return number_; }
   // What the peer claims, or "?" when that is no worker's name.
@@ -69,6 +71,7 @@ class ServerPipe final : public MessageSink,
   Owner& owner_;
   const uint64_t number_;
   const std::string peer_name_;
+  Activity& activity_;
   PeerCounters& counters_;
   std::atomic<bool> works_ = false;
 

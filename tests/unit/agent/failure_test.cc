@@ -5,8 +5,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -296,6 +298,41 @@ TEST(ShutdownTest, CallsOfHandlersFailAtOnce) {
   EXPECT_TRUE(nested.code() == absl::StatusCode::kCancelled ||
               nested.code() == absl::StatusCode::kFailedPrecondition)
       << nested;
+}
+
+// With the channel cma, a peer that is still copying would otherwise get, and
+// take for its tensor, whatever comes to lie there next.
+TEST(ShutdownTest, LetsPeersTakeTheTensorsThatWereSent) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  for (const char* channel : {"basic", "cma", "mpt_uv"}) {
+    SCOPED_TRACE(channel);
+    Gate came;
+    bool whole = false;
+    Cluster cluster;
+    cluster.Start(
+        2,
+        Blocking([&](Message request,
+                     const RequestInfo&) -> absl::StatusOr<Message> {
+          if (!request.tensors.empty()) {
+            const std::shared_ptr<Storage> got = request.tensors[0].storage;
+            const auto* bytes = static_cast<const char*>(got->data());
+            whole = std::all_of(bytes, bytes + got->num_bytes(),
+                                [](char byte) { return byte == 7; });
+            came.Open();
+          }
+          return Message{MessageType::kScriptRet, "", {}};
+        }),
+        [&](AgentOptions& options) { options.transport.channels = {channel}; });
+    ASSERT_TRUE(cluster[0].Send("w1", Request("hello")).status().ok());
+    Message request = Request("take this");
+    request.tensors = {*MakeTensor(DType::kUInt8, {kBytes})};
+    std::memset(request.tensors[0].storage->data(), 7, kBytes);
+    const Future call = cluster[0].Send("w1", std::move(request));
+    cluster.Stop(0);
+    EXPECT_TRUE(absl::IsCancelled(call.status())) << call.status();
+    EXPECT_TRUE(came.Wait());
+    EXPECT_TRUE(whole);
+  }
 }
 
 TEST(ShutdownTest, InTheMiddleOfCallsFromManyThreads) {
