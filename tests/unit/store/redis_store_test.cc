@@ -75,9 +75,21 @@ TEST(RedisStoreTest, SurvivesARestartOfTheServer) {
       EXPECT_THAT(std::string(status.message()), HasSubstr(server.port()));
     }
     server.Restart();
-    // No call fails for the connections that died, though they are kept.
     EXPECT_EQ(store->Add("n", 1, Later()).value_or(0), i + 1);
     EXPECT_EQ(store->TryGet("key", Later()).value_or(""), "value");
+  }
+}
+
+// Not even what cannot be repeated fails for a connection that died before.
+TEST(RedisStoreTest, ARestartBetweenTwoCallsIsNotSeen) {
+  RedisServer server;
+  const auto store = OpenOrDie(server.Url());
+  for (int i = 1; i <= 5; ++i) {
+    const auto sum = store->Add("n", 1, Later());
+    ASSERT_TRUE(sum.ok()) << sum.status();
+    EXPECT_EQ(*sum, i);
+    server.Kill();
+    server.Restart();
   }
 }
 
