@@ -97,7 +97,9 @@ Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
     closed = closed_;
     if (closed.ok()) {
       // With the lock held: when the timer strikes, the call is there.
-      if (deadline != absl::InfiniteFuture()) {
+      const bool is_none =
+          REPRISE_PLANTED(truncated_timeout) && timeout < absl::Milliseconds(1);
+      if (deadline != absl::InfiniteFuture() && !is_none) {
         node.mapped().timer =
             timer_.Schedule(deadline, [this, key] { OnTimeout(key); });
       }

@@ -18,7 +18,7 @@ struct Entry {
 };
 
 // Numbers of defects are those of PyTorch's agent.
-constexpr std::array<Entry, 11> kDefects = {{
+constexpr std::array<Entry, 13> kDefects = {{
     {"lost_wakeup",
      "defect 8: the timer is told to stop without its lock, and sleeps on",
      "timeouts"},
@@ -43,6 +43,10 @@ constexpr std::array<Entry, 11> kDefects = {{
     {"stale_listener", "a listener that failed is not replaced", "peer_dies"},
     {"late_reply_fatal",
      "a reply to a call that timed out breaks the connection", "timeouts"},
+    {"truncated_timeout",
+     "defect 11: a timeout of less than a millisecond is none", "timeouts"},
+    {"barrier_out_of_step",
+     "defect 13: who gives up in a barrier counts it as left", "join_again"},
     {"pointer_order",
      "connections are closed in the order of their addresses in memory",
      "lifecycle", "verify"},

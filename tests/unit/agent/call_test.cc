@@ -382,6 +382,38 @@ TEST(CallTest, RefusesACallBeyondTheBound) {
   EXPECT_TRUE(fourth.status().ok()) << fourth.status();
 }
 
+TEST(CallTest, EveryCallOnABrokenConnectionFails) {
+  Gate gate;
+  Recorder recorder;
+  Cluster cluster;
+  cluster.set_observer(&recorder);
+  cluster.Start(3, Blocking([&](Message request,
+                                const RequestInfo&) -> absl::StatusOr<Message> {
+                  gate.Wait();
+                  request.type = MessageType::kScriptRet;
+                  return request;
+                }));
+  std::vector<Future> calls;
+  for (int i = 0; i < 3; ++i) {
+    calls.push_back(cluster[0].Send("w1", Request("")));
+  }
+  const Future to_another = cluster[0].Send("w2", Request(""));
+  ASSERT_TRUE(recorder.WaitFor("request", 4));
+  EXPECT_EQ(cluster[0].GetMetrics()["agent.timers"], 4);
+  const std::unique_ptr<Thread> stopping = RealRuntime().StartThread(
+      "stopping", [&] { EXPECT_TRUE(cluster[1].Shutdown(Soon()).ok()); });
+  for (const Future& call : calls) {
+    ASSERT_TRUE(call.Wait(Soon()));
+    EXPECT_EQ(call.status().code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_FALSE(to_another.done());
+  EXPECT_EQ(cluster[0].GetMetrics()["agent.pending_calls"], 1);
+  EXPECT_EQ(cluster[0].GetMetrics()["agent.timers"], 1);
+  gate.Open();
+  stopping->Join();
+  EXPECT_TRUE(to_another.status().ok()) << to_another.status();
+}
+
 TEST(CallTest, CallsCountAsActiveUntilTheirCallbacksHaveRun) {
   Gate registered, entered, leave;
   Cluster cluster;

@@ -20,6 +20,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 std::string Text(const absl::Status& status) {
   return std::string(status.message());
@@ -71,6 +72,14 @@ TEST(OptionsTest, AreChecked) {
   EXPECT_TRUE(Validate(longest).ok()) << Validate(longest);
 }
 
+TEST(OptionsTest, DefaultsAreThoseOfPyTorch) {
+  const AgentOptions options;
+  EXPECT_EQ(options.rpc_timeout, absl::Seconds(60));
+  EXPECT_EQ(options.num_worker_threads, 16);
+  EXPECT_EQ(kUnsetTimeout, -absl::Seconds(1));
+  EXPECT_EQ(CallOptions().timeout, kUnsetTimeout);
+}
+
 TEST(StartTest, RefusesBadOptionsAndUnknownTransports) {
   Cluster cluster;
   AgentOptions options = OptionsFor(0, 1);
@@ -96,6 +105,22 @@ TEST(StartTest, PublishesWhatStockWorkersLookFor) {
   EXPECT_EQ(*store.TryGet("names/0", Soon()), "w0");
   EXPECT_EQ(*store.TryGet("names/1", Soon()), "w1");
   EXPECT_THAT(*store.TryGet("addrs/w1", Soon()), HasSubstr("uv://127.0.0.1:"));
+}
+
+TEST(StartTest, TheLeastPreferredTransportIsPublished) {
+  for (const TransportProbe& probe : ProbeRealTransports("127.0.0.1")) {
+    if (probe.name == "shm" && !probe.viable) GTEST_SKIP() << probe.detail;
+  }
+  const std::vector<std::vector<std::string>> lists = {{"shm", "uv"},
+                                                       {"uv", "shm"}};
+  for (const std::vector<std::string>& list : lists) {
+    Cluster cluster;
+    cluster.Start(1, Echo(), [&](AgentOptions& options) {
+      options.transport.transports = list;
+    });
+    EXPECT_THAT(*cluster.store()->TryGet("addrs/w0", Soon()),
+                StartsWith(list[1] + "://"));
+  }
 }
 
 TEST(StartTest, NamesMustBeUnique) {
