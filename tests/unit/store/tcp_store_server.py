@@ -1,5 +1,7 @@
 """A TCPStore of PyTorch, and a client of it that does what it is told.
 
+usage: tcp_store_server.py [PORT]
+
 Writes "port N" once it serves, or "skip WHY". Then for each line of its input,
 `set|get|add|compare_set|delete KEY [HEX|N]...`, writes what came back, in
 hexadecimal where it is bytes. Ends with its input.
@@ -17,7 +19,7 @@ def main():
         return
     store = TCPStore(
         "127.0.0.1",
-        0,
+        int(sys.argv[1]) if len(sys.argv) > 1 else 0,
         1,
         True,
         datetime.timedelta(seconds=60),

@@ -173,6 +173,29 @@ TEST_F(StockTcpStoreTest, ToldTheWrongProtocol) {
   EXPECT_TRUE(OpenOrDie(StockServer::Get().Url())->Set("k", "", Later()).ok());
 }
 
+// Its keys are gone, but the next call works.
+TEST_F(StockTcpStoreTest, TheServerIsKilledAndStartedAgain) {
+  ServerProcess first(kPython, {"python3", kServerScript});
+  const std::string line = first.ReadLine();
+  ASSERT_TRUE(absl::StartsWith(line, "port ")) << line;
+  const std::string port = line.substr(5);
+  const auto store = OpenOrDie(absl::StrCat("tcp://127.0.0.1:", port));
+  EXPECT_EQ(store->Add("n", 1, Later()).value_or(0), 1);
+  first.Kill();
+  for (const absl::Status& status :
+       {store->Set("n", "2", Later()), store->Get("n", Later()).status(),
+        store->TryGet("n", Later()).status(),
+        store->CompareSet("n", "", "2", Later()).status(),
+        store->Add("n", 1, Later()).status(),
+        store->Delete("n", Later()).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(port));
+  }
+  ServerProcess second(kPython, {"python3", kServerScript, port});
+  ASSERT_EQ(second.ReadLine(), line);
+  EXPECT_EQ(store->Add("n", 1, Later()).value_or(0), 1);
+}
+
 // A server of protocol 2 with the queries that our client knows.
 class FakeServer2 {
  public:
