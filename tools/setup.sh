@@ -34,11 +34,11 @@ readonly BUILD_PACKAGES=(
 readonly LIBRARY_PACKAGES=(
   libabsl-dev libbenchmark-dev libboost-context-dev libcli11-dev libgmock-dev
   libgoogle-glog-dev libgtest-dev libhiredis-dev libmd-dev libtensorpipe-dev
-  libuv1-dev nlohmann-json3-dev
+  libuv1-dev nlohmann-json3-dev prometheus-cpp-dev
 )
 # For the tests of the Redis store: this package has the server's program, and
 # unlike redis-server it starts no service.
-readonly TEST_PACKAGES=(redis-tools)
+readonly TEST_PACKAGES=(iproute2 redis-tools)
 readonly INTEROP_PACKAGES=(python3-torch)
 # --config=clang and --config=fuzz, readable sanitizer reports, tools/format.sh
 # and tools/tidy.sh.

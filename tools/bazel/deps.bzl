@@ -20,6 +20,11 @@ _PACKAGES = {
         header = "/usr/include/glog/logging.h",
         libraries = {"glog": ["-lglog"]},
     ),
+    "com_github_jupp0r_prometheus_cpp": struct(
+        package = "prometheus-cpp-dev",
+        header = "/usr/include/prometheus/exposer.h",
+        libraries = {"pull": ["-lprometheus-cpp-pull", "-lprometheus-cpp-core"]},
+    ),
     "com_github_nlohmann_json": struct(
         package = "nlohmann-json3-dev",
         header = "/usr/include/nlohmann/json.hpp",
