@@ -36,8 +36,8 @@ readonly LIBRARY_PACKAGES=(
   libgoogle-glog-dev libgtest-dev libhiredis-dev libmd-dev libtensorpipe-dev
   libuv1-dev nlohmann-json3-dev prometheus-cpp-dev
 )
-# For the tests of the Redis store: this package has the server's program, and
-# unlike redis-server it starts no service.
+# For the tests of the Redis store: redis-tools has the server's program, and
+# unlike redis-server it starts no service. For those of networks: iproute2.
 readonly TEST_PACKAGES=(iproute2 redis-tools)
 readonly INTEROP_PACKAGES=(python3-torch)
 # --config=clang and --config=fuzz, readable sanitizer reports, tools/format.sh

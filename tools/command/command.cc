@@ -29,6 +29,50 @@ void AddCommon(CLI::App& app, CommonFlags& common) {
   }
 }
 
+void AddWorker(CLI::App& app, WorkerCommand& worker) {
+  CLI::App* const worker_app = app.add_subcommand(
+      "worker", "one worker of a run over several machines, a process on each");
+  worker_app
+      ->add_option("--scenario", worker.scenario,
+                   "the scenario; see 'reprise list'")
+      ->capture_default_str();
+  worker_app->add_option("--store", worker.identity.store_url,
+                         "the URL of the store that all workers reach (else: "
+                         "tcp://$MASTER_ADDR:$MASTER_PORT)");
+  worker_app->add_option("--rank", worker.identity.rank,
+                         "0 .. N-1; 0 coordinates (else: $RANK, "
+                         "$SLURM_PROCID)");
+  worker_app->add_option("--name", worker.identity.name,
+                         "w0, w1, ...; another way to give the rank");
+  worker_app->add_option("--world-size", worker.identity.world_size,
+                         "how many workers (else: $WORLD_SIZE, $SLURM_NTASKS, "
+                         "the scenario's)");
+  worker_app->add_option("--run-id", worker.identity.run_id,
+                         "the same for all workers of a run, and another for "
+                         "each run over a store (else: torchrun's or Slurm's, "
+                         "or 'default')");
+  worker_app->add_option("--on", worker.on, "the transport: uv, shm, ibv")
+      ->capture_default_str();
+  worker_app->add_option("--bind", worker.bind_address,
+                         "this machine's address as the others reach it (else: "
+                         "of $TP_SOCKET_IFNAME, or of the host's name)");
+  worker_app->add_option("--seed", worker.seed, "the same for all workers")
+      ->capture_default_str();
+  worker_app
+      ->add_option("--param", worker.params,
+                   "a parameter of the scenario, as name=value")
+      ->take_all()
+      ->allow_extra_args(false);
+  worker_app->add_option("--trace", worker.trace_path,
+                         "write every event to this file, a line each: w0 "
+                         "those of all workers, the others their own");
+  worker_app
+      ->add_option("--max-wall-seconds", worker.max_wall_seconds,
+                   "give up a run that takes longer")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000));
+}
+
 int ListPlants(const Planting& planting) {
   for (const std::string& line : planting.describe()) PrintLine(line);
   return kHeld;
@@ -45,6 +89,10 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   // What the agent warns of is part of the story; logs are for its users.
   FLAGS_logtostderr = true;
   FLAGS_minloglevel = google::GLOG_FATAL;
+  if (argc > 1 && std::string_view(argv[1]) == "worker") {
+    // The logs of a machine are for who runs it.
+    FLAGS_minloglevel = FLAGS_v > 0 ? google::GLOG_INFO : google::GLOG_WARNING;
+  }
   google::InitGoogleLogging(argv[0]);
   // `bazel run` starts programs elsewhere; paths are relative to the user.
   if (const char* directory = std::getenv("BUILD_WORKING_DIRECTORY")) {
@@ -115,6 +163,9 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   CLI::App* doctor = app.add_subcommand(
       "doctor", "which transports, channels and stores can work here");
 
+  WorkerCommand worker;
+  AddWorker(app, worker);
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -135,6 +186,7 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   if (*replay_app) return DoReplay(common, replay);
   if (*verify_app) return DoVerify(common, verify);
   if (*doctor) return DoDoctor(common);
+  if (app.got_subcommand("worker")) return DoWorker(common, worker);
   PrintNotice("no subcommand; see --help");
   return kUsage;
 }

@@ -31,12 +31,8 @@ absl::StatusOr<RunResult> RunOn(const RunCommand& command) {
   absl::StatusOr<const Scenario*> scenario = FindScenario(command.run.scenario);
   if (!scenario.ok()) return scenario.status();
   options.scenario = *scenario;
-  Scenario with_defaults = **scenario;
-  for (const auto& [name, value] : (*scenario)->process_params) {
-    with_defaults.params[name] = value;
-  }
   absl::StatusOr<ScenarioParams> params =
-      ResolveParams(with_defaults, command.run.params);
+      ResolveProcessParams(**scenario, command.run.params);
   if (!params.ok()) return params.status();
   options.params = *std::move(params);
   options.seed = command.run.seed;

@@ -40,6 +40,16 @@ std::vector<std::string> LastEvents(int num_workers,
   return lines;
 }
 
+void Keep(std::vector<Event> events, RunResult& result) {
+  result.num_events = static_cast<int64_t>(events.size());
+  if (!events.empty()) {
+    result.sim_seconds =
+        static_cast<double>(events.back().time_ns - events.front().time_ns) *
+        1e-9;
+  }
+  result.events = std::move(events);
+}
+
 }  // namespace
 
 void Judge(const ProcessRunEnd& end, std::vector<Event> events,
@@ -47,6 +57,11 @@ void Judge(const ProcessRunEnd& end, std::vector<Event> events,
   std::stable_sort(
       events.begin(), events.end(),
       [](const Event& x, const Event& y) { return x.time_ns < y.time_ns; });
+  JudgeInOrder(end, std::move(events), result);
+}
+
+void JudgeInOrder(const ProcessRunEnd& end, std::vector<Event> events,
+                  RunResult& result) {
   Invariants invariants(end.num_workers, [&result](std::string_view rule,
                                                    std::string_view detail) {
     result.rule = std::string(rule);
@@ -82,13 +97,18 @@ void Judge(const ProcessRunEnd& end, std::vector<Event> events,
                      " after the last fault; the bound is ",
                      absl::FormatDuration(end.settle_time));
   }
-  result.num_events = static_cast<int64_t>(events.size());
-  if (!events.empty()) {
-    result.sim_seconds =
-        static_cast<double>(events.back().time_ns - events.front().time_ns) *
-        1e-9;
+  Keep(std::move(events), result);
+}
+
+void JudgeAlone(std::vector<Event> events, RunResult& result) {
+  for (const Event& event : events) {
+    if (event.kind == EventKind::kCheckFailed) {
+      TakeCheck(event, result);
+      break;
+    }
+    if (event.kind == EventKind::kProbe) result.probes.insert(event.text);
   }
-  result.events = std::move(events);
+  Keep(std::move(events), result);
 }
 
 }  // namespace reprise

@@ -30,6 +30,13 @@ struct ProcessRunEnd {
 void Judge(const ProcessRunEnd& end, std::vector<Event> events,
            RunResult& result);
 
+// The same of events that are in their order already.
+void JudgeInOrder(const ProcessRunEnd& end, std::vector<Event> events,
+                  RunResult& result);
+
+// By the workers' own checks only, for a part of a run.
+void JudgeAlone(std::vector<Event> events, RunResult& result);
+
 }  // namespace reprise
 
 #endif  // REPRISE_TOOLS_COMMAND_JUDGE_H_

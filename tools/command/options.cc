@@ -110,6 +110,15 @@ absl::StatusOr<ScenarioParams> ResolveParams(
   return params;
 }
 
+absl::StatusOr<ScenarioParams> ResolveProcessParams(
+    const Scenario& scenario, const std::vector<std::string>& given) {
+  Scenario with_defaults = scenario;
+  for (const auto& [name, value] : scenario.process_params) {
+    with_defaults.params[name] = value;
+  }
+  return ResolveParams(with_defaults, given);
+}
+
 absl::StatusOr<SimRunOptions> RunFlags::ToOptions() const {
   SimRunOptions options;
   absl::StatusOr<const Scenario*> found = FindScenario(scenario);

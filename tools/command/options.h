@@ -50,6 +50,10 @@ absl::StatusOr<const Scenario*> FindScenario(const std::string& name);
 absl::StatusOr<ScenarioParams> ResolveParams(
     const Scenario& scenario, const std::vector<std::string>& given);
 
+// Likewise, with the defaults of runs over real transports.
+absl::StatusOr<ScenarioParams> ResolveProcessParams(
+    const Scenario& scenario, const std::vector<std::string>& given);
+
 }  // namespace reprise
 
 #endif  // REPRISE_TOOLS_COMMAND_OPTIONS_H_

@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "tools/command/command.h"
+#include "tools/command/node_identity.h"
 #include "tools/command/options.h"
 
 namespace reprise {
@@ -44,12 +46,24 @@ struct VerifyCommand {
   uint64_t seeds = 1;
 };
 
+struct WorkerCommand {
+  NodeFlags identity;
+  std::string scenario = "echo";
+  uint64_t seed = 1;
+  std::vector<std::string> params;  // "k=v"
+  std::string on = "uv";
+  std::string bind_address;
+  std::string trace_path;
+  int64_t max_wall_seconds = 180;
+};
+
 int DoList(const CommonFlags& common);
 int DoRun(const CommonFlags& common, const RunCommand& command);
 int DoExplore(const CommonFlags& common, const ExploreCommand& command);
 int DoReplay(const CommonFlags& common, const ReplayCommand& command);
 int DoVerify(const CommonFlags& common, const VerifyCommand& command);
 int DoDoctor(const CommonFlags& common);
+int DoWorker(const CommonFlags& common, const WorkerCommand& command);
 
 }  // namespace reprise
 

@@ -1,0 +1,95 @@
+// `reprise worker`.
+
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "tools/command/node_run.h"
+#include "tools/command/report.h"
+#include "tools/command/story.h"
+#include "tools/command/subcommands.h"
+
+namespace reprise {
+namespace {
+
+constexpr size_t kStoryLines = 40;
+
+absl::StatusOr<NodeRunOptions> ToOptions(const WorkerCommand& command) {
+  NodeRunOptions options;
+  absl::StatusOr<const Scenario*> scenario = FindScenario(command.scenario);
+  if (!scenario.ok()) return scenario.status();
+  options.scenario = *scenario;
+  absl::StatusOr<ScenarioParams> params =
+      ResolveProcessParams(**scenario, command.params);
+  if (!params.ok()) return params.status();
+  options.params = *std::move(params);
+  absl::StatusOr<NodeIdentity> identity =
+      ResolveIdentity(command.identity, (*scenario)->workers,
+                      [](const char* name) { return std::getenv(name); });
+  if (!identity.ok()) return identity.status();
+  options.identity = *std::move(identity);
+  options.seed = command.seed;
+  options.transport = command.on;
+  options.bind_address = command.bind_address;
+  options.max_wall_time = absl::Seconds(command.max_wall_seconds);
+  return options;
+}
+
+void Print(const NodeRunOptions& options, const NodeRun& run) {
+  const RunResult& result = run.result;
+  const std::string outcome =
+      result.held() ? "held" : absl::StrCat("VIOLATED ", result.rule);
+  if (options.identity.is_coordinator()) {
+    for (const std::string& line : TellStory(result, kStoryLines)) {
+      PrintLine(line);
+    }
+    PrintLine(absl::StrFormat(
+        "%s seed %d, %d workers: %s; %d events, %.3f s; clocks agree to %.3f "
+        "ms",
+        options.scenario->name, options.seed, options.identity.world_size,
+        result.held() ? "everything held" : outcome, result.num_events,
+        result.wall_seconds, static_cast<double>(run.clock_error_ns) * 1e-6));
+    return;
+  }
+  PrintLine(absl::StrFormat(
+      "w%d: its own checks: %s; %d events, %.3f s; the "
+      "rest is checked by w0",
+      options.identity.rank, outcome, result.num_events, result.wall_seconds));
+  if (!result.held()) PrintLine(result.detail);
+}
+
+}  // namespace
+
+int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
+  const absl::StatusOr<NodeRunOptions> options = ToOptions(command);
+  if (!options.ok()) return UsageError(options.status(), common.json);
+  const absl::StatusOr<NodeRun> run = RunNode(*options);
+  if (!run.ok()) return UsageError(run.status(), common.json);
+  int code = run->result.held() ? kHeld : kViolated;
+  if (!command.trace_path.empty()) {
+    const absl::Status status = WriteTrace(command.trace_path, run->result);
+    if (!status.ok()) code = UsageError(status, common.json);
+  }
+  if (code == kUsage) {
+    // Said above.
+  } else if (common.json) {
+    Json json = ToJson(run->result, options->scenario->name, options->seed);
+    json["worker"] = absl::StrCat("w", options->identity.rank);
+    json["workers"] = options->identity.world_size;
+    json["run_id"] = options->identity.run_id;
+    json["coordinator"] = options->identity.is_coordinator();
+    json["clock_error_ms"] = static_cast<double>(run->clock_error_ns) * 1e-6;
+    PrintJson(json);
+  } else {
+    Print(*options, *run);
+  }
+  if (run->hung) {
+    std::fflush(nullptr);
+    std::_Exit(code);
+  }
+  return code;
+}
+
+}  // namespace reprise
