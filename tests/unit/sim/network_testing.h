@@ -204,7 +204,7 @@ class Exchange {
     Parcel parcel = parcel_;
     // The read is there before the write is done, as in an agent.
     const auto writer = world_.world().runtime(0).StartThread(
-        "writer", [&, this] { Note(side, Write(*side.pipe, parcel)); });
+        "writer", [&] { Note(side, Write(*side.pipe, parcel)); });
     Parcel reply;
     if (Note(side, Read(*side.pipe, reply))) {
       EXPECT_TRUE(reply == parcel_);
