@@ -149,7 +149,7 @@ std::vector<std::string> DrawFaults(RandomStream& random,
 
 std::vector<std::string> DrawProcessFaults(RandomStream& random,
                                            const ScenarioParams& /*params*/) {
-  const std::string when = " after " + Ms(random.Between(50, 1000));
+  const std::string when = " after " + Ms(random.Between(50, 400));
   if (random.OneIn(3)) {
     return {"pause " + Pick(random) + when + " for " +
             Ms(random.Between(50, 1000))};
