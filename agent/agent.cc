@@ -28,14 +28,13 @@ Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Agent::~Agent() { Shutdown(absl::InfinitePast()).IgnoreError(); }
 
 Future Agent::Send(WorkerId to, Message request, CallOptions options) {
-  return impl_->Send(impl_->workers().Find(to), absl::AlphaNum(to),
-                     std::move(request), options);
+  return impl_->Send(impl_->workers().Find(to), to, std::move(request),
+                     options);
 }
 
 Future Agent::Send(std::string_view to, Message request, CallOptions options) {
-  return impl_->Send(impl_->workers().Find(to),
-                     absl::string_view(to.data(), to.size()),
-                     std::move(request), options);
+  return impl_->Send(impl_->workers().Find(to), to, std::move(request),
+                     options);
 }
 
 absl::Status Agent::Join(absl::Time deadline) {
@@ -46,6 +45,10 @@ absl::Status Agent::JoinForShutdown(absl::Time deadline) {
   return impl_->Join(/*stay_together=*/true, deadline);
 }
 
+absl::Status Agent::Leave(absl::Time deadline) {
+  return impl_->Leave(deadline);
+}
+
 absl::Status Agent::Shutdown(absl::Time deadline) {
   return impl_->Shutdown(deadline);
 }
@@ -53,20 +56,36 @@ absl::Status Agent::Shutdown(absl::Time deadline) {
 const WorkerInfo& Agent::self() const { return impl_->workers().self(); }
 
 absl::StatusOr<WorkerInfo> Agent::GetWorkerInfo(std::string_view name) const {
-  const WorkerInfo* worker = impl_->workers().Find(name);
-  if (worker == nullptr) return impl_->NoSuchWorker(std::string(name));
+  const MemberPtr worker = impl_->workers().Find(name);
+  if (worker == nullptr) return impl_->NoSuchWorker(name);
   return *worker;
 }
 
 absl::StatusOr<WorkerInfo> Agent::GetWorkerInfo(WorkerId id) const {
-  const WorkerInfo* worker = impl_->workers().Find(id);
-  if (worker == nullptr) return impl_->NoSuchWorker(absl::StrCat(id));
+  const MemberPtr worker = impl_->workers().Find(id);
+  if (worker == nullptr) return impl_->NoSuchWorker(id);
   return *worker;
 }
 
 std::vector<WorkerInfo> Agent::GetWorkerInfos() const {
   return impl_->workers().workers();
 }
+
+absl::StatusOr<WorkerInfo> Agent::WaitForWorker(std::string_view name,
+                                                absl::Time deadline) {
+  return impl_->WaitForWorker(name, deadline);
+}
+
+absl::StatusOr<DeviceMap> Agent::GetDeviceMap(std::string_view name) const {
+  return impl_->GetDeviceMap(name);
+}
+
+absl::StatusOr<DeviceMap> Agent::GetReverseDeviceMap(
+    std::string_view name) const {
+  return impl_->GetReverseDeviceMap(name);
+}
+
+std::vector<Device> Agent::GetDevices() const { return impl_->GetDevices(); }
 
 std::map<std::string, int64_t> Agent::GetMetrics() const {
   return impl_->GetMetrics();

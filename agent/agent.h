@@ -93,7 +93,9 @@ class Agent {
   // Meets the others in the store: publishes its name and address and returns
   // when all `world_size` members have done so. DEADLINE_EXCEEDED names who is
   // missing; ALREADY_EXISTS "... is not unique ..."; FAILED_PRECONDITION for a
-  // group of another kind. Nothing is left running after an error.
+  // group of another kind. In a dynamic group (docs/groups.md) it waits for
+  // nobody: it joins those that are there. Nothing is left running after an
+  // error.
   static absl::StatusOr<std::unique_ptr<Agent>> Start(Environment environment,
                                                       AgentOptions options,
                                                       RequestHandler handler,
@@ -116,6 +118,13 @@ class Agent {
   // runs: after it, every member may shut down.
   absl::Status JoinForShutdown(absl::Time deadline);
 
+  // Leaves a dynamic group: waits for its own calls, is then no member any
+  // more, and goes on serving until the others have had time to learn of it and
+  // no handler and no reply is left. `Shutdown` is to follow. DEADLINE_EXCEEDED
+  // says what was left; call it again. `JoinForShutdown` is the same in a
+  // dynamic group, and `Join` is refused there: it has no barrier.
+  absl::Status Leave(absl::Time deadline);
+
   // Local: refuses new calls, fails pending ones with CANCELLED, gives peers up
   // to a second to take the tensors that were sent, closes pipes and listener,
   // waits for handlers. Handlers still running at `deadline` are
@@ -127,6 +136,20 @@ class Agent {
   absl::StatusOr<WorkerInfo> GetWorkerInfo(std::string_view name) const;
   absl::StatusOr<WorkerInfo> GetWorkerInfo(WorkerId id) const;
   std::vector<WorkerInfo> GetWorkerInfos() const;  // by id
+
+  // Returns once `name` is a member of the dynamic group; in a static one, at
+  // once. DEADLINE_EXCEEDED when it does not come.
+  absl::StatusOr<WorkerInfo> WaitForWorker(std::string_view name,
+                                           absl::Time deadline);
+
+  // Where our tensors arrive at `name` (AgentOptions::device_maps); empty when
+  // nothing was said. NOT_FOUND when there is no such worker.
+  absl::StatusOr<DeviceMap> GetDeviceMap(std::string_view name) const;
+  // Where those of our replies to `name` arrive: the inverse of its own map.
+  absl::StatusOr<DeviceMap> GetReverseDeviceMap(std::string_view name) const;
+  // Those that may be used: AgentOptions::devices, or, if that is empty, all
+  // but CPUs in the maps from us and to us, in order.
+  std::vector<Device> GetDevices() const;
 
   // Keys as PyTorch names them ("agent.client_active_calls"), and counts of
   // what is held: "agent.pending_calls", "agent.timers", "agent.pipes".

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "agent/rendezvous.h"
 #include "agent/wire/message_codec.h"
 #include "glog/logging.h"
@@ -49,6 +50,15 @@ absl::Duration StrayClock() {
 #endif
 }
 
+WorkerDirectory MakeDirectory(Runtime& runtime, const AgentOptions& options,
+                              std::vector<WorkerInfo> workers) {
+  if (options.world_size == kDynamicGroup) {
+    return WorkerDirectory(runtime, options.name);
+  }
+  return WorkerDirectory(runtime, std::move(workers),
+                         static_cast<WorkerId>(options.id));
+}
+
 std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
   return std::make_shared<Promise::Executor>(
       [&pool](absl::AnyInvocable<void()> task) { pool.Run(std::move(task)); });
@@ -72,12 +82,13 @@ absl::StatusOr<std::unique_ptr<Agent::Impl>> Agent::Impl::Start(
       MakeContext(options.name, *transports);
   if (!context.ok()) return context.status();
 
-  if (absl::Status status = AgreeOnStaticGroup(*store, deadline);
+  const bool is_static = options.world_size != kDynamicGroup;
+  if (absl::Status status = AgreeOnKind(*store, is_static, deadline);
       !status.ok()) {
     return status;
   }
-  absl::StatusOr<std::vector<WorkerInfo>> workers =
-      MeetNames(runtime, *store, options, deadline);
+  absl::StatusOr<std::vector<WorkerInfo>> workers = std::vector<WorkerInfo>();
+  if (is_static) workers = MeetNames(runtime, *store, options, deadline);
   if (!workers.ok()) return workers.status();
 
   auto impl = std::make_unique<Impl>(
@@ -98,7 +109,7 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
     : runtime_(*environment.runtime),
       observer_(environment.observer),
       options_(std::move(options)),
-      workers_(std::move(workers), static_cast<WorkerId>(options_.id)),
+      workers_(MakeDirectory(runtime_, options_, std::move(workers))),
       store_(std::move(store)),
       activity_(std::make_shared<Activity>(runtime_)),
       metrics_(runtime_),
@@ -111,15 +122,14 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
           runtime_, timer_, activity_,
           ExecutorOf(REPRISE_PLANTED(shared_pool) ? worker_pool_
                                                   : callback_pool_),
-          worker_pool_, observer_, workers_.size(),
-          options_.max_pending_calls_per_peer)),
+          worker_pool_, observer_, options_.max_pending_calls_per_peer)),
       peers_(runtime_, timer_, connector_, environment.store, *context_,
-             workers_.size(), *calls_, *activity_, metrics_, observer_,
+             workers_, *calls_, *activity_, metrics_, observer_,
              {options_.connect_timeout, options_.store_timeout,
               options_.max_pending_calls_per_peer}),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
-          std::move(handler), workers_.self().id, options_.connect_timeout)),
+          std::move(handler), workers_, options_.connect_timeout)),
       acceptor_(
           runtime_, timer_, connector_, *context_, transports.transports,
           environment.store, AddressKey(workers_.self().name),
@@ -128,8 +138,17 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
             server->AddPipe(std::move(pipe));
           }),
       joiner_(runtime_, *store_, workers_, *activity_, observer_),
+      group_(runtime_, *store_, options_,
+             [this](const std::string& address, absl::Time until) {
+               return NobodyListensAt(runtime_, *context_, address, until);
+             }),
+      membership_(runtime_, group_, workers_, options_, observer_),
       mutex_(runtime_, "Agent"),
-      changed_(runtime_, "Agent.changed") {}
+      changed_(runtime_, "Agent.changed") {
+  if (workers_.is_dynamic()) {
+    workers_.OnDoubt([this] { membership_.LookSoon(); });
+  }
+}
 
 Agent::Impl::~Impl() {
   if (REPRISE_PLANTED(callback_after_shutdown)) {
@@ -140,7 +159,16 @@ Agent::Impl::~Impl() {
 
 absl::Status Agent::Impl::Open(absl::Time deadline) {
   if (absl::Status status = acceptor_.Listen(); !status.ok()) return status;
-  std::string published;
+  if (workers_.is_dynamic()) return JoinDynamicGroup(deadline);
+  if (absl::Status status = Publish("", deadline); !status.ok()) return status;
+  absl::StatusOr<std::vector<std::string>> addresses =
+      MeetAddresses(runtime_, *store_, workers_, deadline);
+  if (!addresses.ok()) return addresses.status();
+  peers_.SetAddresses(*std::move(addresses));
+  return absl::OkStatus();
+}
+
+absl::Status Agent::Impl::Publish(std::string published, absl::Time deadline) {
   // The listener may be replaced meanwhile, and its successor published before
   // this was.
   while (published != acceptor_.url()) {
@@ -152,10 +180,6 @@ absl::Status Agent::Impl::Open(absl::Time deadline) {
     }
     acceptor_.Published(published);
   }
-  absl::StatusOr<std::vector<std::string>> addresses =
-      MeetAddresses(runtime_, *store_, workers_, deadline);
-  if (!addresses.ok()) return addresses.status();
-  peers_.SetAddresses(*std::move(addresses));
   return absl::OkStatus();
 }
 
@@ -164,14 +188,7 @@ Future Agent::Impl::Refuse(absl::Status status) {
   return Future::Ready(runtime_, std::move(status));
 }
 
-absl::Status Agent::Impl::NoSuchWorker(std::string_view called) const {
-  return absl::NotFoundError(
-      absl::StrCat("name:", workers_.self().name, ",rank:", workers_.self().id,
-                   " could not find destination ",
-                   absl::string_view(called.data(), called.size())));
-}
-
-Future Agent::Impl::Send(const WorkerInfo& to, Message request,
+Future Agent::Impl::Send(const MemberPtr& to, Message request,
                          const CallOptions& options) {
   if (!IsRequest(request.type)) {
     return Refuse(absl::InvalidArgumentError(
@@ -188,7 +205,7 @@ Future Agent::Impl::Send(const WorkerInfo& to, Message request,
   if (timeout == absl::ZeroDuration()) timeout = absl::InfiniteDuration();
 
   // Whatever is wrong with the call shows before it is entered.
-  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(to);
+  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to);
   if (!call.ok()) {
     if (!absl::IsFailedPrecondition(call.status())) {
       return Refuse(call.status());
@@ -218,21 +235,27 @@ Future Agent::Impl::Send(const WorkerInfo& to, Message request,
   absl::Time deadline = now + timeout;  // infinite if that is
   if (REPRISE_PLANTED(stray_clock)) deadline += StrayClock();
   if (observer_ != nullptr) {
-    observer_->OnCallStarted(to.id, id, request, deadline);
+    observer_->OnCallStarted(to->id, id, request, deadline);
   }
   PeerCounters& counters = (*pipe)->counters();
   counters.calls.Add();
-  VLOG(2) << "call " << id << " to " << to.name << " starts";
+  VLOG(2) << "call " << id << " to " << to->name << " starts";
   Future future =
       calls_->Enter(*std::move(call), (*pipe)->generation(), deadline, timeout,
                     {&counters, (*encoded)->type(), now});
   if (absl::Status status = (*pipe)->Write(*std::move(encoded)); !status.ok()) {
-    calls_->Complete(to.id, id, std::move(status));
+    calls_->Complete(to->id, id, std::move(status));
   }
   return future;
 }
 
 absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {
+  if (workers_.is_dynamic()) {
+    if (stay_together) return Leave(deadline);
+    return absl::FailedPreconditionError(
+        "a dynamic group has no barrier to join: its members come and go. "
+        "Call Leave to go.");
+  }
   return joiner_.Join(stay_together, deadline);
 }
 
@@ -258,6 +281,7 @@ absl::Status Agent::Impl::Shutdown(absl::Time deadline) {
 absl::Status Agent::Impl::Stop(absl::Time deadline) {
   VLOG(1) << "agent " << workers_.self().name << " shuts down";
   joiner_.Stop();
+  membership_.Stop();
   calls_->Close(absl::CancelledError(
       absl::StrCat("agent ", workers_.self().name, " was shut down")));
   // No pipe and no listener is opened after this.

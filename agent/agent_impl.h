@@ -17,7 +17,10 @@
 #include "agent/activity.h"
 #include "agent/agent.h"
 #include "agent/call_table.h"
+#include "agent/device_map.h"
+#include "agent/dynamic_group.h"
 #include "agent/join.h"
+#include "agent/membership.h"
 #include "agent/metrics.h"
 #include "agent/peer_set.h"
 #include "agent/runtime/mutex.h"
@@ -45,20 +48,28 @@ class Agent::Impl {
        std::unique_ptr<tensorpipe::Context> context);
   ~Impl();
 
-  // `to` is null when there is no worker that `called` names.
+  // `to` is null when there is no worker that `called`, an id or a name, means.
   template <typename Name>
-  Future Send(const WorkerInfo* to, const Name& called, Message request,
+  Future Send(const MemberPtr& to, const Name& called, Message request,
               const CallOptions& options) {
     if (to == nullptr) {
-      return Refuse(NoSuchWorker(absl::StrCat(called)));
+      workers_.Doubt();
+      return Refuse(NoSuchWorker(called));
     }
-    return Send(*to, std::move(request), options);
+    return Send(to, std::move(request), options);
   }
   absl::Status Join(bool stay_together, absl::Time deadline);
+  absl::Status Leave(absl::Time deadline);
   absl::Status Shutdown(absl::Time deadline);
 
   const WorkerDirectory& workers() const { return workers_; }
-  absl::Status NoSuchWorker(std::string_view called) const;
+  absl::Status NoSuchWorker(std::string_view name) const;
+  absl::Status NoSuchWorker(WorkerId id) const;
+  absl::StatusOr<WorkerInfo> WaitForWorker(std::string_view name,
+                                           absl::Time deadline);
+  absl::StatusOr<DeviceMap> GetDeviceMap(std::string_view name) const;
+  absl::StatusOr<DeviceMap> GetReverseDeviceMap(std::string_view name) const;
+  std::vector<Device> GetDevices() const;
   // agent_metrics.cc
   std::map<std::string, int64_t> GetMetrics();
   std::map<std::string, std::string> GetDebugInfo();
@@ -69,15 +80,18 @@ class Agent::Impl {
   enum class State { kRunning, kStopping, kStopped };
 
   absl::Status Open(absl::Time deadline);
+  absl::Status Publish(std::string published, absl::Time deadline);
+  absl::Status JoinDynamicGroup(absl::Time deadline);
+  absl::Status LeaveDynamicGroup(absl::Time deadline);
+  absl::Status NotFound(std::string_view called, bool has_left) const;
   absl::Status Stop(absl::Time deadline);
-  Future Send(const WorkerInfo& to, Message request,
-              const CallOptions& options);
+  Future Send(const MemberPtr& to, Message request, const CallOptions& options);
   Future Refuse(absl::Status status);
 
   Runtime& runtime_;
   Observer* const observer_;
   const AgentOptions options_;
-  const WorkerDirectory workers_;
+  WorkerDirectory workers_;
   const std::unique_ptr<StoreClient> store_;
   const std::shared_ptr<Activity> activity_;
   Metrics metrics_;
@@ -91,10 +105,13 @@ class Agent::Impl {
   const std::shared_ptr<Server> server_;
   Acceptor acceptor_;
   Joiner joiner_;
+  DynamicGroup group_;     // unused in a static group, as
+  Membership membership_;  // this is
 
   Mutex mutex_;
   CondVar changed_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kRunning;
+  bool leaving_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status stop_status_ ABSL_GUARDED_BY(mutex_);
 };
 

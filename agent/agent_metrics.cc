@@ -68,8 +68,10 @@ std::map<std::string, std::string> Agent::Impl::GetDebugInfo() {
     info[prefix + "received_bytes"] = absl::StrCat(data.received_bytes);
   }
   for (const auto& [id, state] : peers_.DescribePipes()) {
-    info[absl::StrCat("peer.", PrintableLabel(workers_.at(id).name),
-                      ".connection")] = state;
+    const MemberPtr peer = workers_.Find(id);
+    if (peer == nullptr) continue;  // it has left
+    info[absl::StrCat("peer.", PrintableLabel(peer->name), ".connection")] =
+        state;
   }
   return info;
 }

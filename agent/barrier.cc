@@ -147,7 +147,9 @@ absl::StatusOr<std::vector<std::string>> Barrier::FindMissing(
     seen_.assign(workers_.size(), false);
   }
   std::vector<std::string> missing;
-  for (const WorkerInfo& worker : workers_.workers()) {
+  const std::shared_ptr<const MemberSnapshot> group = workers_.snapshot();
+  for (const MemberPtr& member : group->by_id()) {
+    const WorkerInfo& worker = *member;
     if (seen_[worker.id]) continue;
     const absl::Status status =
         store_.TryGet(ArrivedKey(number, worker.id), deadline).status();

@@ -28,7 +28,7 @@ absl::Status TimeoutError(absl::Duration timeout) {
 CallTable::CallTable(Runtime& runtime, Timer& timer,
                      std::shared_ptr<Activity> activity,
                      std::shared_ptr<Promise::Executor> executor,
-                     ThreadPool& workers, Observer* observer, size_t num_peers,
+                     ThreadPool& workers, Observer* observer,
                      size_t max_pending_per_peer)
     : runtime_(runtime),
       timer_(timer),
@@ -37,8 +37,7 @@ CallTable::CallTable(Runtime& runtime, Timer& timer,
       workers_(workers),
       observer_(observer),
       max_pending_per_peer_(max_pending_per_peer),
-      mutex_(runtime, "CallTable"),
-      num_by_peer_(num_peers, 0) {}
+      mutex_(runtime, "CallTable") {}
 
 CallTable::~CallTable() {
   MutexLock lock(mutex_);
@@ -52,6 +51,9 @@ absl::StatusOr<CallTable::Reservation> CallTable::Reserve(
   Activity::Token active = activity_->StartCall();
   MutexLock lock(mutex_);
   if (!closed_.ok()) return absl::FailedPreconditionError("");
+  if (static_cast<size_t>(to.id) >= num_by_peer_.size()) {
+    num_by_peer_.resize(static_cast<size_t>(to.id) + 1, 0);
+  }
   if (num_by_peer_[to.id] >= max_pending_per_peer_) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "too many calls pending to ", to.name, " (", num_by_peer_[to.id],

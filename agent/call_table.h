@@ -87,7 +87,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   // waits for (planted defects do). `observer` may be null.
   CallTable(Runtime& runtime, Timer& timer, std::shared_ptr<Activity> activity,
             std::shared_ptr<Promise::Executor> executor, ThreadPool& workers,
-            Observer* observer, size_t num_peers, size_t max_pending_per_peer);
+            Observer* observer, size_t max_pending_per_peer);
   ~CallTable();
 
   // RESOURCE_EXHAUSTED when too many calls to `to` are pending, and
@@ -146,7 +146,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
 
   Mutex mutex_;
   Calls calls_ ABSL_GUARDED_BY(mutex_);
-  // Reserved and entered, by peer.
+  // Reserved and entered, by peer, up to the highest that was called.
   std::vector<uint32_t> num_by_peer_ ABSL_GUARDED_BY(mutex_);
   int64_t next_id_ ABSL_GUARDED_BY(mutex_) = 0;
   // Not OK after `Close`.

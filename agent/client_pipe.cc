@@ -10,11 +10,11 @@
 namespace reprise {
 
 ClientPipe::ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
-                       const WorkerInfo& peer, Activity& activity,
+                       MemberPtr peer, Activity& activity,
                        PeerCounters& counters, uint64_t generation)
     : timer_(timer),
       owner_(owner),
-      peer_(peer),
+      peer_(std::move(peer)),
       activity_(activity),
       counters_(counters),
       generation_(generation),
@@ -74,7 +74,7 @@ absl::Status ClientPipe::Write(std::shared_ptr<const EncodedMessage> message) {
 void ClientPipe::WriteTo(tensorpipe::Pipe& pipe,
                          std::shared_ptr<const EncodedMessage> message) {
   tensorpipe::Message parts = ToTensorPipe(*message);
-  VLOG(2) << "call " << message->id() << " is written to " << peer_.name;
+  VLOG(2) << "call " << message->id() << " is written to " << peer_->name;
   // The peer may copy tensors out of our memory until then (channel cma).
   std::shared_ptr<Activity::Token> offer;
   if (!message->tensors().empty()) {
@@ -117,13 +117,13 @@ void ClientPipe::OnReadFailed(const std::string& cause) { Fail(cause); }
 
 void ClientPipe::Fail(const std::string& cause) {
   Stop(absl::UnavailableError(
-           absl::StrCat("connection to ", peer_.name, " failed: ", cause)),
+           absl::StrCat("connection to ", peer_->name, " failed: ", cause)),
        /*tell_owner=*/true);
 }
 
 bool ClientPipe::Close() {
   return Stop(absl::UnavailableError(
-                  absl::StrCat("connection to ", peer_.name, " was closed")),
+                  absl::StrCat("connection to ", peer_->name, " was closed")),
               /*tell_owner=*/false);
 }
 

@@ -22,11 +22,11 @@
 #include "agent/activity.h"
 #include "agent/message_reader.h"
 #include "agent/metrics.h"
-#include "agent/options.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/timer.h"
 #include "agent/wire/message_codec.h"
+#include "agent/worker_directory.h"
 #include "tensorpipe/core/pipe.h"
 
 namespace reprise {
@@ -46,13 +46,12 @@ class ClientPipe final : public MessageSink,
     virtual void OnPipeFailed(ClientPipe& pipe, const absl::Status& status) = 0;
   };
 
-  // `peer` must outlive the pipe, `activity` and `counters` its callbacks.
-  // `generation` numbers the pipes of an agent.
-  ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
-             const WorkerInfo& peer, Activity& activity, PeerCounters& counters,
-             uint64_t generation);
+  // `activity` and `counters` must outlive the pipe's callbacks. `generation`
+  // numbers the pipes of an agent.
+  ClientPipe(Runtime& runtime, Timer& timer, Owner& owner, MemberPtr peer,
+             Activity& activity, PeerCounters& counters, uint64_t generation);
 
-  const WorkerInfo& peer() const { return peer_; }
+  const Member& peer() const { return *peer_; }
   PeerCounters& counters() const { return counters_; }
   uint64_t generation() const { return generation_; }
   // Whether anything was ever carried.
@@ -93,7 +92,7 @@ class ClientPipe final : public MessageSink,
 
   Timer& timer_;
   Owner& owner_;
-  const WorkerInfo& peer_;
+  const MemberPtr peer_;
   Activity& activity_;
   PeerCounters& counters_;
   const uint64_t generation_;

@@ -52,6 +52,10 @@ class Observer {
   virtual void OnBarrierLeft(int64_t /*barrier*/,
                              const absl::Status& /*status*/) {}
 
+  // Another worker came to a dynamic group, or went from it.
+  virtual void OnMember(std::string_view /*name*/, WorkerId /*id*/,
+                        bool /*joined*/) {}
+
   // Nothing but this comes after it.
   virtual void OnShutdown() {}
 };

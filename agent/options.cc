@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "agent/device_map.h"
 #include "agent/worker_directory.h"
 
 namespace reprise {
@@ -21,11 +22,14 @@ absl::Status Validate(const AgentOptions& options) {
         absl::CHexEscape(options.name.substr(0, 2 * kMaxWorkerName))));
   }
   constexpr int64_t kMaxId = std::numeric_limits<WorkerId>::max();
-  if (options.id < 0 || options.id > kMaxId) {
+  const bool is_dynamic = options.world_size == kDynamicGroup;
+  if ((options.id < 0 && !(is_dynamic && options.id == kAnyId)) ||
+      options.id > kMaxId) {
     return absl::InvalidArgumentError(absl::StrCat(
         "RPC worker id ", options.id, " out of bound of int16_t."));
   }
-  if (options.world_size <= options.id || options.world_size > kMaxId + 1) {
+  if (!is_dynamic &&
+      (options.world_size <= options.id || options.world_size > kMaxId + 1)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "world_size must be above the worker's id ", options.id,
         " and at most ", kMaxId + 1, ", got ", options.world_size));
@@ -52,7 +56,19 @@ absl::Status Validate(const AgentOptions& options) {
         absl::StrCat("store_timeout must be positive, got ",
                      absl::FormatDuration(options.store_timeout)));
   }
-  return absl::OkStatus();
+  if (options.membership_refresh <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("membership_refresh must be positive, got ",
+                     absl::FormatDuration(options.membership_refresh)));
+  }
+  if (options.token_lease <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("token_lease must be positive, got ",
+                     absl::FormatDuration(options.token_lease)));
+  }
+  return ValidateDevices(
+      {{options.name,
+        {options.device_maps, options.devices, options.device_count}}});
 }
 
 }  // namespace reprise

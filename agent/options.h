@@ -5,11 +5,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "agent/device/device.h"
 #include "agent/transport/transports.h"
 
 namespace reprise {
@@ -21,6 +25,20 @@ struct WorkerInfo {
   WorkerId id = 0;
   friend bool operator==(const WorkerInfo&, const WorkerInfo&) = default;
 };
+
+// A worker came to, or went from, a dynamic group.
+struct MembershipChange {
+  WorkerInfo worker;
+  bool joined = false;
+};
+
+// Ours -> theirs.
+using DeviceMap = std::map<Device, Device>;
+
+// As `AgentOptions::world_size`: members come and go (docs/groups.md).
+inline constexpr int64_t kDynamicGroup = 0;
+// As `AgentOptions::id`, in a dynamic group: the lowest that is free.
+inline constexpr int64_t kAnyId = -1;
 
 struct AgentOptions {
   std::string name;  // [A-Za-z0-9-_:]+, under 128 characters
@@ -37,6 +55,23 @@ struct AgentOptions {
   absl::Duration connect_timeout = absl::Seconds(30);
   // Every single access to the store.
   absl::Duration store_timeout = absl::Seconds(30);
+
+  // In a dynamic group: how often to look who is there,
+  absl::Duration membership_refresh = absl::Seconds(2);
+  // after what time a member that stopped in the middle of its join or leave is
+  // pushed aside,
+  absl::Duration token_lease = absl::Seconds(10);
+  // and what to call for each join and leave after the start, ours excepted. It
+  // runs on a thread of its own, one at a time, and must not shut the agent
+  // down.
+  std::function<void(const MembershipChange&)> on_membership_change;
+
+  // By the other worker's name: where tensors sent to it shall arrive. Checked
+  // and published, not yet used. The map of the way back is made from what the
+  // others publish, in dynamic groups.
+  std::map<std::string, DeviceMap> device_maps;
+  std::vector<Device> devices;  // empty: those of the maps
+  int device_count = -1;        // of this machine; -1: not checked
 };
 
 // Either OK, or INVALID_ARGUMENT with PyTorch's text where it has one

@@ -24,37 +24,49 @@ constexpr size_t kLongestPrintedAddress = 200;
 
 PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
                  std::shared_ptr<Store> store, tensorpipe::Context& context,
-                 size_t num_workers, CallTable& calls, Activity& activity,
-                 Metrics& metrics, Observer* observer, Options options)
+                 const WorkerDirectory& workers, CallTable& calls,
+                 Activity& activity, Metrics& metrics, Observer* observer,
+                 Options options)
     : runtime_(runtime),
       timer_(timer),
       connector_(connector),
       store_(std::move(store)),
       context_(context),
+      workers_(workers),
       calls_(calls),
       activity_(activity),
       metrics_(metrics),
       observer_(observer),
       options_(options),
-      mutex_(runtime, "PeerSet"),
-      addresses_(num_workers) {}
+      mutex_(runtime, "PeerSet") {}
 
 void PeerSet::SetAddresses(std::vector<std::string> addresses) {
   MutexLock lock(mutex_);
-  addresses_ = std::move(addresses);
+  for (size_t id = 0; id < addresses.size(); ++id) {
+    addresses_[static_cast<WorkerId>(id)] = {0, std::move(addresses[id])};
+  }
 }
 
 absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
-    const WorkerInfo& peer) {
+    const MemberPtr& peer) {
   std::shared_ptr<ClientPipe> pipe;
+  std::shared_ptr<ClientPipe> outdated;
   bool is_new = false;
   {
     MutexLock lock(mutex_);
     if (closed_) return absl::FailedPreconditionError("the agent is stopping");
-    const auto [entry, is_first] = pipes_.try_emplace(peer.id);
+    const auto [entry, is_first] = pipes_.try_emplace(peer->id);
     std::shared_ptr<ClientPipe>& current = entry->second;
+    if (current != nullptr &&
+        current->peer().incarnation != peer->incarnation) {
+      if (current->peer().incarnation > peer->incarnation) {
+        return absl::UnavailableError(
+            absl::StrCat(peer->name, " has left the group"));
+      }
+      outdated = std::move(current);
+    }
     if (current == nullptr) {
-      PeerCounters& counters = metrics_.Callee(peer.name);
+      PeerCounters& counters = metrics_.Callee(peer->name);
       if (!is_first) {
         ++num_reconnects_;
         counters.reconnects.Add();
@@ -66,9 +78,10 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
     }
     pipe = current;
   }
+  if (outdated != nullptr) outdated->Fail("it has left the group");
   if (is_new) {
     if (observer_ != nullptr) {
-      observer_->OnPipe("connecting", peer.name, absl::OkStatus());
+      observer_->OnPipe("connecting", peer->name, absl::OkStatus());
     }
     if (options_.connect_timeout != absl::InfiniteDuration()) {
       pipe->ExpectWithin(runtime_.Now() + options_.connect_timeout,
@@ -77,18 +90,22 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
     connector_.Run([this, pipe] { Open(pipe); });
   } else if (pipe->num_unwritten() >= options_.max_unwritten_per_peer) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "too much waits to be written to ", peer.name, " (",
+        "too much waits to be written to ", peer->name, " (",
         pipe->num_unwritten(), " messages): its connection is stuck"));
   }
   return pipe;
 }
 
-absl::StatusOr<std::string> PeerSet::LookUp(const WorkerInfo& peer) {
+absl::StatusOr<std::string> PeerSet::LookUp(const Member& peer) {
   std::string known;
   {
     MutexLock lock(mutex_);
     if (closed_) return absl::CancelledError("the agent is stopping");
-    known = addresses_[peer.id];
+    const auto found = addresses_.find(peer.id);
+    if (found != addresses_.end() &&
+        found->second.incarnation == peer.incarnation) {
+      known = found->second.url;
+    }
   }
   // A worker that was restarted has a new address.
   absl::StatusOr<std::string> present = store_->TryGet(
@@ -98,7 +115,7 @@ absl::StatusOr<std::string> PeerSet::LookUp(const WorkerInfo& peer) {
                          : std::min(options_.store_timeout, kRefreshTimeout)));
   if (present.ok()) {
     MutexLock lock(mutex_);
-    addresses_[peer.id] = *present;
+    addresses_[peer.id] = {peer.incarnation, *present};
     return present;
   }
   VLOG(1) << "no present address of " << peer.name
@@ -109,7 +126,7 @@ absl::StatusOr<std::string> PeerSet::LookUp(const WorkerInfo& peer) {
 }
 
 void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
-  const WorkerInfo& peer = pipe->peer();
+  const Member& peer = pipe->peer();
   const absl::StatusOr<std::string> address = LookUp(peer);
   if (!address.ok()) {
     pipe->Fail(std::string(address.status().message()));
@@ -138,7 +155,7 @@ void PeerSet::OnPipeWorks(ClientPipe& pipe) {
 }
 
 void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
-  const WorkerInfo& peer = pipe.peer();
+  const Member& peer = pipe.peer();
   const int64_t id = message.id();
   pipe.counters().received_bytes.Add(static_cast<int64_t>(message.num_bytes()));
   if (!IsResponse(message.type())) {
@@ -165,7 +182,8 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
 }
 
 void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
-  const WorkerInfo& peer = pipe.peer();
+  const Member& peer = pipe.peer();
+  workers_.Doubt();
   if (!REPRISE_PLANTED(dead_pipe_reused)) {
     std::shared_ptr<ClientPipe> forgotten;
     MutexLock lock(mutex_);

@@ -25,6 +25,7 @@
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
 #include "agent/store/store.h"
+#include "agent/worker_directory.h"
 #include "tensorpipe/core/context.h"
 
 namespace reprise {
@@ -42,15 +43,16 @@ class PeerSet final : public ClientPipe::Owner {
   // `connector` is a pool of one thread, on which pipes are opened.
   PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
           std::shared_ptr<Store> store, tensorpipe::Context& context,
-          size_t num_workers, CallTable& calls, Activity& activity,
+          const WorkerDirectory& workers, CallTable& calls, Activity& activity,
           Metrics& metrics, Observer* observer, Options options);
 
-  // The addresses that the workers had when the group met, by id.
+  // The addresses that the workers of a static group had when it met, by id.
   void SetAddresses(std::vector<std::string> addresses);
 
   // The pipe to `peer`, which may still be opening. Never blocks.
-  // RESOURCE_EXHAUSTED when too much waits to be written to it.
-  absl::StatusOr<std::shared_ptr<ClientPipe>> Acquire(const WorkerInfo& peer);
+  // RESOURCE_EXHAUSTED when too much waits to be written to it. A pipe to an
+  // earlier member of this id fails.
+  absl::StatusOr<std::shared_ptr<ClientPipe>> Acquire(const MemberPtr& peer);
 
   // Closes all pipes, in order of peers' ids; opens no more.
   void Close();
@@ -65,7 +67,7 @@ class PeerSet final : public ClientPipe::Owner {
  private:
   // On the connector.
   void Open(const std::shared_ptr<ClientPipe>& pipe);
-  absl::StatusOr<std::string> LookUp(const WorkerInfo& peer);
+  absl::StatusOr<std::string> LookUp(const Member& peer);
 
   void OnPipeWorks(ClientPipe& pipe) override;
   void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) override;
@@ -76,6 +78,7 @@ class PeerSet final : public ClientPipe::Owner {
   ThreadPool& connector_;
   const std::shared_ptr<Store> store_;
   tensorpipe::Context& context_;
+  const WorkerDirectory& workers_;
   CallTable& calls_;
   Activity& activity_;
   Metrics& metrics_;
@@ -88,7 +91,11 @@ class PeerSet final : public ClientPipe::Owner {
   // Null once it has failed. Only peers that were ever called are here.
   std::map<WorkerId, std::shared_ptr<ClientPipe>> pipes_
       ABSL_GUARDED_BY(mutex_);
-  std::vector<std::string> addresses_ ABSL_GUARDED_BY(mutex_);
+  struct Address {
+    int64_t incarnation = 0;
+    std::string url;
+  };
+  std::map<WorkerId, Address> addresses_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_generation_ ABSL_GUARDED_BY(mutex_) = 1;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -16,8 +16,6 @@ namespace {
 
 constexpr char kStaticGroupKey[] = "rpcIsStaticGroup";
 
-std::string NameKey(int64_t id) { return absl::StrCat("names/", id); }
-
 // What others wrote, fit for a text of ours.
 std::string Printable(const std::string& text) {
   return absl::CHexEscape(text.substr(0, kMaxWorkerName));
@@ -89,19 +87,24 @@ absl::Status PublishName(StoreClient& store, const AgentOptions& options,
 
 }  // namespace
 
+std::string NameKey(int64_t id) { return absl::StrCat("names/", id); }
+
 std::string AddressKey(const std::string& worker_name) {
   return absl::StrCat("addrs/", worker_name);
 }
 
-absl::Status AgreeOnStaticGroup(StoreClient& store, absl::Time deadline) {
+absl::Status AgreeOnKind(StoreClient& store, bool is_static,
+                         absl::Time deadline) {
+  const std::string ours = is_static ? "true" : "false";
   const absl::StatusOr<std::string> kind =
-      store.CompareSet(kStaticGroupKey, "", "true", deadline);
+      store.CompareSet(kStaticGroupKey, "", ours, deadline);
   if (!kind.ok()) return kind.status();
-  if (*kind != "true") {
+  if (*kind != ours) {
     return absl::FailedPreconditionError(absl::StrCat(
         "RPC group mixes statically and dynamically initialized members which "
-        "is not supported. This member would be static, but ",
-        kStaticGroupKey, " is '", Printable(*kind), "'."));
+        "is not supported. This member would be ",
+        is_static ? "static" : "dynamic", ", but ", kStaticGroupKey, " is '",
+        Printable(*kind), "'."));
   }
   return absl::OkStatus();
 }
@@ -146,14 +149,15 @@ absl::StatusOr<std::vector<WorkerInfo>> MeetNames(Runtime& runtime,
 absl::StatusOr<std::vector<std::string>> MeetAddresses(
     Runtime& runtime, StoreClient& store, const WorkerDirectory& workers,
     absl::Time deadline) {
+  const std::shared_ptr<const MemberSnapshot> group = workers.snapshot();
   std::vector<std::string> keys;
-  for (const WorkerInfo& worker : workers.workers()) {
-    keys.push_back(AddressKey(worker.name));
+  for (const MemberPtr& worker : group->by_id()) {
+    keys.push_back(AddressKey(worker->name));
   }
   return GetAll(
       runtime, store, keys,
       [&](size_t id) {
-        return absl::StrCat("the address of ", workers.workers()[id].name);
+        return absl::StrCat("the address of ", group->by_id()[id]->name);
       },
       deadline);
 }

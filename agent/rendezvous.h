@@ -19,10 +19,13 @@
 
 namespace reprise {
 
+std::string NameKey(int64_t id);
 std::string AddressKey(const std::string& worker_name);
 
-// Makes the group a static one. FAILED_PRECONDITION when it is a dynamic one.
-absl::Status AgreeOnStaticGroup(StoreClient& store, absl::Time deadline);
+// Makes the group a static or a dynamic one. FAILED_PRECONDITION when it is of
+// the other kind.
+absl::Status AgreeOnKind(StoreClient& store, bool is_static,
+                         absl::Time deadline);
 
 // Publishes our name and waits for all others. The result is by id.
 // ALREADY_EXISTS when a name or an id is taken; to find our own name at our id

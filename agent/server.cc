@@ -13,7 +13,8 @@ namespace reprise {
 
 Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
                std::shared_ptr<Activity> activity, Metrics& metrics,
-               Observer* observer, RequestHandler handler, WorkerId self,
+               Observer* observer, RequestHandler handler,
+               const WorkerDirectory& workers_in_group,
                absl::Duration connect_timeout)
     : runtime_(runtime),
       timer_(timer),
@@ -22,7 +23,7 @@ Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
       metrics_(metrics),
       observer_(observer),
       handler_(std::move(handler)),
-      self_(self),
+      workers_in_group_(workers_in_group),
       connect_timeout_(connect_timeout),
       mutex_(runtime, "Server"),
       idle_(runtime, "Server.idle") {}
@@ -144,7 +145,8 @@ std::shared_ptr<const EncodedMessage> Server::EncodeReply(
   }
   Message exception;
   exception.type = MessageType::kException;
-  exception.payload = ExceptionPayload(self_, result.status());
+  exception.payload =
+      ExceptionPayload(workers_in_group_.self_id(), result.status());
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
       Encode(std::move(exception), call_id);
   return encoded.ok() ? *std::move(encoded) : nullptr;
@@ -156,6 +158,7 @@ void Server::SendReply(ServerPipe& pipe, int64_t call_id,
     MutexLock lock(mutex_);
     if (closed_) return;
     ++replies_being_sent_;
+    ++unwritten_;
   }
   const std::shared_ptr<const EncodedMessage> reply =
       EncodeReply(call_id, result);
@@ -170,9 +173,25 @@ void Server::SendReply(ServerPipe& pipe, int64_t call_id,
     pipe.Write(reply);
   } else {
     pipe.Fail("a reply to it could not be made");
+    OnReplyWritten();
   }
   MutexLock lock(mutex_);
   if (--replies_being_sent_ == 0 && closed_) idle_.NotifyAll();
+}
+
+void Server::OnReplyWritten() {
+  if (--unwritten_ != 0 || !waits_for_written_) return;
+  MutexLock lock(mutex_);
+  idle_.NotifyAll();
+}
+
+bool Server::WaitUntilWritten(absl::Time deadline) {
+  MutexLock lock(mutex_);
+  waits_for_written_ = true;
+  while (unwritten_ > 0) {
+    if (!idle_.WaitUntil(mutex_, deadline)) return unwritten_ == 0;
+  }
+  return true;
 }
 
 void Server::Refuse() {

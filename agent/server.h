@@ -3,6 +3,7 @@
 #ifndef REPRISE_AGENT_SERVER_H_
 #define REPRISE_AGENT_SERVER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
 #include "agent/server_pipe.h"
+#include "agent/worker_directory.h"
 #include "tensorpipe/core/pipe.h"
 
 namespace reprise {
@@ -33,11 +35,12 @@ class Server final : public PendingReply::Sender,
                      public ServerPipe::Owner,
                      public std::enable_shared_from_this<Server> {
  public:
-  // `self` names us in errors. `connect_timeout`: how long a new connection may
-  // be silent.
+  // `workers_in_group` names us in errors. `connect_timeout`: how long a new
+  // connection may be silent.
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
          std::shared_ptr<Activity> activity, Metrics& metrics,
-         Observer* observer, RequestHandler handler, WorkerId self,
+         Observer* observer, RequestHandler handler,
+         const WorkerDirectory& workers_in_group,
          absl::Duration connect_timeout);
 
   void AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe);
@@ -50,6 +53,10 @@ class Server final : public PendingReply::Sender,
   // first.
   void Close();
 
+  // Waits until the replies that were given have left, or their connections
+  // have failed. False at `deadline`.
+  bool WaitUntilWritten(absl::Time deadline);
+
   int64_t num_pipes();
 
   void SendReply(ServerPipe& pipe, int64_t call_id,
@@ -59,6 +66,7 @@ class Server final : public PendingReply::Sender,
   void OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
                      IncomingMessage message) override;
   void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) override;
+  void OnReplyWritten() override;
 
   // On a worker.
   void Handle(std::shared_ptr<ServerPipe> pipe, IncomingMessage message,
@@ -75,16 +83,18 @@ class Server final : public PendingReply::Sender,
   Metrics& metrics_;
   Observer* const observer_;
   const RequestHandler handler_;
-  const WorkerId self_;
+  const WorkerDirectory& workers_in_group_;
   const absl::Duration connect_timeout_;
 
   Mutex mutex_;
-  CondVar idle_;  // replies_being_sent_ fell to 0
+  CondVar idle_;  // replies_being_sent_ or unwritten_ fell to 0
   std::map<uint64_t, std::shared_ptr<ServerPipe>> pipes_
       ABSL_GUARDED_BY(mutex_);
   uint64_t next_pipe_ ABSL_GUARDED_BY(mutex_) = 1;
   int replies_being_sent_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<int> unwritten_ = 0;
+  std::atomic<bool> waits_for_written_ = false;
 };
 
 }  // namespace reprise

@@ -40,8 +40,11 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
   std::shared_ptr<tensorpipe::Pipe> pipe;
   {
     MutexLock lock(mutex_);
-    if (pipe_ == nullptr) return;
     pipe = pipe_;
+  }
+  if (pipe == nullptr) {
+    owner_.OnReplyWritten();
+    return;
   }
   tensorpipe::Message parts = ToTensorPipe(*message);
   // The peer may copy tensors out of our memory until then (channel cma).
@@ -58,6 +61,7 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
                   self->counters_.sent_bytes.Add(
                       static_cast<int64_t>(message->num_bytes()));
                 }
+                self->owner_.OnReplyWritten();
               });
 }
 

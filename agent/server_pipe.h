@@ -36,6 +36,8 @@ class ServerPipe final : public MessageSink,
                                IncomingMessage message) = 0;
     // Once. `status` is UNAVAILABLE "connection from w1 failed: ...".
     virtual void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) = 0;
+    // Once for each `Write`: it has left, or never will.
+    virtual void OnReplyWritten() = 0;
   };
 
   // `number` counts the pipes that an agent has accepted. `activity` and

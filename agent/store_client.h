@@ -47,6 +47,9 @@ class StoreClient {
   absl::StatusOr<int64_t> AddAtLeastOnce(std::string_view key, int64_t delta,
                                          absl::Time deadline);
 
+  // Sleeps until then, or until `Stop`.
+  void Pause(absl::Time until);
+
   // Makes all calls return CANCELLED, after at most one access.
   void Stop();
 
@@ -56,7 +59,6 @@ class StoreClient {
       -> decltype(access(absl::Time()));
   absl::Time AccessDeadline(absl::Time deadline);
   bool stopped();
-  void Pause(absl::Time until);
 
   Runtime& runtime_;
   const std::shared_ptr<Store> store_;

@@ -1,13 +1,28 @@
-// Who is in the group. Immutable, thread-safe, no locks.
+// Who is in the group, as this member knows it.
+//
+// In a static group that never changes, and to look is free of locks. In a
+// dynamic one `Membership` replaces the whole picture at once: whoever looks
+// sees the group as it was at one moment, and what was found stays valid for as
+// long as it is held.
 
 #ifndef REPRISE_AGENT_WORKER_DIRECTORY_H_
 #define REPRISE_AGENT_WORKER_DIRECTORY_H_
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "agent/device_map.h"
 #include "agent/options.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
 
 namespace reprise {
 
@@ -16,24 +31,79 @@ inline constexpr size_t kMaxWorkerName = 128;
 // [A-Za-z0-9-_:]+, shorter than `kMaxWorkerName`.
 bool IsWorkerName(std::string_view name);
 
-class WorkerDirectory {
+struct Member : WorkerInfo {
+  // Tells apart who had the same name or id one after another; a later one has
+  // a higher number. 0 in a static group, and for members that joined with
+  // PyTorch's own agent.
+  int64_t incarnation = 0;
+  // What it published of its devices; null: nothing.
+  std::shared_ptr<const DeviceInfo> devices;
+};
+using MemberPtr = std::shared_ptr<const Member>;
+
+// Immutable.
+class MemberSnapshot {
  public:
-  // `workers[i].id` must be i, and names unique.
-  WorkerDirectory(std::vector<WorkerInfo> workers, WorkerId self);
+  explicit MemberSnapshot(std::vector<MemberPtr> members);
 
-  const WorkerInfo& self() const { return workers_[self_]; }
-  size_t size() const { return workers_.size(); }
-  const std::vector<WorkerInfo>& workers() const { return workers_; }
-  const WorkerInfo& at(WorkerId id) const { return workers_[id]; }
-
+  const std::vector<MemberPtr>& by_id() const { return by_id_; }
   // Null when there is none.
-  const WorkerInfo* Find(WorkerId id) const;
-  const WorkerInfo* Find(std::string_view name) const;
+  const MemberPtr& Find(WorkerId id) const;
+  const MemberPtr& Find(std::string_view name) const;
 
  private:
-  const std::vector<WorkerInfo> workers_;
-  std::vector<WorkerId> by_name_;
-  const WorkerId self_;
+  std::vector<MemberPtr> by_id_;
+  std::vector<MemberPtr> by_name_;
+};
+
+// Thread-safe.
+class WorkerDirectory {
+ public:
+  // Of a static group; `workers[i].id` must be i, and names unique.
+  WorkerDirectory(Runtime& runtime, std::vector<WorkerInfo> workers,
+                  WorkerId self);
+  // Of a dynamic one; empty at first.
+  WorkerDirectory(Runtime& runtime, std::string self);
+
+  bool is_dynamic() const { return fixed_ == nullptr; }
+  // The id is that of `SetSelf` in a dynamic group, and must not be asked for
+  // before; `self_id` may be.
+  const WorkerInfo& self() const { return self_; }
+  WorkerId self_id() const { return self_id_; }
+  void SetSelf(WorkerId id);
+
+  size_t size() const { return snapshot()->by_id().size(); }
+  std::shared_ptr<const MemberSnapshot> snapshot() const;
+  std::vector<WorkerInfo> workers() const;  // by id
+
+  // Null when there is none.
+  MemberPtr Find(WorkerId id) const;
+  MemberPtr Find(std::string_view name) const;
+
+  // Replaces the picture; says what is new: leaves first, each by id. A new
+  // incarnation is a leave and a join.
+  std::vector<MembershipChange> Update(std::vector<MemberPtr> members);
+  // Whether one of this name or id was here, and left, not long ago.
+  bool HasLeft(std::string_view name) const;
+  bool HasLeft(WorkerId id) const;
+
+  // What we know may be out of date: a worker was not found, or does not
+  // answer. Never blocks. `hook` is called for each `Doubt`; set it before
+  // others use the directory.
+  void Doubt() const {
+    if (doubt_) doubt_();
+  }
+  void OnDoubt(std::function<void()> hook) { doubt_ = std::move(hook); }
+
+ private:
+  WorkerInfo self_;
+  std::atomic<WorkerId> self_id_;
+  const std::shared_ptr<const MemberSnapshot> fixed_;  // null: dynamic
+  std::function<void()> doubt_;
+
+  mutable Mutex mutex_;
+  std::shared_ptr<const MemberSnapshot> current_ ABSL_GUARDED_BY(mutex_);
+  std::deque<WorkerInfo> gone_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

@@ -18,7 +18,7 @@ struct Entry {
 };
 
 // Numbers of defects are those of PyTorch's agent.
-constexpr std::array<Entry, 13> kDefects = {{
+constexpr std::array<Entry, 20> kDefects = {{
     {"lost_wakeup",
      "defect 8: the timer is told to stop without its lock, and sleeps on",
      "timeouts"},
@@ -43,6 +43,27 @@ constexpr std::array<Entry, 13> kDefects = {{
     {"stale_listener", "a listener that failed is not replaced", "peer_dies"},
     {"late_reply_fatal",
      "a reply to a call that timed out breaks the connection", "timeouts"},
+    {"unlocked_membership",
+     "defects 1 and 2: the members are replaced without a lock, and callers "
+     "see half of it",
+     "graceful_leave"},
+    {"leave_wipes_maps",
+     "defect 3: when one leaves, the device maps of all others are dropped",
+     "graceful_leave"},
+    {"join_wrong_reverse_map",
+     "defect 4: replies take the map that their caller made for somebody else",
+     "graceful_leave"},
+    {"dash_in_name", "defect 14: a name is cut at its first dash",
+     "dynamic_join"},
+    {"stale_record_poisons",
+     "defect 14: what a worker that crashed left behind keeps it out for ever",
+     "rejoin"},
+    {"token_not_released",
+     "defect 15: a join that failed keeps the token of the group",
+     "graceful_leave"},
+    {"leave_drops_replies",
+     "defect 23: who leaves does not wait for the calls that it serves",
+     "graceful_leave"},
     {"truncated_timeout",
      "defect 11: a timeout of less than a millisecond is none", "timeouts"},
     {"barrier_out_of_step",

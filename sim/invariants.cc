@@ -14,13 +14,16 @@ constexpr auto kDeadlineExceeded =
 // The remote function ran out of time in a call of its own, and said so.
 constexpr std::string_view kRemoteError = "Error on Node ";
 
-// The rank of a caller by the name that it claims, "w3"; -1 for any other.
+// The rank of a caller by the name that it claims, "w3" or, with something
+// after it, "w3-old"; -1 for any other.
 int32_t RankOf(std::string_view name) {
   if (name.size() < 2 || name[0] != 'w') return -1;
   int32_t rank = -1;
   auto [end, error] =
       std::from_chars(name.data() + 1, name.data() + name.size(), rank);
-  return error == std::errc() && end == name.data() + name.size() ? rank : -1;
+  if (error != std::errc()) return -1;
+  const bool is_whole = end == name.data() + name.size();
+  return is_whole || *end == '-' || *end == '_' || *end == ':' ? rank : -1;
 }
 
 bool IsOfRunningAgent(EventKind kind) {

@@ -13,19 +13,19 @@ namespace {
 
 constexpr std::array<std::string_view, static_cast<size_t>(EventKind::kCount)>
     kNames = {
-        "worker.started",  "worker.ended",    "note",
-        "check.failed",    "probe",           "call.started",
-        "call.completed",  "call.late",       "request",
-        "reply",           "pipe.connecting", "pipe.connected",
-        "pipe.failed",     "pipe.accepted",   "pipe.closed",
-        "listening",       "listener.failed", "barrier.entered",
-        "barrier.left",    "shutdown",        "net.connect",
-        "net.refused",     "net.accept",      "send.hello",
-        "send.descriptor", "send.payload",    "send.tensor",
-        "net.deliver",     "net.break",       "store",
-        "sched.switch",    "sched.stall",     "sched.started",
-        "sched.ended",     "fault",           "crash",
-        "restart",
+        "worker.started", "worker.ended",    "note",
+        "check.failed",   "probe",           "call.started",
+        "call.completed", "call.late",       "request",
+        "reply",          "pipe.connecting", "pipe.connected",
+        "pipe.failed",    "pipe.accepted",   "pipe.closed",
+        "listening",      "listener.failed", "barrier.entered",
+        "barrier.left",   "member.joined",   "member.left",
+        "shutdown",       "net.connect",     "net.refused",
+        "net.accept",     "send.hello",      "send.descriptor",
+        "send.payload",   "send.tensor",     "net.deliver",
+        "net.break",      "store",           "sched.switch",
+        "sched.stall",    "sched.started",   "sched.ended",
+        "fault",          "crash",           "restart",
 };
 static_assert(!kNames.back().empty());
 

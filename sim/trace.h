@@ -41,6 +41,9 @@ enum class EventKind : uint8_t {
   // Barriers. id: barrier number.
   kBarrierEntered,
   kBarrierLeft,  // b: absl status code
+  // What a member of a dynamic group learned. a: id, text: name.
+  kMemberJoined,
+  kMemberLeft,
   kShutdown,
   // The network. id: connection, a: frame number, b: bytes.
   kConnect,

@@ -75,6 +75,11 @@ void TraceObserver::OnBarrierLeft(int64_t barrier, const absl::Status& status) {
           static_cast<int64_t>(status.code()), 0, TextOf(status));
 }
 
+void TraceObserver::OnMember(std::string_view name, WorkerId id, bool joined) {
+  record_(joined ? EventKind::kMemberJoined : EventKind::kMemberLeft, 0, id, 0,
+          0, name);
+}
+
 void TraceObserver::OnShutdown() {
   record_(EventKind::kShutdown, 0, 0, 0, 0, {});
 }

@@ -41,6 +41,7 @@ class TraceObserver : public Observer {
   void OnListenerFailed(const absl::Status& status) override;
   void OnBarrierEntered(int64_t barrier) override;
   void OnBarrierLeft(int64_t barrier, const absl::Status& status) override;
+  void OnMember(std::string_view name, WorkerId id, bool joined) override;
   void OnShutdown() override;
 
  private:

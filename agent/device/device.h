@@ -7,6 +7,7 @@
 #ifndef REPRISE_AGENT_DEVICE_DEVICE_H_
 #define REPRISE_AGENT_DEVICE_DEVICE_H_
 
+#include <compare>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -22,7 +23,7 @@ struct Device {
   std::string type = "cpu";
   int index = 0;
 
-  friend bool operator==(const Device&, const Device&) = default;
+  friend auto operator<=>(const Device&, const Device&) = default;
   std::string ToString() const { return type + ":" + std::to_string(index); }
 };
 

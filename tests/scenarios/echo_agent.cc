@@ -20,8 +20,9 @@ constexpr int kPiecesOfWork = 2;
 // Shared with the handlers and callbacks, which a faulty agent may run at any
 // time.
 struct EchoAgent::State {
-  State(Worker& worker, absl::Time start_deadline)
+  State(Worker& worker, absl::Time start_deadline, int life)
       : worker(worker),
+        life(life),
         start_deadline(start_deadline),
         mutex(worker.runtime(), "EchoAgent"),
         started(worker.runtime(), "EchoAgent.started") {}
@@ -51,7 +52,7 @@ struct EchoAgent::State {
     CallSpec spec;
     spec.tag = static_cast<uint64_t>(worker.rank()) << 48 |
                static_cast<uint64_t>(worker.incarnation() & 0xff) << 40 |
-               ++last_tag;
+               static_cast<uint64_t>(life & 0xff) << 32 | ++last_tag;
     return spec;
   }
 
@@ -59,6 +60,7 @@ struct EchoAgent::State {
   absl::Status CallOn(const CallSpec& spec);
 
   Worker& worker;
+  const int life;
   const absl::Time start_deadline;
   Mutex mutex;
   CondVar started;
@@ -110,8 +112,9 @@ absl::Status EchoAgent::State::CallOn(const CallSpec& spec) {
 }
 
 absl::StatusOr<std::unique_ptr<EchoAgent>> EchoAgent::Start(
-    Worker& worker, const AgentOptions& options, absl::Time deadline) {
-  auto state = std::make_shared<State>(worker, deadline);
+    Worker& worker, const AgentOptions& options, absl::Time deadline,
+    int life) {
+  auto state = std::make_shared<State>(worker, deadline, life);
   absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(
       worker.environment(), options,
       Blocking([state](Message request, const RequestInfo& /*info*/) {
@@ -143,6 +146,11 @@ CallSpec EchoAgent::NewCall() { return state_->NewCall(); }
 Future EchoAgent::Send(int to, const CallSpec& spec, absl::Duration timeout) {
   return agent_->Send(worker_.NameOf(to), MakeRequest(spec),
                       CallOptions{timeout});
+}
+
+Future EchoAgent::Send(std::string_view to, const CallSpec& spec,
+                       absl::Duration timeout) {
+  return agent_->Send(to, MakeRequest(spec), CallOptions{timeout});
 }
 
 absl::Status EchoAgent::Await(const Future& call, const CallSpec& spec) {

@@ -27,9 +27,11 @@ namespace reprise::scenarios {
 // Thread-safe. Must not outlive its worker.
 class EchoAgent {
  public:
-  // The status is that of `Agent::Start`.
+  // The status is that of `Agent::Start`. `life` counts the agents that this
+  // incarnation of the worker has started.
   static absl::StatusOr<std::unique_ptr<EchoAgent>> Start(
-      Worker& worker, const AgentOptions& options, absl::Time deadline);
+      Worker& worker, const AgentOptions& options, absl::Time deadline,
+      int life = 0);
   ~EchoAgent();
 
   Agent& agent() { return *agent_; }
@@ -38,6 +40,8 @@ class EchoAgent {
   CallSpec NewCall();
 
   Future Send(int to, const CallSpec& spec,
+              absl::Duration timeout = kUnsetTimeout);
+  Future Send(std::string_view to, const CallSpec& spec,
               absl::Duration timeout = kUnsetTimeout);
 
   // Waits for the call, checks what it replied; returns its status.

@@ -1,0 +1,157 @@
+// What an agent does as a member of a dynamic group.
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/agent_impl.h"
+#include "agent/planted.h"
+#include "agent/report_margin.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+// Beyond `membership_refresh`: to read the store, and for what is on its way.
+constexpr absl::Duration kToLearn = absl::Milliseconds(100);
+
+}  // namespace
+
+absl::Status Agent::Impl::JoinDynamicGroup(absl::Time deadline) {
+  const absl::Time until = BeforeReport(runtime_.Now(), deadline);
+  const std::string address = acceptor_.url();
+  acceptor_.Published(address);
+  const absl::StatusOr<MemberEntry> joined = group_.Join(address, until);
+  if (!joined.ok()) return joined.status();
+  workers_.SetSelf(joined->worker.id);
+  absl::Status status = Publish(address, until);
+  if (status.ok()) status = membership_.Start(until);
+  if (!status.ok()) group_.Leave(deadline).IgnoreError();
+  return status;
+}
+
+absl::Status Agent::Impl::Leave(absl::Time deadline) {
+  if (!workers_.is_dynamic()) {
+    return absl::FailedPreconditionError(
+        "a static group is left by all at once: call JoinForShutdown");
+  }
+  {
+    MutexLock lock(mutex_);
+    if (state_ != State::kRunning) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "agent ", workers_.self().name, " was shut down: it cannot leave"));
+    }
+    if (leaving_) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("agent ", workers_.self().name,
+                       " is already leaving, on another thread"));
+    }
+    leaving_ = true;
+  }
+  absl::Status status = LeaveDynamicGroup(deadline);
+  VLOG(1) << workers_.self().name << " leaves: " << status;
+  MutexLock lock(mutex_);
+  leaving_ = false;
+  changed_.NotifyAll();
+  return status;
+}
+
+absl::Status Agent::Impl::LeaveDynamicGroup(absl::Time deadline) {
+  const auto unfinished = [this](const char* what, Activity::Kind kind) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("leave: worker ", workers_.self().name, " itself has ",
+                     activity_->counts().running[kind], " ", what));
+  };
+  if (!activity_->WaitForNone(Activity::kCall, deadline)) {
+    return unfinished("calls running", Activity::kCall);
+  }
+  if (absl::Status status = group_.Leave(deadline); !status.ok()) {
+    return status;
+  }
+  if (REPRISE_PLANTED(leave_drops_replies)) return absl::OkStatus();
+  if (workers_.size() > 1) {
+    store_->Pause(std::min(
+        deadline, runtime_.Now() + options_.membership_refresh + kToLearn));
+  }
+  if (!activity_->WaitForNone(Activity::kHandler, deadline)) {
+    return unfinished("handlers running", Activity::kHandler);
+  }
+  if (!activity_->WaitForNone(Activity::kReply, deadline)) {
+    return unfinished("replies to give", Activity::kReply);
+  }
+  if (!server_->WaitUntilWritten(deadline)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("leave: worker ", workers_.self().name,
+                     " itself has replies that nobody takes"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Agent::Impl::NotFound(std::string_view called,
+                                   bool has_left) const {
+  return absl::NotFoundError(
+      absl::StrCat("name:", workers_.self().name, ",rank:", workers_.self().id,
+                   " could not find destination ",
+                   absl::string_view(called.data(), called.size()),
+                   has_left ? ": it has left the group" : ""));
+}
+
+absl::Status Agent::Impl::NoSuchWorker(std::string_view name) const {
+  return NotFound(name, workers_.HasLeft(name));
+}
+
+absl::Status Agent::Impl::NoSuchWorker(WorkerId id) const {
+  return NotFound(absl::StrCat(id), workers_.HasLeft(id));
+}
+
+absl::StatusOr<WorkerInfo> Agent::Impl::WaitForWorker(std::string_view name,
+                                                      absl::Time deadline) {
+  if (workers_.is_dynamic()) return membership_.WaitFor(name, deadline);
+  const MemberPtr member = workers_.Find(name);
+  if (member == nullptr) return NoSuchWorker(name);
+  return *member;
+}
+
+absl::StatusOr<DeviceMap> Agent::Impl::GetDeviceMap(
+    std::string_view name) const {
+  if (workers_.Find(name) == nullptr) return NoSuchWorker(name);
+  const auto map = options_.device_maps.find(std::string(name));
+  return map == options_.device_maps.end() ? DeviceMap() : map->second;
+}
+
+absl::StatusOr<DeviceMap> Agent::Impl::GetReverseDeviceMap(
+    std::string_view name) const {
+  const MemberPtr member = workers_.Find(name);
+  if (member == nullptr) return NoSuchWorker(name);
+  if (member->devices == nullptr) return DeviceMap();
+  const std::map<std::string, DeviceMap>& maps = member->devices->maps;
+  if (REPRISE_PLANTED(join_wrong_reverse_map) && !maps.empty()) {
+    // Whoever it was made for.
+    return Reverse(maps.begin()->second);
+  }
+  const auto map = maps.find(workers_.self().name);
+  return map == maps.end() ? DeviceMap() : Reverse(map->second);
+}
+
+std::vector<Device> Agent::Impl::GetDevices() const {
+  if (!options_.devices.empty()) return options_.devices;
+  std::set<Device> devices;
+  for (const auto& [name, map] : options_.device_maps) {
+    for (const auto& [ours, theirs] : map) devices.insert(ours);
+  }
+  const std::shared_ptr<const MemberSnapshot> group = workers_.snapshot();
+  for (const MemberPtr& member : group->by_id()) {
+    if (member->devices == nullptr) continue;
+    const auto map = member->devices->maps.find(workers_.self().name);
+    if (map == member->devices->maps.end()) continue;
+    for (const auto& [theirs, ours] : map->second) devices.insert(ours);
+  }
+  std::vector<Device> result;
+  for (const Device& device : devices) {
+    if (device.type != "cpu") result.push_back(device);
+  }
+  return result;
+}
+
+}  // namespace reprise

@@ -1,0 +1,114 @@
+#include "agent/member_list.h"
+
+#include <limits>
+#include <set>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "agent/planted.h"
+#include "agent/worker_directory.h"
+
+namespace reprise {
+namespace {
+
+constexpr absl::string_view kFormat = "members-1";
+
+bool ParseId(absl::string_view text, WorkerId& id) {
+  int32_t number = -1;
+  if (!absl::SimpleAtoi(text, &number) || number < 0 ||
+      number > std::numeric_limits<WorkerId>::max()) {
+    return false;
+  }
+  id = static_cast<WorkerId>(number);
+  return true;
+}
+
+absl::Status Unreadable(int line) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("the store's list of members, ",
+                   absl::string_view(kMembersKey.data(), kMembersKey.size()),
+                   ", cannot be read at line ", line));
+}
+
+}  // namespace
+
+std::string Format(const MemberList& list) {
+  std::string text = absl::StrCat(kFormat, " ", list.version, "\n");
+  for (const MemberEntry& entry : list.members) {
+    absl::StrAppend(&text, entry.worker.id, " ", entry.worker.name, " ",
+                    entry.incarnation, " ", entry.has_devices ? "d" : "-", " ",
+                    entry.address, "\n");
+  }
+  return text;
+}
+
+absl::StatusOr<MemberList> ParseMemberList(std::string_view text) {
+  MemberList list;
+  if (text.empty()) return list;
+  std::set<WorkerId> ids;
+  std::set<std::string> names;
+  int line = 0;
+  for (const absl::string_view row :
+       absl::StrSplit(absl::string_view(text.data(), text.size()), '\n')) {
+    const std::vector<absl::string_view> fields = absl::StrSplit(row, ' ');
+    if (line++ == 0) {
+      if (fields.size() != 2 || fields[0] != kFormat ||
+          !absl::SimpleAtoi(fields[1], &list.version)) {
+        return Unreadable(line);
+      }
+      continue;
+    }
+    if (row.empty()) continue;
+    MemberEntry entry;
+    if (fields.size() != 5 || !ParseId(fields[0], entry.worker.id) ||
+        !absl::SimpleAtoi(fields[2], &entry.incarnation) ||
+        entry.incarnation < 1) {
+      return Unreadable(line);
+    }
+    entry.worker.name = std::string(fields[1]);
+    entry.has_devices = fields[3] == "d";
+    entry.address = std::string(fields[4]);
+    if (!IsWorkerName(entry.worker.name) ||
+        !names.insert(entry.worker.name).second ||
+        !ids.insert(entry.worker.id).second) {
+      return Unreadable(line);
+    }
+    list.members.push_back(std::move(entry));
+  }
+  return list;
+}
+
+std::vector<WorkerInfo> ParseStockMembers(std::string_view text) {
+  std::vector<WorkerInfo> members;
+  for (const absl::string_view item :
+       absl::StrSplit(absl::string_view(text.data(), text.size()), ',',
+                      absl::SkipEmpty())) {
+    const size_t dash = item.rfind('-');
+    if (dash == item.npos) continue;
+    WorkerInfo worker;
+    worker.name = std::string(item.substr(0, dash));
+    if (!IsWorkerName(worker.name) ||
+        !ParseId(item.substr(dash + 1), worker.id)) {
+      continue;
+    }
+    members.push_back(std::move(worker));
+  }
+  return members;
+}
+
+std::string FormatStock(const std::vector<WorkerInfo>& members) {
+  std::string text;
+  for (const WorkerInfo& worker : members) {
+    absl::StrAppend(&text, worker.name, "-", worker.id, ",");
+  }
+  return text;
+}
+
+bool CanBeInStockList(const std::string& name) {
+  return name.find('-') == name.npos;
+}
+
+}  // namespace reprise

@@ -1,0 +1,136 @@
+// Dynamic groups: members come, go, die and come back.
+
+#include "sim/scenario.h"
+#include "tests/scenarios/group_life.h"
+
+namespace reprise::scenarios {
+namespace {
+
+REPRISE_SCENARIO(
+    dynamic_join,
+    {.description = "workers join a dynamic group, some at once, some die",
+     .workers = 4,
+     .params = {{"active_ms", 18000},
+                {"lives", 1},
+                {"life_ms", 1000},
+                {"pause_ms", 1000},
+                {"graceful", 0},
+                {"renames", 0},
+                {"refresh_ms", 500},
+                {"maps", 1}},
+     .body = LiveInAGroup,
+     .faults = DrawGroupFaults,
+     .probes = {"agreed", "came back", "could not join",
+                "was refused for its maps", "waited for one in vain"},
+     .fault_kinds = {"crash", "pause", "store-outage", "store-delay"},
+     .enough_seeds = 200,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(3)});
+
+REPRISE_SCENARIO(
+    dynamic_leave,
+    {.description = "workers leave a dynamic group, some at once, some die",
+     .workers = 4,
+     .params = {{"active_ms", 18000},
+                {"lives", 3},
+                {"life_ms", 3000},
+                {"pause_ms", 500},
+                {"graceful", 0},
+                {"renames", 0},
+                {"refresh_ms", 500},
+                {"maps", 1}},
+     .body = LiveInAGroup,
+     .faults = DrawGroupFaults,
+     .probes = {"agreed", "came back", "joined again", "left", "left too late",
+                "went without leaving", "called one that had left"},
+     .fault_kinds = {"crash", "pause", "cut", "silence", "store-outage",
+                     "store-delay"},
+     .enough_seeds = 200,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(3)});
+
+REPRISE_SCENARIO(
+    rejoin,
+    {.description = "workers come back, under their names or other ones",
+     .workers = 4,
+     .params = {{"active_ms", 18000},
+                {"lives", 5},
+                {"life_ms", 1500},
+                {"pause_ms", 500},
+                {"graceful", 0},
+                {"renames", 1},
+                {"refresh_ms", 500},
+                {"maps", 0}},
+     .body = LiveInAGroup,
+     .faults = DrawGroupFaults,
+     .probes = {"agreed", "came back", "joined again", "went without leaving"},
+     .fault_kinds = {"crash", "pause", "cut", "refuse", "silence", "knock",
+                     "store-outage", "store-delay"},
+     .enough_seeds = 200,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(3)});
+
+REPRISE_SCENARIO(graceful_leave,
+                 {.description = "who leaves in good order cuts nobody off",
+                  .workers = 4,
+                  .params = {{"active_ms", 12000},
+                             {"lives", 4},
+                             {"life_ms", 2000},
+                             {"pause_ms", 100},
+                             {"graceful", 1},
+                             {"renames", 0},
+                             {"refresh_ms", 500},
+                             {"maps", 1}},
+                  .body = LiveInAGroup,
+                  .probes = {"agreed", "joined again", "left",
+                             "called one that had left",
+                             "was refused for its maps"},
+                  .enough_seeds = 100,
+                  .max_time = absl::Minutes(5),
+                  .settle_time = absl::Minutes(3),
+                  .process_params = {{"active_ms", 4000}}});
+
+// In most runs a few of them die, and most of those come back.
+std::vector<std::string> SomeDie(RandomStream& random,
+                                 const ScenarioParams& params) {
+  std::vector<std::string> lines;
+  const int64_t active_ms = params.find("active_ms")->second;
+  for (int64_t left = random.Between(0, 6); left > 0; --left) {
+    const std::string victim = "w" + std::to_string(random.Between(1, 49));
+    std::string line = "crash " + victim + " after " +
+                       std::to_string(random.Between(1, active_ms)) + "ms";
+    if (!random.OneIn(4)) {
+      line += " restart " + std::to_string(random.Between(1, 60000)) + "ms";
+    }
+    lines.push_back(line);
+  }
+  if (random.OneIn(2)) {
+    lines.push_back("store-outage all after " +
+                    std::to_string(random.Between(1, active_ms)) + "ms for " +
+                    std::to_string(random.Between(1, 5000)) + "ms");
+  }
+  return lines;
+}
+
+REPRISE_SCENARIO(
+    churn, {.description = "fifty workers come and go for an hour, under calls",
+            .workers = 50,
+            .params = {{"active_ms", 3600000},
+                       {"lives", 6},
+                       {"life_ms", 900000},
+                       {"pause_ms", 60000},
+                       {"graceful", 0},
+                       {"renames", 0},
+                       {"refresh_ms", 10000},
+                       {"maps", 0}},
+            .body = LiveInAGroup,
+            .faults = SomeDie,
+            .probes = {"agreed", "came back", "joined again", "left",
+                       "went without leaving", "called one that had left"},
+            .fault_kinds = {"crash", "store-outage"},
+            .enough_seeds = 50,
+            .max_time = absl::Hours(2),
+            .settle_time = absl::Hours(2)});
+
+}  // namespace
+}  // namespace reprise::scenarios
