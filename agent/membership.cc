@@ -86,6 +86,7 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::Refresh(
     auto member = std::make_shared<Member>();
     static_cast<WorkerInfo&>(*member) = entry.worker;
     member->incarnation = entry.incarnation;
+    member->address = entry.address;
     if (entry.has_devices) {
       absl::StatusOr<DeviceInfo> devices = group_.ReadDevices(entry, deadline);
       if (!devices.ok()) return devices.status();

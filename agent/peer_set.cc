@@ -97,7 +97,7 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
 }
 
 absl::StatusOr<std::string> PeerSet::LookUp(const Member& peer) {
-  std::string known;
+  std::string known = peer.address;
   {
     MutexLock lock(mutex_);
     if (closed_) return absl::CancelledError("the agent is stopping");

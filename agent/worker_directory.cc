@@ -19,7 +19,7 @@ std::shared_ptr<const MemberSnapshot> Fixed(std::vector<WorkerInfo> workers) {
   members.reserve(workers.size());
   for (WorkerInfo& worker : workers) {
     members.push_back(
-        std::make_shared<Member>(Member{std::move(worker), 0, nullptr}));
+        std::make_shared<Member>(Member{std::move(worker), 0, "", nullptr}));
   }
   return std::make_shared<MemberSnapshot>(std::move(members));
 }

@@ -36,6 +36,9 @@ struct Member : WorkerInfo {
   // a higher number. 0 in a static group, and for members that joined with
   // PyTorch's own agent.
   int64_t incarnation = 0;
+  // Where it listened when it joined; empty in a static group, and of members
+  // that joined with PyTorch's own agent.
+  std::string address;
   // What it published of its devices; null: nothing.
   std::shared_ptr<const DeviceInfo> devices;
 };

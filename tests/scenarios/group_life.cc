@@ -125,6 +125,8 @@ class GroupMember {
     AgentOptions options = worker_.options();
     options.name = name;
     options.world_size = kDynamicGroup;
+    // Beyond those that are given to who asks for none.
+    options.id = worker_.rank() + worker_.world_size();
     if (worker_.param("renames") == 0 && random_.OneIn(4)) options.id = kAnyId;
     options.rpc_timeout = kCallTimeout;
     options.connect_timeout = absl::Seconds(2);
