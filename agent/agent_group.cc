@@ -70,7 +70,8 @@ absl::Status Agent::Impl::LeaveDynamicGroup(absl::Time deadline) {
     return status;
   }
   if (REPRISE_PLANTED(leave_drops_replies)) return absl::OkStatus();
-  if (workers_.size() > 1) {
+  // What we know of the others may be old: the store knew.
+  if (group_.left_others()) {
     store_->Pause(std::min(
         deadline, runtime_.Now() + options_.membership_refresh + kToLearn));
   }

@@ -393,6 +393,7 @@ absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
         store_.CompareSet(kMembersKey, view->members_text, desired, deadline);
     if (!present.ok()) return present.status();
     if (*present != desired) return LookAgain();
+    left_others_ = Merge(*view).size() > 1;
     Forget(entry, deadline);
   }
   ours_.reset();

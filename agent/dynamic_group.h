@@ -55,6 +55,9 @@ class DynamicGroup {
   // error.
   absl::Status Leave(absl::Time deadline);
 
+  // Whether others were members when we left.
+  bool left_others() const { return left_others_; }
+
   // All members, stock ones too, by id.
   absl::StatusOr<std::vector<MemberEntry>> Read(absl::Time deadline);
 
@@ -107,6 +110,7 @@ class DynamicGroup {
   std::set<int64_t> attempts_;
   std::optional<MemberEntry> ours_;
   std::vector<MemberEntry> replaced_;
+  bool left_others_ = false;
 };
 
 }  // namespace reprise

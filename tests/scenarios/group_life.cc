@@ -217,14 +217,20 @@ class GroupMember {
     while (worker_.runtime().Now() < until) {
       const std::vector<WorkerInfo> members = agent.agent().GetWorkerInfos();
       if (!members.empty()) {
-        const WorkerInfo& to = members[random_.Below(members.size())];
+        WorkerInfo to = members[random_.Below(members.size())];
+        // Now and then one that may not be there.
+        if (random_.OneIn(10)) {
+          to.name = BaseName(static_cast<int>(
+              random_.Below(static_cast<uint64_t>(worker_.world_size()))));
+        }
         CallSpec spec = agent.NewCall();
         if (random_.OneIn(2)) {
           spec.work = DrawDuration(random_, absl::Milliseconds(100));
         }
-        // Callers that go before the reply comes are seen as well.
         CheckCall(agent.Await(agent.Send(to.name, spec), spec), to.name);
-        met_first_ = met_first_ || to.name == BaseName(0);
+        for (const WorkerInfo& member : members) {
+          met_first_ = met_first_ || member.name == BaseName(0);
+        }
         if (has_maps_) CheckMaps(agent, to.name);
       }
       if (random_.OneIn(10)) LookForSomebody(agent);
@@ -236,7 +242,8 @@ class GroupMember {
 
   void CheckCall(const absl::Status& status, const std::string& to) {
     if (status.ok()) return;
-    if (absl::IsNotFound(status)) worker_.Reached("called one that had left");
+    if (absl::IsNotFound(status))
+      worker_.Reached("called one that was not there");
     if (is_graceful_) {
       // The first one stays, and stays known.
       worker_.Check(
@@ -436,6 +443,32 @@ std::vector<std::string> DrawGroupFaults(RandomStream& random,
       line += " restart " + std::to_string(random.Between(1, 1500)) + "ms";
     }
     lines.push_back(line);
+  }
+  // And at any time, for long enough to be felt.
+  const std::string when_and_how_long =
+      " after " + std::to_string(random.Between(1, 12000)) + "ms for " +
+      std::to_string(random.Between(100, 3000)) + "ms";
+  const int64_t a = random.Between(0, 3);
+  const std::string first = "w" + std::to_string(a);
+  const std::string second =
+      "w" + std::to_string((a + random.Between(1, 3)) % 4);
+  switch (random.Below(6)) {
+    case 0:
+      lines.push_back("store-outage " + (random.OneIn(2) ? "all" : first) +
+                      when_and_how_long);
+      break;
+    case 1:
+      lines.push_back("silence " + first + "-" + second + when_and_how_long);
+      break;
+    case 2:
+      lines.push_back("refuse " + first + when_and_how_long);
+      break;
+    case 3:
+      lines.push_back("cut " + first + "-" + second + " after " +
+                      std::to_string(random.Between(1, 12000)) + "ms reset");
+      break;
+    default:
+      break;
   }
   return lines;
 }
