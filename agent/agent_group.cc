@@ -27,7 +27,7 @@ absl::Status Agent::Impl::JoinDynamicGroup(absl::Time deadline) {
   workers_.SetSelf(joined->worker.id);
   absl::Status status = Publish(address, until);
   if (status.ok()) status = membership_.Start(until);
-  if (!status.ok()) group_.Leave(deadline).IgnoreError();
+  if (!status.ok()) group_.Undo(deadline);
   return status;
 }
 

@@ -23,6 +23,7 @@ constexpr absl::Duration kLongestProbe = absl::Seconds(2);
 
 constexpr absl::Duration kBeforeNextAttempt = absl::Milliseconds(10);
 constexpr int kStockAttempts = 4;
+constexpr absl::Duration kLongestUndo = absl::Seconds(1);
 
 std::string StockItem(const WorkerInfo& worker) {
   return absl::StrCat(worker.name, "-", worker.id);
@@ -170,7 +171,7 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
       status = absl::AbortedError(status.message());
     }
   } while (absl::IsAborted(status) && runtime_.Now() < until);
-  if (!attempts_.empty()) Leave(deadline).IgnoreError();
+  if (!attempts_.empty()) Undo(deadline);
   if (absl::IsAborted(status)) {
     status = absl::DeadlineExceededError(
         absl::StrCat("could not join the group: ", status.message()));
@@ -355,6 +356,15 @@ absl::Status DynamicGroup::UpdateStock(const std::vector<WorkerInfo>& remove,
     if (*present == next) return absl::OkStatus();
   }
   return LookAgain();
+}
+
+void DynamicGroup::Undo(absl::Time deadline) {
+  const absl::Status status =
+      Leave(std::max(deadline, runtime_.Now() + kLongestUndo));
+  if (!status.ok()) {
+    LOG(WARNING) << options_.name << " may be left in the group's list after "
+                 << "a join that failed: " << status.message();
+  }
 }
 
 absl::Status DynamicGroup::Leave(absl::Time deadline) {

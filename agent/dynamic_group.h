@@ -47,9 +47,12 @@ class DynamicGroup {
   // Returns our entry. A dead member that has our name or id is replaced.
   // ALREADY_EXISTS when it lives; INVALID_ARGUMENT when the device maps do not
   // fit together. After an error nothing of ours is in the store, as far as the
-  // store could be reached until `deadline`.
+  // store could be reached; to see to that may take a second more.
   absl::StatusOr<MemberEntry> Join(const std::string& address,
                                    absl::Time deadline);
+
+  // As `Join` does after an error.
+  void Undo(absl::Time deadline);
 
   // Takes us out; does nothing when we are not in. May be called again after an
   // error.

@@ -130,13 +130,13 @@ std::vector<MembershipChange> WorkerDirectory::Update(
     }
   }
   if (REPRISE_PLANTED(unlocked_membership) && !changes.empty()) {
-    // As if cleared and filled again while others look.
-    {
+    // As if cleared and filled again, one by one, while others look.
+    const std::vector<MemberPtr>& all = next->by_id();
+    for (size_t left = all.size() + 1; left-- > 1;) {
       MutexLock lock(mutex_);
-      current_ = std::make_shared<MemberSnapshot>(std::vector<MemberPtr>());
+      current_ = std::make_shared<MemberSnapshot>(
+          std::vector<MemberPtr>(all.begin() + left, all.end()));
     }
-    MutexLock lock(mutex_);
-    current_ = next;
   }
   MutexLock lock(mutex_);
   for (const MembershipChange& change : changes) {

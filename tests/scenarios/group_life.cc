@@ -163,8 +163,9 @@ class GroupMember {
     while (worker_.runtime().Now() < end_) {
       const AgentOptions options = Options(NameNow());
       const absl::Time deadline =
-          worker_.In(random_.OneIn(4) ? DrawDuration(random_, kJoinTimeout)
-                                      : kJoinTimeout);
+          worker_.In(!is_graceful_ && random_.OneIn(4)
+                         ? DrawDuration(random_, kJoinTimeout)
+                         : kJoinTimeout);
       auto agent = EchoAgent::Start(worker_, options, deadline, ++starts_);
       CheckInTime("a join", deadline);
       if (agent.ok()) {
