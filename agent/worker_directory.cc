@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "agent/planted.h"
 
 namespace reprise {
 namespace {
@@ -127,15 +126,6 @@ std::vector<MembershipChange> WorkerDirectory::Update(
     const MemberPtr& already = before->Find(member->id);
     if (already == nullptr || !IsTheSame(already, member)) {
       changes.push_back({*member, /*joined=*/true});
-    }
-  }
-  if (REPRISE_PLANTED(unlocked_membership) && !changes.empty()) {
-    // As if cleared and filled again, one by one, while others look.
-    const std::vector<MemberPtr>& all = next->by_id();
-    for (size_t left = all.size() + 1; left-- > 1;) {
-      MutexLock lock(mutex_);
-      current_ = std::make_shared<MemberSnapshot>(
-          std::vector<MemberPtr>(all.begin() + left, all.end()));
     }
   }
   MutexLock lock(mutex_);

@@ -18,7 +18,7 @@ struct Entry {
 };
 
 // Numbers of defects are those of PyTorch's agent.
-constexpr std::array<Entry, 20> kDefects = {{
+constexpr std::array<Entry, 19> kDefects = {{
     {"lost_wakeup",
      "defect 8: the timer is told to stop without its lock, and sleeps on",
      "timeouts"},
@@ -43,10 +43,6 @@ constexpr std::array<Entry, 20> kDefects = {{
     {"stale_listener", "a listener that failed is not replaced", "peer_dies"},
     {"late_reply_fatal",
      "a reply to a call that timed out breaks the connection", "timeouts"},
-    {"unlocked_membership",
-     "defects 1 and 2: the members are replaced without a lock, and callers "
-     "see half of it",
-     "graceful_leave"},
     {"leave_wipes_maps",
      "defect 3: when one leaves, the device maps of all others are dropped",
      "graceful_leave"},
