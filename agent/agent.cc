@@ -38,6 +38,19 @@ Future Agent::Send(std::string_view to, Message request, CallOptions options) {
                      std::move(request), options);
 }
 
+Future Agent::SendWithRetries(WorkerId to, Message request, CallOptions options,
+                              RetryOptions retry) {
+  return impl_->SendWithRetries(impl_->workers().Find(to), absl::AlphaNum(to),
+                                std::move(request), options, retry);
+}
+
+Future Agent::SendWithRetries(std::string_view to, Message request,
+                              CallOptions options, RetryOptions retry) {
+  return impl_->SendWithRetries(impl_->workers().Find(to),
+                                absl::string_view(to.data(), to.size()),
+                                std::move(request), options, retry);
+}
+
 absl::Status Agent::Join(absl::Time deadline) {
   return impl_->Join(/*stay_together=*/false, deadline);
 }

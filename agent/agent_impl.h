@@ -20,6 +20,7 @@
 #include "agent/join.h"
 #include "agent/metrics.h"
 #include "agent/peer_set.h"
+#include "agent/retry.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
@@ -54,6 +55,15 @@ class Agent::Impl {
     }
     return Send(*to, std::move(request), options);
   }
+  template <typename Name>
+  Future SendWithRetries(const WorkerInfo* to, const Name& called,
+                         Message request, const CallOptions& options,
+                         const RetryOptions& retry) {
+    if (to == nullptr) {
+      return Refuse(NoSuchWorker(absl::StrCat(called)));
+    }
+    return SendWithRetries(*to, std::move(request), options, retry);
+  }
   absl::Status Join(bool stay_together, absl::Time deadline);
   absl::Status Shutdown(absl::Time deadline);
 
@@ -67,11 +77,35 @@ class Agent::Impl {
 
  private:
   enum class State { kRunning, kStopping, kStopped };
+  // Of a call.
+  struct Times {
+    absl::Time start;
+    absl::Time deadline;
+    absl::Duration timeout;
+  };
 
   absl::Status Open(absl::Time deadline);
   absl::Status Stop(absl::Time deadline);
   Future Send(const WorkerInfo& to, Message request,
               const CallOptions& options);
+  Future SendWithRetries(const WorkerInfo& to, Message request,
+                         const CallOptions& options, const RetryOptions& retry);
+  // `request` is what an observer is shown.
+  Future SendAttempt(const WorkerInfo& to,
+                     const std::shared_ptr<const EncodedMessage>& encoded,
+                     const Message& request, const CallOptions& options,
+                     absl::Duration timeout, bool is_retry);
+  // Enters the call and writes it.
+  Future Dispatch(const WorkerInfo& to, CallTable::Reservation call,
+                  std::shared_ptr<const EncodedMessage> encoded,
+                  const Message& request, const CallOptions& options,
+                  const Times& times, bool is_attempt);
+  // Of a call with these options, or why there can be none.
+  absl::StatusOr<absl::Duration> CheckCall(const Message& request,
+                                           const CallOptions& options) const;
+  Times StartNow(absl::Duration timeout);
+  // Of a status of `CallTable::Reserve`.
+  absl::Status Explain(absl::Status status, MessageType type) const;
   Future Refuse(absl::Status status);
 
   Runtime& runtime_;
@@ -87,6 +121,8 @@ class Agent::Impl {
   ThreadPool callback_pool_;
   std::unique_ptr<tensorpipe::Context> context_;
   const std::shared_ptr<CallTable> calls_;
+  const std::shared_ptr<Retrier> retrier_;
+  const WireLimits limits_;
   PeerSet peers_;
   const std::shared_ptr<Server> server_;
   Acceptor acceptor_;

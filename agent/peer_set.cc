@@ -37,103 +37,155 @@ PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
       observer_(observer),
       options_(options),
       mutex_(runtime, "PeerSet"),
-      addresses_(num_workers) {}
+      contacts_(num_workers),
+      watch_(runtime, timer, [this](absl::Time now, bool late) {
+        return CheckLives(now, late);
+      }) {}
 
 void PeerSet::SetAddresses(std::vector<std::string> addresses) {
   MutexLock lock(mutex_);
-  addresses_ = std::move(addresses);
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    contacts_[i].address = std::move(addresses[i]);
+  }
 }
 
 absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
     const WorkerInfo& peer) {
   std::shared_ptr<ClientPipe> pipe;
   bool is_new = false;
+  absl::Time start = absl::InfinitePast();
   {
     MutexLock lock(mutex_);
     if (closed_) return absl::FailedPreconditionError("the agent is stopping");
-    const auto [entry, is_first] = pipes_.try_emplace(peer.id);
-    std::shared_ptr<ClientPipe>& current = entry->second;
-    if (current == nullptr) {
+    Peer& entry = peers_[peer.id];
+    if (entry.pipe == nullptr) {
       PeerCounters& counters = metrics_.Callee(peer.name);
-      if (!is_first) {
+      if (entry.was_called) {
         ++num_reconnects_;
         counters.reconnects.Add();
       }
-      current =
-          std::make_shared<ClientPipe>(runtime_, timer_, *this, peer, activity_,
-                                       counters, next_generation_++);
+      entry.was_called = true;
+      entry.pipe = std::make_shared<ClientPipe>(
+          runtime_, timer_, *this, peer, activity_, counters,
+          next_generation_++, options_.pipe);
+      start = entry.not_before;
       is_new = true;
     }
-    pipe = current;
+    pipe = entry.pipe;
   }
   if (is_new) {
     if (observer_ != nullptr) {
       observer_->OnPipe("connecting", peer.name, absl::OkStatus());
     }
+    const absl::Time now = runtime_.Now();
     if (options_.connect_timeout != absl::InfiniteDuration()) {
-      pipe->ExpectWithin(runtime_.Now() + options_.connect_timeout,
+      pipe->ExpectWithin(std::max(now, start) + options_.connect_timeout,
                          options_.connect_timeout);
     }
-    connector_.Run([this, pipe] { Open(pipe); });
-  } else if (pipe->num_unwritten() >= options_.max_unwritten_per_peer) {
+    if (start > now) {
+      timer_.Schedule(start, [this, pipe] {
+        connector_.Run([this, pipe] { Open(pipe); });
+      });
+    } else {
+      connector_.Run([this, pipe] { Open(pipe); });
+    }
+  } else if (pipe->num_unwritten() >= options_.max_unwritten_per_peer ||
+             pipe->num_unwritten_bytes() >=
+                 options_.max_unwritten_bytes_per_peer) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "too much waits to be written to ", peer.name, " (",
-        pipe->num_unwritten(), " messages): its connection is stuck"));
+        pipe->num_unwritten(), " messages, ", pipe->num_unwritten_bytes(),
+        " bytes): its connection is stuck"));
   }
   return pipe;
 }
 
-absl::StatusOr<std::string> PeerSet::LookUp(const WorkerInfo& peer) {
-  std::string known;
+absl::StatusOr<PeerSet::Contact> PeerSet::LookUp(const WorkerInfo& peer) {
+  Contact known;
   {
     MutexLock lock(mutex_);
     if (closed_) return absl::CancelledError("the agent is stopping");
-    known = addresses_[peer.id];
+    known = contacts_[peer.id];
   }
-  // A worker that was restarted has a new address.
-  absl::StatusOr<std::string> present = store_->TryGet(
-      AddressKey(peer.name),
-      runtime_.Now() +
-          (known.empty() ? options_.store_timeout
-                         : std::min(options_.store_timeout, kRefreshTimeout)));
-  if (present.ok()) {
-    MutexLock lock(mutex_);
-    addresses_[peer.id] = *present;
-    return present;
+  const absl::Time deadline =
+      runtime_.Now() + (known.address.empty() ? options_.store_timeout
+                                              : std::min(options_.store_timeout,
+                                                         kRefreshTimeout));
+  // A worker that was restarted has a new address, and it may be another
+  // program. It publishes what it understands before its address.
+  absl::StatusOr<std::string> present =
+      store_->TryGet(AddressKey(peer.name), deadline);
+  if (!present.ok()) {
+    VLOG(1) << "no present address of " << peer.name
+            << " in the store: " << present.status();
+    if (!known.address.empty()) return known;
+    return absl::UnavailableError(
+        absl::StrCat("no address in the store: ", present.status().message()));
   }
-  VLOG(1) << "no present address of " << peer.name
-          << " in the store: " << present.status();
-  if (!known.empty()) return known;
-  return absl::UnavailableError(
-      absl::StrCat("no address in the store: ", present.status().message()));
+  const absl::StatusOr<std::string> features =
+      store_->TryGet(FeaturesKey(peer.name), deadline);
+  Contact contact{*std::move(present), known.features};
+  if (features.ok()) {
+    contact.features = ParseFeatures(*features);
+  } else if (absl::IsNotFound(features.status())) {
+    contact.features = ParseFeatures("");  // a stock worker
+  }
+  MutexLock lock(mutex_);
+  contacts_[peer.id] = contact;
+  return contact;
 }
 
 void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
+  if (pipe->failed()) return;
   const WorkerInfo& peer = pipe->peer();
-  const absl::StatusOr<std::string> address = LookUp(peer);
-  if (!address.ok()) {
-    pipe->Fail(std::string(address.status().message()));
+  const absl::StatusOr<Contact> contact = LookUp(peer);
+  if (!contact.ok()) {
+    pipe->Fail(std::string(contact.status().message()));
     return;
   }
+  const std::string& address = contact->address;
   std::shared_ptr<tensorpipe::Pipe> opened;
   try {
-    opened = context_.connect(*address,
+    opened = context_.connect(address,
                               tensorpipe::PipeOptions().remoteName(peer.name));
   } catch (const std::exception& error) {
     // TensorPipe throws for what is no address of a transport that we have.
     pipe->Fail(absl::StrCat(
         "cannot connect to '",
-        absl::CHexEscape(address->substr(0, kLongestPrintedAddress)),
+        absl::CHexEscape(address.substr(0, kLongestPrintedAddress)),
         "': ", error.what()));
     return;
   }
-  VLOG(1) << "connecting to " << peer.name << " at " << *address;
-  pipe->Open(std::move(opened));
+  VLOG(1) << "connecting to " << peer.name << " at " << address;
+  pipe->Open(std::move(opened), contact->features);
+}
+
+absl::Time PeerSet::CheckLives(absl::Time now, bool late) {
+  std::vector<std::shared_ptr<ClientPipe>> pipes;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, peer] : peers_) {
+      if (peer.pipe != nullptr) pipes.push_back(peer.pipe);
+    }
+  }
+  absl::Time next = absl::InfiniteFuture();
+  for (const std::shared_ptr<ClientPipe>& pipe : pipes) {
+    next = std::min(next, pipe->CheckLife(now, late));
+  }
+  // Not for each pipe: a tenth of the interval does not matter.
+  return std::max(next, now + options_.pipe.keepalive_interval / 10);
 }
 
 void PeerSet::OnPipeWorks(ClientPipe& pipe) {
   if (observer_ != nullptr) {
     observer_->OnPipe("connected", pipe.peer().name, absl::OkStatus());
+  }
+  {
+    MutexLock lock(mutex_);
+    peers_[pipe.peer().id].failures = 0;
+  }
+  if (options_.pipe.keepalive_interval > absl::ZeroDuration()) {
+    watch_.Expect(runtime_.Now() + options_.pipe.keepalive_interval);
   }
 }
 
@@ -141,6 +193,7 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   const WorkerInfo& peer = pipe.peer();
   const int64_t id = message.id();
   pipe.counters().received_bytes.Add(static_cast<int64_t>(message.num_bytes()));
+  if (message.type() == kControlResponse) return;  // a sign of life
   if (!IsResponse(message.type())) {
     pipe.Fail("it sent what is no reply");
     return;
@@ -164,30 +217,65 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   if (REPRISE_PLANTED(late_reply_fatal)) pipe.Fail("unknown call id");
 }
 
+void PeerSet::OnCallRefused(ClientPipe& pipe, int64_t call_id,
+                            const absl::Status& status) {
+  calls_.Complete(pipe.peer().id, call_id, status);
+}
+
+void PeerSet::CancelCall(WorkerId peer, uint64_t pipe_generation,
+                         int64_t call_id) {
+  std::shared_ptr<ClientPipe> pipe;
+  {
+    MutexLock lock(mutex_);
+    const auto found = peers_.find(peer);
+    if (found != peers_.end()) pipe = found->second.pipe;
+  }
+  if (pipe != nullptr && pipe->generation() == pipe_generation) {
+    pipe->Cancel(call_id);
+  }
+}
+
 void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
   const WorkerInfo& peer = pipe.peer();
   if (!REPRISE_PLANTED(dead_pipe_reused)) {
+    const uint64_t jitter = runtime_.RandomBits();
+    const absl::Time now = runtime_.Now();
     std::shared_ptr<ClientPipe> forgotten;
     MutexLock lock(mutex_);
-    const auto current = pipes_.find(peer.id);
-    if (current != pipes_.end() && current->second.get() == &pipe) {
-      forgotten.swap(current->second);
+    const auto found = peers_.find(peer.id);
+    if (found != peers_.end() && found->second.pipe.get() == &pipe) {
+      Peer& entry = found->second;
+      forgotten.swap(entry.pipe);
+      if (!pipe.works()) ++entry.failures;
+      entry.not_before = now + Pause(entry.failures, jitter);
     }
   }
   if (observer_ != nullptr) observer_->OnPipe("failed", peer.name, status);
   calls_.FailPipe(peer.id, pipe.generation(), status);
 }
 
+absl::Duration PeerSet::Pause(int failures, uint64_t jitter) const {
+  if (failures < 2) return absl::ZeroDuration();
+  absl::Duration pause = options_.shortest_pause;
+  for (int i = 2; i < failures && pause < options_.longest_pause; ++i) {
+    pause *= 2;
+  }
+  // Between a half and the whole.
+  return std::min(pause, options_.longest_pause) *
+         (512 + static_cast<int64_t>(jitter % 513)) / 1024;
+}
+
 void PeerSet::Close() {
-  std::map<WorkerId, std::shared_ptr<ClientPipe>> pipes;
+  watch_.Close();
+  std::map<WorkerId, Peer> peers;
   {
     MutexLock lock(mutex_);
     closed_ = true;
-    pipes.swap(pipes_);
+    peers.swap(peers_);
   }
   std::vector<std::shared_ptr<ClientPipe>> in_order;
-  for (auto& [id, pipe] : pipes) {
-    if (pipe != nullptr) in_order.push_back(std::move(pipe));
+  for (auto& [id, peer] : peers) {
+    if (peer.pipe != nullptr) in_order.push_back(std::move(peer.pipe));
   }
   if (REPRISE_PLANTED(pointer_order)) {
     std::sort(in_order.begin(), in_order.end());
@@ -201,15 +289,16 @@ void PeerSet::Close() {
 
 int64_t PeerSet::num_pipes() {
   MutexLock lock(mutex_);
-  return std::count_if(pipes_.begin(), pipes_.end(), [](const auto& entry) {
-    return entry.second != nullptr;
+  return std::count_if(peers_.begin(), peers_.end(), [](const auto& entry) {
+    return entry.second.pipe != nullptr;
   });
 }
 
 std::map<WorkerId, std::string> PeerSet::DescribePipes() {
   MutexLock lock(mutex_);
   std::map<WorkerId, std::string> described;
-  for (const auto& [id, pipe] : pipes_) {
+  for (const auto& [id, peer] : peers_) {
+    const std::shared_ptr<ClientPipe>& pipe = peer.pipe;
     described[id] = pipe == nullptr
                         ? "failed: the next call connects"
                         : absl::StrCat(pipe->works() ? "works" : "connects",

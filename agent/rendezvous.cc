@@ -93,6 +93,10 @@ std::string AddressKey(const std::string& worker_name) {
   return absl::StrCat("addrs/", worker_name);
 }
 
+std::string FeaturesKey(const std::string& worker_name) {
+  return absl::StrCat("reprise/features/", worker_name);
+}
+
 absl::Status AgreeOnStaticGroup(StoreClient& store, absl::Time deadline) {
   const absl::StatusOr<std::string> kind =
       store.CompareSet(kStaticGroupKey, "", "true", deadline);

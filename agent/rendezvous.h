@@ -20,6 +20,10 @@
 namespace reprise {
 
 std::string AddressKey(const std::string& worker_name);
+// Ours, beside it: what the worker understands of what stock workers do not
+// know ("1 deadline ..."). Published before the address. In one group, a name
+// that was once ours must not become a stock worker's.
+std::string FeaturesKey(const std::string& worker_name);
 
 // Makes the group a static one. FAILED_PRECONDITION when it is a dynamic one.
 absl::Status AgreeOnStaticGroup(StoreClient& store, absl::Time deadline);

@@ -3,6 +3,7 @@
 #ifndef REPRISE_AGENT_SERVER_H_
 #define REPRISE_AGENT_SERVER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -14,6 +15,8 @@
 #include "absl/time/time.h"
 #include "agent/activity.h"
 #include "agent/agent.h"
+#include "agent/idempotency.h"
+#include "agent/life_watch.h"
 #include "agent/metrics.h"
 #include "agent/observer.h"
 #include "agent/options.h"
@@ -33,12 +36,15 @@ class Server final : public PendingReply::Sender,
                      public ServerPipe::Owner,
                      public std::enable_shared_from_this<Server> {
  public:
-  // `self` names us in errors. `connect_timeout`: how long a new connection may
-  // be silent.
+  struct Options {
+    WorkerId self = 0;               // names us in errors
+    absl::Duration connect_timeout;  // how long a new connection may be silent
+    WireLimits limits;
+    IdempotentCalls::Options idempotency;
+  };
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
          std::shared_ptr<Activity> activity, Metrics& metrics,
-         Observer* observer, RequestHandler handler, WorkerId self,
-         absl::Duration connect_timeout);
+         Observer* observer, RequestHandler handler, const Options& options);
 
   void AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe);
 
@@ -51,8 +57,12 @@ class Server final : public PendingReply::Sender,
   void Close();
 
   int64_t num_pipes();
+  // Requests that were dropped: their callers had given up before the handler
+  // was to start.
+  int64_t num_abandoned() const { return num_abandoned_; }
 
   void SendReply(ServerPipe& pipe, int64_t call_id,
+                 const std::shared_ptr<IdempotentCalls::Run>& run,
                  absl::StatusOr<Message> result) override;
 
  private:
@@ -60,11 +70,30 @@ class Server final : public PendingReply::Sender,
                      IncomingMessage message) override;
   void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) override;
 
+  struct Request {
+    std::shared_ptr<ServerPipe> pipe;
+    IncomingMessage message;
+    absl::Time deadline = absl::InfiniteFuture();
+    IdempotentCalls::Key key;  // its text empty: none
+    Activity::RequestTokens tokens;
+  };
+
+  void HandleControl(ServerPipe& pipe, IncomingMessage message);
+  absl::Time CheckLives(absl::Time now, bool late);
+
   // On a worker.
-  void Handle(std::shared_ptr<ServerPipe> pipe, IncomingMessage message,
-              Activity::Token reply_token);
+  void Handle(Request request);
+  // False: the handler has run or runs for another attempt, or never will;
+  // this one was or will be answered.
+  bool StartRun(const Request& request,
+                std::shared_ptr<IdempotentCalls::Run>& run);
   void RunHandler(Message request, const RequestInfo& info,
                   const std::shared_ptr<PendingReply>& reply);
+  // Between them `Close` waits.
+  bool StartSending();
+  void EndSending();
+  void WriteAnswer(ServerPipe& pipe, int64_t call_id,
+                   const IdempotentCalls::Answer& answer);
   std::shared_ptr<const EncodedMessage> EncodeReply(
       int64_t call_id, absl::StatusOr<Message>& result);
 
@@ -75,8 +104,9 @@ class Server final : public PendingReply::Sender,
   Metrics& metrics_;
   Observer* const observer_;
   const RequestHandler handler_;
-  const WorkerId self_;
-  const absl::Duration connect_timeout_;
+  const Options options_;
+  std::atomic<int64_t> num_abandoned_ = 0;
+  IdempotentCalls idempotent_;
 
   Mutex mutex_;
   CondVar idle_;  // replies_being_sent_ fell to 0
@@ -85,6 +115,7 @@ class Server final : public PendingReply::Sender,
   uint64_t next_pipe_ ABSL_GUARDED_BY(mutex_) = 1;
   int replies_being_sent_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  LifeWatch watch_;
 };
 
 }  // namespace reprise

@@ -18,7 +18,7 @@ struct Entry {
 };
 
 // Numbers of defects are those of PyTorch's agent.
-constexpr std::array<Entry, 13> kDefects = {{
+constexpr std::array<Entry, 19> kDefects = {{
     {"lost_wakeup",
      "defect 8: the timer is told to stop without its lock, and sleeps on",
      "timeouts"},
@@ -47,6 +47,20 @@ constexpr std::array<Entry, 13> kDefects = {{
      "defect 11: a timeout of less than a millisecond is none", "timeouts"},
     {"barrier_out_of_step",
      "defect 13: who gives up in a barrier counts it as left", "join_again"},
+    {"retry_emptied_message",
+     "defect 6: a retry sends a message whose payload was moved out",
+     "retries"},
+    {"retry_after_shutdown",
+     "a shutdown forgets the calls that wait for their next attempt",
+     "retries"},
+    {"no_keepalive", "defect 22: a silent peer is noticed by timeouts only",
+     "half_open"},
+    {"idempotency_ignored", "a server runs every resend of a call",
+     "idempotent"},
+    {"pending_leak", "defect 10: a call that timed out stays in the table",
+     "timeouts"},
+    {"cancel_stays_here", "a cancelled call is not cancelled at the server",
+     "cancel_reaches_server"},
     {"pointer_order",
      "connections are closed in the order of their addresses in memory",
      "lifecycle", "verify"},
