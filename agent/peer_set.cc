@@ -90,7 +90,8 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
       connector_.Run([this, pipe] { Open(pipe); });
     }
   } else if (pipe->num_unwritten() >= options_.max_unwritten_per_peer ||
-             pipe->num_unwritten_bytes() >=
+             // What timed out may still wait, beside as much that did not.
+             pipe->num_unwritten_bytes() / 2 >=
                  options_.max_unwritten_bytes_per_peer) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "too much waits to be written to ", peer.name, " (",

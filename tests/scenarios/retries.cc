@@ -67,7 +67,7 @@ class Persistent {
     const CallSpec spec = NewCall(DrawDuration(random_, absl::Milliseconds(3)));
     const Future call = agent_.SendWithRetries(
         worker_.NameOf(rank), MakeRequest(spec),
-        {.timeout = absl::Milliseconds(random_.Between(2, 400))},
+        {.timeout = absl::Milliseconds(random_.Between(10, 400))},
         {.max_retries = 60,
          .retry_duration = absl::Milliseconds(20),
          .backoff = random_.OneIn(2) ? 1.0 : 1.1});
