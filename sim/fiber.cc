@@ -64,12 +64,15 @@ StackPool::Stack StackPool::Take() {
 }
 
 void StackPool::Return(Stack stack) {
-#ifdef REPRISE_ASAN
-  // Frames of an abandoned fiber left their redzones behind.
-  __asan_unpoison_memory_region(stack.low, stack.size);
-#endif
+  Wipe(stack);
   ArenaPause outlives_the_run;
   free_.push_back(stack);
+}
+
+void StackPool::Wipe([[maybe_unused]] Stack stack) {
+#ifdef REPRISE_ASAN
+  __asan_unpoison_memory_region(stack.low, stack.size);
+#endif
 }
 
 StackPool::~StackPool() {

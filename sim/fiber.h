@@ -29,6 +29,10 @@ class StackPool {
   Stack Take();
   void Return(Stack stack);
 
+  // Before a stack is used again: forgets what a sanitizer knows of the frames
+  // that were never returned from.
+  static void Wipe(Stack stack);
+
   ~StackPool();
 
  private:

@@ -67,6 +67,7 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   } else {
     fiber->stack = free_stacks_.back();
     free_stacks_.pop_back();
+    StackPool::Wipe(fiber->stack);
   }
   fiber->context =
       ExecutionContext(fiber->stack, &Scheduler::Enter, fiber.get());
