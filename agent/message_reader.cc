@@ -3,26 +3,28 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace reprise {
 namespace {
 
 void ReadBody(std::shared_ptr<tensorpipe::Pipe> pipe,
-              std::shared_ptr<MessageSink> sink, IncomingMessage message) {
+              std::shared_ptr<MessageSink> sink, const WireLimits& limits,
+              IncomingMessage message) {
   tensorpipe::Pipe& reading = *pipe;
   // The closure must be copyable.
   auto shared = std::make_shared<IncomingMessage>(std::move(message));
   tensorpipe::Allocation allocation = shared->allocation();
   reading.read(std::move(allocation),
-               [pipe = std::move(pipe), sink = std::move(sink),
+               [pipe = std::move(pipe), sink = std::move(sink), &limits,
                 shared = std::move(shared)](const tensorpipe::Error& error) {
                  if (error) {
                    sink->OnReadFailed(Describe(error));
                    return;
                  }
                  // The next message may arrive while this one is handled.
-                 ReadMessages(pipe, sink);
+                 ReadMessages(pipe, sink, limits);
                  sink->OnMessage(std::move(*shared));
                });
 }
@@ -30,9 +32,11 @@ void ReadBody(std::shared_ptr<tensorpipe::Pipe> pipe,
 }  // namespace
 
 void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
-                  std::shared_ptr<MessageSink> sink) {
+                  std::shared_ptr<MessageSink> sink,
+                  const WireLimits& limits) {
   tensorpipe::Pipe& reading = *pipe;
-  reading.readDescriptor([pipe = std::move(pipe), sink = std::move(sink)](
+  reading.readDescriptor([pipe = std::move(pipe), sink = std::move(sink),
+                          &limits](
                              const tensorpipe::Error& error,
                              const tensorpipe::Descriptor& descriptor) {
     if (error) {
@@ -40,20 +44,31 @@ void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
       return;
     }
     absl::StatusOr<IncomingMessage> message =
-        IncomingMessage::Allocate(descriptor);
+        IncomingMessage::Allocate(descriptor, limits);
     if (!message.ok()) {
       sink->OnReadFailed(
           absl::StrCat("refused a message: ", message.status().message()));
       return;
     }
-    sink->OnMessageBegins();
-    ReadBody(pipe, sink, *std::move(message));
+    sink->OnMessageBegins(message->num_bytes());
+    ReadBody(pipe, sink, limits, *std::move(message));
   });
 }
 
 std::string Describe(const tensorpipe::Error& error) {
   const auto cause = error.castToType<tensorpipe::BaseError>();
-  return cause != nullptr ? cause->what() : "unknown error";
+  if (cause == nullptr) return "unknown error";
+  const std::string text = cause->what();
+  // TensorPipe's transports have types of their own for the same things.
+  const auto says = [&text](const char* words) {
+    return absl::StrContainsIgnoreCase(text, words);
+  };
+  if (says("refused")) return absl::StrCat("refused: ", text);
+  if (says("reset") || says("broken pipe")) return absl::StrCat("reset: ", text);
+  if (says("eof") || says("end of file") || says("short read")) {
+    return absl::StrCat("closed by the peer: ", text);
+  }
+  return text;
 }
 
 }  // namespace reprise

@@ -3,6 +3,7 @@
 #ifndef REPRISE_AGENT_MESSAGE_READER_H_
 #define REPRISE_AGENT_MESSAGE_READER_H_
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -17,8 +18,8 @@ namespace reprise {
 class MessageSink {
  public:
   virtual ~MessageSink() = default;
-  // A message begins to arrive: the connection works.
-  virtual void OnMessageBegins() = 0;
+  // A message of so many bytes begins to arrive: the connection works.
+  virtual void OnMessageBegins(size_t num_bytes) = 0;
   virtual void OnMessage(IncomingMessage message) = 0;
   // The last call. The pipe must then be closed.
   virtual void OnReadFailed(const std::string& cause) = 0;
@@ -26,10 +27,13 @@ class MessageSink {
 
 // Reads until the pipe fails or says what is no message of ours. The pipe's
 // callbacks keep both alive: close the pipe in the end.
+// Messages beyond `limits`, which must outlive the pipe's callbacks, end it.
 void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
-                  std::shared_ptr<MessageSink> sink);
+                  std::shared_ptr<MessageSink> sink, const WireLimits& limits);
 
-// The error's text without the place in TensorPipe's sources that it came from.
+// The error's text without the place in TensorPipe's sources that it came from,
+// after what it means where that is known: "refused: ...", "reset: ...",
+// "closed by the peer: ...".
 std::string Describe(const tensorpipe::Error& error);
 
 }  // namespace reprise

@@ -67,7 +67,8 @@ SimRuntime::SimRuntime(World& world, Node& node)
       node_(node),
       sleep_site_(*world.decisions().SiteAt(node.label, "sleep")),
       start_site_(*world.decisions().SiteAt(node.label, "start")),
-      join_site_(*world.decisions().SiteAt(node.label, "join")) {}
+      join_site_(*world.decisions().SiteAt(node.label, "join")),
+      random_site_(*world.decisions().SiteAt(node.label, "random")) {}
 
 absl::Time SimRuntime::Now() { return world_.Now(); }
 
@@ -84,6 +85,17 @@ std::unique_ptr<Thread> SimRuntime::StartThread(
   auto thread = std::make_unique<SimThread>(world_, join_site_, fiber);
   world_.scheduler().Point(start_site_);
   return thread;
+}
+
+// A function of seed, node and count, in a replay too: no decision to keep.
+uint64_t SimRuntime::RandomBits() {
+  const uint64_t bits = random_site_.Bits(DecisionKind::kLatency);
+  ++random_site_.count;
+  return bits;
+}
+
+const void* SimRuntime::CurrentThread() {
+  return world_.scheduler().current();
 }
 
 Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {

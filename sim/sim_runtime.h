@@ -21,6 +21,8 @@ class SimRuntime : public Runtime {
   void SleepUntil(absl::Time deadline) override;
   std::unique_ptr<Thread> StartThread(std::string name,
                                       absl::AnyInvocable<void()> body) override;
+  uint64_t RandomBits() override;
+  const void* CurrentThread() override;
 
  private:
   void Lock(Mutex& mutex) override;
@@ -42,6 +44,7 @@ class SimRuntime : public Runtime {
   Site& sleep_site_;
   Site& start_site_;
   Site& join_site_;
+  Site& random_site_;
 };
 
 }  // namespace reprise

@@ -6,12 +6,16 @@
 #include <errno.h>
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <exception>
 #include <mutex>
+#include <random>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -62,7 +66,8 @@ class RealThread final : public Thread {
 
 class RealRuntimeImpl final : public Runtime {
  public:
-  RealRuntimeImpl() : start_(absl::Now()), start_nanos_(SteadyNanos()) {}
+  RealRuntimeImpl()
+      : start_(absl::Now()), start_nanos_(SteadyNanos()), random_(Seed()) {}
 
   absl::Time Now() override {
     return start_ + absl::Nanoseconds(SteadyNanos() - start_nanos_);
@@ -78,12 +83,35 @@ class RealRuntimeImpl final : public Runtime {
     } while (Now() < deadline);
   }
 
+  // SplitMix64 from a seed that differs between processes.
+  uint64_t RandomBits() override {
+    uint64_t bits = random_.fetch_add(0x9e3779b97f4a7c15u);
+    bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
+    bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
+    return bits ^ (bits >> 31);
+  }
+
+  const void* CurrentThread() override {
+    static thread_local char mark;
+    return &mark;
+  }
+
   std::unique_ptr<Thread> StartThread(
       std::string name, absl::AnyInvocable<void()> body) override {
     return std::make_unique<RealThread>(std::move(name), std::move(body));
   }
 
  private:
+  static uint64_t Seed() {
+    try {
+      std::random_device device;
+      return uint64_t{device()} << 32 | device();
+    } catch (const std::exception&) {  // none here: no two starts are one
+      return static_cast<uint64_t>(absl::GetCurrentTimeNanos()) ^
+             static_cast<uint64_t>(getpid()) << 40;
+    }
+  }
+
   void Lock(Mutex& mutex) override { mutex.slots().native.lock(); }
   void Unlock(Mutex& mutex) override { mutex.slots().native.unlock(); }
 
@@ -130,6 +158,7 @@ class RealRuntimeImpl final : public Runtime {
 
   const absl::Time start_;
   const int64_t start_nanos_;
+  std::atomic<uint64_t> random_;
 };
 
 }  // namespace

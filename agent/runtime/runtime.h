@@ -1,4 +1,4 @@
-// The runtime seam: time, threads, locks and waiting.
+// The runtime seam: time, threads, locks, waiting and randomness.
 //
 // Everything in the agent that reads a clock, starts a thread, locks or waits
 // does it through a `Runtime`. `RealRuntime()` maps it to OS threads,
@@ -15,6 +15,7 @@
 #ifndef REPRISE_AGENT_RUNTIME_RUNTIME_H_
 #define REPRISE_AGENT_RUNTIME_RUNTIME_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -49,6 +50,12 @@ class Runtime {
   // debuggers. `body` must not throw.
   virtual std::unique_ptr<Thread> StartThread(
       std::string name, absl::AnyInvocable<void()> body) = 0;
+
+  // 64 bits that nobody foresees: for jitter, and for ids that must not meet.
+  virtual uint64_t RandomBits() = 0;
+
+  // Names the calling thread among those that run now; only to be compared.
+  virtual const void* CurrentThread() = 0;
 
  private:
   friend class CondVar;

@@ -1,5 +1,6 @@
 #include "agent/runtime/thread_pool.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,6 +47,7 @@ bool ThreadPool::Run(absl::AnyInvocable<void()> task) {
 
 void ThreadPool::Work() {
   mutex_.Lock();
+  thread_names_.push_back(runtime_.CurrentThread());
   while (true) {
     while (queue_.empty() && !stopping_) {
       changed_.WaitUntil(mutex_, absl::InfiniteFuture());
@@ -79,6 +81,13 @@ void ThreadPool::Stop() {
   MutexLock lock(mutex_);
   stopped_ = true;
   changed_.NotifyAll();
+}
+
+bool ThreadPool::IsCurrentThread() {
+  const void* const current = runtime_.CurrentThread();
+  MutexLock lock(mutex_);
+  return std::find(thread_names_.begin(), thread_names_.end(), current) !=
+         thread_names_.end();
 }
 
 int ThreadPool::num_idle_threads() {

@@ -33,6 +33,9 @@ class ThreadPool {
   // caller returns after the last thread has ended.
   void Stop();
 
+  // Whether one of its threads calls.
+  bool IsCurrentThread();
+
   // For metrics. Threads that were never started count as idle.
   int max_threads() const { return max_threads_; }
   int num_idle_threads();
@@ -48,6 +51,8 @@ class ThreadPool {
   CondVar changed_;  // a task was queued, stopping_ or stopped_ was set
   std::deque<absl::AnyInvocable<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
+  // What `Runtime::CurrentThread` names them.
+  std::vector<const void*> thread_names_ ABSL_GUARDED_BY(mutex_);
   int busy_threads_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

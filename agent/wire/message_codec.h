@@ -1,6 +1,6 @@
 // Messages to and from what TensorPipe carries: four payloads (type, id, the
-// message's own, the tensor pickle) and one tensor for each storage. No
-// metadata.
+// message's own, the tensor pickle) and one tensor for each storage. The
+// metadata is empty but for `call_extras.h`.
 //
 // Thread-compatible: an `EncodedMessage` is immutable and may be shared; an
 // `IncomingMessage` has one owner. Nothing here throws.
@@ -52,7 +52,8 @@ class EncodedMessage {
   friend class MessageEncoder;
   friend std::shared_ptr<const EncodedMessage> WithId(
       std::shared_ptr<const EncodedMessage> message, int64_t id);
-  friend tensorpipe::Message ToTensorPipe(const EncodedMessage& message);
+  friend tensorpipe::Message ToTensorPipe(const EncodedMessage& message,
+                                          std::string metadata);
 
   const EncodedMessage& body() const { return base_ ? *base_ : *this; }
 
@@ -84,7 +85,8 @@ std::shared_ptr<const EncodedMessage> WithId(
     std::shared_ptr<const EncodedMessage> message, int64_t id);
 
 // The result points into `message`, which must outlive the write.
-tensorpipe::Message ToTensorPipe(const EncodedMessage& message);
+tensorpipe::Message ToTensorPipe(const EncodedMessage& message,
+                                 std::string metadata = {});
 
 struct DecodedMessage {
   Message message;
@@ -117,6 +119,8 @@ class IncomingMessage {
   // cannot be decoded can be answered.
   MessageType type() const;
   int64_t id() const;
+  // What the peer says beside the message, not checked. Before the read too.
+  std::string_view metadata() const;
 
   // After the read. The errors of `UnpickleTensors`.
   absl::StatusOr<DecodedMessage> Decode() &&;

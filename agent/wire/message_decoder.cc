@@ -6,6 +6,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "agent/wire/call_extras.h"
 #include "agent/wire/message_codec.h"
 
 namespace reprise {
@@ -36,6 +37,9 @@ bool IsKnown(const tensorpipe::Device& device) {
 
 absl::Status CheckPayloads(const tensorpipe::Descriptor& descriptor,
                            const WireLimits& limits) {
+  if (descriptor.metadata.size() > kMaxMetadata) {
+    return TooLarge("metadata bytes", descriptor.metadata.size(), kMaxMetadata);
+  }
   const auto& payloads = descriptor.payloads;
   if (payloads.size() != kNumPayloads) {
     return BadDescriptor(absl::StrCat(payloads.size(), " payloads"));
@@ -88,6 +92,7 @@ absl::Status CheckTensors(const tensorpipe::Descriptor& descriptor,
 struct IncomingMessage::State {
   int32_t type = 0;
   int64_t id = 0;
+  std::string metadata;
   std::string payload;
   std::string pickle;
   std::vector<std::shared_ptr<Storage>> storages;
@@ -104,6 +109,7 @@ absl::StatusOr<IncomingMessage> IncomingMessage::Allocate(
   }
   try {
     auto state = std::make_unique<State>();
+    state->metadata = descriptor.metadata;
     state->payload.resize(descriptor.payloads[kPayload].length);
     state->pickle.resize(descriptor.payloads[kPickle].length);
     state->pickle_limits.pickle.max_bytes = limits.max_pickle_bytes;
@@ -158,6 +164,8 @@ MessageType IncomingMessage::type() const {
 }
 
 int64_t IncomingMessage::id() const { return state_->id; }
+
+std::string_view IncomingMessage::metadata() const { return state_->metadata; }
 
 absl::StatusOr<DecodedMessage> IncomingMessage::Decode() && {
   try {

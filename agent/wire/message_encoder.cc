@@ -155,7 +155,8 @@ std::shared_ptr<const EncodedMessage> WithId(
   return renamed;
 }
 
-tensorpipe::Message ToTensorPipe(const EncodedMessage& message) {
+tensorpipe::Message ToTensorPipe(const EncodedMessage& message,
+                                 std::string metadata) {
   // TensorPipe's pointers are not const, but it only reads what is written.
   const auto payload = [](const void* data, size_t length) {
     tensorpipe::Message::Payload result;
@@ -164,6 +165,7 @@ tensorpipe::Message ToTensorPipe(const EncodedMessage& message) {
     return result;
   };
   tensorpipe::Message result;
+  result.metadata = std::move(metadata);
   result.payloads = {
       payload(&message.type_, sizeof(message.type_)),
       payload(&message.id_, sizeof(message.id_)),

@@ -5,6 +5,7 @@
 #ifndef REPRISE_TESTS_UNIT_RUNTIME_MANUAL_RUNTIME_H_
 #define REPRISE_TESTS_UNIT_RUNTIME_MANUAL_RUNTIME_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -38,6 +39,9 @@ class ManualRuntime final : public Runtime {
     ++threads_started_;
     return RealRuntime().StartThread(std::move(name), std::move(body));
   }
+
+  uint64_t RandomBits() override { return ++random_; }
+  const void* CurrentThread() override { return RealRuntime().CurrentThread(); }
 
   // Moves the clock and wakes everyone whose deadline it reaches or not.
   void AdvanceTo(absl::Time now) {
@@ -108,6 +112,7 @@ class ManualRuntime final : public Runtime {
   int threads_started_ = 0;
   int waits_ = 0;
   int notifications_ = 0;
+  std::atomic<uint64_t> random_ = 0;
 };
 
 }  // namespace reprise

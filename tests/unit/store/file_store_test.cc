@@ -74,6 +74,8 @@ class SleeplessRuntime : public Runtime {
                                       absl::AnyInvocable<void()>) override {
     return nullptr;
   }
+  uint64_t RandomBits() override { return 0; }
+  const void* CurrentThread() override { return this; }
 
   std::vector<absl::Duration> sleeps;
   std::function<void()> after_sleep;

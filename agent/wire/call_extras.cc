@@ -1,0 +1,154 @@
+#include "agent/wire/call_extras.h"
+
+#include <charconv>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace reprise {
+namespace {
+
+constexpr std::string_view kMagic = "rp1";
+constexpr char kRemaining = 1;
+constexpr char kKey = 2;
+constexpr char kInstance = 3;
+constexpr std::string_view kPing = "ping ";
+constexpr std::string_view kCancel = "cancel ";
+
+// A week: beyond it, no deadline is worth telling.
+constexpr absl::Duration kLongestRemaining = absl::Hours(24 * 7);
+
+void AppendWord(std::string& out, char tag, uint64_t word) {
+  out.push_back(tag);
+  out.push_back(8);
+  for (int i = 0; i < 8; ++i) out.push_back(static_cast<char>(word >> (8 * i)));
+}
+
+uint64_t ReadWord(std::string_view bytes) {
+  uint64_t word = 0;
+  for (int i = 0; i < 8; ++i) {
+    word |= uint64_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
+  }
+  return word;
+}
+
+absl::Status Bad(const char* what) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("the metadata of the message cannot be read: ", what));
+}
+
+absl::Status BadControl() {
+  return absl::InvalidArgumentError("the control request cannot be read");
+}
+
+bool ReadNumber(std::string_view text, int64_t& number) {
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() &&
+         number >= 0;
+}
+
+}  // namespace
+
+std::string EncodeExtras(const CallExtras& extras) {
+  const bool has_deadline = extras.remaining < kLongestRemaining;
+  if (!has_deadline && extras.idempotency_key.empty()) return "";
+  std::string out(kMagic);
+  if (has_deadline) {
+    AppendWord(out, kRemaining,
+               static_cast<uint64_t>(
+                   absl::ToInt64Nanoseconds(extras.remaining)));
+  }
+  if (!extras.idempotency_key.empty()) {
+    out.push_back(kKey);
+    out.push_back(static_cast<char>(extras.idempotency_key.size()));
+    out.append(extras.idempotency_key);
+    AppendWord(out, kInstance, extras.caller_instance);
+  }
+  return out;
+}
+
+absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata) {
+  CallExtras extras;
+  if (metadata.empty()) return extras;
+  if (metadata.size() > kMaxMetadata) return Bad("it is too long");
+  if (metadata.substr(0, kMagic.size()) != kMagic) return Bad("it is not ours");
+  metadata.remove_prefix(kMagic.size());
+  bool has_remaining = false;
+  bool has_instance = false;
+  while (!metadata.empty()) {
+    if (metadata.size() < 2) return Bad("a field is cut off");
+    const char tag = metadata[0];
+    const size_t length = static_cast<unsigned char>(metadata[1]);
+    if (metadata.size() - 2 < length) return Bad("a field is cut off");
+    const std::string_view value = metadata.substr(2, length);
+    metadata.remove_prefix(2 + length);
+    if (tag == kRemaining) {
+      if (has_remaining || length != 8) return Bad("the deadline");
+      has_remaining = true;
+      const auto ns = static_cast<int64_t>(ReadWord(value));
+      if (ns <= 0) return Bad("the deadline");
+      extras.remaining = absl::Nanoseconds(ns);
+    } else if (tag == kKey) {
+      if (!extras.idempotency_key.empty() || length == 0 ||
+          length > kMaxIdempotencyKey) {
+        return Bad("the idempotency key");
+      }
+      extras.idempotency_key = value;
+    } else if (tag == kInstance) {
+      if (has_instance || length != 8) return Bad("the caller's instance");
+      has_instance = true;
+      extras.caller_instance = ReadWord(value);
+    }
+  }
+  if (has_instance == extras.idempotency_key.empty()) {
+    return Bad("an idempotency key and a caller's instance come together");
+  }
+  return extras;
+}
+
+std::string EncodeControl(const Control& control) {
+  return control.kind == Control::Kind::kPing
+             ? absl::StrCat("ping ", absl::ToInt64Nanoseconds(control.bound))
+             : absl::StrCat("cancel ", control.call_id);
+}
+
+absl::StatusOr<Control> DecodeControl(std::string_view payload) {
+  Control control;
+  int64_t number = 0;
+  if (payload.substr(0, kPing.size()) == kPing) {
+    if (!ReadNumber(payload.substr(kPing.size()), number)) return BadControl();
+    control.bound = absl::Nanoseconds(number);
+    return control;
+  }
+  if (payload.substr(0, kCancel.size()) != kCancel ||
+      !ReadNumber(payload.substr(kCancel.size()), number)) {
+    return BadControl();
+  }
+  control.kind = Control::Kind::kCancel;
+  control.call_id = number;
+  return control;
+}
+
+std::string_view OwnFeatures() {
+  return "1 deadline cancel keepalive idempotency";
+}
+
+PeerFeatures ParseFeatures(std::string_view text) {
+  PeerFeatures features;
+  features.known = true;
+  if (text.size() > kMaxMetadata || text.substr(0, 2) != "1 ") return features;
+  const absl::string_view list(text.data(), text.size());
+  for (const absl::string_view word : absl::StrSplit(list, ' ')) {
+    if (word == "deadline") features.deadline = true;
+    if (word == "cancel") features.cancel = true;
+    if (word == "keepalive") features.keepalive = true;
+    if (word == "idempotency") features.idempotency = true;
+  }
+  return features;
+}
+
+}  // namespace reprise

@@ -1,0 +1,82 @@
+// What travels with a call beside the message, and how agents of this project
+// talk about their calls. None of it is ever sent to a worker that has not
+// published that it understands it: a stock worker sees none.
+//
+// In the metadata of a request's TensorPipe message, which is empty between
+// stock workers:
+//
+//   "rp1"  then fields: tag (1 byte), length (1 byte), that many bytes
+//     1  nanoseconds until the caller gives up (8 bytes, little-endian)
+//     2  idempotency key (1 .. 128 bytes)
+//     3  the caller's instance (8 bytes, little-endian), with 2 only
+//
+// A tag that is not known is skipped.
+//
+// As requests of a type of our own, whose payload is a text:
+//
+//   "ping <bound in ns>"  answered by a control response, "pong"
+//   "cancel <call id>"    not answered
+//
+// Thread-compatible; nothing here throws.
+
+#ifndef REPRISE_AGENT_WIRE_CALL_EXTRAS_H_
+#define REPRISE_AGENT_WIRE_CALL_EXTRAS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/message.h"
+
+namespace reprise {
+
+inline constexpr size_t kMaxIdempotencyKey = 128;
+// Of a message; a longer one is none of ours.
+inline constexpr size_t kMaxMetadata = 1024;
+
+struct CallExtras {
+  absl::Duration remaining = absl::InfiniteDuration();
+  std::string idempotency_key;  // empty: none
+  uint64_t caller_instance = 0;
+};
+
+// Empty when there is nothing to say. `remaining` must be positive.
+std::string EncodeExtras(const CallExtras& extras);
+
+// INVALID_ARGUMENT for what is not exactly the above.
+absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata);
+
+// Stock workers know no such types.
+inline constexpr MessageType kControlRequest =
+    static_cast<MessageType>(0x72500101);
+inline constexpr MessageType kControlResponse =
+    static_cast<MessageType>(0x72500201);
+
+struct Control {
+  enum class Kind { kPing, kCancel } kind = Kind::kPing;
+  absl::Duration bound;  // of a ping: how long silence means death
+  int64_t call_id = 0;   // of a cancel
+};
+
+std::string EncodeControl(const Control& control);
+absl::StatusOr<Control> DecodeControl(std::string_view payload);
+
+// What an agent understands, as it publishes it in the store beside its
+// address: "1 deadline cancel keepalive idempotency".
+struct PeerFeatures {
+  bool known = false;  // false: the store could not be asked
+  bool deadline = false;
+  bool cancel = false;
+  bool keepalive = false;
+  bool idempotency = false;
+};
+std::string_view OwnFeatures();
+// Of what is not a list of version 1: none.
+PeerFeatures ParseFeatures(std::string_view text);
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_WIRE_CALL_EXTRAS_H_
