@@ -37,6 +37,18 @@ Future Agent::Send(std::string_view to, Message request, CallOptions options) {
                      options);
 }
 
+Future Agent::SendWithRetries(WorkerId to, Message request, CallOptions options,
+                              RetryOptions retry) {
+  return impl_->SendWithRetries(impl_->workers().Find(to), to,
+                                std::move(request), options, retry);
+}
+
+Future Agent::SendWithRetries(std::string_view to, Message request,
+                              CallOptions options, RetryOptions retry) {
+  return impl_->SendWithRetries(impl_->workers().Find(to), to,
+                                std::move(request), options, retry);
+}
+
 absl::Status Agent::Join(absl::Time deadline) {
   return impl_->Join(/*stay_together=*/false, deadline);
 }

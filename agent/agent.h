@@ -46,9 +46,27 @@ struct Environment {
   Observer* observer = nullptr;  // may be null
 };
 
+// Knows whether the callers of requests still wait. Thread-safe.
+class CancelSource {
+ public:
+  virtual ~CancelSource() = default;
+  virtual bool IsCancelled(int64_t call_id, absl::Time deadline) = 0;
+};
+
 struct RequestInfo {
   std::string caller;  // the name that the peer claims
   int64_t call_id = 0;
+  // When the caller gives up, if it said so; by our clock. Never, of a call
+  // with an idempotency key: it may be sent again.
+  absl::Time deadline = absl::InfiniteFuture();
+  std::shared_ptr<CancelSource> source;  // may be null
+
+  // Whether nobody waits for the reply any more: the call was cancelled, its
+  // deadline has passed, or its connection broke. A handler that works for
+  // long should ask now and then, and return what it likes.
+  bool IsCancelled() const {
+    return source != nullptr && source->IsCancelled(call_id, deadline);
+  }
 };
 
 // Answers one request. Call it once, on any thread, before or after the
@@ -104,10 +122,22 @@ class Agent {
   // Shuts down, as `Shutdown` with a deadline that has passed.
   ~Agent();
 
-  // Never blocks on the network or the store. Errors come by the future, those
+  // Never blocks on the network or the store, and only with
+  // `WhenFull::kBlock` at all. Errors come by the future, those
   // of a bad argument too.
   Future Send(WorkerId to, Message request, CallOptions options = {});
   Future Send(std::string_view to, Message request, CallOptions options = {});
+
+  // Sends until the call succeeds, fails in a way that no retry mends, or was
+  // retried `max_retries` times; each attempt has the timeout of `options`.
+  // Retried are UNAVAILABLE, RESOURCE_EXHAUSTED and the attempt's own
+  // DEADLINE_EXCEEDED, never an error of the remote handler, and nothing once
+  // the agent is being shut down. The handler may run more than once, unless
+  // the call has an idempotency key.
+  Future SendWithRetries(WorkerId to, Message request, CallOptions options = {},
+                         RetryOptions retry = {});
+  Future SendWithRetries(std::string_view to, Message request,
+                         CallOptions options = {}, RetryOptions retry = {});
 
   // The group's barrier: returns when all members are in it and no call is
   // running anywhere. The agent goes on working. DEADLINE_EXCEEDED names who

@@ -1,5 +1,6 @@
 #include "agent/agent_impl.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "agent/planted.h"
 #include "agent/probe.h"
 #include "agent/rendezvous.h"
+#include "agent/wire/call_extras.h"
 #include "agent/wire/message_codec.h"
 #include "glog/logging.h"
 
@@ -57,6 +59,19 @@ WorkerDirectory MakeDirectory(Runtime& runtime, const AgentOptions& options,
   }
   return WorkerDirectory(runtime, std::move(workers),
                          static_cast<WorkerId>(options.id));
+}
+
+// About what a message takes, before it is encoded.
+size_t NumBytes(const Message& message) {
+  size_t bytes = message.payload.size();
+  for (const Tensor& tensor : message.tensors) {
+    if (tensor.storage == nullptr) continue;
+    // Not the storage's: a view of a small part is copied.
+    const size_t whole = tensor.storage->num_bytes();
+    const auto elements = static_cast<size_t>(tensor.num_elements());
+    bytes += std::min(whole, std::min(elements, whole) * SizeOf(tensor.dtype));
+  }
+  return bytes;
 }
 
 std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
@@ -122,14 +137,34 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
           runtime_, timer_, activity_,
           ExecutorOf(REPRISE_PLANTED(shared_pool) ? worker_pool_
                                                   : callback_pool_),
-          worker_pool_, observer_, options_.max_pending_calls_per_peer)),
+          worker_pool_, observer_,
+          CallTable::Limits{options_.max_pending_calls_per_peer,
+                            options_.max_pending_bytes_per_peer},
+          [this](WorkerId to, uint64_t pipe_generation, int64_t id) {
+            peers_.CancelCall(to, pipe_generation, id);
+          })),
+      retrier_(std::make_shared<Retrier>(runtime_, timer_,
+                                         ExecutorOf(callback_pool_))),
+      limits_{.max_payload_bytes = options_.max_payload_bytes,
+              .max_tensor_bytes = options_.max_tensor_bytes},
       peers_(runtime_, timer_, connector_, environment.store, *context_,
              workers_, *calls_, *activity_, metrics_, observer_,
-             {options_.connect_timeout, options_.store_timeout,
-              options_.max_pending_calls_per_peer}),
+             {options_.connect_timeout,
+              options_.store_timeout,
+              options_.max_pending_calls_per_peer,
+              options_.max_pending_bytes_per_peer,
+              options_.shortest_reconnect_pause,
+              options_.longest_reconnect_pause,
+              {options_.keepalive_interval, options_.keepalive_bound, limits_,
+               runtime_.RandomBits()}}),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
-          std::move(handler), workers_, options_.connect_timeout)),
+          std::move(handler), workers_,
+          Server::Options{
+              options_.connect_timeout,
+              limits_,
+              {options_.max_idempotent_calls, options_.max_idempotent_bytes,
+               options_.idempotency_memory}})),
       acceptor_(
           runtime_, timer_, connector_, *context_, transports.transports,
           environment.store, AddressKey(workers_.self().name),
@@ -160,6 +195,12 @@ Agent::Impl::~Impl() {
 absl::Status Agent::Impl::Open(absl::Time deadline) {
   if (absl::Status status = acceptor_.Listen(); !status.ok()) return status;
   if (workers_.is_dynamic()) return JoinDynamicGroup(deadline);
+  // Before the address, so that who finds the one finds the other.
+  if (absl::Status status = store_->Set(FeaturesKey(workers_.self().name),
+                                        std::string(OwnFeatures()), deadline);
+      !status.ok()) {
+    return status;
+  }
   if (absl::Status status = Publish("", deadline); !status.ok()) return status;
   absl::StatusOr<std::vector<std::string>> addresses =
       MeetAddresses(runtime_, *store_, workers_, deadline);
@@ -188,38 +229,61 @@ Future Agent::Impl::Refuse(absl::Status status) {
   return Future::Ready(runtime_, std::move(status));
 }
 
-Future Agent::Impl::Send(const MemberPtr& to, Message request,
-                         const CallOptions& options) {
-  if (!IsRequest(request.type)) {
-    return Refuse(absl::InvalidArgumentError(
+absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
+    const Message& request, const CallOptions& options) const {
+  if (!IsRequest(request.type) || request.type == kControlRequest) {
+    return absl::InvalidArgumentError(
         absl::StrCat("a message of type ", static_cast<int32_t>(request.type),
-                     " is no request")));
+                     " is no request"));
   }
-  absl::Duration timeout =
+  if (options.idempotency_key.size() > kMaxIdempotencyKey) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an idempotency key has at most ", kMaxIdempotencyKey,
+                     " bytes, got ", options.idempotency_key.size()));
+  }
+  const absl::Duration timeout =
       options.timeout == kUnsetTimeout ? options_.rpc_timeout : options.timeout;
   if (timeout < absl::ZeroDuration()) {
-    return Refuse(absl::InvalidArgumentError(
+    return absl::InvalidArgumentError(
         absl::StrCat("a call's timeout must not be negative, got ",
-                     absl::FormatDuration(timeout))));
+                     absl::FormatDuration(timeout)));
   }
-  if (timeout == absl::ZeroDuration()) timeout = absl::InfiniteDuration();
+  return timeout == absl::ZeroDuration() ? absl::InfiniteDuration() : timeout;
+}
 
-  // Whatever is wrong with the call shows before it is entered.
-  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to);
-  if (!call.ok()) {
-    if (!absl::IsFailedPrecondition(call.status())) {
-      return Refuse(call.status());
-    }
-    return Refuse(absl::FailedPreconditionError(absl::StrCat(
-        "Node ", workers_.self().id, "tried to send() a message of type ",
-        static_cast<int32_t>(request.type),
-        " but RPC is no longer running on this node.")));
+absl::Status Agent::Impl::Explain(absl::Status status, MessageType type) const {
+  if (!absl::IsFailedPrecondition(status)) return status;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "Node ", workers_.self().id, "tried to send() a message of type ",
+      static_cast<int32_t>(type),
+      " but RPC is no longer running on this node."));
+}
+
+Agent::Impl::Times Agent::Impl::StartNow(absl::Duration timeout) {
+  Times times{runtime_.Now(), absl::InfiniteFuture(), timeout};
+  times.deadline = times.start + timeout;  // infinite if that is
+  if (REPRISE_PLANTED(stray_clock)) times.deadline += StrayClock();
+  return times;
+}
+
+Future Agent::Impl::Send(const MemberPtr& to, Message request,
+                         const CallOptions& options) {
+  const absl::StatusOr<absl::Duration> timeout = CheckCall(request, options);
+  if (!timeout.ok()) return Refuse(timeout.status());
+  const Times times = StartNow(*timeout);
+  CallTable::How how;
+  how.num_bytes = NumBytes(request);
+  if (options_.when_full == WhenFull::kBlock &&
+      !callback_pool_.IsCurrentThread()) {
+    how.wait_until = times.deadline;
   }
+  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, how);
+  if (!call.ok()) return Refuse(Explain(call.status(), request.type));
   const int64_t id = call->id();
   // An observer is shown the message as well.
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
-      observer_ == nullptr ? Encode(std::move(request), id)
-                           : Encode(request, id);
+      observer_ == nullptr ? Encode(std::move(request), id, limits_)
+                           : Encode(request, id, limits_);
   if (!encoded.ok()) {
     if (REPRISE_PLANTED(orphan_call)) {
       if (const auto pipe = peers_.Acquire(to); pipe.ok()) {
@@ -228,25 +292,80 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
     }
     return Refuse(encoded.status());
   }
+  return Dispatch(to, *std::move(call), *std::move(encoded), request, options,
+                  times, /*is_attempt=*/false);
+}
+
+Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
+                             std::shared_ptr<const EncodedMessage> encoded,
+                             const Message& request, const CallOptions& options,
+                             const Times& times, bool is_attempt) {
+  const int64_t id = call.id();
   absl::StatusOr<std::shared_ptr<ClientPipe>> pipe = peers_.Acquire(to);
   if (!pipe.ok()) return Refuse(pipe.status());
-
-  const absl::Time now = runtime_.Now();
-  absl::Time deadline = now + timeout;  // infinite if that is
-  if (REPRISE_PLANTED(stray_clock)) deadline += StrayClock();
   if (observer_ != nullptr) {
-    observer_->OnCallStarted(to->id, id, request, deadline);
+    observer_->OnCallStarted(to->id, id, request, times.deadline);
   }
   PeerCounters& counters = (*pipe)->counters();
   counters.calls.Add();
   VLOG(2) << "call " << id << " to " << to->name << " starts";
-  Future future =
-      calls_->Enter(*std::move(call), (*pipe)->generation(), deadline, timeout,
-                    {&counters, (*encoded)->type(), now});
-  if (absl::Status status = (*pipe)->Write(*std::move(encoded)); !status.ok()) {
-    calls_->Complete(to->id, id, std::move(status));
-  }
+  Future future = calls_->Enter(
+      std::move(call), (*pipe)->generation(), times.deadline, times.timeout,
+      {&counters, encoded->type(), times.start}, is_attempt);
+  absl::Status status = (*pipe)->Write(
+      {std::move(encoded), times.deadline, options.idempotency_key});
+  if (!status.ok()) calls_->Complete(to->id, id, std::move(status));
   return future;
+}
+
+Future Agent::Impl::SendAttempt(
+    const MemberPtr& to, const std::shared_ptr<const EncodedMessage>& encoded,
+    const Message& request, const CallOptions& options, absl::Duration timeout,
+    bool is_retry) {
+  CallTable::How how;
+  how.num_bytes = encoded->num_bytes();
+  how.is_attempt = true;
+  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, how);
+  if (!call.ok()) return Refuse(Explain(call.status(), request.type));
+  std::shared_ptr<const EncodedMessage> again = WithId(encoded, call->id());
+  if (is_retry && REPRISE_PLANTED(retry_emptied_message)) {
+    Message emptied;
+    emptied.type = encoded->type();
+    again = *Encode(std::move(emptied), call->id());
+  }
+  return Dispatch(to, *std::move(call), std::move(again), request, options,
+                  StartNow(timeout), /*is_attempt=*/true);
+}
+
+Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
+                                    const CallOptions& options,
+                                    const RetryOptions& retry) {
+  const absl::StatusOr<absl::Duration> timeout = CheckCall(request, options);
+  if (!timeout.ok()) return Refuse(timeout.status());
+  if (absl::Status status = Validate(retry); !status.ok()) {
+    return Refuse(std::move(status));
+  }
+  Message shown;
+  if (observer_ != nullptr) shown = request;
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+      Encode(std::move(request), /*id=*/0, limits_);
+  if (!encoded.ok()) return Refuse(encoded.status());
+  return retrier_->Start(
+      retry,
+      [this, to, encoded = *std::move(encoded), shown = std::move(shown),
+       options, timeout = *timeout](bool is_retry) {
+        if (!is_retry) {
+          return SendAttempt(to, encoded, shown, options, timeout, is_retry);
+        }
+        // It may have left meanwhile, and come again.
+        const MemberPtr now = workers_.Find(to->name);
+        if (now == nullptr) {
+          return Refuse(absl::UnavailableError(
+              absl::StrCat(to->name, " has left the group")));
+        }
+        return SendAttempt(now, encoded, shown, options, timeout, is_retry);
+      },
+      activity_->StartCall());
 }
 
 absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {
@@ -282,8 +401,10 @@ absl::Status Agent::Impl::Stop(absl::Time deadline) {
   VLOG(1) << "agent " << workers_.self().name << " shuts down";
   joiner_.Stop();
   membership_.Stop();
-  calls_->Close(absl::CancelledError(
-      absl::StrCat("agent ", workers_.self().name, " was shut down")));
+  const absl::Status cancelled = absl::CancelledError(
+      absl::StrCat("agent ", workers_.self().name, " was shut down"));
+  retrier_->Close(cancelled);
+  calls_->Close(cancelled);
   // No pipe and no listener is opened after this.
   connector_.Stop();
   acceptor_.Close();

@@ -23,6 +23,7 @@
 #include "agent/membership.h"
 #include "agent/metrics.h"
 #include "agent/peer_set.h"
+#include "agent/retry.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
@@ -58,6 +59,16 @@ class Agent::Impl {
     }
     return Send(to, std::move(request), options);
   }
+  template <typename Name>
+  Future SendWithRetries(const MemberPtr& to, const Name& called,
+                         Message request, const CallOptions& options,
+                         const RetryOptions& retry) {
+    if (to == nullptr) {
+      workers_.Doubt();
+      return Refuse(NoSuchWorker(called));
+    }
+    return SendWithRetries(to, std::move(request), options, retry);
+  }
   absl::Status Join(bool stay_together, absl::Time deadline);
   absl::Status Leave(absl::Time deadline);
   absl::Status Shutdown(absl::Time deadline);
@@ -78,6 +89,12 @@ class Agent::Impl {
 
  private:
   enum class State { kRunning, kStopping, kStopped };
+  // Of a call.
+  struct Times {
+    absl::Time start;
+    absl::Time deadline;
+    absl::Duration timeout;
+  };
 
   absl::Status Open(absl::Time deadline);
   absl::Status Publish(std::string published, absl::Time deadline);
@@ -86,6 +103,24 @@ class Agent::Impl {
   absl::Status NotFound(std::string_view called, bool has_left) const;
   absl::Status Stop(absl::Time deadline);
   Future Send(const MemberPtr& to, Message request, const CallOptions& options);
+  Future SendWithRetries(const MemberPtr& to, Message request,
+                         const CallOptions& options, const RetryOptions& retry);
+  // `request` is what an observer is shown.
+  Future SendAttempt(const MemberPtr& to,
+                     const std::shared_ptr<const EncodedMessage>& encoded,
+                     const Message& request, const CallOptions& options,
+                     absl::Duration timeout, bool is_retry);
+  // Enters the call and writes it.
+  Future Dispatch(const MemberPtr& to, CallTable::Reservation call,
+                  std::shared_ptr<const EncodedMessage> encoded,
+                  const Message& request, const CallOptions& options,
+                  const Times& times, bool is_attempt);
+  // Of a call with these options, or why there can be none.
+  absl::StatusOr<absl::Duration> CheckCall(const Message& request,
+                                           const CallOptions& options) const;
+  Times StartNow(absl::Duration timeout);
+  // Of a status of `CallTable::Reserve`.
+  absl::Status Explain(absl::Status status, MessageType type) const;
   Future Refuse(absl::Status status);
 
   Runtime& runtime_;
@@ -101,6 +136,8 @@ class Agent::Impl {
   ThreadPool callback_pool_;
   std::unique_ptr<tensorpipe::Context> context_;
   const std::shared_ptr<CallTable> calls_;
+  const std::shared_ptr<Retrier> retrier_;
+  const WireLimits limits_;
   PeerSet peers_;
   const std::shared_ptr<Server> server_;
   Acceptor acceptor_;

@@ -11,10 +11,8 @@ namespace {
 
 // Of `GetMetrics`: those that only grow.
 constexpr const char* kTotals[] = {
-    "agent.late_replies",
-    "agent.listener_reopens",
-    "agent.reconnects",
-    "agent.refused_calls",
+    "agent.abandoned_requests", "agent.late_replies",  "agent.listener_reopens",
+    "agent.reconnects",         "agent.refused_calls", "agent.retries",
 };
 
 bool IsTotal(const std::string& key) {
@@ -44,6 +42,8 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
       {"agent.late_replies", peers_.num_late_replies()},
       {"agent.reconnects", peers_.num_reconnects()},
       {"agent.listener_reopens", acceptor_.num_reopens()},
+      {"agent.retries", retrier_->num_retries()},
+      {"agent.abandoned_requests", server_->num_abandoned()},
       {"agent.refused_calls", metrics_.refused_calls.value()},
   };
 }

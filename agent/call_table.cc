@@ -28,66 +28,95 @@ absl::Status TimeoutError(absl::Duration timeout) {
 CallTable::CallTable(Runtime& runtime, Timer& timer,
                      std::shared_ptr<Activity> activity,
                      std::shared_ptr<Promise::Executor> executor,
-                     ThreadPool& workers, Observer* observer,
-                     size_t max_pending_per_peer)
+                     ThreadPool& workers, Observer* observer, Limits limits,
+                     OnCancelled on_cancelled)
     : runtime_(runtime),
       timer_(timer),
       activity_(std::move(activity)),
       executor_(std::move(executor)),
       workers_(workers),
       observer_(observer),
-      max_pending_per_peer_(max_pending_per_peer),
-      mutex_(runtime, "CallTable") {}
+      limits_(limits),
+      on_cancelled_(std::move(on_cancelled)),
+      mutex_(runtime, "CallTable"),
+      room_(runtime, "CallTable.room") {}
 
 CallTable::~CallTable() {
   MutexLock lock(mutex_);
   CHECK(calls_.empty()) << "a call table was destroyed before its Close";
 }
 
-absl::StatusOr<CallTable::Reservation> CallTable::Reserve(
-    const WorkerInfo& to) {
+absl::StatusOr<CallTable::Reservation> CallTable::Reserve(const WorkerInfo& to,
+                                                          const How& how) {
   // Counted first: after `Close`, whoever waits for no active call waits for
   // this one too.
-  Activity::Token active = activity_->StartCall();
+  Activity::Token active;
+  if (!how.is_attempt) active = activity_->StartCall();
   MutexLock lock(mutex_);
-  if (!closed_.ok()) return absl::FailedPreconditionError("");
-  if (static_cast<size_t>(to.id) >= num_by_peer_.size()) {
-    num_by_peer_.resize(static_cast<size_t>(to.id) + 1, 0);
+  if (static_cast<size_t>(to.id) >= loads_.size()) {
+    loads_.resize(static_cast<size_t>(to.id) + 1);
   }
-  if (num_by_peer_[to.id] >= max_pending_per_peer_) {
+  bool in_time = how.wait_until != absl::InfinitePast();
+  while (closed_.ok() && in_time && !HasRoom(loads_[to.id], how.num_bytes)) {
+    ++num_waiting_;
+    in_time = room_.WaitUntil(mutex_, how.wait_until);
+    --num_waiting_;
+  }
+  if (!closed_.ok()) return absl::FailedPreconditionError("");
+  Load& load = loads_[to.id];
+  if (!HasRoom(load, how.num_bytes)) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "too many calls pending to ", to.name, " (", num_by_peer_[to.id],
-        "): it does not answer as fast as it is called"));
+        "too many calls pending to ", to.name, " (", load.num_calls, " of ",
+        load.num_bytes, " bytes): it does not answer as fast as it is called"));
   }
   if (next_id_ > CallKey::kMaxId) {
     return absl::ResourceExhaustedError("this agent has used up its call ids");
   }
-  ++num_by_peer_[to.id];
-  return Reservation(this, to.id, next_id_++, std::move(active));
+  ++load.num_calls;
+  load.num_bytes += how.num_bytes;
+  return Reservation(this, to.id, next_id_++, how.num_bytes, std::move(active));
 }
 
-void CallTable::Unreserve(WorkerId to) {
+void CallTable::Unload(WorkerId to, size_t num_bytes) {
+  Load& load = loads_[to];
+  --load.num_calls;
+  load.num_bytes -= num_bytes;
+  if (num_waiting_ > 0) room_.NotifyAll();
+}
+
+void CallTable::Unreserve(WorkerId to, size_t num_bytes) {
   MutexLock lock(mutex_);
-  --num_by_peer_[to];
+  Unload(to, num_bytes);
 }
 
-Promise CallTable::MakePromise(CallKey key) {
+Promise CallTable::MakePromise(CallKey key, bool is_attempt) {
   // Weak: a future may outlive the agent.
-  return Promise(runtime_, executor_, [table = weak_from_this(), key] {
-    if (const std::shared_ptr<CallTable> alive = table.lock()) {
-      alive->Complete(key.peer(), key.id(),
-                      absl::CancelledError("the call was cancelled"));
-    }
-  });
+  return Promise(runtime_, is_attempt ? nullptr : executor_,
+                 [table = weak_from_this(), key] {
+                   if (const std::shared_ptr<CallTable> alive = table.lock()) {
+                     alive->Cancel(key);
+                   }
+                 });
+}
+
+void CallTable::Cancel(CallKey key) {
+  Calls::node_type call = Take(key);
+  if (call.empty()) return;
+  on_cancelled_(key.peer(), call.mapped().pipe_generation, key.id());
+  Finish(std::move(call), absl::CancelledError("the call was cancelled"));
 }
 
 Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
                         absl::Time deadline, absl::Duration timeout,
-                        const CallMetrics& metrics) {
+                        const CallMetrics& metrics, bool is_attempt) {
   const CallKey key(reservation.to_, reservation.id_);
-  PendingCall call{MakePromise(key), std::move(reservation.active_),
-                   pipe_generation,  timeout,
-                   std::nullopt,     metrics};
+  PendingCall call{MakePromise(key, is_attempt),
+                   std::move(reservation.active_),
+                   pipe_generation,
+                   timeout,
+                   std::nullopt,
+                   metrics,
+                   reservation.num_bytes_};
   Future future = call.promise.future();
   Calls single;
   Calls::node_type node =
@@ -107,7 +136,7 @@ Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
       }
       calls_.insert(std::move(node));
     } else {
-      --num_by_peer_[key.peer()];
+      Unload(key.peer(), reservation.num_bytes_);
     }
   }
   if (!closed.ok()) Finish(std::move(node), closed);
@@ -117,7 +146,7 @@ Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
 CallTable::Calls::node_type CallTable::Take(CallKey key) {
   MutexLock lock(mutex_);
   Calls::node_type call = calls_.extract(key);
-  if (!call.empty()) --num_by_peer_[key.peer()];
+  if (!call.empty()) Unload(key.peer(), call.mapped().num_bytes);
   return call;
 }
 
@@ -138,6 +167,13 @@ void CallTable::OnTimeout(CallKey key) {
   }
   call.mapped().timer.reset();
   const absl::Duration timeout = call.mapped().timeout;
+  if (REPRISE_PLANTED(pending_leak)) {
+    MutexLock lock(mutex_);
+    ++loads_[key.peer()].num_calls;
+    calls_.emplace(key, PendingCall{MakePromise(key, false), Activity::Token(),
+                                    call.mapped().pipe_generation, timeout,
+                                    std::nullopt, CallMetrics(), 0});
+  }
   VLOG(1) << "call " << key.id() << " to worker " << key.peer()
           << " timed out after " << timeout;
   Finish(std::move(call), TimeoutError(timeout));
@@ -152,8 +188,8 @@ void CallTable::FailPipe(WorkerId peer, uint64_t pipe_generation,
     while (it != calls_.end() && it->first.peer() == peer) {
       const auto next = std::next(it);
       if (it->second.pipe_generation == pipe_generation) {
+        Unload(peer, it->second.num_bytes);
         failed.push_back(calls_.extract(it));
-        --num_by_peer_[peer];
       }
       it = next;
     }
@@ -167,7 +203,10 @@ void CallTable::Close(const absl::Status& status) {
     MutexLock lock(mutex_);
     closed_ = status;
     dropped.swap(calls_);
-    for (const auto& [key, call] : dropped) --num_by_peer_[key.peer()];
+    for (const auto& [key, call] : dropped) {
+      Unload(key.peer(), call.num_bytes);
+    }
+    room_.NotifyAll();
   }
   while (!dropped.empty()) {
     Finish(dropped.extract(dropped.begin()), status);
@@ -206,15 +245,21 @@ int64_t CallTable::num_pending() {
   return static_cast<int64_t>(calls_.size());
 }
 
+bool CallTable::HasPending(WorkerId peer) {
+  MutexLock lock(mutex_);
+  const auto first = calls_.lower_bound(CallKey(peer, 0));
+  return first != calls_.end() && first->first.peer() == peer;
+}
+
 void CallTable::PlantOrphan(Reservation& reservation,
                             uint64_t pipe_generation) {
   const CallKey key(reservation.to_, reservation.id_);
   MutexLock lock(mutex_);
-  ++num_by_peer_[key.peer()];
-  calls_.emplace(key, PendingCall{MakePromise(key),
+  ++loads_[key.peer()].num_calls;
+  calls_.emplace(key, PendingCall{MakePromise(key, false),
                                   activity_->PlantUncounted(Activity::kCall),
                                   pipe_generation, absl::ZeroDuration(),
-                                  std::nullopt, CallMetrics()});
+                                  std::nullopt, CallMetrics(), 0});
 }
 
 }  // namespace reprise

@@ -11,6 +11,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -63,7 +64,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     Reservation(Reservation&& other) noexcept = default;
     Reservation& operator=(Reservation&&) = delete;
     ~Reservation() {
-      if (table_ != nullptr) table_->Unreserve(to_);
+      if (table_ != nullptr) table_->Unreserve(to_, num_bytes_);
     }
     WorkerId to() const { return to_; }
     int64_t id() const { return id_; }
@@ -73,33 +74,58 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     struct NoDelete {
       void operator()(CallTable*) const {}
     };
-    Reservation(CallTable* table, WorkerId to, int64_t id,
+    Reservation(CallTable* table, WorkerId to, int64_t id, size_t num_bytes,
                 Activity::Token active)
-        : table_(table), to_(to), id_(id), active_(std::move(active)) {}
+        : table_(table),
+          to_(to),
+          id_(id),
+          num_bytes_(num_bytes),
+          active_(std::move(active)) {}
 
     std::unique_ptr<CallTable, NoDelete> table_;
     WorkerId to_;
     int64_t id_;
+    size_t num_bytes_;
     Activity::Token active_;
   };
 
+  // What may be pending to each peer.
+  struct Limits {
+    size_t max_calls = 0;
+    size_t max_bytes = 0;
+  };
+  // A call that was cancelled, and the number of its pipe.
+  using OnCancelled =
+      std::function<void(WorkerId to, uint64_t pipe_generation, int64_t id)>;
+
+  // How a call is made.
+  struct How {
+    size_t num_bytes = 0;
+    // Until when to wait for room.
+    absl::Time wait_until = absl::InfinitePast();
+    // An attempt of a call that is counted already; its callbacks run where it
+    // is completed.
+    bool is_attempt = false;
+  };
+
   // `executor` runs the callbacks of futures. `workers` is what no completion
-  // waits for (planted defects do). `observer` may be null.
+  // waits for (planted defects do). `observer` may be null. `on_cancelled` is
+  // called while the call still counts as active.
   CallTable(Runtime& runtime, Timer& timer, std::shared_ptr<Activity> activity,
             std::shared_ptr<Promise::Executor> executor, ThreadPool& workers,
-            Observer* observer, size_t max_pending_per_peer);
+            Observer* observer, Limits limits, OnCancelled on_cancelled);
   ~CallTable();
 
-  // RESOURCE_EXHAUSTED when too many calls to `to` are pending, and
+  // RESOURCE_EXHAUSTED when too much is pending to `to`, and
   // FAILED_PRECONDITION, without a text, after `Close`.
-  absl::StatusOr<Reservation> Reserve(const WorkerInfo& to);
+  absl::StatusOr<Reservation> Reserve(const WorkerInfo& to, const How& how);
 
   // Enters the call. It was written to, or waits for, the pipe to its peer that
   // has this number. `deadline` may be infinite; `timeout` is for the text.
   // `metrics` hears of the completion.
   Future Enter(Reservation reservation, uint64_t pipe_generation,
                absl::Time deadline, absl::Duration timeout,
-               const CallMetrics& metrics);
+               const CallMetrics& metrics, bool is_attempt = false);
 
   // Returns false when there is no such call: it was completed before, or it is
   // not this peer's.
@@ -113,6 +139,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   void Close(const absl::Status& status);
 
   int64_t num_pending();
+  bool HasPending(WorkerId peer);
 
   // For the planted defect `orphan_call`: entered before it was validated, and
   // never counted.
@@ -126,15 +153,29 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     absl::Duration timeout;
     std::optional<Timer::Key> timer;
     CallMetrics metrics;
+    size_t num_bytes = 0;
+  };
+  // Reserved and entered.
+  struct Load {
+    size_t num_calls = 0;
+    size_t num_bytes = 0;
   };
   using Calls = std::map<CallKey, PendingCall>;
 
-  void Unreserve(WorkerId to);
+  void Unreserve(WorkerId to, size_t num_bytes);
+  void Unload(WorkerId to, size_t num_bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasRoom(const Load& load, size_t num_bytes) const {
+    return load.num_calls < limits_.max_calls &&
+           (load.num_bytes == 0 ||
+            load.num_bytes + num_bytes <= limits_.max_bytes);
+  }
+  void Cancel(CallKey key);
   void OnTimeout(CallKey key);
   Calls::node_type Take(CallKey key);
   void Finish(Calls::node_type call, Future::Result result);
   void FinishNow(Calls::node_type call, Future::Result result);
-  Promise MakePromise(CallKey key);
+  Promise MakePromise(CallKey key, bool is_attempt);
 
   Runtime& runtime_;
   Timer& timer_;
@@ -142,12 +183,15 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   const std::shared_ptr<Promise::Executor> executor_;
   ThreadPool& workers_;
   Observer* const observer_;
-  const size_t max_pending_per_peer_;
+  const Limits limits_;
+  const OnCancelled on_cancelled_;
 
   Mutex mutex_;
   Calls calls_ ABSL_GUARDED_BY(mutex_);
-  // Reserved and entered, by peer, up to the highest that was called.
-  std::vector<uint32_t> num_by_peer_ ABSL_GUARDED_BY(mutex_);
+  // By peer, up to the highest that was called.
+  std::vector<Load> loads_ ABSL_GUARDED_BY(mutex_);
+  CondVar room_;  // there is more room, or `Close` was called
+  int num_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t next_id_ ABSL_GUARDED_BY(mutex_) = 0;
   // Not OK after `Close`.
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);

@@ -11,6 +11,7 @@
 #include "agent/planted.h"
 #include "agent/rendezvous.h"
 #include "agent/report_margin.h"
+#include "agent/wire/call_extras.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -283,8 +284,11 @@ absl::Status DynamicGroup::Enter(const View& view, absl::Time deadline) {
       store_.CompareSet(name_key, named.value_or(""), options_.name, deadline);
   if (!claimed.ok()) return claimed.status();
   if (*claimed != options_.name) return LookAgain();
-  absl::Status status =
-      store_.Set(AddressKey(options_.name), address_, deadline);
+  absl::Status status = store_.Set(FeaturesKey(options_.name),
+                                   std::string(OwnFeatures()), deadline);
+  if (status.ok()) {
+    status = store_.Set(AddressKey(options_.name), address_, deadline);
+  }
   if (status.ok() && entry.has_devices) {
     status = store_.Set(DevicesKey({options_.name, entry.incarnation}),
                         Format(devices_), deadline);
@@ -421,6 +425,7 @@ void DynamicGroup::Forget(const MemberEntry& entry, absl::Time deadline) {
   }
   if (leaves || entry.worker.name != ours_->worker.name) {
     store_.Delete(AddressKey(entry.worker.name), deadline).IgnoreError();
+    store_.Delete(FeaturesKey(entry.worker.name), deadline).IgnoreError();
   }
   if (entry.has_devices) {
     store_.Delete(DevicesKey({entry.worker.name, entry.incarnation}), deadline)

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
@@ -32,13 +33,11 @@ void ReadBody(std::shared_ptr<tensorpipe::Pipe> pipe,
 }  // namespace
 
 void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
-                  std::shared_ptr<MessageSink> sink,
-                  const WireLimits& limits) {
+                  std::shared_ptr<MessageSink> sink, const WireLimits& limits) {
   tensorpipe::Pipe& reading = *pipe;
   reading.readDescriptor([pipe = std::move(pipe), sink = std::move(sink),
-                          &limits](
-                             const tensorpipe::Error& error,
-                             const tensorpipe::Descriptor& descriptor) {
+                          &limits](const tensorpipe::Error& error,
+                                   const tensorpipe::Descriptor& descriptor) {
     if (error) {
       sink->OnReadFailed(Describe(error));
       return;
@@ -60,11 +59,13 @@ std::string Describe(const tensorpipe::Error& error) {
   if (cause == nullptr) return "unknown error";
   const std::string text = cause->what();
   // TensorPipe's transports have types of their own for the same things.
-  const auto says = [&text](const char* words) {
-    return absl::StrContainsIgnoreCase(text, words);
+  const std::string lower = absl::AsciiStrToLower(text);
+  const auto says = [&lower](const char* words) {
+    return absl::StrContains(lower, words);
   };
   if (says("refused")) return absl::StrCat("refused: ", text);
-  if (says("reset") || says("broken pipe")) return absl::StrCat("reset: ", text);
+  if (says("reset") || says("broken pipe"))
+    return absl::StrCat("reset: ", text);
   if (says("eof") || says("end of file") || says("short read")) {
     return absl::StrCat("closed by the peer: ", text);
   }

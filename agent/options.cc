@@ -66,9 +66,47 @@ absl::Status Validate(const AgentOptions& options) {
         absl::StrCat("token_lease must be positive, got ",
                      absl::FormatDuration(options.token_lease)));
   }
+  if (options.max_pending_bytes_per_peer == 0) {
+    return absl::InvalidArgumentError(
+        "max_pending_bytes_per_peer must be positive, got 0");
+  }
+  if (options.shortest_reconnect_pause <= absl::ZeroDuration() ||
+      options.longest_reconnect_pause < options.shortest_reconnect_pause) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the pauses between attempts to connect must be positive and the "
+        "longest not below the shortest, got ",
+        absl::FormatDuration(options.shortest_reconnect_pause), " and ",
+        absl::FormatDuration(options.longest_reconnect_pause)));
+  }
+  if (options.keepalive_interval < absl::ZeroDuration() ||
+      options.keepalive_bound <= options.keepalive_interval) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "keepalive_interval must not be negative and keepalive_bound above it, "
+        "got ",
+        absl::FormatDuration(options.keepalive_interval), " and ",
+        absl::FormatDuration(options.keepalive_bound)));
+  }
+  if (options.max_idempotent_calls == 0) {
+    return absl::InvalidArgumentError(
+        "max_idempotent_calls must be positive, got 0");
+  }
   return ValidateDevices(
       {{options.name,
         {options.device_maps, options.devices, options.device_count}}});
+}
+
+absl::Status Validate(const RetryOptions& options) {
+  if (options.max_retries < 0) {
+    return absl::InvalidArgumentError("maxRetries cannot be negative.");
+  }
+  if (!(options.backoff >= 1)) {
+    return absl::InvalidArgumentError(
+        "maxRetries cannot be exponentially decaying.");
+  }
+  if (options.retry_duration < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("rpcRetryDuration cannot be negative.");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace reprise

@@ -40,6 +40,13 @@ inline constexpr int64_t kDynamicGroup = 0;
 // As `AgentOptions::id`, in a dynamic group: the lowest that is free.
 inline constexpr int64_t kAnyId = -1;
 
+// A call to a peer with too much pending.
+enum class WhenFull {
+  kRefuse,  // RESOURCE_EXHAUSTED
+  kBlock,   // `Send` waits until there is room, at most until the call's
+            // deadline; in a callback it does not wait, but refuses
+};
+
 struct AgentOptions {
   std::string name;  // [A-Za-z0-9-_:]+, under 128 characters
   int64_t id = 0;    // rank, 0 .. world_size - 1, and at most 32767
@@ -51,8 +58,31 @@ struct AgentOptions {
   TransportOptions transport;
   // A further call to a peer with so many pending is refused.
   size_t max_pending_calls_per_peer = 65536;
+  // The same for the bytes of requests that wait for their replies, and for
+  // those that wait to be written. One request alone may exceed it.
+  size_t max_pending_bytes_per_peer = size_t{1} << 30;
+  // What becomes of a further call then.
+  WhenFull when_full = WhenFull::kRefuse;
+  // A message beyond these is neither sent nor accepted.
+  size_t max_payload_bytes = size_t{256} << 20;
+  size_t max_tensor_bytes = size_t{64} << 30;
   // A new connection that carried nothing by then has failed.
   absl::Duration connect_timeout = absl::Seconds(30);
+  // After a connection failed the next attempt is made at once; while attempts
+  // go on failing, after pauses that double from the one to the other.
+  absl::Duration shortest_reconnect_pause = absl::Milliseconds(10);
+  absl::Duration longest_reconnect_pause = absl::Seconds(5);
+  // A peer that was silent for the interval while calls to it are pending, or
+  // else for the bound, is asked for a sign of life. A call to a peer that stays
+  // silent is UNAVAILABLE within the bound. The interval 0: never. Stock workers
+  // are not asked.
+  absl::Duration keepalive_interval = absl::Seconds(5);
+  absl::Duration keepalive_bound = absl::Seconds(15);
+  // What is remembered of calls with an idempotency key: how many, the bytes of
+  // their replies, and for how long.
+  size_t max_idempotent_calls = 65536;
+  size_t max_idempotent_bytes = size_t{64} << 20;
+  absl::Duration idempotency_memory = absl::Minutes(10);
   // Every single access to the store.
   absl::Duration store_timeout = absl::Seconds(30);
 
@@ -84,7 +114,21 @@ struct CallOptions {
   // kUnsetTimeout: the agent's rpc_timeout. 0 or infinite: never. Any other
   // value is honoured to the nanosecond, never early.
   absl::Duration timeout = kUnsetTimeout;
+  // At most 128 bytes. Not empty: however often calls with this key come from
+  // this agent, over whatever connections, the peer runs its handler once, and
+  // answers all of them with its result. FAILED_PRECONDITION from a peer that
+  // does not know how. See docs/calls.md for how long it remembers.
+  std::string idempotency_key = {};
 };
+
+// The texts of errors are PyTorch's.
+struct RetryOptions {
+  int max_retries = 5;
+  // Before the first retry; each further one waits `backoff` times as long.
+  absl::Duration retry_duration = absl::Seconds(1);
+  double backoff = 1.5;
+};
+absl::Status Validate(const RetryOptions& options);
 
 }  // namespace reprise
 

@@ -38,12 +38,15 @@ PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
       metrics_(metrics),
       observer_(observer),
       options_(options),
-      mutex_(runtime, "PeerSet") {}
+      mutex_(runtime, "PeerSet"),
+      watch_(runtime, timer, [this](absl::Time now, bool late) {
+        return CheckLives(now, late);
+      }) {}
 
 void PeerSet::SetAddresses(std::vector<std::string> addresses) {
   MutexLock lock(mutex_);
   for (size_t id = 0; id < addresses.size(); ++id) {
-    addresses_[static_cast<WorkerId>(id)] = {0, std::move(addresses[id])};
+    contacts_[static_cast<WorkerId>(id)].address = std::move(addresses[id]);
   }
 }
 
@@ -52,105 +55,161 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
   std::shared_ptr<ClientPipe> pipe;
   std::shared_ptr<ClientPipe> outdated;
   bool is_new = false;
+  absl::Time start = absl::InfinitePast();
   {
     MutexLock lock(mutex_);
     if (closed_) return absl::FailedPreconditionError("the agent is stopping");
-    const auto [entry, is_first] = pipes_.try_emplace(peer->id);
-    std::shared_ptr<ClientPipe>& current = entry->second;
-    if (current != nullptr &&
-        current->peer().incarnation != peer->incarnation) {
-      if (current->peer().incarnation > peer->incarnation) {
+    Peer& entry = peers_[peer->id];
+    if (entry.incarnation != peer->incarnation) {
+      if (entry.pipe != nullptr && entry.incarnation > peer->incarnation) {
         return absl::UnavailableError(
             absl::StrCat(peer->name, " has left the group"));
       }
-      outdated = std::move(current);
+      outdated.swap(entry.pipe);
+      entry.incarnation = peer->incarnation;
+      entry.failures = 0;
+      entry.not_before = absl::InfinitePast();
     }
-    if (current == nullptr) {
+    if (entry.pipe == nullptr) {
       PeerCounters& counters = metrics_.Callee(peer->name);
-      if (!is_first) {
+      if (entry.was_called) {
         ++num_reconnects_;
         counters.reconnects.Add();
       }
-      current =
-          std::make_shared<ClientPipe>(runtime_, timer_, *this, peer, activity_,
-                                       counters, next_generation_++);
+      entry.was_called = true;
+      entry.pipe = std::make_shared<ClientPipe>(
+          runtime_, timer_, *this, peer, activity_, counters,
+          next_generation_++, options_.pipe);
+      start = entry.not_before;
       is_new = true;
     }
-    pipe = current;
+    pipe = entry.pipe;
   }
   if (outdated != nullptr) outdated->Fail("it has left the group");
   if (is_new) {
     if (observer_ != nullptr) {
       observer_->OnPipe("connecting", peer->name, absl::OkStatus());
     }
+    const absl::Time now = runtime_.Now();
     if (options_.connect_timeout != absl::InfiniteDuration()) {
-      pipe->ExpectWithin(runtime_.Now() + options_.connect_timeout,
+      pipe->ExpectWithin(std::max(now, start) + options_.connect_timeout,
                          options_.connect_timeout);
     }
-    connector_.Run([this, pipe] { Open(pipe); });
-  } else if (pipe->num_unwritten() >= options_.max_unwritten_per_peer) {
+    if (start > now) {
+      timer_.Schedule(start, [this, pipe] {
+        connector_.Run([this, pipe] { Open(pipe); });
+      });
+    } else {
+      connector_.Run([this, pipe] { Open(pipe); });
+    }
+  } else if (pipe->num_unwritten() >= options_.max_unwritten_per_peer ||
+             // What timed out may still wait, beside as much that did not.
+             pipe->num_unwritten_bytes() / 2 >=
+                 options_.max_unwritten_bytes_per_peer) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "too much waits to be written to ", peer->name, " (",
-        pipe->num_unwritten(), " messages): its connection is stuck"));
+        pipe->num_unwritten(), " messages, ", pipe->num_unwritten_bytes(),
+        " bytes): its connection is stuck"));
   }
   return pipe;
 }
 
-absl::StatusOr<std::string> PeerSet::LookUp(const Member& peer) {
-  std::string known = peer.address;
+absl::StatusOr<PeerSet::Contact> PeerSet::LookUp(const Member& peer) {
+  Contact known{peer.incarnation, peer.address, {}};
   {
     MutexLock lock(mutex_);
     if (closed_) return absl::CancelledError("the agent is stopping");
-    const auto found = addresses_.find(peer.id);
-    if (found != addresses_.end() &&
+    const auto found = contacts_.find(peer.id);
+    if (found != contacts_.end() &&
         found->second.incarnation == peer.incarnation) {
-      known = found->second.url;
+      known = found->second;
     }
   }
-  // A worker that was restarted has a new address.
-  absl::StatusOr<std::string> present = store_->TryGet(
-      AddressKey(peer.name),
-      runtime_.Now() +
-          (known.empty() ? options_.store_timeout
-                         : std::min(options_.store_timeout, kRefreshTimeout)));
-  if (present.ok()) {
-    MutexLock lock(mutex_);
-    addresses_[peer.id] = {peer.incarnation, *present};
-    return present;
+  const absl::Time deadline =
+      runtime_.Now() + (known.address.empty() ? options_.store_timeout
+                                              : std::min(options_.store_timeout,
+                                                         kRefreshTimeout));
+  // A worker that was restarted has a new address, and it may be another
+  // program. It publishes what it understands before its address.
+  absl::StatusOr<std::string> present =
+      store_->TryGet(AddressKey(peer.name), deadline);
+  if (!present.ok()) {
+    VLOG(1) << "no present address of " << peer.name
+            << " in the store: " << present.status();
+    if (!known.address.empty()) return known;
+    return absl::UnavailableError(
+        absl::StrCat("no address in the store: ", present.status().message()));
   }
-  VLOG(1) << "no present address of " << peer.name
-          << " in the store: " << present.status();
-  if (!known.empty()) return known;
-  return absl::UnavailableError(
-      absl::StrCat("no address in the store: ", present.status().message()));
+  const bool is_stock = workers_.is_dynamic() && peer.incarnation == 0;
+  const absl::StatusOr<std::string> features =
+      is_stock ? absl::NotFoundError("")
+               : store_->TryGet(FeaturesKey(peer.name), deadline);
+  Contact contact{peer.incarnation, *std::move(present), known.features};
+  if (features.ok()) {
+    contact.features = ParseFeatures(*features);
+  } else if (absl::IsNotFound(features.status())) {
+    contact.features = ParseFeatures("");  // a stock worker
+  }
+  MutexLock lock(mutex_);
+  contacts_[peer.id] = contact;
+  return contact;
 }
 
 void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
+  if (pipe->failed()) return;  // in the pause before the attempt
   const Member& peer = pipe->peer();
-  const absl::StatusOr<std::string> address = LookUp(peer);
-  if (!address.ok()) {
-    pipe->Fail(std::string(address.status().message()));
+  const absl::StatusOr<Contact> contact = LookUp(peer);
+  if (!contact.ok()) {
+    pipe->Fail(std::string(contact.status().message()));
     return;
   }
+  const std::string& address = contact->address;
   std::shared_ptr<tensorpipe::Pipe> opened;
   try {
-    opened = context_.connect(*address,
+    opened = context_.connect(address,
                               tensorpipe::PipeOptions().remoteName(peer.name));
   } catch (const std::exception& error) {
     // TensorPipe throws for what is no address of a transport that we have.
     pipe->Fail(absl::StrCat(
         "cannot connect to '",
-        absl::CHexEscape(address->substr(0, kLongestPrintedAddress)),
+        absl::CHexEscape(address.substr(0, kLongestPrintedAddress)),
         "': ", error.what()));
     return;
   }
-  VLOG(1) << "connecting to " << peer.name << " at " << *address;
-  pipe->Open(std::move(opened));
+  VLOG(1) << "connecting to " << peer.name << " at " << address;
+  pipe->Open(std::move(opened), contact->features);
+}
+
+absl::Time PeerSet::CheckLives(absl::Time now, bool late) {
+  std::vector<std::shared_ptr<ClientPipe>> pipes;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, peer] : peers_) {
+      if (peer.pipe != nullptr) pipes.push_back(peer.pipe);
+    }
+  }
+  absl::Time next = absl::InfiniteFuture();
+  for (const std::shared_ptr<ClientPipe>& pipe : pipes) {
+    next = std::min(
+        next, pipe->CheckLife(now, late, calls_.HasPending(pipe->peer().id)));
+  }
+  // Not for each pipe: a tenth of the interval does not matter.
+  return std::max(next, now + options_.pipe.keepalive_interval / 10);
 }
 
 void PeerSet::OnPipeWorks(ClientPipe& pipe) {
   if (observer_ != nullptr) {
     observer_->OnPipe("connected", pipe.peer().name, absl::OkStatus());
+  }
+  {
+    MutexLock lock(mutex_);
+    const auto found = peers_.find(pipe.peer().id);
+    if (found != peers_.end() && found->second.pipe.get() == &pipe) {
+      found->second.failures = 0;
+    }
+  }
+  if (options_.pipe.keepalive_interval > absl::ZeroDuration()) {
+    watch_.Expect(runtime_.Now() + options_.pipe.keepalive_interval);
   }
 }
 
@@ -158,6 +217,7 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   const Member& peer = pipe.peer();
   const int64_t id = message.id();
   pipe.counters().received_bytes.Add(static_cast<int64_t>(message.num_bytes()));
+  if (message.type() == kControlResponse) return;  // a sign of life
   if (!IsResponse(message.type())) {
     pipe.Fail("it sent what is no reply");
     return;
@@ -181,31 +241,66 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   if (REPRISE_PLANTED(late_reply_fatal)) pipe.Fail("unknown call id");
 }
 
+void PeerSet::OnCallRefused(ClientPipe& pipe, int64_t call_id,
+                            const absl::Status& status) {
+  calls_.Complete(pipe.peer().id, call_id, status);
+}
+
+void PeerSet::CancelCall(WorkerId peer, uint64_t pipe_generation,
+                         int64_t call_id) {
+  std::shared_ptr<ClientPipe> pipe;
+  {
+    MutexLock lock(mutex_);
+    const auto found = peers_.find(peer);
+    if (found != peers_.end()) pipe = found->second.pipe;
+  }
+  if (pipe != nullptr && pipe->generation() == pipe_generation) {
+    pipe->Cancel(call_id);
+  }
+}
+
 void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
   const Member& peer = pipe.peer();
   workers_.Doubt();
   if (!REPRISE_PLANTED(dead_pipe_reused)) {
+    const uint64_t jitter = runtime_.RandomBits();
+    const absl::Time now = runtime_.Now();
     std::shared_ptr<ClientPipe> forgotten;
     MutexLock lock(mutex_);
-    const auto current = pipes_.find(peer.id);
-    if (current != pipes_.end() && current->second.get() == &pipe) {
-      forgotten.swap(current->second);
+    const auto found = peers_.find(peer.id);
+    if (found != peers_.end() && found->second.pipe.get() == &pipe) {
+      Peer& entry = found->second;
+      forgotten.swap(entry.pipe);
+      if (!pipe.works()) ++entry.failures;
+      entry.not_before = now + Pause(entry.failures, jitter);
     }
   }
   if (observer_ != nullptr) observer_->OnPipe("failed", peer.name, status);
   calls_.FailPipe(peer.id, pipe.generation(), status);
 }
 
+absl::Duration PeerSet::Pause(int failures, uint64_t jitter) const {
+  if (failures < 2) return absl::ZeroDuration();
+  absl::Duration pause = options_.shortest_pause;
+  for (int i = 2; i < failures && pause < options_.longest_pause; ++i) {
+    pause *= 2;
+  }
+  // Between a half and the whole.
+  return std::min(pause, options_.longest_pause) *
+         (512 + static_cast<int64_t>(jitter % 513)) / 1024;
+}
+
 void PeerSet::Close() {
-  std::map<WorkerId, std::shared_ptr<ClientPipe>> pipes;
+  watch_.Close();
+  std::map<WorkerId, Peer> peers;
   {
     MutexLock lock(mutex_);
     closed_ = true;
-    pipes.swap(pipes_);
+    peers.swap(peers_);
   }
   std::vector<std::shared_ptr<ClientPipe>> in_order;
-  for (auto& [id, pipe] : pipes) {
-    if (pipe != nullptr) in_order.push_back(std::move(pipe));
+  for (auto& [id, peer] : peers) {
+    if (peer.pipe != nullptr) in_order.push_back(std::move(peer.pipe));
   }
   if (REPRISE_PLANTED(pointer_order)) {
     std::sort(in_order.begin(), in_order.end());
@@ -219,15 +314,16 @@ void PeerSet::Close() {
 
 int64_t PeerSet::num_pipes() {
   MutexLock lock(mutex_);
-  return std::count_if(pipes_.begin(), pipes_.end(), [](const auto& entry) {
-    return entry.second != nullptr;
+  return std::count_if(peers_.begin(), peers_.end(), [](const auto& entry) {
+    return entry.second.pipe != nullptr;
   });
 }
 
 std::map<WorkerId, std::string> PeerSet::DescribePipes() {
   MutexLock lock(mutex_);
   std::map<WorkerId, std::string> described;
-  for (const auto& [id, pipe] : pipes_) {
+  for (const auto& [id, peer] : peers_) {
+    const std::shared_ptr<ClientPipe>& pipe = peer.pipe;
     described[id] = pipe == nullptr
                         ? "failed: the next call connects"
                         : absl::StrCat(pipe->works() ? "works" : "connects",

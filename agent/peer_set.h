@@ -1,5 +1,8 @@
 // Our connections to the peers that we call: one each, opened on first use and
-// again after it failed.
+// again after it failed: at once, and then, while it goes on failing before it
+// has carried anything, after pauses that double, with some jitter. Calls made
+// in a pause wait for the attempt, and fail with its cause or at their own
+// deadline.
 
 #ifndef REPRISE_AGENT_PEER_SET_H_
 #define REPRISE_AGENT_PEER_SET_H_
@@ -18,6 +21,7 @@
 #include "absl/time/time.h"
 #include "agent/call_table.h"
 #include "agent/client_pipe.h"
+#include "agent/life_watch.h"
 #include "agent/metrics.h"
 #include "agent/observer.h"
 #include "agent/options.h"
@@ -38,6 +42,10 @@ class PeerSet final : public ClientPipe::Owner {
     absl::Duration connect_timeout;
     absl::Duration store_timeout;
     size_t max_unwritten_per_peer = 0;
+    size_t max_unwritten_bytes_per_peer = 0;
+    absl::Duration shortest_pause;
+    absl::Duration longest_pause;
+    ClientPipe::Options pipe;
   };
 
   // `connector` is a pool of one thread, on which pipes are opened.
@@ -54,6 +62,9 @@ class PeerSet final : public ClientPipe::Owner {
   // earlier member of this id fails.
   absl::StatusOr<std::shared_ptr<ClientPipe>> Acquire(const MemberPtr& peer);
 
+  // The caller of this call gave up: it is not written, or the peer is told.
+  void CancelCall(WorkerId peer, uint64_t pipe_generation, int64_t call_id);
+
   // Closes all pipes, in order of peers' ids; opens no more.
   void Close();
 
@@ -65,12 +76,33 @@ class PeerSet final : public ClientPipe::Owner {
   int64_t num_reconnects() const { return num_reconnects_; }
 
  private:
+  struct Peer {
+    // Null once it has failed.
+    std::shared_ptr<ClientPipe> pipe;
+    bool was_called = false;
+    int64_t incarnation = 0;
+    // Of this incarnation:
+    int failures = 0;  // in a row, of pipes that never carried anything
+    absl::Time not_before = absl::InfinitePast();  // of the next attempt
+  };
+  struct Contact {
+    int64_t incarnation = 0;
+    std::string address;
+    PeerFeatures features;
+  };
+
   // On the connector.
   void Open(const std::shared_ptr<ClientPipe>& pipe);
-  absl::StatusOr<std::string> LookUp(const Member& peer);
+  absl::StatusOr<Contact> LookUp(const Member& peer);
+
+  // Before the next attempt.
+  absl::Duration Pause(int failures, uint64_t jitter) const;
+  absl::Time CheckLives(absl::Time now, bool late);
 
   void OnPipeWorks(ClientPipe& pipe) override;
   void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) override;
+  void OnCallRefused(ClientPipe& pipe, int64_t call_id,
+                     const absl::Status& status) override;
   void OnPipeFailed(ClientPipe& pipe, const absl::Status& status) override;
 
   Runtime& runtime_;
@@ -88,16 +120,12 @@ class PeerSet final : public ClientPipe::Owner {
   std::atomic<int64_t> num_reconnects_ = 0;
 
   Mutex mutex_;
-  // Null once it has failed. Only peers that were ever called are here.
-  std::map<WorkerId, std::shared_ptr<ClientPipe>> pipes_
-      ABSL_GUARDED_BY(mutex_);
-  struct Address {
-    int64_t incarnation = 0;
-    std::string url;
-  };
-  std::map<WorkerId, Address> addresses_ ABSL_GUARDED_BY(mutex_);
+  // Only peers that were ever called are here.
+  std::map<WorkerId, Peer> peers_ ABSL_GUARDED_BY(mutex_);
+  std::map<WorkerId, Contact> contacts_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_generation_ ABSL_GUARDED_BY(mutex_) = 1;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  LifeWatch watch_;
 };
 
 }  // namespace reprise

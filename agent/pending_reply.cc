@@ -15,10 +15,12 @@ constexpr char kUnansweredMark[] = "reprise/unanswered";
 
 PendingReply::PendingReply(std::shared_ptr<Sender> sender,
                            std::shared_ptr<ServerPipe> pipe, int64_t call_id,
+                           std::shared_ptr<IdempotentCalls::Run> run,
                            Activity::Token active)
     : sender_(std::move(sender)),
       pipe_(std::move(pipe)),
       call_id_(call_id),
+      run_(std::move(run)),
       active_(std::move(active)) {}
 
 PendingReply::~PendingReply() {
@@ -49,7 +51,7 @@ void PendingReply::HandlerThrew(absl::Status error) {
 
 void PendingReply::Send(absl::StatusOr<Message> result) {
   if (state_.exchange(kAnswered) == kAnswered) return;
-  sender_->SendReply(*pipe_, call_id_, std::move(result));
+  sender_->SendReply(*pipe_, call_id_, run_, std::move(result));
   active_.Release();
 }
 

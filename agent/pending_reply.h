@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/activity.h"
+#include "agent/idempotency.h"
 #include "agent/message.h"
 #include "agent/server_pipe.h"
 
@@ -26,12 +27,15 @@ class PendingReply {
   class Sender {
    public:
     virtual ~Sender() = default;
+    // `run` is null unless the call has an idempotency key.
     virtual void SendReply(ServerPipe& pipe, int64_t call_id,
+                           const std::shared_ptr<IdempotentCalls::Run>& run,
                            absl::StatusOr<Message> result) = 0;
   };
 
   PendingReply(std::shared_ptr<Sender> sender, std::shared_ptr<ServerPipe> pipe,
-               int64_t call_id, Activity::Token active);
+               int64_t call_id, std::shared_ptr<IdempotentCalls::Run> run,
+               Activity::Token active);
   ~PendingReply();
 
   void Answer(absl::StatusOr<Message> result);
@@ -51,6 +55,7 @@ class PendingReply {
   const std::shared_ptr<Sender> sender_;
   const std::shared_ptr<ServerPipe> pipe_;
   const int64_t call_id_;
+  const std::shared_ptr<IdempotentCalls::Run> run_;
   Activity::Token active_;
   std::atomic<State> state_ = kHandlerRuns;
 };

@@ -93,6 +93,10 @@ std::string AddressKey(const std::string& worker_name) {
   return absl::StrCat("addrs/", worker_name);
 }
 
+std::string FeaturesKey(const std::string& worker_name) {
+  return absl::StrCat("reprise/features/", worker_name);
+}
+
 absl::Status AgreeOnKind(StoreClient& store, bool is_static,
                          absl::Time deadline) {
   const std::string ours = is_static ? "true" : "false";

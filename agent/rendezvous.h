@@ -21,6 +21,10 @@ namespace reprise {
 
 std::string NameKey(int64_t id);
 std::string AddressKey(const std::string& worker_name);
+// Ours, beside it: what the worker understands of what stock workers do not
+// know ("1 deadline ..."). Published before the address. In one group, a name
+// that was once ours must not become a stock worker's.
+std::string FeaturesKey(const std::string& worker_name);
 
 // Makes the group a static or a dynamic one. FAILED_PRECONDITION when it is of
 // the other kind.

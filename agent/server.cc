@@ -1,21 +1,29 @@
 #include "agent/server.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "agent/planted.h"
+#include "agent/wire/call_extras.h"
 #include "agent/wire/message_codec.h"
 #include "agent/wire/rpc_error.h"
 #include "glog/logging.h"
 
 namespace reprise {
+namespace {
+
+// Between two looks at the pipes of peers that should show signs of life.
+constexpr absl::Duration kShortestLook = absl::Milliseconds(100);
+
+}  // namespace
 
 Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
                std::shared_ptr<Activity> activity, Metrics& metrics,
                Observer* observer, RequestHandler handler,
-               const WorkerDirectory& workers_in_group,
-               absl::Duration connect_timeout)
+               const WorkerDirectory& workers_in_group, const Options& options)
     : runtime_(runtime),
       timer_(timer),
       workers_(workers),
@@ -24,9 +32,13 @@ Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
       observer_(observer),
       handler_(std::move(handler)),
       workers_in_group_(workers_in_group),
-      connect_timeout_(connect_timeout),
+      options_(options),
+      idempotent_(runtime, options.idempotency),
       mutex_(runtime, "Server"),
-      idle_(runtime, "Server.idle") {}
+      idle_(runtime, "Server.idle"),
+      watch_(runtime, timer, [this](absl::Time now, bool late) {
+        return CheckLives(now, late);
+      }) {}
 
 void Server::AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe) {
   std::shared_ptr<ServerPipe> accepted;
@@ -34,8 +46,9 @@ void Server::AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe) {
     MutexLock lock(mutex_);
     if (!closed_) {
       const uint64_t number = next_pipe_++;
-      accepted = std::make_shared<ServerPipe>(
-          runtime_, timer_, *this, *activity_, metrics_, number, pipe);
+      accepted =
+          std::make_shared<ServerPipe>(runtime_, timer_, *this, *activity_,
+                                       metrics_, number, pipe, options_.limits);
       pipes_.emplace(number, accepted);
     }
   }
@@ -48,7 +61,7 @@ void Server::AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe) {
   if (observer_ != nullptr) {
     observer_->OnPipe("accepted", accepted->peer_name(), absl::OkStatus());
   }
-  accepted->Start(runtime_.Now() + connect_timeout_);
+  accepted->Start(runtime_.Now() + options_.connect_timeout);
 }
 
 void Server::OnPipeFailed(ServerPipe& pipe, const absl::Status& status) {
@@ -72,40 +85,125 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
     pipe->Fail("it sent what is no request");
     return;
   }
-  Activity::RequestTokens tokens = activity_->StartRequest();
+  if (message.type() == kControlRequest) {
+    HandleControl(*pipe, std::move(message));
+    return;
+  }
+  absl::Time deadline = absl::InfiniteFuture();
+  IdempotentCalls::Key key;
+  if (!message.metadata().empty()) {
+    absl::StatusOr<CallExtras> extras = DecodeExtras(message.metadata());
+    if (!extras.ok()) {
+      pipe->Fail(std::string(extras.status().message()));
+      return;
+    }
+    deadline = runtime_.Now() + extras->remaining;
+    key = {extras->caller_instance, std::move(extras->idempotency_key)};
+    if (REPRISE_PLANTED(idempotency_ignored)) key.second.clear();
+  }
   pipe->counters().calls.Add();
   pipe->counters().received_bytes.Add(
       static_cast<int64_t>(message.num_bytes()));
   VLOG(2) << "call " << message.id() << " of " << pipe->peer_name() << " came";
-  workers_.Run([self = shared_from_this(), pipe = std::move(pipe),
-                message = std::move(message),
-                tokens = std::move(tokens)]() mutable {
-    self->Handle(std::move(pipe), std::move(message), std::move(tokens.reply));
-    tokens.handler.Release();
-  });
+  workers_.Run(
+      [self = shared_from_this(),
+       request = Request{std::move(pipe), std::move(message), deadline,
+                         std::move(key), activity_->StartRequest()}]() mutable {
+        Activity::Token handler = std::move(request.tokens.handler);
+        self->Handle(std::move(request));
+        handler.Release();
+      });
 }
 
-void Server::Handle(std::shared_ptr<ServerPipe> pipe, IncomingMessage message,
-                    Activity::Token reply_token) {
+void Server::HandleControl(ServerPipe& pipe, IncomingMessage message) {
+  const int64_t id = message.id();
+  const absl::StatusOr<DecodedMessage> decoded = std::move(message).Decode();
+  const absl::StatusOr<Control> control =
+      decoded.ok() ? DecodeControl(decoded->message.payload) : decoded.status();
+  if (!control.ok()) {
+    pipe.Fail(std::string(control.status().message()));
+    return;
+  }
+  if (control->kind == Control::Kind::kCancel) {
+    pipe.CancelCall(control->call_id);
+    return;
+  }
+  pipe.ExpectSigns(control->bound);
+  watch_.Expect(runtime_.Now() + 2 * control->bound);
+  Message pong;
+  pong.type = kControlResponse;
+  pong.payload = "pong";
+  const auto encoded = Encode(std::move(pong), id);
+  if (encoded.ok()) Write(pipe, *encoded);
+}
+
+absl::Time Server::CheckLives(absl::Time now, bool late) {
+  std::vector<std::shared_ptr<ServerPipe>> pipes;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [number, pipe] : pipes_) pipes.push_back(pipe);
+  }
+  absl::Time next = absl::InfiniteFuture();
+  for (const std::shared_ptr<ServerPipe>& pipe : pipes) {
+    next = std::min(next, pipe->CheckLife(now, late));
+  }
+  return std::max(next, now + kShortestLook);
+}
+
+bool Server::StartRun(const Request& request,
+                      std::shared_ptr<IdempotentCalls::Run>& run) {
+  const int64_t id = request.message.id();
+  absl::StatusOr<IdempotentCalls::Begun> begun =
+      idempotent_.Begin(request.key, {request.pipe, id});
+  if (!begun.ok()) {
+    SendReply(*request.pipe, id, nullptr, begun.status());
+    return false;
+  }
+  run = std::move(begun->run);
+  if (run != nullptr) return true;
+  if (begun->answer.encoded != nullptr && StartSending()) {
+    WriteAnswer(*request.pipe, id, begun->answer);
+    EndSending();
+  }
+  return false;
+}
+
+void Server::Handle(Request request) {
   {
     MutexLock lock(mutex_);
     if (closed_ && !REPRISE_PLANTED(callback_after_shutdown)) return;
   }
-  const RequestInfo info{pipe->peer_name(), message.id()};
-  const auto reply =
-      std::make_shared<PendingReply>(shared_from_this(), std::move(pipe),
-                                     info.call_id, std::move(reply_token));
-  absl::StatusOr<DecodedMessage> request = std::move(message).Decode();
-  if (!request.ok()) {
+  const int64_t id = request.message.id();
+  if ((request.deadline != absl::InfiniteFuture() &&
+       runtime_.Now() >= request.deadline) ||
+      request.pipe->WasCancelled(id)) {
+    VLOG(1) << "call " << id << " from " << request.pipe->peer_name()
+            << " is dropped: its caller has given up";
+    ++num_abandoned_;
+    return;
+  }
+  std::shared_ptr<IdempotentCalls::Run> run;
+  RequestInfo info{request.pipe->peer_name(), id, request.deadline,
+                   request.pipe};
+  if (!request.key.second.empty()) {
+    if (!StartRun(request, run)) return;
+    info.deadline = absl::InfiniteFuture();
+    info.source = run;
+  }
+  const auto reply = std::make_shared<PendingReply>(
+      shared_from_this(), std::move(request.pipe), id, std::move(run),
+      std::move(request.tokens.reply));
+  absl::StatusOr<DecodedMessage> decoded = std::move(request.message).Decode();
+  if (!decoded.ok()) {
     reply->Answer(absl::Status(
-        request.status().code(),
-        absl::StrCat("cannot read the request: ", request.status().message())));
+        decoded.status().code(),
+        absl::StrCat("cannot read the request: ", decoded.status().message())));
     return;
   }
   if (observer_ != nullptr) {
-    observer_->OnRequest(info.caller, info.call_id, request->message);
+    observer_->OnRequest(info.caller, info.call_id, decoded->message);
   }
-  RunHandler(std::move(request->message), info, reply);
+  RunHandler(std::move(decoded->message), info, reply);
 }
 
 void Server::RunHandler(Message request, const RequestInfo& info,
@@ -138,8 +236,9 @@ std::shared_ptr<const EncodedMessage> Server::EncodeReply(
   if (result.ok()) {
     // An observer is shown the message as well.
     absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
-        observer_ == nullptr ? Encode(*std::move(result), call_id)
-                             : Encode(*result, call_id);
+        observer_ == nullptr
+            ? Encode(*std::move(result), call_id, options_.limits)
+            : Encode(*result, call_id, options_.limits);
     if (encoded.ok()) return *std::move(encoded);
     result = encoded.status();
   }
@@ -152,37 +251,16 @@ std::shared_ptr<const EncodedMessage> Server::EncodeReply(
   return encoded.ok() ? *std::move(encoded) : nullptr;
 }
 
-void Server::SendReply(ServerPipe& pipe, int64_t call_id,
-                       absl::StatusOr<Message> result) {
-  {
-    MutexLock lock(mutex_);
-    if (closed_) return;
-    ++replies_being_sent_;
-    ++unwritten_;
-  }
-  const std::shared_ptr<const EncodedMessage> reply =
-      EncodeReply(call_id, result);
-  VLOG(2) << "call " << call_id << " of " << pipe.peer_name()
-          << " is answered: " << result.status();
-  if (!result.ok()) pipe.counters().errors.Add();
-  if (observer_ != nullptr) {
-    observer_->OnReply(pipe.peer_name(), call_id, result.status(),
-                       result.ok() ? &*result : nullptr);
-  }
-  if (reply != nullptr) {
-    pipe.Write(reply);
-  } else {
-    pipe.Fail("a reply to it could not be made");
-    OnReplyWritten();
-  }
+bool Server::StartSending() {
   MutexLock lock(mutex_);
-  if (--replies_being_sent_ == 0 && closed_) idle_.NotifyAll();
+  if (closed_) return false;
+  ++replies_being_sent_;
+  return true;
 }
 
-void Server::OnReplyWritten() {
-  if (--unwritten_ != 0 || !waits_for_written_) return;
+void Server::EndSending() {
   MutexLock lock(mutex_);
-  idle_.NotifyAll();
+  if (--replies_being_sent_ == 0 && closed_) idle_.NotifyAll();
 }
 
 bool Server::WaitUntilWritten(absl::Time deadline) {
@@ -202,12 +280,67 @@ void Server::Refuse() {
   }
 }
 
+void Server::SendReply(ServerPipe& pipe, int64_t call_id,
+                       const std::shared_ptr<IdempotentCalls::Run>& run,
+                       absl::StatusOr<Message> result) {
+  if (!StartSending()) return;
+  std::shared_ptr<const EncodedMessage> encoded = EncodeReply(call_id, result);
+  VLOG(2) << "call " << call_id << " of " << pipe.peer_name()
+          << " is answered: " << result.status();
+  if (!result.ok()) pipe.counters().errors.Add();
+  if (run == nullptr) {
+    if (observer_ != nullptr) {
+      observer_->OnReply(pipe.peer_name(), call_id, result.status(),
+                         result.ok() ? &*result : nullptr);
+    }
+    if (encoded != nullptr) {
+      Write(pipe, std::move(encoded));
+    } else {
+      pipe.Fail("a reply to it could not be made");
+    }
+  } else {
+    IdempotentCalls::Answer answer{std::move(encoded), nullptr};
+    if (observer_ != nullptr) {
+      answer.shown =
+          std::make_shared<const absl::StatusOr<Message>>(std::move(result));
+    }
+    for (const IdempotentCalls::Attempt& attempt :
+         idempotent_.Finish(run, answer)) {
+      WriteAnswer(*attempt.pipe, attempt.call_id, answer);
+    }
+  }
+  EndSending();
+}
+
+void Server::WriteAnswer(ServerPipe& pipe, int64_t call_id,
+                         const IdempotentCalls::Answer& answer) {
+  if (answer.shown != nullptr) {
+    observer_->OnReply(pipe.peer_name(), call_id, answer.shown->status(),
+                       answer.shown->ok() ? &**answer.shown : nullptr);
+  }
+  if (answer.encoded != nullptr) Write(pipe, WithId(answer.encoded, call_id));
+}
+
+void Server::Write(ServerPipe& pipe,
+                   std::shared_ptr<const EncodedMessage> reply) {
+  ++unwritten_;
+  pipe.Write(std::move(reply));
+}
+
+void Server::OnReplyWritten() {
+  if (--unwritten_ != 0 || !waits_for_written_) return;
+  MutexLock lock(mutex_);
+  idle_.NotifyAll();
+}
+
 void Server::Close() {
+  watch_.Close();
   std::map<uint64_t, std::shared_ptr<ServerPipe>> pipes;
   {
     MutexLock lock(mutex_);
     pipes.swap(pipes_);
   }
+  idempotent_.Clear();
   for (const auto& [number, pipe] : pipes) {
     if (pipe->Close() && observer_ != nullptr) {
       observer_->OnPipe("closed", pipe->peer_name(), absl::OkStatus());

@@ -15,6 +15,8 @@
 #include "absl/time/time.h"
 #include "agent/activity.h"
 #include "agent/agent.h"
+#include "agent/idempotency.h"
+#include "agent/life_watch.h"
 #include "agent/metrics.h"
 #include "agent/observer.h"
 #include "agent/options.h"
@@ -35,13 +37,16 @@ class Server final : public PendingReply::Sender,
                      public ServerPipe::Owner,
                      public std::enable_shared_from_this<Server> {
  public:
-  // `workers_in_group` names us in errors. `connect_timeout`: how long a new
-  // connection may be silent.
+  struct Options {
+    absl::Duration connect_timeout;  // how long a new connection may be silent
+    WireLimits limits;
+    IdempotentCalls::Options idempotency;
+  };
+  // `workers_in_group` names us in errors.
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
          std::shared_ptr<Activity> activity, Metrics& metrics,
          Observer* observer, RequestHandler handler,
-         const WorkerDirectory& workers_in_group,
-         absl::Duration connect_timeout);
+         const WorkerDirectory& workers_in_group, const Options& options);
 
   void AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe);
 
@@ -58,8 +63,12 @@ class Server final : public PendingReply::Sender,
   bool WaitUntilWritten(absl::Time deadline);
 
   int64_t num_pipes();
+  // Requests that were dropped: their callers had given up before the handler
+  // was to start.
+  int64_t num_abandoned() const { return num_abandoned_; }
 
   void SendReply(ServerPipe& pipe, int64_t call_id,
+                 const std::shared_ptr<IdempotentCalls::Run>& run,
                  absl::StatusOr<Message> result) override;
 
  private:
@@ -68,11 +77,31 @@ class Server final : public PendingReply::Sender,
   void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) override;
   void OnReplyWritten() override;
 
+  struct Request {
+    std::shared_ptr<ServerPipe> pipe;
+    IncomingMessage message;
+    absl::Time deadline = absl::InfiniteFuture();
+    IdempotentCalls::Key key;  // its text empty: none
+    Activity::RequestTokens tokens;
+  };
+
+  void HandleControl(ServerPipe& pipe, IncomingMessage message);
+  absl::Time CheckLives(absl::Time now, bool late);
+
   // On a worker.
-  void Handle(std::shared_ptr<ServerPipe> pipe, IncomingMessage message,
-              Activity::Token reply_token);
+  void Handle(Request request);
+  // False: the handler has run or runs for another attempt, or never will;
+  // this one was or will be answered.
+  bool StartRun(const Request& request,
+                std::shared_ptr<IdempotentCalls::Run>& run);
   void RunHandler(Message request, const RequestInfo& info,
                   const std::shared_ptr<PendingReply>& reply);
+  // Between them `Close` waits.
+  bool StartSending();
+  void EndSending();
+  void WriteAnswer(ServerPipe& pipe, int64_t call_id,
+                   const IdempotentCalls::Answer& answer);
+  void Write(ServerPipe& pipe, std::shared_ptr<const EncodedMessage> reply);
   std::shared_ptr<const EncodedMessage> EncodeReply(
       int64_t call_id, absl::StatusOr<Message>& result);
 
@@ -84,7 +113,9 @@ class Server final : public PendingReply::Sender,
   Observer* const observer_;
   const RequestHandler handler_;
   const WorkerDirectory& workers_in_group_;
-  const absl::Duration connect_timeout_;
+  const Options options_;
+  std::atomic<int64_t> num_abandoned_ = 0;
+  IdempotentCalls idempotent_;
 
   Mutex mutex_;
   CondVar idle_;  // replies_being_sent_ or unwritten_ fell to 0
@@ -95,6 +126,7 @@ class Server final : public PendingReply::Sender,
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<int> unwritten_ = 0;
   std::atomic<bool> waits_for_written_ = false;
+  LifeWatch watch_;
 };
 
 }  // namespace reprise

@@ -1,18 +1,32 @@
 #include "agent/server_pipe.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/life_watch.h"
 #include "agent/worker_directory.h"
 #include "glog/logging.h"
 
 namespace reprise {
+namespace {
+
+// Of a peer's claim; what it asks for must not keep us busy.
+constexpr absl::Duration kShortestBound = absl::Seconds(1);
+
+// Requests that were cancelled and perhaps still run.
+constexpr size_t kMaxCancelled = 1024;
+
+}  // namespace
 
 ServerPipe::ServerPipe(Runtime& runtime, Timer& timer, Owner& owner,
                        Activity& activity, Metrics& metrics, uint64_t number,
-                       std::shared_ptr<tensorpipe::Pipe> pipe)
-    : timer_(timer),
+                       std::shared_ptr<tensorpipe::Pipe> pipe,
+                       const WireLimits& limits)
+    : runtime_(runtime),
+      timer_(timer),
       owner_(owner),
+      limits_(limits),
       number_(number),
       peer_name_(IsWorkerName(pipe->getRemoteName()) ? pipe->getRemoteName()
                                                      : "?"),
@@ -33,7 +47,7 @@ void ServerPipe::Start(absl::Time deadline) {
       });
     }
   }
-  ReadMessages(std::move(pipe), shared_from_this());
+  ReadMessages(std::move(pipe), shared_from_this(), limits_);
 }
 
 void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
@@ -65,7 +79,8 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
               });
 }
 
-void ServerPipe::OnMessageBegins() {
+void ServerPipe::OnMessageBegins(size_t num_bytes) {
+  heard_ns_ = absl::ToUnixNanos(runtime_.Now() + TimeToCarry(num_bytes));
   if (works_) return;
   works_ = true;  // by this thread alone: messages come one at a time
   std::optional<Timer::Key> expectation;
@@ -74,6 +89,50 @@ void ServerPipe::OnMessageBegins() {
     expectation.swap(expectation_);
   }
   if (expectation.has_value()) timer_.Cancel(*expectation);
+}
+
+void ServerPipe::ExpectSigns(absl::Duration bound) {
+  MutexLock lock(mutex_);
+  bound_ = std::max(bound, kShortestBound);
+}
+
+absl::Time ServerPipe::CheckLife(absl::Time now, bool late) {
+  const absl::Time heard = absl::FromUnixNanos(heard_ns_);
+  absl::Duration bound;
+  {
+    MutexLock lock(mutex_);
+    if (pipe_ == nullptr || bound_ == absl::InfiniteDuration()) {
+      return absl::InfiniteFuture();
+    }
+    bound = 2 * bound_;
+  }
+  if (now < heard + bound) return heard + bound;
+  if (late) return now + bound;
+  Fail(absl::StrCat("no sign of life from ", peer_name_, " for ",
+                    absl::FormatDuration(now - heard)));
+  return absl::InfiniteFuture();
+}
+
+void ServerPipe::CancelCall(int64_t call_id) {
+  MutexLock lock(mutex_);
+  cancelled_.push_back(call_id);
+  if (cancelled_.size() > kMaxCancelled) cancelled_.pop_front();
+  any_cancelled_ = true;
+}
+
+bool ServerPipe::WasCancelled(int64_t call_id) {
+  if (!any_cancelled_) return false;
+  MutexLock lock(mutex_);
+  return std::find(cancelled_.begin(), cancelled_.end(), call_id) !=
+         cancelled_.end();
+}
+
+bool ServerPipe::IsCancelled(int64_t call_id, absl::Time deadline) {
+  {
+    MutexLock lock(mutex_);
+    if (pipe_ == nullptr) return true;
+  }
+  return WasCancelled(call_id) || runtime_.Now() >= deadline;
 }
 
 void ServerPipe::OnMessage(IncomingMessage message) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/activity.h"
+#include "agent/agent.h"
 #include "agent/message_reader.h"
 #include "agent/metrics.h"
 #include "agent/runtime/mutex.h"
@@ -26,6 +28,7 @@ namespace reprise {
 // Thread-safe. Lives in a shared_ptr; what waits to be answered keeps it, but
 // not its connection, alive.
 class ServerPipe final : public MessageSink,
+                         public CancelSource,
                          public std::enable_shared_from_this<ServerPipe> {
  public:
   // Called with no lock held, on any thread. Must outlive the pipe's callbacks.
@@ -40,11 +43,11 @@ class ServerPipe final : public MessageSink,
     virtual void OnReplyWritten() = 0;
   };
 
-  // `number` counts the pipes that an agent has accepted. `activity` and
-  // `metrics` must outlive the pipe's callbacks.
+  // `number` counts the pipes that an agent has accepted. `activity`, `metrics`
+  // and `limits` must outlive the pipe's callbacks.
   ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Activity& activity,
              Metrics& metrics, uint64_t number,
-             std::shared_ptr<tensorpipe::Pipe> pipe);
+             std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits);
 
   uint64_t number() const { return number_; }
   // What the peer claims, or "?" when that is no worker's name.
@@ -55,6 +58,18 @@ class ServerPipe final : public MessageSink,
   // TensorPipe does not notice when a client dies while it connects.
   void Start(absl::Time deadline);
 
+  // The peer said that it shows a sign of life within each `bound`.
+  void ExpectSigns(absl::Duration bound);
+  // Fails when there was none for twice the bound. Returns when to look again,
+  // at the latest. `late`: as in `LifeWatch`.
+  absl::Time CheckLife(absl::Time now, bool late);
+
+  // The peer cancelled this call.
+  void CancelCall(int64_t call_id);
+  bool WasCancelled(int64_t call_id);
+  // Also when its deadline has passed, or the pipe is closed.
+  bool IsCancelled(int64_t call_id, absl::Time deadline) override;
+
   // Dropped without a word when the pipe is closed.
   void Write(std::shared_ptr<const EncodedMessage> message);
 
@@ -64,22 +79,30 @@ class ServerPipe final : public MessageSink,
   // Closes the pipe. Returns false when it was closed before.
   bool Close();
 
-  void OnMessageBegins() override;
+  void OnMessageBegins(size_t num_bytes) override;
   void OnMessage(IncomingMessage message) override;
   void OnReadFailed(const std::string& cause) override;
 
  private:
+  Runtime& runtime_;
   Timer& timer_;
   Owner& owner_;
+  const WireLimits& limits_;
   const uint64_t number_;
   const std::string peer_name_;
   Activity& activity_;
   PeerCounters& counters_;
   std::atomic<bool> works_ = false;
+  std::atomic<bool> any_cancelled_ = false;
+  // When the peer was heard last, or will be if it goes on.
+  std::atomic<int64_t> heard_ns_ = 0;
 
   Mutex mutex_;
   std::shared_ptr<tensorpipe::Pipe> pipe_ ABSL_GUARDED_BY(mutex_);
   std::optional<Timer::Key> expectation_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration bound_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  // The latest ones.
+  std::deque<int64_t> cancelled_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

@@ -18,7 +18,7 @@ struct Entry {
 };
 
 // Numbers of defects are those of PyTorch's agent.
-constexpr std::array<Entry, 19> kDefects = {{
+constexpr auto kDefects = std::to_array<Entry>({
     {"lost_wakeup",
      "defect 8: the timer is told to stop without its lock, and sleeps on",
      "timeouts"},
@@ -64,15 +64,29 @@ constexpr std::array<Entry, 19> kDefects = {{
      "defect 11: a timeout of less than a millisecond is none", "timeouts"},
     {"barrier_out_of_step",
      "defect 13: who gives up in a barrier counts it as left", "join_again"},
+    {"retry_emptied_message",
+     "defect 6: a retry sends a message whose payload was moved out",
+     "retries"},
+    {"retry_after_shutdown",
+     "a shutdown forgets the calls that wait for their next attempt",
+     "retries"},
+    {"no_keepalive", "defect 22: a silent peer is noticed by timeouts only",
+     "half_open"},
+    {"idempotency_ignored", "a server runs every resend of a call",
+     "idempotent"},
+    {"pending_leak", "defect 10: a call that timed out stays in the table",
+     "timeouts"},
+    {"cancel_stays_here", "a cancelled call is not cancelled at the server",
+     "cancel_reaches_server"},
     {"pointer_order",
      "connections are closed in the order of their addresses in memory",
      "lifecycle", "verify"},
     {"stray_clock", "a deadline is taken from the machine's own clock",
      "lifecycle", "verify"},
-}};
+});
 
 // A bit each. Set before any agent exists.
-std::atomic<uint32_t> planted = 0;
+std::atomic<uint64_t> planted = 0;
 
 }  // namespace
 
@@ -91,7 +105,7 @@ const std::vector<PlantedDefect>& PlantedDefects() {
 bool Plant(std::string_view name) {
   for (size_t i = 0; i < kDefects.size(); ++i) {
     if (kDefects[i].name == name) {
-      planted |= uint32_t{1} << i;
+      planted |= uint64_t{1} << i;
       return true;
     }
   }
@@ -99,7 +113,7 @@ bool Plant(std::string_view name) {
 }
 
 bool IsPlanted(const char* name) {
-  const uint32_t bits = planted;
+  const uint64_t bits = planted;
   if (bits == 0) return false;
   for (size_t i = 0; i < kDefects.size(); ++i) {
     if ((bits >> i & 1) != 0 && kDefects[i].name == name) return true;

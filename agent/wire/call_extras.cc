@@ -58,9 +58,9 @@ std::string EncodeExtras(const CallExtras& extras) {
   if (!has_deadline && extras.idempotency_key.empty()) return "";
   std::string out(kMagic);
   if (has_deadline) {
-    AppendWord(out, kRemaining,
-               static_cast<uint64_t>(
-                   absl::ToInt64Nanoseconds(extras.remaining)));
+    AppendWord(
+        out, kRemaining,
+        static_cast<uint64_t>(absl::ToInt64Nanoseconds(extras.remaining)));
   }
   if (!extras.idempotency_key.empty()) {
     out.push_back(kKey);

@@ -39,7 +39,7 @@ inline constexpr size_t kMaxMetadata = 1024;
 
 struct CallExtras {
   absl::Duration remaining = absl::InfiniteDuration();
-  std::string idempotency_key;  // empty: none
+  std::string idempotency_key = {};  // empty: none
   uint64_t caller_instance = 0;
 };
 

@@ -43,6 +43,8 @@ class Impatient {
     if (agent_.Metric("agent.late_replies") > 0) worker_.Reached("late reply");
     CheckStatus(agent_.agent().JoinForShutdown(worker_.In(absl::Minutes(1))),
                 {absl::StatusCode::kOk}, "join-for-shutdown");
+    worker_.Check(agent_.Metric("agent.pending_calls") == 0, "nothing-pending",
+                  "calls are in the table, and none is open");
     TimeoutAtTheLastMoment();
     worker_.CheckOk(agent_.Shutdown(absl::Seconds(10)), "shutdown");
   }

@@ -1,0 +1,93 @@
+// Peers that fall silent, for a while or for ever, with calls of long timeouts
+// and of none on the way: a call is UNAVAILABLE within the keepalive bound, and
+// when the silence ends, calls work again.
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sim/scenario.h"
+#include "tests/scenarios/calls.h"
+#include "tests/scenarios/echo_agent.h"
+
+namespace reprise::scenarios {
+namespace {
+
+constexpr absl::Duration kInterval = absl::Seconds(1);
+constexpr absl::Duration kBound = absl::Seconds(3);
+constexpr absl::Duration kConnect = absl::Seconds(3);
+constexpr absl::Duration kPhase = absl::Seconds(20);
+
+void HalfOpen(Worker& worker) {
+  AgentOptions options = worker.options();
+  options.keepalive_interval = kInterval;
+  options.keepalive_bound = kBound;
+  options.connect_timeout = kConnect;
+  auto agent = EchoAgent::Start(worker, options, worker.In(absl::Minutes(1)));
+  if (!worker.CheckOk(agent.status(), "start")) return;
+  RandomStream random = worker.random("calls");
+  // A tenth of the interval is the keepalive's own slack.
+  const absl::Duration longest = std::max(kBound + kInterval / 10, kConnect) +
+                                 absl::Milliseconds(worker.param("slack_ms"));
+  const absl::Time end = worker.In(kPhase);
+  std::vector<bool> failed(static_cast<size_t>(worker.world_size()));
+  while (worker.runtime().Now() < end) {
+    const auto rank = static_cast<int>(
+        random.Below(static_cast<uint64_t>(worker.world_size())));
+    CallSpec spec = (*agent)->NewCall();
+    if (random.OneIn(3)) spec.tensors = {random.Between(1, 2000)};
+    const absl::Time start = worker.runtime().Now();
+    const Future call = (*agent)->Send(
+        rank, spec, random.OneIn(2) ? absl::ZeroDuration() : absl::Minutes(10));
+    // Otherwise the end of the phase, where the connection is idle.
+    if (!call.Wait(start + longest)) {
+      worker.Check(false, "bound",
+                   "a call to " + worker.NameOf(rank) + " is open after " +
+                       absl::FormatDuration(longest));
+      break;
+    }
+    const absl::Status status = (*agent)->Await(call, spec);
+    const auto peer = static_cast<size_t>(rank);
+    if (status.ok()) {
+      if (failed[peer]) worker.Reached("healed");
+    } else {
+      failed[peer] = true;
+      worker.Check(absl::IsUnavailable(status), "cause", status.ToString());
+      if (status.message().find("no sign of life from") != std::string::npos) {
+        worker.Reached("no sign of life");
+      }
+    }
+    // Sometimes longer than the interval, so that idle pipes are asked.
+    worker.Sleep(DrawDuration(
+        random, random.OneIn(8) ? 3 * kInterval : absl::Milliseconds(50)));
+  }
+  const absl::Status status = (*agent)->Shutdown(absl::Seconds(10));
+  worker.CheckOk(status, "shutdown");
+}
+
+std::vector<std::string> DrawFaults(RandomStream& random,
+                                    const ScenarioParams&) {
+  if (random.OneIn(6)) return {};
+  const int64_t first = static_cast<int64_t>(random.Below(3));
+  const int64_t second = (first + random.Between(1, 2)) % 3;
+  std::string line = "silence w" + std::to_string(first) + "-w" +
+                     std::to_string(second) + " after " +
+                     std::to_string(random.Between(500, 8000)) + "ms for ";
+  if (random.OneIn(3)) return {line + "ever"};
+  return {line + std::to_string(random.Between(100, 8000)) + "ms"};
+}
+
+REPRISE_SCENARIO(half_open, {.description = "peers that say nothing any more",
+                             .workers = 3,
+                             .params = {{"slack_ms", 100}},
+                             .body = HalfOpen,
+                             .faults = DrawFaults,
+                             .probes = {"healed", "no sign of life"},
+                             .fault_kinds = {"silence"},
+                             .max_time = absl::Minutes(5),
+                             .settle_time = absl::Minutes(3),
+                             .process_params = {{"slack_ms", 2000}}});
+
+}  // namespace
+}  // namespace reprise::scenarios

@@ -1,0 +1,136 @@
+// Calls with an idempotency key, sent again and again while connections break:
+// each runs its handler once, and all its attempts get that run's result.
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/runtime/mutex.h"
+#include "sim/scenario.h"
+#include "tests/scenarios/calls.h"
+
+namespace reprise::scenarios {
+namespace {
+
+constexpr int kCalls = 5;  // to each peer
+
+// Counts how often each call was run.
+class Counter {
+ public:
+  explicit Counter(Worker& worker)
+      : worker_(worker), mutex_(worker.runtime(), "Counter") {}
+
+  absl::StatusOr<Message> Run(Message request) {
+    absl::StatusOr<CallSpec> spec = ReadRequest(request);
+    if (!worker_.CheckOk(spec.status(), "content")) return spec.status();
+    int runs = 0;
+    {
+      MutexLock lock(mutex_);
+      runs = ++runs_[spec->tag];
+    }
+    worker_.Check(runs == 1, "once",
+                  "call " + std::to_string(spec->tag) + " ran " +
+                      std::to_string(runs) + " times");
+    worker_.Sleep(spec->work);
+    return MakeReply(*spec, std::move(request));
+  }
+
+ private:
+  Worker& worker_;
+  Mutex mutex_;
+  std::map<uint64_t, int> runs_;
+};
+
+void Idempotent(Worker& worker) {
+  AgentOptions options = worker.options();
+  // Attempts that wait for a run hold no thread, so few are enough.
+  options.num_worker_threads = 4;
+  Counter counter(worker);
+  auto agent =
+      Agent::Start(worker.environment(), options,
+                   Blocking([&counter](Message request, const RequestInfo&) {
+                     return counter.Run(std::move(request));
+                   }),
+                   worker.In(absl::Minutes(1)));
+  if (!worker.CheckOk(agent.status(), "start")) return;
+  RandomStream random = worker.random("calls");
+  std::vector<std::pair<Future, CallSpec>> calls;
+  uint64_t tags = 0;
+  for (int i = 0; i < kCalls; ++i) {
+    for (int rank = 0; rank < worker.world_size(); ++rank) {
+      CallSpec spec;
+      spec.tag = static_cast<uint64_t>(worker.rank()) << 40 | ++tags;
+      spec.work = DrawDuration(random, absl::Milliseconds(30));
+      if (random.OneIn(2)) spec.tensors = {random.Between(1, 1000)};
+      const CallOptions call_options{
+          .timeout = absl::Milliseconds(random.Between(1, 100)),
+          .idempotency_key = "call " + std::to_string(tags)};
+      const RetryOptions retry{.max_retries = 60,
+                               .retry_duration = absl::Milliseconds(15),
+                               .backoff = 1.1};
+      calls.emplace_back(
+          (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),
+                                    call_options, retry),
+          spec);
+      // Somebody else's resend of the same call.
+      if (random.OneIn(3)) {
+        calls.emplace_back(
+            (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),
+                                      call_options, retry),
+            spec);
+      }
+    }
+    worker.Sleep(DrawDuration(random, absl::Milliseconds(10)));
+  }
+  for (const auto& [call, spec] : calls) {
+    const bool done = call.Wait(worker.In(absl::Minutes(30)));
+    if (!worker.Check(done, "idempotent", "a call is never done")) return;
+    if (!worker.CheckOk(call.status(), "idempotent")) return;
+    worker.CheckOk(CheckReply(spec, *call.result()), "content");
+  }
+  if ((*agent)->GetMetrics()["agent.retries"] > 0) worker.Reached("sent again");
+  if ((*agent)->GetMetrics()["agent.reconnects"] > 0) {
+    worker.Reached("reconnected");
+  }
+  worker.CheckOk((*agent)->JoinForShutdown(worker.In(absl::Minutes(30))),
+                 "join");
+  worker.CheckOk((*agent)->Shutdown(worker.In(absl::Seconds(10))), "shutdown");
+}
+
+std::vector<std::string> DrawFaults(RandomStream& random,
+                                    const ScenarioParams&) {
+  std::vector<std::string> faults;
+  for (int64_t left = random.Between(0, 3); left > 0; --left) {
+    const std::string event =
+        random.OneIn(2) ? " reply#"
+                        : (random.OneIn(2) ? " request#" : " call.completed#");
+    const int64_t first = static_cast<int64_t>(random.Below(3));
+    const int64_t second = (first + random.Between(1, 2)) % 3;
+    std::string line = "w" + std::to_string(first) + "-w" +
+                       std::to_string(second) + " when w" +
+                       std::to_string(random.OneIn(2) ? first : second) +
+                       event + std::to_string(random.Between(1, 15));
+    if (random.OneIn(4)) {
+      faults.push_back("silence " + line + " for " +
+                       std::to_string(random.Between(1, 500)) + "ms");
+    } else {
+      faults.push_back("cut " + line + (random.OneIn(2) ? " reset" : " eof"));
+    }
+  }
+  return faults;
+}
+
+REPRISE_SCENARIO(idempotent,
+                 {.description = "resent calls run their handler once",
+                  .workers = 3,
+                  .body = Idempotent,
+                  .faults = DrawFaults,
+                  .probes = {"sent again", "reconnected"},
+                  .fault_kinds = {"cut", "silence"},
+                  .max_time = absl::Hours(2),
+                  .settle_time = absl::Hours(1)});
+
+}  // namespace
+}  // namespace reprise::scenarios
