@@ -73,9 +73,9 @@ struct AgentOptions {
   absl::Duration shortest_reconnect_pause = absl::Milliseconds(10);
   absl::Duration longest_reconnect_pause = absl::Seconds(5);
   // A peer that was silent for the interval while calls to it are pending, or
-  // else for the bound, is asked for a sign of life. A call to a peer that stays
-  // silent is UNAVAILABLE within the bound. The interval 0: never. Stock workers
-  // are not asked.
+  // else for the bound, is asked for a sign of life. A call to a peer that
+  // stays silent is UNAVAILABLE within the bound. The interval 0: never. Stock
+  // workers are not asked.
   absl::Duration keepalive_interval = absl::Seconds(5);
   absl::Duration keepalive_bound = absl::Seconds(15);
   // What is remembered of calls with an idempotency key: how many, the bytes of

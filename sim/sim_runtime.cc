@@ -94,9 +94,7 @@ uint64_t SimRuntime::RandomBits() {
   return bits;
 }
 
-const void* SimRuntime::CurrentThread() {
-  return world_.scheduler().current();
-}
+const void* SimRuntime::CurrentThread() { return world_.scheduler().current(); }
 
 Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
   if (slot == nullptr) {

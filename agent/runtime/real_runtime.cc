@@ -11,9 +11,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <memory>
-#include <exception>
 #include <mutex>
 #include <random>
 #include <string>
