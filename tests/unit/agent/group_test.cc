@@ -1,5 +1,6 @@
 // Dynamic groups, over real transports and a store in memory.
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -121,6 +122,54 @@ TEST_F(GroupTest, TheDeadGiveWay) {
   EXPECT_EQ((*watcher)->GetWorkerInfo("a").status().code(),
             absl::StatusCode::kNotFound);
   EXPECT_EQ(Value("names/_ALL_WORKER_INFOS"), "watcher-0,b-7,");
+}
+
+// Whom the last call went to.
+class LastCall : public Observer {
+ public:
+  void OnCallStarted(WorkerId to, int64_t, const Message&,
+                     absl::Time) override {
+    to_ = to;
+  }
+  int to() const { return to_; }
+
+ private:
+  std::atomic<int> to_ = -1;
+};
+
+TEST_F(GroupTest, ARetryFindsWhoHasTheNameByThen) {
+  LastCall last_call;
+  AgentOptions options = Dynamic("a", 0);
+  options.shortest_reconnect_pause = absl::Milliseconds(1);
+  options.longest_reconnect_pause = absl::Milliseconds(1);
+  auto a = Agent::Start({&RealRuntime(), store_, &RealTransports(), &last_call},
+                        options, Echo(), Soon());
+  ASSERT_TRUE(a.ok()) << a.status();
+  auto b = Join(Dynamic("b", 7));
+  ASSERT_TRUE(b.ok()) << b.status();
+  ASSERT_TRUE((*a)->WaitForWorker("b", Soon()).ok());
+  *b = nullptr;  // without leaving
+  const Future call = (*a)->SendWithRetries(
+      "b", Request("x"), {.timeout = absl::ZeroDuration()},
+      {.max_retries = 1'000'000,
+       .retry_duration = absl::Milliseconds(5),
+       .backoff = 1});
+  auto c = Join(Dynamic("c", 7));
+  ASSERT_TRUE(c.ok()) << c.status();
+  ASSERT_TRUE((*a)->WaitForWorker("c", Soon()).ok());
+  EXPECT_EQ((*a)->GetWorkerInfo("b").status().code(),
+            absl::StatusCode::kNotFound);
+  // The attempt that may still look for the old one is over then.
+  const int64_t retries = (*a)->GetMetrics()["agent.retries"];
+  while ((*a)->GetMetrics()["agent.retries"] < retries + 2) {
+    RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(1));
+  }
+  EXPECT_FALSE(call.done());
+  auto again = Join(Dynamic("b", 9));
+  ASSERT_TRUE(again.ok()) << again.status();
+  ASSERT_TRUE(call.Wait(Soon()));
+  EXPECT_TRUE(call.status().ok()) << call.status();
+  EXPECT_EQ(last_call.to(), 9);
 }
 
 TEST_F(GroupTest, AHolderThatDiedIsPushedAside) {
