@@ -47,6 +47,9 @@ Acceptor::Acceptor(
   for (const TransportEntry& transport : transports) {
     listen_urls_.push_back(
         absl::StrCat(transport.name, "://", transport.address));
+    if (transport.try_to_listen) {
+      try_to_listen_.push_back(transport.try_to_listen);
+    }
     if (published_transport_.empty() || transport.priority < lowest) {
       published_transport_ = transport.name;
       lowest = transport.priority;
@@ -55,13 +58,15 @@ Acceptor::Acceptor(
 }
 
 absl::Status Acceptor::Listen() {
+  for (const auto& try_to_listen : try_to_listen_) {
+    const absl::Status status = try_to_listen();
+    if (!status.ok()) return CannotListen(std::string(status.message()));
+  }
   std::shared_ptr<tensorpipe::Listener> listener;
   try {
     listener = context_.listen(listen_urls_);
   } catch (const std::exception& error) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen at ", absl::StrJoin(listen_urls_, ", "),
-                     ": ", error.what()));
+    return CannotListen(error.what());
   }
   // The old one goes when this returns: not in a callback, and with no lock.
   std::shared_ptr<tensorpipe::Listener> old = listener;
@@ -75,6 +80,11 @@ absl::Status Acceptor::Listen() {
   }
   for (int i = 0; i < kAcceptsArmed; ++i) Arm(listener, generation);
   return absl::OkStatus();
+}
+
+absl::Status Acceptor::CannotListen(const std::string& why) const {
+  return absl::UnavailableError(absl::StrCat(
+      "cannot listen at ", absl::StrJoin(listen_urls_, ", "), ": ", why));
 }
 
 std::string Acceptor::url() {

@@ -1,9 +1,11 @@
 // Listens for peers, and publishes where.
 //
 // TensorPipe's listener dies of one peer that connects and goes away before it
-// has said hello. So a listener that fails is replaced: by one at a new port
-// (to listen at a busy one ends the process), whose address is published in the
-// store in place of the old one. Pipes that were accepted before live on.
+// has said hello. So a listener that fails is replaced, and the new address is
+// published in the store in place of the old one. Pipes that were accepted
+// before live on. TensorPipe ends the process when it cannot listen, for a busy
+// port or for want of file descriptors: each address is tried first, and again
+// later as long as it does not work.
 
 #ifndef REPRISE_AGENT_ACCEPTOR_H_
 #define REPRISE_AGENT_ACCEPTOR_H_
@@ -45,7 +47,8 @@ class Acceptor {
            absl::Duration store_timeout, Observer* observer,
            std::function<void(std::shared_ptr<tensorpipe::Pipe>)> on_pipe);
 
-  // UNAVAILABLE with TensorPipe's reason. Not at the same time as itself.
+  // UNAVAILABLE with the reason, the system's or TensorPipe's. Not at the same
+  // time as itself.
   absl::Status Listen();
 
   // The URL to publish, of the transport with the lowest priority.
@@ -61,6 +64,7 @@ class Acceptor {
   void Close();
 
  private:
+  absl::Status CannotListen(const std::string& why) const;
   void Arm(const std::shared_ptr<tensorpipe::Listener>& listener,
            uint64_t generation);
   void OnAccept(uint64_t generation, const tensorpipe::Error& error,
@@ -80,6 +84,7 @@ class Acceptor {
   Observer* const observer_;
   const std::function<void(std::shared_ptr<tensorpipe::Pipe>)> on_pipe_;
   std::vector<std::string> listen_urls_;
+  std::vector<std::function<absl::Status()>> try_to_listen_;
   std::string published_transport_;
   std::atomic<int64_t> num_reopens_ = 0;
   absl::Duration pause_;  // used on the connector only

@@ -158,6 +158,14 @@ std::string ListenAddress(const TransportKind& kind,
   return (is_uv ? address : address.AnyPort()).ToString();
 }
 
+absl::Status TryToListenOver(const TransportKind& kind,
+                             const std::string& listen_address) {
+  absl::Status descriptors = TryFileDescriptors(kind.file_descriptors);
+  if (!descriptors.ok() || !kind.needs_address) return descriptors;
+  absl::StatusOr<BindAddress> address = ParseBindAddress(listen_address);
+  return address.ok() ? TryToListen(*address) : address.status();
+}
+
 template <typename Kind>
 bool AnyNeedsAddress(const std::vector<Choice<Kind>>& choices) {
   return std::any_of(
@@ -204,9 +212,14 @@ class RealTransportProvider final : public TransportProvider {
     for (const auto& [kind, priority] : *transports) {
       auto context = MakeTransport(*kind, address);
       if (context.ok()) {
-        set.transports.push_back(
-            {kind->name, priority, *std::move(context),
-             ListenAddress(*kind, address.value_or(BindAddress()))});
+        std::string listen_address =
+            ListenAddress(*kind, address.value_or(BindAddress()));
+        auto try_to_listen = [kind = kind, listen_address] {
+          return TryToListenOver(*kind, listen_address);
+        };
+        set.transports.push_back({kind->name, priority, *std::move(context),
+                                  std::move(listen_address),
+                                  std::move(try_to_listen)});
       } else {
         LeaveOut("transport", kind->name, context.status(),
                  !options.transports.empty(), reasons);

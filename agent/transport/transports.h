@@ -8,10 +8,12 @@
 #define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "tensorpipe/channel/context.h"
 #include "tensorpipe/transport/context.h"
@@ -26,6 +28,9 @@ struct TransportEntry {
   std::shared_ptr<tensorpipe::transport::Context> context;
   // What to listen at, without the "name://" prefix, e.g. "127.0.0.1".
   std::string address;
+  // Whether a listener can be opened there now; TensorPipe ends the process
+  // when it cannot. Null: always. Thread-safe; does not wait.
+  std::function<absl::Status()> try_to_listen = nullptr;
 };
 
 struct ChannelEntry {

@@ -1,5 +1,9 @@
 #include "tests/unit/agent/cluster.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -35,6 +39,26 @@ Message Request(std::string payload) {
   request.type = MessageType::kScriptCall;
   request.payload = std::move(payload);
   return request;
+}
+
+void BreakListener(const std::string& url) {
+  const std::string port = url.substr(url.rfind(':') + 1);
+  for (int fd = 0; fd < 1024; ++fd) {
+    int listens = 0;
+    socklen_t size = sizeof(listens);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 ||
+        listens == 0) {
+      continue;
+    }
+    sockaddr_in address = {};
+    size = sizeof(address);
+    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+        absl::StrCat(ntohs(address.sin_port)) == port) {
+      EXPECT_EQ(shutdown(fd, SHUT_RDWR), 0);
+      return;
+    }
+  }
+  ADD_FAILURE() << "nobody listens at " << url;
 }
 
 Cluster::Cluster(std::shared_ptr<Store> store)

@@ -28,6 +28,9 @@ RequestHandler Echo();
 
 Message Request(std::string payload);
 
+// Ends the socket of the listener at a "uv://127.0.0.1:port" of this process.
+void BreakListener(const std::string& url);
+
 class Cluster {
  public:
   using Customize = std::function<void(AgentOptions&)>;

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,28 +40,6 @@ std::string AddressOf(Cluster& cluster, const std::string& worker) {
   return *cluster.store()->TryGet("addrs/" + worker, Soon());
 }
 
-// A TCP connection to a "uv://127.0.0.1:port".
-class RawConnection {
- public:
-  explicit RawConnection(const std::string& url) {
-    const std::vector<std::string> parts = absl::StrSplit(url, ':');
-    int port = 0;
-    EXPECT_TRUE(absl::SimpleAtoi(parts.back(), &port));
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    fd_ = socket(AF_INET, SOCK_STREAM, 0);
-    EXPECT_EQ(connect(fd_, reinterpret_cast<const sockaddr*>(&address),
-                      sizeof(address)),
-              0);
-  }
-  ~RawConnection() { close(fd_); }
-
- private:
-  int fd_ = -1;
-};
-
 TEST(FailureTest, AListenerThatDiesIsReplaced) {
   Recorder recorder;
   Cluster cluster;
@@ -69,8 +48,7 @@ TEST(FailureTest, AListenerThatDiesIsReplaced) {
   ASSERT_TRUE(cluster[2].Send("w0", Request("before")).status().ok());
   for (int i = 1; i <= 3; ++i) {
     const std::string address = AddressOf(cluster, "w0");
-    // TensorPipe's listener does not survive a peer without a hello.
-    { const RawConnection connect_and_close(address); }
+    BreakListener(address);
     ASSERT_TRUE(recorder.WaitFor("listener failed", i));
     ASSERT_TRUE(recorder.WaitFor("listening", 3 + i));
     EXPECT_NE(AddressOf(cluster, "w0"), address);
@@ -100,10 +78,32 @@ TEST(FailureTest, ANewListenerIsPublishedOnceTheStoreIsBack) {
   cluster.Start(2, Echo());
   const std::string address = AddressOf(whole, "w0");
   down = true;
-  { const RawConnection connect_and_close(address); }
+  BreakListener(address);
   ASSERT_TRUE(recorder.WaitFor("listening", 3));
   EXPECT_EQ(failures, 3);
   EXPECT_NE(AddressOf(whole, "w0"), address);
+  EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());
+}
+
+// TensorPipe would end the process.
+TEST(FailureTest, AListenerWaitsForFileDescriptors) {
+  Recorder recorder;
+  Cluster cluster;
+  cluster.set_observer(&recorder);
+  cluster.Start(2, Echo());
+  const std::string address = AddressOf(cluster, "w0");
+  rlimit usual;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
+  const rlimit none = {0, usual.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  BreakListener(address);
+  ASSERT_TRUE(recorder.WaitFor("listener failed"));
+  // Time enough to try in vain.
+  RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(350));
+  EXPECT_EQ(recorder.Count("listening"), 2);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+  ASSERT_TRUE(recorder.WaitFor("listening", 3));
+  EXPECT_NE(AddressOf(cluster, "w0"), address);
   EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());
 }
 
