@@ -164,11 +164,14 @@ void ClientPipe::Cancel(int64_t call_id) {
                                       [&](const OutgoingCall& call) {
                                         return call.message->id() == call_id;
                                       });
-      if (found == queue_.end()) return;
-      dropped = std::move(*found);
-      queue_.erase(found);
-      NotWritten(dropped);
-      return;
+      if (found != queue_.end()) {
+        dropped = std::move(*found);
+        queue_.erase(found);
+        NotWritten(dropped);
+        return;
+      }
+      // `Open` is just writing it.
+      if (pipe_ == nullptr) return;
     }
     pipe = pipe_;
   }
