@@ -68,5 +68,20 @@ hash_of() { "$reprise" run echo --seed "$1" --json | grep '"hash"'; }
 [[ $(hash_of 5) == "$(hash_of 5)" ]] || { echo "FAILED: hashes differ"; failures=$((failures + 1)); }
 [[ $(hash_of 5) != "$(hash_of 6)" ]] || { echo "FAILED: hashes agree"; failures=$((failures + 1)); }
 
+# A run in processes that is interrupted leaves nothing behind.
+mkdir scratch
+TMPDIR=$PWD/scratch "$reprise" run lifecycle --on uv >/dev/null 2>&1 &
+for _ in $(seq 600); do
+  [[ -n $(ls scratch) ]] && break
+  sleep 0.1
+done
+kill -TERM $!
+wait $!
+got=$?
+[[ $got == 143 && -z $(ls scratch) ]] || {
+  echo "FAILED: interrupted, exit code $got, left: $(ls scratch)"
+  failures=$((failures + 1))
+}
+
 ((failures == 0)) && echo PASSED
 exit $((failures != 0))

@@ -84,7 +84,8 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   if (argc > 1 && std::string_view(argv[1]) == kWorkerProcessCommand) {
     FLAGS_logtostderr = true;
     google::InitGoogleLogging(argv[0]);
-    return WorkerProcessMain(argc, argv);
+    return WorkerProcessMain(argc, argv,
+                             planting == nullptr ? nullptr : planting->plant);
   }
   // What the agent warns of is part of the story; logs are for its users.
   FLAGS_logtostderr = true;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tools/command/interruption.h"
 
 namespace reprise {
 namespace {
@@ -36,6 +37,10 @@ absl::Status Coordinator::Run() {
     status = StartWorker(static_cast<int32_t>(rank));
   }
   while (status.ok() && !IsOver()) {
+    if (Interruption::signal() != 0) {
+      status = absl::CancelledError("interrupted");
+      break;
+    }
     status = DoWhatIsDue();
     WaitForWorkers();
   }
@@ -65,6 +70,7 @@ absl::Status Coordinator::StartWorker(int32_t rank) {
   arguments.params = options_.params;
   arguments.transport = options_.transport;
   arguments.store_url = store_url_;
+  arguments.plant = options_.plant;
   arguments.start_ns = start_ns_;
   auto child = WorkerChild::Start(std::move(arguments));
   if (!child.ok()) return child.status();

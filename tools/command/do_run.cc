@@ -16,7 +16,8 @@ namespace {
 
 constexpr size_t kStoryLines = 40;
 
-absl::StatusOr<RunResult> RunOn(const RunCommand& command) {
+absl::StatusOr<RunResult> RunOn(const RunCommand& command,
+                                const std::string& plant) {
   if (command.on == "sim") {
     absl::StatusOr<SimRunOptions> options = command.run.ToOptions();
     if (!options.ok()) return options.status();
@@ -37,6 +38,7 @@ absl::StatusOr<RunResult> RunOn(const RunCommand& command) {
   options.params = *std::move(params);
   options.seed = command.run.seed;
   options.transport = command.on;
+  options.plant = plant;
   options.max_wall_time = absl::Seconds(command.max_wall_seconds);
   if (command.run.no_faults || !command.run.faults.empty()) {
     options.faults = command.run.faults;
@@ -75,7 +77,7 @@ int DoList(const CommonFlags& common) {
 }
 
 int DoRun(const CommonFlags& common, const RunCommand& command) {
-  absl::StatusOr<RunResult> result = RunOn(command);
+  absl::StatusOr<RunResult> result = RunOn(command, common.plant);
   if (!result.ok()) return UsageError(result.status(), common.json);
   if (!command.trace_path.empty()) {
     absl::Status status = WriteTrace(command.trace_path, *result);

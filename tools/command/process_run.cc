@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "fault_injection/fault.h"
 #include "tools/command/coordinator.h"
+#include "tools/command/interruption.h"
 #include "tools/command/scratch_directory.h"
 
 namespace reprise {
@@ -54,6 +55,8 @@ absl::StatusOr<RunResult> RunInProcesses(const ProcessRunOptions& options) {
   for (const Fault& fault : *faults) {
     if (absl::Status status = CheckFault(fault); !status.ok()) return status;
   }
+  // Outlives what has to be tidied up.
+  Interruption interruption;
   const auto directory = ScratchDirectory::Make();
   if (!directory.ok()) return directory.status();
   Coordinator coordinator(options, *faults,

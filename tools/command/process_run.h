@@ -21,6 +21,7 @@ struct ProcessRunOptions {
   uint64_t seed = 1;
   ScenarioParams params;  // all of them
   std::string transport;  // "uv" or "shm"
+  std::string plant;      // the defect to switch on; empty: none
   // The plan of faults: crashes (kill -9) and pauses (stop and continue)
   // only; unset: the scenario's `process_faults`.
   std::optional<std::vector<std::string>> faults;

@@ -28,6 +28,8 @@ bool ParseWord(std::string_view name, std::string_view value,
     worker.transport = std::string(value);
   } else if (name == "store") {
     worker.store_url = std::string(value);
+  } else if (name == "plant") {
+    worker.plant = std::string(value);
   } else if (name == "rank") {
     return ParseInt(value, worker.rank);
   } else if (name == "world-size") {
@@ -63,6 +65,9 @@ std::vector<std::string> FormatWorkerArguments(const WorkerArguments& worker) {
       absl::StrCat("trace-fd=", worker.trace_fd),
       absl::StrCat("start-ns=", worker.start_ns),
   };
+  if (!worker.plant.empty()) {
+    words.push_back(absl::StrCat("plant=", worker.plant));
+  }
   for (const auto& [name, value] : worker.params) {
     words.push_back(absl::StrCat(std::string(kParam), name, "=", value));
   }

@@ -21,6 +21,7 @@ struct WorkerArguments {
   ScenarioParams params;
   std::string transport;  // the name of the only one
   std::string store_url;
+  std::string plant;     // the defect to switch on; empty: none
   int trace_fd = -1;     // where to write the trace
   int64_t start_ns = 0;  // when the run began, of MonotonicNanoseconds
 };

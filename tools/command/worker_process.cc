@@ -38,7 +38,8 @@ int Refuse(std::string_view why) {
 
 }  // namespace
 
-int WorkerProcessMain(int argc, char** argv) {
+int WorkerProcessMain(int argc, char** argv,
+                      const std::function<bool(const std::string&)>& plant) {
   std::vector<std::string> words;
   for (int i = 2; i < argc; ++i) words.emplace_back(argv[i]);
   const auto arguments = ParseWorkerArguments(words);
@@ -46,6 +47,9 @@ int WorkerProcessMain(int argc, char** argv) {
   const auto scenario = AllScenarios().find(arguments->scenario);
   if (scenario == AllScenarios().end()) {
     return Refuse(absl::StrCat("no scenario '", arguments->scenario, "'"));
+  }
+  if (!arguments->plant.empty() && !(plant && plant(arguments->plant))) {
+    return Refuse(absl::StrCat("no planted defect '", arguments->plant, "'"));
   }
   auto store = OpenStore(RealRuntime(), arguments->store_url);
   if (!store.ok()) return Refuse(store.status().ToString());

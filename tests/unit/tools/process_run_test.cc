@@ -439,7 +439,7 @@ TEST(WorkerProcessTest, ArgumentsThatMakeNoSense) {
   for (std::string word :
        {"what", "rank=x", "rank=0", "scenario=nothing", "param:a=b"}) {
     char* argv[] = {program.data(), command.data(), word.data(), nullptr};
-    EXPECT_EQ(WorkerProcessMain(3, argv), 2) << word;
+    EXPECT_EQ(WorkerProcessMain(3, argv, {}), 2) << word;
   }
 }
 
@@ -448,7 +448,7 @@ TEST(WorkerProcessTest, ArgumentsThatMakeNoSense) {
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::string_view(argv[1]) == reprise::kWorkerProcessCommand) {
-    return reprise::WorkerProcessMain(argc, argv);
+    return reprise::WorkerProcessMain(argc, argv, {});
   }
   testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();
