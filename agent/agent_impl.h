@@ -102,6 +102,7 @@ class Agent::Impl {
   absl::Status LeaveDynamicGroup(absl::Time deadline);
   absl::Status NotFound(std::string_view called, bool has_left) const;
   absl::Status Stop(absl::Time deadline);
+  // agent_calls.cc
   Future Send(const MemberPtr& to, Message request, const CallOptions& options);
   Future SendWithRetries(const MemberPtr& to, Message request,
                          const CallOptions& options, const RetryOptions& retry);

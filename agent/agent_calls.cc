@@ -1,0 +1,186 @@
+// From `Agent::Send` to the pipe of the peer.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "agent/agent_impl.h"
+#include "agent/planted.h"
+#include "agent/wire/call_extras.h"
+#include "agent/wire/message_codec.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+// Some of what the machine's own clock says, for the planted defect
+// `stray_clock`.
+absl::Duration StrayClock() {
+#ifdef REPRISE_WITH_PLANTED_DEFECTS
+  return absl::Nanoseconds(absl::GetCurrentTimeNanos() % 1000);
+#else
+  return absl::ZeroDuration();
+#endif
+}
+
+// About what a message takes, before it is encoded.
+size_t NumBytes(const Message& message) {
+  size_t bytes = message.payload.size();
+  for (const Tensor& tensor : message.tensors) {
+    if (tensor.storage == nullptr) continue;
+    // Not the storage's: a view of a small part is copied.
+    const size_t whole = tensor.storage->num_bytes();
+    const auto elements = static_cast<size_t>(tensor.num_elements());
+    bytes += std::min(whole, std::min(elements, whole) * SizeOf(tensor.dtype));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Future Agent::Impl::Refuse(absl::Status status) {
+  metrics_.refused_calls.Add();
+  return Future::Ready(runtime_, std::move(status));
+}
+
+absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
+    const Message& request, const CallOptions& options) const {
+  if (!IsRequest(request.type) || request.type == kControlRequest) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a message of type ", static_cast<int32_t>(request.type),
+                     " is no request"));
+  }
+  if (options.idempotency_key.size() > kMaxIdempotencyKey) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an idempotency key has at most ", kMaxIdempotencyKey,
+                     " bytes, got ", options.idempotency_key.size()));
+  }
+  const absl::Duration timeout =
+      options.timeout == kUnsetTimeout ? options_.rpc_timeout : options.timeout;
+  if (timeout < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a call's timeout must not be negative, got ",
+                     absl::FormatDuration(timeout)));
+  }
+  return timeout == absl::ZeroDuration() ? absl::InfiniteDuration() : timeout;
+}
+
+absl::Status Agent::Impl::Explain(absl::Status status, MessageType type) const {
+  if (!absl::IsFailedPrecondition(status)) return status;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "Node ", workers_.self().id, "tried to send() a message of type ",
+      static_cast<int32_t>(type),
+      " but RPC is no longer running on this node."));
+}
+
+Agent::Impl::Times Agent::Impl::StartNow(absl::Duration timeout) {
+  Times times{runtime_.Now(), absl::InfiniteFuture(), timeout};
+  times.deadline = times.start + timeout;  // infinite if that is
+  if (REPRISE_PLANTED(stray_clock)) times.deadline += StrayClock();
+  return times;
+}
+
+Future Agent::Impl::Send(const MemberPtr& to, Message request,
+                         const CallOptions& options) {
+  const absl::StatusOr<absl::Duration> timeout = CheckCall(request, options);
+  if (!timeout.ok()) return Refuse(timeout.status());
+  const Times times = StartNow(*timeout);
+  CallTable::How how;
+  how.num_bytes = NumBytes(request);
+  if (options_.when_full == WhenFull::kBlock &&
+      !callback_pool_.IsCurrentThread()) {
+    how.wait_until = times.deadline;
+  }
+  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, how);
+  if (!call.ok()) return Refuse(Explain(call.status(), request.type));
+  const int64_t id = call->id();
+  // An observer is shown the message as well.
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+      observer_ == nullptr ? Encode(std::move(request), id, limits_)
+                           : Encode(request, id, limits_);
+  if (!encoded.ok()) {
+    if (REPRISE_PLANTED(orphan_call)) {
+      if (const auto pipe = peers_.Acquire(to); pipe.ok()) {
+        calls_->PlantOrphan(*call, (*pipe)->generation());
+      }
+    }
+    return Refuse(encoded.status());
+  }
+  return Dispatch(to, *std::move(call), *std::move(encoded), request, options,
+                  times, /*is_attempt=*/false);
+}
+
+Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
+                             std::shared_ptr<const EncodedMessage> encoded,
+                             const Message& request, const CallOptions& options,
+                             const Times& times, bool is_attempt) {
+  const int64_t id = call.id();
+  absl::StatusOr<std::shared_ptr<ClientPipe>> pipe = peers_.Acquire(to);
+  if (!pipe.ok()) return Refuse(pipe.status());
+  if (observer_ != nullptr) {
+    observer_->OnCallStarted(to->id, id, request, times.deadline);
+  }
+  PeerCounters& counters = (*pipe)->counters();
+  counters.calls.Add();
+  VLOG(2) << "call " << id << " to " << to->name << " starts";
+  Future future = calls_->Enter(
+      std::move(call), (*pipe)->generation(), times.deadline, times.timeout,
+      {&counters, encoded->type(), times.start}, is_attempt);
+  absl::Status status = (*pipe)->Write(
+      {std::move(encoded), times.deadline, options.idempotency_key});
+  if (!status.ok()) calls_->Complete(to->id, id, std::move(status));
+  return future;
+}
+
+Future Agent::Impl::SendAttempt(
+    const MemberPtr& to, const std::shared_ptr<const EncodedMessage>& encoded,
+    const Message& request, const CallOptions& options, absl::Duration timeout,
+    bool is_retry) {
+  CallTable::How how;
+  how.num_bytes = encoded->num_bytes();
+  how.is_attempt = true;
+  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, how);
+  if (!call.ok()) return Refuse(Explain(call.status(), request.type));
+  std::shared_ptr<const EncodedMessage> again = WithId(encoded, call->id());
+  if (is_retry && REPRISE_PLANTED(retry_emptied_message)) {
+    Message emptied;
+    emptied.type = encoded->type();
+    again = *Encode(std::move(emptied), call->id());
+  }
+  return Dispatch(to, *std::move(call), std::move(again), request, options,
+                  StartNow(timeout), /*is_attempt=*/true);
+}
+
+Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
+                                    const CallOptions& options,
+                                    const RetryOptions& retry) {
+  const absl::StatusOr<absl::Duration> timeout = CheckCall(request, options);
+  if (!timeout.ok()) return Refuse(timeout.status());
+  if (absl::Status status = Validate(retry); !status.ok()) {
+    return Refuse(std::move(status));
+  }
+  Message shown;
+  if (observer_ != nullptr) shown = request;
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+      Encode(std::move(request), /*id=*/0, limits_);
+  if (!encoded.ok()) return Refuse(encoded.status());
+  return retrier_->Start(
+      retry,
+      [this, to, encoded = *std::move(encoded), shown = std::move(shown),
+       options, timeout = *timeout](bool is_retry) {
+        if (!is_retry) {
+          return SendAttempt(to, encoded, shown, options, timeout, is_retry);
+        }
+        // It may have left meanwhile, and come again.
+        const MemberPtr now = workers_.Find(to->name);
+        if (now == nullptr) {
+          return Refuse(absl::UnavailableError(
+              absl::StrCat(to->name, " has left the group")));
+        }
+        return SendAttempt(now, encoded, shown, options, timeout, is_retry);
+      },
+      activity_->StartCall());
+}
+
+}  // namespace reprise
