@@ -120,8 +120,15 @@ TEST(InjectorTest, CrashAtAnyEventOfTheNetwork) {
 
 TEST(InjectorTest, KnockThatKillsTheWorker) {
   const RunResult result =
-      RunWith({"knock w0 after 500ms", "crash w0 when w0 net.accept#2"});
+      RunWith({"knock w0 after 500ms", "crash w0 when w0 net.accept#4"});
   EXPECT_EQ(Strikes(result, "crash"), 1);
+  EXPECT_EQ(Strikes(result, "knock"), 0);
+  // It was the knock's event at which it died.
+  const auto crash = std::find_if(
+      result.events.begin(), result.events.end(),
+      [](const Event& event) { return event.kind == EventKind::kCrash; });
+  ASSERT_NE(crash, result.events.end());
+  EXPECT_EQ(crash->time_ns, 500'000'000);
 }
 
 TEST(InjectorTest, CrashForGood) {

@@ -380,6 +380,40 @@ TEST(NetworkTest, ACrashResetsThePeersConnections) {
   EXPECT_GT(resets, 10);
 }
 
+TEST(NetworkTest, WhoDiesAtAnAcceptIsNotConnected) {
+  for (const int32_t victim : {0, 1}) {
+    SCOPED_TRACE(victim);
+    NetworkWorld world;
+    world.world()->trace().AddListener([&](const Event& event) {
+      if (event.kind == EventKind::kAccept) {
+        world.world()->Crash(world.world().node(victim));
+      }
+    });
+    std::string url;
+    world.world().Start(1, "server", [&] {
+      // Abandoned, when it is the victim.
+      auto context = world.MakeContext(1);
+      auto listener = context->listen({"sim://"});
+      url = listener->url("sim");
+      world.world().runtime(1).SleepUntil(
+          world.world().After(absl::Milliseconds(10)));
+      EXPECT_EQ(world.network().num_open_endpoints(), 0);
+      listener->close();
+      context->join();
+    });
+    bool refused = false;
+    world.world()->At(kMillisecond, {0, 0}, [&] {
+      world.world().Start(0, "client", [&] {
+        EXPECT_THAT(ErrorsOfConnecting(world, url)[1],
+                    HasSubstr("Connection refused"));
+        refused = true;
+      });
+    });
+    EXPECT_EQ(world.Run(), Outcome::kFinished);
+    EXPECT_EQ(refused, victim == 1);
+  }
+}
+
 TEST(NetworkTest, ARestartedNodeListensElsewhere) {
   NetworkWorld world;
   std::vector<std::string> urls;
