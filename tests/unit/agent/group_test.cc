@@ -233,6 +233,8 @@ TEST_F(GroupTest, DeviceMapsComeAndGoWithTheirOwners) {
   EXPECT_EQ(*(*b)->GetReverseDeviceMap("c"), (DeviceMap{{c2, c0}}));
   EXPECT_THAT((*b)->GetDevices(), ElementsAre(c1, c2));
   EXPECT_EQ(*(*a)->GetDeviceMap("c"), (DeviceMap{{c2, c0}}));
+  // Not the one that was made for b.
+  EXPECT_EQ(*(*c)->GetReverseDeviceMap("a"), (DeviceMap{{c0, c2}}));
 
   ASSERT_TRUE((*c)->Leave(Soon()).ok());
   EXPECT_EQ((*b)->GetReverseDeviceMap("c").status().code(),
@@ -283,7 +285,21 @@ TEST_F(GroupTest, MapsThatDoNotFitAreRefusedWithPyTorchsTexts) {
                 b.device_maps["a"] = {{c0, c1}};
               }),
               HasSubstr("Node b has unexpected target devices"));
-  EXPECT_EQ(Value("names/_ALL_WORKER_INFOS"), "a-0,");
+  const std::string invalid = "Node b has target devices with invalid indices";
+  EXPECT_THAT(error([&](AgentOptions& b) {
+                b.device_maps["to come"] = {{c0, {"cuda", -1}}};
+              }),
+              HasSubstr(invalid));
+  options = Dynamic("c", 2);
+  options.device_count = 2;
+  options.device_maps["a"] = {{c1, c0}};
+  auto c = Join(options);
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_THAT(error([&](AgentOptions& b) {
+                b.device_maps["c"] = {{c0, c9}};
+              }),
+              HasSubstr(invalid));
+  EXPECT_EQ(Value("names/_ALL_WORKER_INFOS"), "a-0,c-2,");
   EXPECT_EQ(Value("RpcGroupManagementToken"), "");
 }
 

@@ -2,11 +2,14 @@
 // transports; and what a worker that knows none of it is sent.
 
 #include <atomic>
+#include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "agent/agent.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -22,6 +25,15 @@ using ::testing::StartsWith;
 std::string Text(const Future& call) {
   EXPECT_TRUE(call.Wait(Soon()));
   return std::string(call.status().message());
+}
+
+bool Eventually(const std::function<bool()>& holds) {
+  const absl::Time deadline = Soon();
+  while (!holds()) {
+    if (RealRuntime().Now() > deadline) return false;
+    RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(1));
+  }
+  return true;
 }
 
 // A store in which nobody has published anything of ours: all look like stock
@@ -62,14 +74,19 @@ TEST(RetryTest, GivesUpWithPyTorchsText) {
                   request.type = MessageType::kScriptRet;
                   return request;
                 }));
+  const absl::Time start = RealRuntime().Now();
   const Future call = cluster[0].SendWithRetries(
       "w1", Request("x"), {.timeout = absl::Milliseconds(5)},
-      {.max_retries = 2, .retry_duration = absl::Milliseconds(1)});
+      {.max_retries = 2,
+       .retry_duration = absl::Milliseconds(10),
+       .backoff = 20});
   EXPECT_THAT(Text(call),
               StartsWith("The RPC has not succeeded after the specified number "
                          "of max retries (2)."));
   EXPECT_TRUE(absl::IsDeadlineExceeded(call.status()));
   EXPECT_EQ(cluster[0].GetMetrics()["agent.retries"], 2);
+  // Pauses of 10 and 200 ms.
+  EXPECT_GE(RealRuntime().Now() - start, absl::Milliseconds(210));
   gate.Open();
 }
 
@@ -102,6 +119,13 @@ TEST(IdempotencyTest, RunsOnceAndAnswersAll) {
     calls.push_back(
         cluster[0].Send("w1", Request("x"), {.idempotency_key = "k"}));
   }
+  // All have come, and four of them wait for the one that runs.
+  EXPECT_TRUE(Eventually([&] {
+    return absl::StrContains(cluster[1].GetPrometheusText(),
+                             "reprise_server_requests_total{worker=\"w1\",peer="
+                             "\"w0\"} 5\n") &&
+           cluster[1].GetMetrics()["agent.server_active_calls"] == 1;
+  }));
   gate.Open();
   for (const Future& call : calls) EXPECT_EQ(Text(call), "");
   calls.push_back(
@@ -245,16 +269,35 @@ TEST(BackpressureTest, ACallbackNeverWaits) {
   EXPECT_EQ(Text(slow), "");
 }
 
-TEST(KeepaliveTest, AnIdleGroupStaysConnected) {
+TEST(KeepaliveTest, SignsOfLifeAreAskedForWhileACallWaits) {
   for (const bool is_stock : {false, true}) {
+    Gate gate;
     Cluster cluster(is_stock ? StockStore() : nullptr);
-    cluster.Start(2, Echo(), [](AgentOptions& options) {
-      options.keepalive_interval = absl::Milliseconds(5);
-      options.keepalive_bound = absl::Seconds(20);
-    });
+    cluster.Start(2,
+                  Blocking([&](Message request,
+                               const RequestInfo&) -> absl::StatusOr<Message> {
+                    if (request.payload == "slow") gate.Wait();
+                    request.type = MessageType::kScriptRet;
+                    return request;
+                  }),
+                  [](AgentOptions& options) {
+                    options.keepalive_interval = absl::Milliseconds(5);
+                    options.keepalive_bound = absl::Seconds(20);
+                  });
     EXPECT_EQ(Text(cluster[0].Send("w1", Request("x"))), "");
-    RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(100));
-    EXPECT_EQ(Text(cluster[0].Send("w1", Request("x"))), "");
+    const auto received = [&] {
+      return cluster[0].GetNetworkData()["w1"].received_bytes;
+    };
+    const int64_t reply = received();
+    const Future slow = cluster[0].Send("w1", Request("slow"));
+    if (is_stock) {
+      RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(100));
+      EXPECT_EQ(received(), reply);
+    } else {
+      EXPECT_TRUE(Eventually([&] { return received() >= 3 * reply; }));
+    }
+    gate.Open();
+    EXPECT_EQ(Text(slow), "");
     EXPECT_EQ(cluster[0].GetMetrics()["agent.reconnects"], 0);
   }
 }

@@ -22,6 +22,7 @@
 namespace reprise {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -83,6 +84,9 @@ TEST(PrometheusExporterTest, ServesWhatTheAgentCounts) {
   EXPECT_THAT(answer, HasSubstr("reprise_client_call_seconds_bucket{worker="
                                 "\"w0\",peer=\"w0\",type=\"script_call\",le="
                                 "\"+Inf\"} 1"));
+  EXPECT_THAT(answer, ContainsRegex("reprise_client_call_seconds_bucket.worker="
+                                    "\"w0\",peer=\"w0\",type=\"script_call\","
+                                    "le=\"[0-9.e]*\". 1"));
   EXPECT_THAT(answer,
               HasSubstr("# TYPE reprise_agent_reconnects_total counter"));
 }

@@ -86,11 +86,17 @@ TEST(TraceExchangeTest, BringsALongTraceWhole) {
 TEST(TraceExchangeTest, WhatIsNoTraceIsAnError) {
   const std::string line =
       ToString(Event{1, 2, EventKind::kNote, 0, 0, 0, 0, "of w2"}) + "\n";
+  // Whole lines of w1, and more of them than one piece has.
+  std::string large;
+  while (large.size() <= size_t{256} << 10) {
+    absl::StrAppend(
+        &large, ToString(Event{1, 1, EventKind::kNote, 0, 0, 0, 0, ""}), "\n");
+  }
   for (const auto& [end, piece] :
        std::vector<std::pair<std::string, std::string>>{
            {"1 0", "no event\n"},
            {"1 0", line},  // of another worker
-           {"1 0", std::string(1 << 20, 'x')},
+           {"1 0", large},
            {"x 0", ""},
            {"1", ""},
            {"-1 0", ""},
