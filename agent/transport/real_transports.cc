@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "agent/transport/address.h"
 #include "agent/transport/transports.h"
+#include "agent/transport/uv_guard.h"
 #include "agent/transport/viability.h"
 #include "glog/logging.h"
 #include "tensorpipe/tensorpipe.h"
@@ -56,6 +57,7 @@ std::string NoReasonKnown() { return "TensorPipe says that it is not viable"; }
 std::shared_ptr<tp::channel::Context> CreateMptUv(const BindAddress& address) {
   std::vector<std::shared_ptr<tp::transport::Context>> contexts;
   std::vector<std::shared_ptr<tp::transport::Listener>> listeners;
+  const UvLanesScope lanes;
   for (int i = 0; i < kMptUvContexts; ++i) {
     contexts.push_back(tp::transport::uv::create());
     listeners.push_back(contexts.back()->listen(address.AnyPort().ToString()));
@@ -192,6 +194,8 @@ class RealTransportProvider final : public TransportProvider {
  public:
   absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
     IgnoreSigpipe();
+    static const absl::Status guarded = UvGuardInPlace();
+    LOG_IF(ERROR, !guarded.ok()) << guarded.message();
     const auto transports =
         Choose<TransportKind>(kTransports, options.transports, "transport");
     if (!transports.ok()) return transports.status();
@@ -270,6 +274,10 @@ std::vector<TransportProbe> ProbeRealTransports(
     if (status.ok()) {
       detail = kind.needs_address ? ListenAddress(kind, *address)
                                   : "a name picked by the kernel";
+      if (kind.create == tp::transport::uv::create) {
+        const absl::Status guarded = UvGuardInPlace();
+        if (!guarded.ok()) absl::StrAppend(&detail, "; ", guarded.message());
+      }
     }
     probes.push_back({"transport", kind.name, kind.priority, status.ok(),
                       std::move(detail)});

@@ -1,0 +1,109 @@
+#include "agent/transport/first_frames.h"
+
+#include <array>  // nop needs it
+#include <cstdint>
+
+#include "nop/utility/pedantic_buffer_reader.h"
+#include "tensorpipe/channel/mpt/nop_types.h"
+#include "tensorpipe/core/nop_types.h"
+
+namespace reprise {
+namespace {
+
+// The name under which `RealTransports` has uv, and what two uvs agree on.
+constexpr char kTransport[] = "uv";
+constexpr char kDomain[] = "uv:*";
+
+// All of the body, and nothing but.
+template <typename T>
+bool Decode(std::string_view body, T& object) {
+  nop::PedanticBufferReader reader(body.data(), body.size());
+  return nop::Encoding<T>::Read(&object, &reader) && reader.empty();
+}
+
+// Goes through the frames at the beginning of `bytes`.
+class Frames {
+ public:
+  explicit Frames(std::string_view bytes) : bytes_(bytes) {}
+
+  // Takes the next frame, of `longest` at most; otherwise `verdict` says why
+  // there is none.
+  bool Next(size_t longest, std::string_view& body) {
+    verdict_ = {FramesVerdict::kMore, end_ + kFrameHeader};
+    if (bytes_.size() < verdict_.size) return false;
+    uint64_t length = 0;
+    for (size_t i = kFrameHeader; i-- > 0;) {
+      length = length << 8 | static_cast<uint8_t>(bytes_[end_ + i]);
+    }
+    if (length == 0 || length > longest) return Wrong();
+    verdict_.size += length;
+    if (bytes_.size() < verdict_.size) return false;
+    body = bytes_.substr(end_ + kFrameHeader, length);
+    end_ = verdict_.size;
+    return true;
+  }
+
+  FramesVerdict verdict() const { return verdict_; }
+  FramesVerdict Decided(bool good) const {
+    return {good ? FramesVerdict::kGood : FramesVerdict::kWrong, end_};
+  }
+
+ private:
+  bool Wrong() {
+    verdict_ = {FramesVerdict::kWrong, 0};
+    return false;
+  }
+
+  const std::string_view bytes_;
+  size_t end_ = 0;
+  FramesVerdict verdict_;
+};
+
+// Whether the listener finds a transport to go on with; it throws if not.
+bool OffersUv(const tensorpipe::Brochure& brochure) {
+  const auto uv = brochure.transportDomainDescriptors.find(kTransport);
+  return uv != brochure.transportDomainDescriptors.end() &&
+         uv->second == kDomain;
+}
+
+FramesVerdict CheckLane(Frames frames) {
+  using Hello = tensorpipe::channel::mpt::Packet;
+  using tensorpipe::channel::mpt::ClientHello;
+  std::string_view body;
+  if (!frames.Next(kLongestHello, body)) return frames.verdict();
+  Hello hello;
+  return frames.Decided(Decode(body, hello) && hello.is<ClientHello>());
+}
+
+}  // namespace
+
+FramesVerdict CheckCaller(std::string_view bytes, Callers callers) {
+  Frames frames(bytes);
+  if (callers == Callers::kLanes) return CheckLane(frames);
+  std::string_view body;
+  if (!frames.Next(kLongestHello, body)) return frames.verdict();
+  tensorpipe::Packet hello;
+  if (!Decode(body, hello)) return frames.Decided(false);
+  if (hello.is<tensorpipe::RequestedConnection>()) return frames.Decided(true);
+  if (!hello.is<tensorpipe::SpontaneousConnection>()) {
+    return frames.Decided(false);
+  }
+  if (!frames.Next(kLongestBrochure, body)) return frames.verdict();
+  tensorpipe::Brochure brochure;
+  return frames.Decided(Decode(body, brochure) && OffersUv(brochure));
+}
+
+FramesVerdict CheckBrochureAnswer(std::string_view bytes) {
+  Frames frames(bytes);
+  std::string_view body;
+  if (!frames.Next(kLongestBrochure, body)) return frames.verdict();
+  tensorpipe::BrochureAnswer answer;
+  return frames.Decided(Decode(body, answer));
+}
+
+bool BeginsPipe(std::string_view body) {
+  tensorpipe::Packet hello;
+  return Decode(body, hello) && hello.is<tensorpipe::SpontaneousConnection>();
+}
+
+}  // namespace reprise

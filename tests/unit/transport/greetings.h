@@ -1,0 +1,23 @@
+// The first frames of connections, as TensorPipe itself makes them.
+
+#ifndef REPRISE_TESTS_UNIT_TRANSPORT_GREETINGS_H_
+#define REPRISE_TESTS_UNIT_TRANSPORT_GREETINGS_H_
+
+#include <cstdint>
+#include <string>
+
+namespace reprise::testing {
+
+// `body` with its length before it.
+std::string Frame(const std::string& body);
+
+std::string PipeHelloFrame(const std::string& name);
+std::string RequestedHelloFrame(uint64_t id);
+std::string LaneHelloFrame(uint64_t id);
+std::string BrochureFrame(const std::string& transport = "uv",
+                          const std::string& domain = "uv:*");
+std::string BrochureAnswerFrame();
+
+}  // namespace reprise::testing
+
+#endif  // REPRISE_TESTS_UNIT_TRANSPORT_GREETINGS_H_
