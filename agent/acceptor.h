@@ -1,7 +1,8 @@
 // Listens for peers, and publishes where.
 //
 // TensorPipe's listener dies of one peer that connects and goes away before it
-// has said hello. So a listener that fails is replaced, and the new address is
+// has said hello (but over uv, see transport/uv_guard.h), and of some errors of
+// the system. So a listener that fails is replaced, and the new address is
 // published in the store in place of the old one. Pipes that were accepted
 // before live on. TensorPipe ends the process when it cannot listen, for a busy
 // port or for want of file descriptors: each address is tried first, and again

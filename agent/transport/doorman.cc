@@ -43,9 +43,9 @@ int TakeConnection(uv_stream_t* server) {
       uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd) == 0) {
     fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   }
-  RealUv().close(
-      reinterpret_cast<uv_handle_t*>(handle),
-      [](uv_handle_t* done) { delete reinterpret_cast<uv_tcp_t*>(done); });
+  RealUv().close(reinterpret_cast<uv_handle_t*>(handle), [](uv_handle_t* done) {
+    delete reinterpret_cast<uv_tcp_t*>(done);
+  });
   return fd;
 }
 

@@ -1,4 +1,5 @@
-// A connection that could not even be begun, for want of file descriptors.
+// A connection that could not even be begun, for want of file descriptors or of
+// a route.
 //
 // libuv says so at once, which TensorPipe takes for the end of the world: it
 // throws in its loop. Here it learns of it a moment later, as it learns of a

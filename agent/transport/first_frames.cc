@@ -96,7 +96,7 @@ FramesVerdict CheckCaller(std::string_view bytes, Callers callers) {
 FramesVerdict CheckBrochureAnswer(std::string_view bytes) {
   Frames frames(bytes);
   std::string_view body;
-  if (!frames.Next(kLongestBrochure, body)) return frames.verdict();
+  if (!frames.Next(kLongestAnswer, body)) return frames.verdict();
   tensorpipe::BrochureAnswer answer;
   return frames.Decided(Decode(body, answer));
 }

@@ -15,10 +15,12 @@ namespace reprise {
 // A frame: eight bytes of length, little-endian, and as many bytes of body.
 inline constexpr size_t kFrameHeader = 8;
 
-// Limits of the bodies. TensorPipe's own measure some ten bytes and a name, and
-// some hundreds of bytes for each kind of device.
+// Limits of the bodies. TensorPipe's own measure: a hello some ten bytes and a
+// name, a brochure some hundreds for each device, its answer some fifty for
+// each pair of devices.
 inline constexpr size_t kLongestHello = size_t{16} << 10;
 inline constexpr size_t kLongestBrochure = size_t{32} << 10;
+inline constexpr size_t kLongestAnswer = size_t{1} << 20;
 
 struct FramesVerdict {
   enum Kind {

@@ -126,8 +126,8 @@ void OnConnection(uv_stream_t* server, int status) {
 
 void AllocForAnswer(uv_handle_t* handle, size_t, uv_buf_t* buffer) {
   const auto client = TheGuarded().FindClient(handle);
-  *buffer = client != nullptr ? client->reader.NextBuffer()
-                              : uv_buf_init(nullptr, 0);
+  *buffer =
+      client != nullptr ? client->reader.NextBuffer() : uv_buf_init(nullptr, 0);
 }
 
 void ReadAnswer(uv_stream_t* stream, ssize_t size, const uv_buf_t*) {
@@ -224,8 +224,8 @@ int uv_tcp_connect(uv_connect_t* request, uv_tcp_t* handle,
   if (!reprise::IsTensorPipes(callback)) return result;
   const auto client = reprise::TheGuarded().AddClient(handle);
   if (result != 0) {
-    client->failed = std::make_unique<reprise::FailedConnect>(
-        request, handle, callback, result);
+    client->failed = std::make_unique<reprise::FailedConnect>(request, handle,
+                                                              callback, result);
   }
   return 0;
 }
@@ -251,6 +251,10 @@ int uv_read_start(uv_stream_t* stream, uv_alloc_cb alloc, uv_read_cb read) {
     return reprise::RealUv().read_start(stream, alloc, read);
   }
   if (client->failed != nullptr) return 0;
+  if (!client->reader.has_written()) {  // it has asked for nothing
+    reprise::TheGuarded().RemoveClient(stream);
+    return reprise::RealUv().read_start(stream, alloc, read);
+  }
   client->reader.Expect(alloc, read);
   return reprise::RealUv().read_start(stream, reprise::AllocForAnswer,
                                       reprise::ReadAnswer);

@@ -290,5 +290,17 @@ TEST_F(AnswerTest, ALackOfFileDescriptorsFailsTheConnection) {
               HasSubstr("EPROTO"));
 }
 
+TEST(NoRouteTest, FailsTheConnection) {
+  Cluster cluster;
+  ASSERT_TRUE(cluster.store()->Set("names/1", "w1", Soon()).ok());
+  // TCP has no broadcasts.
+  ASSERT_TRUE(
+      cluster.store()->Set("addrs/w1", "uv://255.255.255.255:9", Soon()).ok());
+  ASSERT_TRUE(cluster.StartOne(OptionsFor(0, 2), Echo(), Soon()).ok());
+  const Future call = cluster[0].Send("w1", Request(""));
+  ASSERT_TRUE(call.Wait(Soon()));
+  EXPECT_THAT(call.status().ToString(), HasSubstr("ENETUNREACH"));
+}
+
 }  // namespace
 }  // namespace reprise::testing

@@ -31,8 +31,8 @@ class DoormanTest : public ::testing::Test {
         uv_tcp_bind(&server_, reinterpret_cast<const sockaddr*>(&address), 0),
         0);
     server_.data = this;
-    doorman_ = std::make_shared<Doorman>(stream(), OnGuest, callers,
-                                         patience_ms);
+    doorman_ =
+        std::make_shared<Doorman>(stream(), OnGuest, callers, patience_ms);
     // Not TensorPipe's, so the guard leaves it alone.
     ASSERT_EQ(uv_listen(stream(), 16,
                         [](uv_stream_t* server, int status) {
@@ -86,9 +86,8 @@ class DoormanTest : public ::testing::Test {
     ASSERT_EQ(status, 0);
     auto guest = std::make_unique<uv_tcp_t>();
     uv_tcp_init(&test->loop_, guest.get());
-    ASSERT_EQ(test->doorman_->Accept(
-                  reinterpret_cast<uv_stream_t*>(guest.get())),
-              0);
+    ASSERT_EQ(
+        test->doorman_->Accept(reinterpret_cast<uv_stream_t*>(guest.get())), 0);
     test->guests_.push_back(std::move(guest));
   }
 

@@ -86,8 +86,7 @@ TEST(FirstFramesTest, ABrochureOffersUv) {
 }
 
 TEST(FirstFramesTest, LanesAndPipesHaveTheirOwnCallers) {
-  EXPECT_TRUE(
-      IsWrong(PipeHelloFrame("w0") + BrochureFrame(), Callers::kLanes));
+  EXPECT_TRUE(IsWrong(PipeHelloFrame("w0") + BrochureFrame(), Callers::kLanes));
   EXPECT_TRUE(BeginsPipe(PipeHelloFrame("w0").substr(kFrameHeader)));
   EXPECT_FALSE(BeginsPipe(RequestedHelloFrame(1).substr(kFrameHeader)));
   EXPECT_FALSE(BeginsPipe(LaneHelloFrame(1).substr(kFrameHeader)));
