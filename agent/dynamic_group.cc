@@ -1,6 +1,7 @@
 #include "agent/dynamic_group.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <limits>
 #include <map>
 
@@ -62,11 +63,11 @@ DynamicGroup::DynamicGroup(Runtime& runtime, StoreClient& store,
       is_dead_(std::move(is_dead)),
       devices_{options.device_maps, options.devices, options.device_count} {}
 
-absl::StatusOr<DynamicGroup::View> DynamicGroup::Look(absl::Time deadline) {
-  View view;
-  for (auto& [key, text] : {std::pair<std::string_view, std::string*>(
-                                kMembersKey, &view.members_text),
-                            {kStockMembersKey, &view.stock_text}}) {
+absl::StatusOr<DynamicGroup::Texts> DynamicGroup::Read(absl::Time deadline) {
+  Texts texts;
+  for (auto& [key, text] :
+       {std::pair<std::string_view, std::string*>(kMembersKey, &texts.members),
+        {kStockMembersKey, &texts.stock}}) {
     absl::StatusOr<std::string> value = store_.TryGet(key, deadline);
     if (value.ok()) {
       *text = *std::move(value);
@@ -74,35 +75,59 @@ absl::StatusOr<DynamicGroup::View> DynamicGroup::Look(absl::Time deadline) {
       return value.status();
     }
   }
-  absl::StatusOr<MemberList> members = ParseMemberList(view.members_text);
+  return texts;
+}
+
+absl::StatusOr<DynamicGroup::View> DynamicGroup::Understand(Texts texts) {
+  absl::StatusOr<MemberList> members = ParseMemberList(texts.members);
   if (!members.ok()) return members.status();
-  view.members = *std::move(members);
-  if (REPRISE_PLANTED(dash_in_name) && StockParserThrows(view.stock_text)) {
+  if (REPRISE_PLANTED(dash_in_name) && StockParserThrows(texts.stock)) {
     return absl::InvalidArgumentError("stoi");
   }
-  view.stock = ParseStockMembers(view.stock_text);
+  View view;
+  view.members = *std::move(members);
+  view.stock = ParseStockMembers(texts.stock);
+  view.texts = std::move(texts);
   return view;
 }
 
-std::vector<MemberEntry> DynamicGroup::Merge(const View& view) {
-  std::vector<MemberEntry> all = view.members.members;
-  for (const WorkerInfo& worker : view.stock) {
+absl::StatusOr<DynamicGroup::View> DynamicGroup::Look(absl::Time deadline) {
+  absl::StatusOr<Texts> texts = Read(deadline);
+  if (!texts.ok()) return texts.status();
+  return Understand(*std::move(texts));
+}
+
+std::vector<MemberEntry> DynamicGroup::Merge(View view) {
+  std::vector<MemberEntry> all = std::move(view.members.members);
+  // As members write it; others may not.
+  if (!std::is_sorted(all.begin(), all.end(), IsById)) {
+    std::sort(all.begin(), all.end(), IsById);
+  }
+  const size_t num_ours = all.size();
+  for (WorkerInfo& worker : view.stock) {
+    const auto begin = all.begin();
+    const auto end = begin + static_cast<std::ptrdiff_t>(num_ours);
+    const auto found = std::lower_bound(
+        begin, end, worker.id, [](const MemberEntry& entry, WorkerId id) {
+          return entry.worker.id < id;
+        });
     const bool is_known =
+        (found != end && found->worker.id == worker.id) ||
         std::any_of(all.begin(), all.end(), [&](const MemberEntry& entry) {
           return entry.worker.name == worker.name ||
                  entry.worker.id == worker.id;
         });
-    if (!is_known) all.push_back({worker, 0, false, ""});
+    if (!is_known) all.push_back({std::move(worker), 0, false, ""});
   }
-  std::sort(all.begin(), all.end(), IsById);
+  if (all.size() > num_ours) std::sort(all.begin(), all.end(), IsById);
   return all;
 }
 
-absl::StatusOr<std::vector<MemberEntry>> DynamicGroup::Read(
-    absl::Time deadline) {
-  absl::StatusOr<View> view = Look(deadline);
+absl::StatusOr<std::vector<MemberEntry>> DynamicGroup::Parse(
+    const Texts& texts) {
+  absl::StatusOr<View> view = Understand(texts);
   if (!view.ok()) return view.status();
-  return Merge(*view);
+  return Merge(*std::move(view));
 }
 
 absl::StatusOr<DeviceInfo> DynamicGroup::ReadDevices(const MemberEntry& entry,
@@ -305,7 +330,7 @@ absl::Status DynamicGroup::Enter(const View& view, absl::Time deadline) {
   attempts_.insert(entry.incarnation);
   const std::string desired = Format(next);
   const absl::StatusOr<std::string> present =
-      store_.CompareSet(kMembersKey, view.members_text, desired, deadline);
+      store_.CompareSet(kMembersKey, view.texts.members, desired, deadline);
   if (!present.ok()) return present.status();
   if (*present != desired) return LookAgain();
   ours_ = std::move(entry);
@@ -404,7 +429,7 @@ absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
     std::erase(next.members, entry);
     const std::string desired = Format(next);
     const absl::StatusOr<std::string> present =
-        store_.CompareSet(kMembersKey, view->members_text, desired, deadline);
+        store_.CompareSet(kMembersKey, view->texts.members, desired, deadline);
     if (!present.ok()) return present.status();
     if (*present != desired) return LookAgain();
     left_others_ = Merge(*view).size() > 1;

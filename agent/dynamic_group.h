@@ -61,8 +61,17 @@ class DynamicGroup {
   // Whether others were members when we left.
   bool left_others() const { return left_others_; }
 
+  // The lists as the store has them. When they have not changed, nobody came or
+  // went, and they need not be parsed again.
+  struct Texts {
+    std::string members;
+    std::string stock;
+    friend bool operator==(const Texts&, const Texts&) = default;
+  };
+  absl::StatusOr<Texts> Read(absl::Time deadline);
+
   // All members, stock ones too, by id.
-  absl::StatusOr<std::vector<MemberEntry>> Read(absl::Time deadline);
+  static absl::StatusOr<std::vector<MemberEntry>> Parse(const Texts& texts);
 
   // What `entry` published of its devices; nothing when it has left.
   absl::StatusOr<DeviceInfo> ReadDevices(const MemberEntry& entry,
@@ -71,15 +80,15 @@ class DynamicGroup {
  private:
   // What is in the store: the texts, for compare-and-set, and what they mean.
   struct View {
-    std::string members_text;
-    std::string stock_text;
+    Texts texts;
     MemberList members;
     std::vector<WorkerInfo> stock;
   };
   using Identity = std::pair<std::string, int64_t>;  // name, incarnation
 
   absl::StatusOr<View> Look(absl::Time deadline);
-  static std::vector<MemberEntry> Merge(const View& view);
+  static absl::StatusOr<View> Understand(Texts texts);
+  static std::vector<MemberEntry> Merge(View view);
   // Finds out which of those that are in our way are dead.
   absl::Status ProbeRivals(const View& view, absl::Time deadline);
   bool IsRival(const MemberEntry& entry) const;

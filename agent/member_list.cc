@@ -1,7 +1,9 @@
 #include "agent/member_list.h"
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <limits>
-#include <set>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -26,6 +28,25 @@ bool ParseId(absl::string_view text, WorkerId& id) {
   return true;
 }
 
+using Fields = std::array<absl::string_view, 5>;
+
+// How many there are, at most one more than fit.
+size_t Split(absl::string_view row, Fields& fields) {
+  for (size_t i = 0; i < fields.size(); ++i) {
+    const size_t end = row.find(' ');
+    fields[i] = row.substr(0, end);
+    if (end == row.npos) return i + 1;
+    row.remove_prefix(end + 1);
+  }
+  return fields.size() + 1;
+}
+
+template <typename T>
+bool HasTwins(std::vector<T>& items) {
+  std::sort(items.begin(), items.end());
+  return std::adjacent_find(items.begin(), items.end()) != items.end();
+}
+
 absl::Status Unreadable(int line) {
   return absl::InvalidArgumentError(
       absl::StrCat("the store's list of members, ",
@@ -48,14 +69,15 @@ std::string Format(const MemberList& list) {
 absl::StatusOr<MemberList> ParseMemberList(std::string_view text) {
   MemberList list;
   if (text.empty()) return list;
-  std::set<WorkerId> ids;
-  std::set<std::string> names;
+  std::vector<WorkerId> ids;
+  std::vector<absl::string_view> names;
   int line = 0;
   for (const absl::string_view row :
        absl::StrSplit(absl::string_view(text.data(), text.size()), '\n')) {
-    const std::vector<absl::string_view> fields = absl::StrSplit(row, ' ');
+    Fields fields;
+    const size_t num_fields = Split(row, fields);
     if (line++ == 0) {
-      if (fields.size() != 2 || fields[0] != kFormat ||
+      if (num_fields != 2 || fields[0] != kFormat ||
           !absl::SimpleAtoi(fields[1], &list.version)) {
         return Unreadable(line);
       }
@@ -63,7 +85,7 @@ absl::StatusOr<MemberList> ParseMemberList(std::string_view text) {
     }
     if (row.empty()) continue;
     MemberEntry entry;
-    if (fields.size() != 5 || !ParseId(fields[0], entry.worker.id) ||
+    if (num_fields != fields.size() || !ParseId(fields[0], entry.worker.id) ||
         !absl::SimpleAtoi(fields[2], &entry.incarnation) ||
         entry.incarnation < 1) {
       return Unreadable(line);
@@ -71,13 +93,12 @@ absl::StatusOr<MemberList> ParseMemberList(std::string_view text) {
     entry.worker.name = std::string(fields[1]);
     entry.has_devices = fields[3] == "d";
     entry.address = std::string(fields[4]);
-    if (!IsWorkerName(entry.worker.name) ||
-        !names.insert(entry.worker.name).second ||
-        !ids.insert(entry.worker.id).second) {
-      return Unreadable(line);
-    }
+    if (!IsWorkerName(entry.worker.name)) return Unreadable(line);
+    ids.push_back(entry.worker.id);
+    names.push_back(fields[1]);
     list.members.push_back(std::move(entry));
   }
+  if (HasTwins(ids) || HasTwins(names)) return Unreadable(line);
   return list;
 }
 

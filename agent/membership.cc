@@ -71,7 +71,11 @@ void Membership::Loop() {
 
 absl::StatusOr<std::vector<MembershipChange>> Membership::Refresh(
     absl::Time deadline) {
-  absl::StatusOr<std::vector<MemberEntry>> entries = group_.Read(deadline);
+  absl::StatusOr<DynamicGroup::Texts> texts = group_.Read(deadline);
+  if (!texts.ok()) return texts.status();
+  if (*texts == seen_) return std::vector<MembershipChange>();
+  absl::StatusOr<std::vector<MemberEntry>> entries =
+      DynamicGroup::Parse(*texts);
   if (!entries.ok()) return entries.status();
   if (*entries == known_) return std::vector<MembershipChange>();
   const std::shared_ptr<const MemberSnapshot> before = workers_.snapshot();
@@ -101,6 +105,7 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::Refresh(
       member = std::move(wiped);
     }
   }
+  seen_ = *std::move(texts);
   known_ = *std::move(entries);
   std::vector<MembershipChange> changes = workers_.Update(std::move(members));
   if (is_first_) changes.clear();

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,6 +64,7 @@ class Membership {
   Observer* const observer_;
 
   // Of `Refresh` alone.
+  std::optional<DynamicGroup::Texts> seen_;  // what `known_` was parsed from
   std::vector<MemberEntry> known_;
   bool is_first_ = true;
 

@@ -58,6 +58,8 @@ class GroupMember {
       : worker_(worker),
         store_(worker.environment().store),
         random_(worker.random("group")),
+        refresh_(absl::Milliseconds(worker.param("refresh_ms"))),
+        leave_timeout_(kLeaveTimeout + refresh_),
         is_graceful_(worker.param("graceful") != 0),
         has_maps_(worker.param("maps") != 0) {}
 
@@ -132,8 +134,11 @@ class GroupMember {
     options.connect_timeout = absl::Seconds(2);
     options.store_timeout = absl::Seconds(1);
     options.token_lease = kLease;
-    options.membership_refresh =
-        absl::Milliseconds(worker_.param("refresh_ms"));
+    options.membership_refresh = refresh_;
+    if (const int64_t seconds = worker_.param("keepalive_s"); seconds != 0) {
+      options.keepalive_interval = absl::Seconds(seconds);
+      options.keepalive_bound = 3 * options.keepalive_interval;
+    }
     if (has_maps_) {
       for (int rank = 0; rank < worker_.world_size(); ++rank) {
         for (const char* suffix : {"", ":b"}) {
@@ -218,7 +223,7 @@ class GroupMember {
     while (worker_.runtime().Now() < until) {
       const std::vector<WorkerInfo> members = agent.agent().GetWorkerInfos();
       if (!members.empty()) {
-        WorkerInfo to = members[random_.Below(members.size())];
+        WorkerInfo to = Somebody(members);
         // Now and then one that may not be there.
         if (random_.OneIn(10)) {
           to.name = BaseName(static_cast<int>(
@@ -239,6 +244,20 @@ class GroupMember {
           DrawDuration(random_, absl::Milliseconds(worker_.param("pause_ms"))),
           std::max(absl::ZeroDuration(), until - worker_.runtime().Now())));
     }
+  }
+
+  // Of those next to it in the list, or of all: so connections are used again,
+  // and it is seen what becomes of them when the other one leaves.
+  const WorkerInfo& Somebody(const std::vector<WorkerInfo>& members) {
+    const auto near = static_cast<size_t>(worker_.param("near"));
+    if (near == 0 || random_.OneIn(10)) {
+      return members[random_.Below(members.size())];
+    }
+    const auto self = std::find_if(
+        members.begin(), members.end(),
+        [this](const WorkerInfo& member) { return member.name == name_; });
+    const auto index = static_cast<size_t>(self - members.begin());
+    return members[(index + random_.Below(near + 1)) % members.size()];
   }
 
   void CheckCall(const absl::Status& status, const std::string& to) {
@@ -285,7 +304,7 @@ class GroupMember {
       // Some have no time for it.
       const bool in_haste = !is_graceful_ && random_.OneIn(4);
       const absl::Time deadline = worker_.In(
-          in_haste ? DrawDuration(random_, absl::Seconds(1)) : kLeaveTimeout);
+          in_haste ? DrawDuration(random_, absl::Seconds(1)) : leave_timeout_);
       const absl::Status left = agent.agent().Leave(deadline);
       CheckInTime("a leave", deadline);
       if (left.ok()) {
@@ -336,7 +355,7 @@ class GroupMember {
   }
 
   void StayAndAgree(EchoAgent& agent) {
-    const absl::Time quiet = end_ + kUntilQuiet;
+    const absl::Time quiet = end_ + kUntilQuiet + refresh_;
     SleepUntil(quiet);
     const std::string view = ViewOf(agent);
     const std::string rank = std::to_string(worker_.rank());
@@ -357,7 +376,7 @@ class GroupMember {
     if (there.size() > 1) worker_.Reached("agreed");
     const absl::Time together = quiet + kToPost + kToReach;
     const std::map<int, std::string> unreached =
-        ReachAll(agent, there, together - kCallTimeout);
+        Reach(agent, NextOf(there), together - kCallTimeout);
     if (has_maps_) CheckDevices(agent);
     SleepUntil(together + kSlack);
     if (posted) Post("survived/" + rank, "yes", together + 2 * kSlack);
@@ -368,17 +387,30 @@ class GroupMember {
               .empty(),
           "reach", there[other] + " is there, and yet: " + why);
     }
-    const absl::Time deadline = worker_.In(kLeaveTimeout);
+    const absl::Time deadline = worker_.In(leave_timeout_);
     const absl::Status left = agent.agent().JoinForShutdown(deadline);
     CheckInTime("a leave", deadline);
     worker_.CheckOk(left, "leave");
     worker_.CheckOk(agent.Shutdown(absl::Seconds(5)), "shutdown");
   }
 
+  // Those that come after it, round a ring.
+  std::map<int, std::string> NextOf(const std::map<int, std::string>& there) {
+    std::map<int, std::string> next;
+    auto it = there.upper_bound(worker_.rank());
+    for (size_t left = std::min(there.size(),
+                                static_cast<size_t>(worker_.param("reach")));
+         left > 0; --left) {
+      if (it == there.end()) it = there.begin();
+      next.insert(*it++);
+    }
+    return next;
+  }
+
   // Who could not be reached, and why.
-  std::map<int, std::string> ReachAll(EchoAgent& agent,
-                                      const std::map<int, std::string>& there,
-                                      absl::Time until) {
+  std::map<int, std::string> Reach(EchoAgent& agent,
+                                   const std::map<int, std::string>& there,
+                                   absl::Time until) {
     std::map<int, std::string> unreached;
     for (const auto& [rank, name] : there) unreached[rank] = "never called";
     while (!unreached.empty() && worker_.runtime().Now() < until) {
@@ -418,6 +450,8 @@ class GroupMember {
   Worker& worker_;
   const std::shared_ptr<Store> store_;
   RandomStream random_;
+  const absl::Duration refresh_;
+  const absl::Duration leave_timeout_;
   const bool is_graceful_;
   const bool has_maps_;
   absl::Time start_;
