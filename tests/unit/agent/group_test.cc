@@ -232,6 +232,7 @@ TEST_F(GroupTest, DeviceMapsComeAndGoWithTheirOwners) {
   ASSERT_TRUE((*b)->WaitForWorker("c", Soon()).ok());
   EXPECT_EQ(*(*b)->GetReverseDeviceMap("c"), (DeviceMap{{c2, c0}}));
   EXPECT_THAT((*b)->GetDevices(), ElementsAre(c1, c2));
+  ASSERT_TRUE((*a)->WaitForWorker("c", Soon()).ok());
   EXPECT_EQ(*(*a)->GetDeviceMap("c"), (DeviceMap{{c2, c0}}));
   // Not the one that was made for b.
   EXPECT_EQ(*(*c)->GetReverseDeviceMap("a"), (DeviceMap{{c0, c2}}));
