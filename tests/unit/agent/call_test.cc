@@ -149,8 +149,10 @@ TEST(CallTest, AnswersAfterTheHandlerHasReturned) {
 TEST(CallTest, AReplyMayOutliveItsAgent) {
   Gate returned;
   std::optional<Reply> kept;
+  Recorder recorder;
   {
     Cluster cluster;
+    cluster.set_observer(&recorder);
     cluster.Start(1, [&](Message, const RequestInfo&, Reply reply) {
       kept = std::move(reply);
       returned.Open();
@@ -162,6 +164,8 @@ TEST(CallTest, AReplyMayOutliveItsAgent) {
     EXPECT_EQ(Text(reply.status()), "agent w0 was shut down");
   }
   (*kept)(absl::InternalError("too late"));
+  EXPECT_EQ(recorder.Count("reply"), 0);
+  EXPECT_EQ(recorder.events().back(), "shutdown");
 }
 
 TEST(CallTest, ErrorsOfTheHandlerComeBack) {
@@ -453,8 +457,11 @@ TEST(CallTest, KnowsTheWorkers) {
   EXPECT_EQ(cluster[1].self(), (WorkerInfo{"w1", 1}));
   EXPECT_EQ(*cluster[1].GetWorkerInfo("w2"), (WorkerInfo{"w2", 2}));
   EXPECT_EQ(*cluster[1].GetWorkerInfo(WorkerId{0}), (WorkerInfo{"w0", 0}));
-  EXPECT_EQ(cluster[1].GetWorkerInfo("w3").status().code(),
-            absl::StatusCode::kNotFound);
+  EXPECT_EQ(*cluster[1].GetWorkerInfo(WorkerId{2}), (WorkerInfo{"w2", 2}));
+  for (const char* name : {"w3", "w1x", ""}) {
+    EXPECT_EQ(cluster[1].GetWorkerInfo(name).status().code(),
+              absl::StatusCode::kNotFound);
+  }
   EXPECT_EQ(cluster[1].GetWorkerInfo(WorkerId{3}).status().code(),
             absl::StatusCode::kNotFound);
   EXPECT_EQ(cluster[1].GetWorkerInfos(),

@@ -219,6 +219,12 @@ TEST(TimerTest, StopAlwaysWakesTheThread) {
     timer.Schedule(runtime.Now() + absl::Hours(1), [] { FAIL(); });
     timer.Stop();
   }
+  // And one that sleeps for sure.
+  ManualRuntime asleep;
+  Timer timer(asleep, "timer");
+  timer.Schedule(At(10), [] { FAIL(); });
+  asleep.AwaitWaits(1);
+  timer.Stop();
 }
 
 TEST(TimerTest, ScheduleAndCancelFromManyThreads) {

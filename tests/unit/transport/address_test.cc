@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
+#include "tensorpipe/tensorpipe.h"
 
 namespace reprise {
 namespace {
@@ -149,9 +150,13 @@ TEST(ResolveBindAddressTest, FallsBackToLoopbackWithAWarning) {
 
 TEST(ResolveBindAddressTest, GuessesFromTheHostName) {
   unsetenv(kInterfaceVariable);
+  const auto [error, own] = tensorpipe::transport::uv::lookupAddrForHostname();
+  if (error) GTEST_SKIP() << "the host name has no address: " << error.what();
+  Warnings warnings;
   const auto address = ResolveBindAddress("");
   ASSERT_TRUE(address.ok()) << address.status();
-  EXPECT_TRUE(TryToListen(*address).ok());
+  EXPECT_EQ(address->host, ParseBindAddress(own)->host);
+  EXPECT_EQ(warnings.text(), "");
 }
 
 }  // namespace

@@ -299,6 +299,8 @@ TEST_F(AllocateTest, HasLimits) {
   EXPECT_EQ(Code(), kTooLarge);
   descriptor_.payloads[3].length = 47;
   descriptor_.tensors.push_back(descriptor_.tensors[0]);
+  EXPECT_EQ(Code({.max_tensor_bytes = 15}), kTooLarge);
+  EXPECT_EQ(Code({.max_tensor_bytes = 16}), absl::StatusCode::kOk);
   descriptor_.tensors[1].length = ~size_t{0} - 3;
   EXPECT_EQ(Code(), kTooLarge);
 }
