@@ -84,7 +84,7 @@ std::vector<IdempotentCalls::Attempt> IdempotentCalls::Finish(
 
 void IdempotentCalls::Evict(absl::Time now, Dropped& dropped,
                             std::vector<Answer>& answers) {
-  const auto drop_reply = [&] {
+  const auto drop_reply = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     Run& oldest = *kept_.front();
     MutexLock lock(oldest.mutex_);
     answers.push_back(std::move(oldest.answer_));
