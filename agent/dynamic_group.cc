@@ -93,8 +93,28 @@ absl::StatusOr<DynamicGroup::View> DynamicGroup::Understand(Texts texts) {
 
 absl::StatusOr<DynamicGroup::View> DynamicGroup::Look(absl::Time deadline) {
   absl::StatusOr<Texts> texts = Read(deadline);
+  if (texts.ok()) texts = Settle(*std::move(texts), deadline);
   if (!texts.ok()) return texts.status();
   return Understand(*std::move(texts));
+}
+
+absl::StatusOr<DynamicGroup::Texts> DynamicGroup::Settle(Texts texts,
+                                                         absl::Time deadline) {
+  do {
+    absl::StatusOr<View> view = Understand(texts);
+    if (!view.ok()) return view.status();
+    const size_t num_ours = view->members.members.size();
+    // Whoever is in our list enters it before the other one and leaves it
+    // after. Those in the other one alone are stock workers, then, or have come
+    // or gone between the two reads.
+    if (Merge(*std::move(view)).size() == num_ours) return texts;
+    absl::StatusOr<Texts> again = Read(deadline);
+    if (!again.ok()) return again.status();
+    if (again->members == texts.members) return texts;
+    texts = *std::move(again);
+  } while (runtime_.Now() < deadline);
+  return absl::DeadlineExceededError(
+      "the group changes faster than its lists can be read");
 }
 
 std::vector<MemberEntry> DynamicGroup::Merge(View view) {
@@ -135,7 +155,6 @@ absl::StatusOr<DeviceInfo> DynamicGroup::ReadDevices(const MemberEntry& entry,
   if (!entry.has_devices) return DeviceInfo();
   const absl::StatusOr<std::string> text = store_.TryGet(
       DevicesKey({entry.worker.name, entry.incarnation}), deadline);
-  if (absl::IsNotFound(text.status())) return DeviceInfo();
   if (!text.ok()) return text.status();
   absl::StatusOr<DeviceInfo> info = ParseDeviceInfo(*text);
   if (info.ok()) return info;
@@ -343,6 +362,7 @@ absl::Status DynamicGroup::ValidateAgainst(
   for (const MemberEntry& other : others) {
     if (!other.has_devices) continue;
     absl::StatusOr<DeviceInfo> info = ReadDevices(other, deadline);
+    if (absl::IsNotFound(info.status())) continue;
     if (!info.ok()) return info.status();
     workers[other.worker.name] = *std::move(info);
   }
@@ -359,12 +379,15 @@ absl::Status DynamicGroup::UpdateStock(const std::vector<WorkerInfo>& remove,
       return before.status();
     }
     const std::string text = before.value_or("");
+    // Whoever had a name or an id before them goes too: once they are gone, it
+    // would look like a stock worker.
     std::set<std::string> unwanted;
-    for (const WorkerInfo& worker : remove) {
-      unwanted.insert(StockItem(worker));
-    }
     for (const WorkerInfo& worker : ParseStockMembers(text)) {
-      if (add != nullptr && worker.name == add->name) {
+      const auto clashes = [&worker](const WorkerInfo& other) {
+        return worker.name == other.name || worker.id == other.id;
+      };
+      if ((add != nullptr && clashes(*add)) ||
+          std::any_of(remove.begin(), remove.end(), clashes)) {
         unwanted.insert(StockItem(worker));
       }
     }

@@ -69,11 +69,13 @@ class DynamicGroup {
     friend bool operator==(const Texts&, const Texts&) = default;
   };
   absl::StatusOr<Texts> Read(absl::Time deadline);
+  // `Read` reads one list after the other. Returns what both had at one moment.
+  absl::StatusOr<Texts> Settle(Texts texts, absl::Time deadline);
 
   // All members, stock ones too, by id.
   static absl::StatusOr<std::vector<MemberEntry>> Parse(const Texts& texts);
 
-  // What `entry` published of its devices; nothing when it has left.
+  // What `entry` published of its devices. NOT_FOUND when it has left.
   absl::StatusOr<DeviceInfo> ReadDevices(const MemberEntry& entry,
                                          absl::Time deadline);
 

@@ -69,11 +69,48 @@ void Membership::Loop() {
   }
 }
 
+absl::StatusOr<DynamicGroup::Texts> Membership::Read(absl::Time deadline) {
+  if (!REPRISE_PLANTED(lock_over_store)) return group_.Read(deadline);
+  absl::StatusOr<DynamicGroup::Texts> texts;
+  workers_.PlantLocked([&] { texts = group_.Read(deadline); });
+  return texts;
+}
+
 absl::StatusOr<std::vector<MembershipChange>> Membership::Refresh(
     absl::Time deadline) {
-  absl::StatusOr<DynamicGroup::Texts> texts = group_.Read(deadline);
+  absl::StatusOr<std::vector<MembershipChange>> changes;
+  do {
+    changes = TryToRefresh(deadline);
+  } while (absl::IsAborted(changes.status()) && runtime_.Now() < deadline);
+  if (!absl::IsAborted(changes.status())) return changes;
+  return absl::DeadlineExceededError(changes.status().message());
+}
+
+absl::StatusOr<std::shared_ptr<const DeviceInfo>> Membership::ReadDevices(
+    const MemberEntry& of, const DynamicGroup::Texts& group,
+    absl::Time deadline) {
+  absl::StatusOr<DeviceInfo> devices = group_.ReadDevices(of, deadline);
+  if (absl::IsNotFound(devices.status())) {
+    // It has just left; or somebody has removed them from the store.
+    absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
+    if (texts.ok()) texts = group_.Settle(*std::move(texts), deadline);
+    if (!texts.ok()) return texts.status();
+    if (*texts != group) {
+      return absl::AbortedError("the group changes faster than it can be read");
+    }
+    return std::make_shared<DeviceInfo>();
+  }
+  if (!devices.ok()) return devices.status();
+  return std::make_shared<DeviceInfo>(*std::move(devices));
+}
+
+absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
+    absl::Time deadline) {
+  absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
   if (!texts.ok()) return texts.status();
   if (*texts == seen_) return std::vector<MembershipChange>();
+  texts = group_.Settle(*std::move(texts), deadline);
+  if (!texts.ok()) return texts.status();
   absl::StatusOr<std::vector<MemberEntry>> entries =
       DynamicGroup::Parse(*texts);
   if (!entries.ok()) return entries.status();
@@ -92,9 +129,10 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::Refresh(
     member->incarnation = entry.incarnation;
     member->address = entry.address;
     if (entry.has_devices) {
-      absl::StatusOr<DeviceInfo> devices = group_.ReadDevices(entry, deadline);
+      absl::StatusOr<std::shared_ptr<const DeviceInfo>> devices =
+          ReadDevices(entry, *texts, deadline);
       if (!devices.ok()) return devices.status();
-      member->devices = std::make_shared<DeviceInfo>(*std::move(devices));
+      member->devices = *std::move(devices);
     }
     members.push_back(std::move(member));
   }
@@ -104,6 +142,11 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::Refresh(
       wiped->devices = nullptr;
       member = std::move(wiped);
     }
+  }
+  if (REPRISE_PLANTED(unlocked_maps)) {
+    // The names at once, the ids when the store has been asked once more.
+    workers_.PlantNames(members);
+    group_.Read(deadline).status().IgnoreError();
   }
   seen_ = *std::move(texts);
   known_ = *std::move(entries);

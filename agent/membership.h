@@ -54,6 +54,13 @@ class Membership {
 
   void Loop();
   // On the thread, or before it runs.
+  absl::StatusOr<DynamicGroup::Texts> Read(absl::Time deadline);
+  // ABORTED: the group changed meanwhile.
+  absl::StatusOr<std::shared_ptr<const DeviceInfo>> ReadDevices(
+      const MemberEntry& of, const DynamicGroup::Texts& group,
+      absl::Time deadline);
+  absl::StatusOr<std::vector<MembershipChange>> TryToRefresh(
+      absl::Time deadline);
   absl::StatusOr<std::vector<MembershipChange>> Refresh(absl::Time deadline);
   void Tell(const std::vector<MembershipChange>& changes);
 

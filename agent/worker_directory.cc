@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "agent/planted.h"
 
 namespace reprise {
 namespace {
@@ -128,6 +129,7 @@ std::vector<MembershipChange> WorkerDirectory::Update(
       changes.push_back({*member, /*joined=*/true});
     }
   }
+  if (REPRISE_PLANTED(stale_names) && !before->by_id().empty()) return changes;
   MutexLock lock(mutex_);
   for (const MembershipChange& change : changes) {
     if (change.joined) continue;
@@ -150,6 +152,18 @@ bool WorkerDirectory::HasLeft(WorkerId id) const {
   return std::any_of(
       gone_.begin(), gone_.end(),
       [id](const WorkerInfo& worker) { return worker.id == id; });
+}
+
+void WorkerDirectory::PlantNames(const std::vector<MemberPtr>& members) {
+  auto half = std::make_shared<MemberSnapshot>(*snapshot());
+  half->by_name_ = MemberSnapshot(members).by_name_;
+  MutexLock lock(mutex_);
+  current_ = std::move(half);
+}
+
+void WorkerDirectory::PlantLocked(const std::function<void()>& f) {
+  MutexLock lock(mutex_);
+  f();
 }
 
 }  // namespace reprise

@@ -55,6 +55,7 @@ class MemberSnapshot {
   const MemberPtr& Find(std::string_view name) const;
 
  private:
+  friend class WorkerDirectory;
   std::vector<MemberPtr> by_id_;
   std::vector<MemberPtr> by_name_;
 };
@@ -97,6 +98,11 @@ class WorkerDirectory {
     if (doubt_) doubt_();
   }
   void OnDoubt(std::function<void()> hook) { doubt_ = std::move(hook); }
+
+  // For planted defects only: a picture of which only the names are replaced,
+  // and the lock, held for as long as `f` takes.
+  void PlantNames(const std::vector<MemberPtr>& members);
+  void PlantLocked(const std::function<void()>& f);
 
  private:
   WorkerInfo self_;

@@ -11,7 +11,6 @@
 #include "agent/store/store.h"
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
-#include "tests/scenarios/faults.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -29,6 +28,8 @@ constexpr absl::Duration kHeal = absl::Seconds(14);
 constexpr absl::Duration kUntilQuiet = absl::Seconds(16);
 constexpr absl::Duration kToPost = absl::Seconds(5);
 constexpr absl::Duration kToReach = absl::Seconds(10);
+// An agent does not learn of two changes of its group within less.
+constexpr absl::Duration kBetweenChanges = absl::Milliseconds(50);
 
 // "w2", "w3-x": half of the names have a dash.
 std::string BaseName(int rank) {
@@ -221,7 +222,9 @@ class GroupMember {
 
   void CallAround(EchoAgent& agent, absl::Time until) {
     while (worker_.runtime().Now() < until) {
+      const absl::Time since = worker_.runtime().Now();
       const std::vector<WorkerInfo> members = agent.agent().GetWorkerInfos();
+      CheckPrompt("to see who is there", since);
       if (!members.empty()) {
         WorkerInfo to = Somebody(members);
         // Now and then one that may not be there.
@@ -233,12 +236,13 @@ class GroupMember {
         if (random_.OneIn(2)) {
           spec.work = DrawDuration(random_, absl::Milliseconds(100));
         }
-        CheckCall(agent.Await(agent.Send(to.name, spec), spec), to.name);
+        CheckCall(agent.Await(Send(agent, to.name, spec), spec), to.name);
         for (const WorkerInfo& member : members) {
           met_first_ = met_first_ || member.name == BaseName(0);
         }
         if (has_maps_) CheckMaps(agent, to.name);
       }
+      CheckLookUps(agent, BaseName(looks_++ % worker_.world_size()));
       if (random_.OneIn(10)) LookForSomebody(agent);
       worker_.Sleep(std::min(
           DrawDuration(random_, absl::Milliseconds(worker_.param("pause_ms"))),
@@ -258,6 +262,37 @@ class GroupMember {
         [this](const WorkerInfo& member) { return member.name == name_; });
     const auto index = static_cast<size_t>(self - members.begin());
     return members[(index + random_.Below(near + 1)) % members.size()];
+  }
+
+  Future Send(EchoAgent& agent, const std::string& to, const CallSpec& spec) {
+    const absl::Time since = worker_.runtime().Now();
+    Future call = agent.Send(to, spec);
+    CheckPrompt("to send a call to " + to, since);
+    return call;
+  }
+
+  void CheckPrompt(const std::string& what, absl::Time since) {
+    const absl::Duration took = worker_.runtime().Now() - since;
+    worker_.Check(took <= absl::Milliseconds(worker_.param("send_ms")),
+                  "prompt", what + " took " + absl::FormatDuration(took));
+  }
+
+  void CheckLookUps(EchoAgent& agent, const std::string& name) {
+    const absl::Time since = worker_.runtime().Now();
+    const absl::StatusOr<WorkerInfo> before = agent.agent().GetWorkerInfo(name);
+    if (!before.ok()) return;
+    const absl::StatusOr<WorkerInfo> found =
+        agent.agent().GetWorkerInfo(before->id);
+    const absl::StatusOr<WorkerInfo> after = agent.agent().GetWorkerInfo(name);
+    // It was there all the time, unless that was long enough to go and come.
+    if (!after.ok() || after->id != before->id ||
+        worker_.runtime().Now() - since > kBetweenChanges) {
+      return;
+    }
+    worker_.Check(found.ok() && found->name == name, "look-up",
+                  name + " is worker " + std::to_string(before->id) +
+                      ", and that one is " +
+                      (found.ok() ? found->name : found.status().ToString()));
   }
 
   void CheckCall(const absl::Status& status, const std::string& to) {
@@ -460,52 +495,11 @@ class GroupMember {
   bool met_first_ = false;
   int life_ = 0;
   int starts_ = 0;
+  int looks_ = 0;
 };
 
 }  // namespace
 
 void LiveInAGroup(Worker& worker) { GroupMember(worker).Live(); }
-
-std::vector<std::string> DrawGroupFaults(RandomStream& random,
-                                         const ScenarioParams& params) {
-  std::vector<std::string> lines;
-  if (!random.OneIn(3)) lines = DrawFaults(random, params);
-  if (lines.empty() || random.OneIn(2)) {
-    const std::string victim = "w" + std::to_string(random.Below(4));
-    std::string line = "crash " + victim + " when " + victim + " store#" +
-                       std::to_string(random.Between(1, 40));
-    if (!random.OneIn(4)) {
-      line += " restart " + std::to_string(random.Between(1, 1500)) + "ms";
-    }
-    lines.push_back(line);
-  }
-  // And at any time, for long enough to be felt.
-  const std::string when_and_how_long =
-      " after " + std::to_string(random.Between(1, 12000)) + "ms for " +
-      std::to_string(random.Between(100, 3000)) + "ms";
-  const int64_t a = random.Between(0, 3);
-  const std::string first = "w" + std::to_string(a);
-  const std::string second =
-      "w" + std::to_string((a + random.Between(1, 3)) % 4);
-  switch (random.Below(6)) {
-    case 0:
-      lines.push_back("store-outage " + (random.OneIn(2) ? "all" : first) +
-                      when_and_how_long);
-      break;
-    case 1:
-      lines.push_back("silence " + first + "-" + second + when_and_how_long);
-      break;
-    case 2:
-      lines.push_back("refuse " + first + when_and_how_long);
-      break;
-    case 3:
-      lines.push_back("cut " + first + "-" + second + " after " +
-                      std::to_string(random.Between(1, 12000)) + "ms reset");
-      break;
-    default:
-      break;
-  }
-  return lines;
-}
 
 }  // namespace reprise::scenarios

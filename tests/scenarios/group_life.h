@@ -8,6 +8,9 @@
 //  in-time    no join and no leave returns later than it was told
 //  joins      who tries for `heal_ms` is in
 //  call       a call fails for a reason that there can be
+//  prompt     to send one, or to see who is there, waits for nobody, however
+//             slow the store is
+//  look-up    whoever is there is found by name and by id alike
 //  maps       the devices of a reply are what the caller has published
 //  agree      once it is quiet, all that are there see the same members
 //  reach      and can call each other
@@ -34,10 +37,16 @@ namespace reprise::scenarios {
 //   renames      1: some come back under another name, with the same id
 //   refresh_ms   AgentOptions::membership_refresh
 //   maps         1: with device maps
+//   send_ms      how long that may take: no time, but for who stands still
+//                meanwhile
 void LiveInAGroup(Worker& worker);
 
 // DrawFaults, with some more crashes in the middle of a join or a leave.
 std::vector<std::string> DrawGroupFaults(RandomStream& random,
+                                         const ScenarioParams& params);
+
+// Of the store alone: it is slow, or away.
+std::vector<std::string> DrawStoreFaults(RandomStream& random,
                                          const ScenarioParams& params);
 
 }  // namespace reprise::scenarios

@@ -1,0 +1,69 @@
+// What goes wrong in the scenarios of groups.
+
+#include <cstdint>
+
+#include "tests/scenarios/faults.h"
+#include "tests/scenarios/group_life.h"
+
+namespace reprise::scenarios {
+
+std::vector<std::string> DrawStoreFaults(RandomStream& random,
+                                         const ScenarioParams& /*params*/) {
+  std::vector<std::string> lines;
+  for (int64_t left = random.Between(1, 3); left > 0; --left) {
+    std::string line =
+        "store-delay " + std::to_string(random.Between(1, 50)) + "ms";
+    if (random.OneIn(2)) {
+      line = "store-outage " +
+             (random.OneIn(2) ? "all" : "w" + std::to_string(random.Below(4)));
+    }
+    lines.push_back(line + " after " +
+                    std::to_string(random.Between(1, 12000)) + "ms for " +
+                    std::to_string(random.Between(100, 3000)) + "ms");
+  }
+  return lines;
+}
+
+std::vector<std::string> DrawGroupFaults(RandomStream& random,
+                                         const ScenarioParams& params) {
+  std::vector<std::string> lines;
+  if (!random.OneIn(3)) lines = DrawFaults(random, params);
+  if (lines.empty() || random.OneIn(2)) {
+    const std::string victim = "w" + std::to_string(random.Below(4));
+    std::string line = "crash " + victim + " when " + victim + " store#" +
+                       std::to_string(random.Between(1, 40));
+    if (!random.OneIn(4)) {
+      line += " restart " + std::to_string(random.Between(1, 1500)) + "ms";
+    }
+    lines.push_back(line);
+  }
+  // And at any time, for long enough to be felt.
+  const std::string when_and_how_long =
+      " after " + std::to_string(random.Between(1, 12000)) + "ms for " +
+      std::to_string(random.Between(100, 3000)) + "ms";
+  const int64_t a = random.Between(0, 3);
+  const std::string first = "w" + std::to_string(a);
+  const std::string second =
+      "w" + std::to_string((a + random.Between(1, 3)) % 4);
+  switch (random.Below(6)) {
+    case 0:
+      lines.push_back("store-outage " + (random.OneIn(2) ? "all" : first) +
+                      when_and_how_long);
+      break;
+    case 1:
+      lines.push_back("silence " + first + "-" + second + when_and_how_long);
+      break;
+    case 2:
+      lines.push_back("refuse " + first + when_and_how_long);
+      break;
+    case 3:
+      lines.push_back("cut " + first + "-" + second + " after " +
+                      std::to_string(random.Between(1, 12000)) + "ms reset");
+      break;
+    default:
+      break;
+  }
+  return lines;
+}
+
+}  // namespace reprise::scenarios
