@@ -15,6 +15,7 @@ namespace {
 
 using ::reprise::testing::Cluster;
 using ::reprise::testing::Echo;
+using ::reprise::testing::Gate;
 using ::reprise::testing::OptionsFor;
 using ::reprise::testing::Request;
 using ::reprise::testing::Soon;
@@ -45,7 +46,15 @@ class GroupTest : public ::testing::Test {
 };
 
 TEST_F(GroupTest, MembersComeAndGo) {
-  auto a = Join(Dynamic("a", 3));
+  Gate joined;
+  Gate left;
+  AgentOptions options = Dynamic("a", 3);
+  options.on_membership_change = [&](const MembershipChange& change) {
+    if (change.worker == WorkerInfo{"b", 0}) {
+      (change.joined ? joined : left).Open();
+    }
+  };
+  auto a = Join(options);
   ASSERT_TRUE(a.ok()) << a.status();
   EXPECT_EQ((*a)->self(), (WorkerInfo{"a", 3}));
   auto b = Join(Dynamic("b", kAnyId));
@@ -62,6 +71,8 @@ TEST_F(GroupTest, MembersComeAndGo) {
   const absl::Status gone = (*a)->Send("b", Request("x")).status();
   EXPECT_EQ(gone.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(gone.message()), HasSubstr("has left the group"));
+  EXPECT_TRUE(joined.Wait());
+  EXPECT_TRUE(left.Wait());
   EXPECT_TRUE((*a)->JoinForShutdown(Soon()).ok());
 }
 
