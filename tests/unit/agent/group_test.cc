@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/agent/cluster.h"
+#include "tests/unit/agent/hooked_store.h"
 
 namespace reprise {
 namespace {
@@ -16,11 +17,13 @@ namespace {
 using ::reprise::testing::Cluster;
 using ::reprise::testing::Echo;
 using ::reprise::testing::Gate;
+using ::reprise::testing::MakeHookedStore;
 using ::reprise::testing::OptionsFor;
 using ::reprise::testing::Request;
 using ::reprise::testing::Soon;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 AgentOptions Dynamic(std::string name, int64_t id) {
   AgentOptions options = OptionsFor(0, kDynamicGroup);
@@ -197,6 +200,36 @@ TEST_F(GroupTest, AHolderThatDiedIsPushedAside) {
   ASSERT_TRUE(a.ok()) << a.status();
   EXPECT_EQ(Value("Token_for_x_join"), "Done");
   EXPECT_EQ(Value("RpcGroupManagementToken"), "");
+}
+
+TEST_F(GroupTest, AJoinThatFailsIsUndone) {
+  // At each access to the store in turn; the access itself is done.
+  int num_failed = 0;
+  for (int failing = 0;; ++failing) {
+    std::atomic<int> accesses = 0;
+    const std::shared_ptr<Store> store = MakeHookedStore(
+        store_, nullptr,
+        [&](const std::string&, const std::string&) -> absl::Status {
+          if (accesses++ != failing) return absl::OkStatus();
+          return absl::InternalError("the store broke");
+        });
+    auto a = Agent::Start({&RealRuntime(), store, &RealTransports()},
+                          Dynamic("a", 4), Echo(), Soon());
+    if (accesses <= failing) {
+      EXPECT_TRUE(a.ok()) << a.status();
+      break;
+    }
+    if (a.ok()) {
+      EXPECT_TRUE((*a)->Leave(Soon()).ok());
+    } else {
+      ++num_failed;
+      EXPECT_THAT(std::string(a.status().message()),
+                  HasSubstr("the store broke"));
+    }
+    EXPECT_THAT(Value("reprise/members"), Not(HasSubstr(" a ")));
+    EXPECT_THAT(Value("names/_ALL_WORKER_INFOS"), Not(HasSubstr("a-4")));
+  }
+  EXPECT_GT(num_failed, 5);
 }
 
 TEST_F(GroupTest, TheKindsDoNotMix) {
