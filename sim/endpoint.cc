@@ -242,7 +242,8 @@ void Endpoint::Progress() {
       Fail(ShortReadErrorOf(read.length, frame.size()));
       read.done(error_, nullptr, 0);
     } else {
-      std::memcpy(read.into, frame.data(), frame.size());
+      // An empty frame may have no memory at all.
+      if (!frame.empty()) std::memcpy(read.into, frame.data(), frame.size());
       read.done(Error::kSuccess, read.into, frame.size());
     }
   }
