@@ -337,12 +337,7 @@ TEST(CallTest, CancelCompletesAtOnce) {
   Recorder recorder;
   Cluster cluster;
   cluster.set_observer(&recorder);
-  cluster.Start(2, Blocking([&](Message request,
-                                const RequestInfo&) -> absl::StatusOr<Message> {
-                  gate.Wait();
-                  request.type = MessageType::kScriptRet;
-                  return request;
-                }));
+  cluster.Start(2, EchoAfter(gate));
   const Future reply = cluster[0].Send("w1", Request(""));
   ASSERT_TRUE(recorder.WaitFor("request"));
   reply.Cancel();
@@ -396,16 +391,9 @@ TEST(CallTest, EveryCallOnABrokenConnectionFails) {
   Recorder recorder;
   Cluster cluster;
   cluster.set_observer(&recorder);
-  cluster.Start(3,
-                Blocking([&](Message request,
-                             const RequestInfo&) -> absl::StatusOr<Message> {
-                  gate.Wait();
-                  request.type = MessageType::kScriptRet;
-                  return request;
-                }),
-                [](AgentOptions& options) {
-                  options.keepalive_interval = absl::ZeroDuration();
-                });
+  cluster.Start(3, EchoAfter(gate), [](AgentOptions& options) {
+    options.keepalive_interval = absl::ZeroDuration();
+  });
   std::vector<Future> calls;
   for (int i = 0; i < 3; ++i) {
     calls.push_back(cluster[0].Send("w1", Request("")));

@@ -34,6 +34,15 @@ RequestHandler Echo() {
       });
 }
 
+RequestHandler EchoAfter(Gate& gate) {
+  return Blocking(
+      [&gate](Message request, const RequestInfo&) -> absl::StatusOr<Message> {
+        gate.Wait();
+        request.type = MessageType::kScriptRet;
+        return request;
+      });
+}
+
 Message Request(std::string payload) {
   Message request;
   request.type = MessageType::kScriptCall;

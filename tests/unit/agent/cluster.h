@@ -23,8 +23,23 @@ absl::Time Soon();
 // Options of worker "w<id>", over uv on the loopback interface.
 AgentOptions OptionsFor(int64_t id, int64_t world_size);
 
+// Opens once; waiting for it gives up at `Soon()`.
+class Gate {
+ public:
+  Gate();
+  void Open();
+  bool Wait();
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  bool open_ = false;
+};
+
 // Answers with the request's payload and tensors.
 RequestHandler Echo();
+// The same, once `gate` is open; it must outlive the agent.
+RequestHandler EchoAfter(Gate& gate);
 
 Message Request(std::string payload);
 
@@ -65,19 +80,6 @@ class Cluster {
   std::shared_ptr<Store> store_;
   Observer* observer_ = nullptr;
   std::vector<std::unique_ptr<Agent>> agents_;
-};
-
-// Opens once; waiting for it gives up at `Soon()`.
-class Gate {
- public:
-  Gate();
-  void Open();
-  bool Wait();
-
- private:
-  Mutex mutex_;
-  CondVar changed_;
-  bool open_ = false;
 };
 
 }  // namespace reprise::testing

@@ -222,12 +222,7 @@ TEST(ShutdownTest, FailsPendingCallsAndLeavesNothing) {
   Recorder recorder;
   Cluster cluster;
   cluster.set_observer(&recorder);
-  cluster.Start(2, Blocking([&](Message request,
-                                const RequestInfo&) -> absl::StatusOr<Message> {
-                  gate.Wait();
-                  request.type = MessageType::kScriptRet;
-                  return request;
-                }));
+  cluster.Start(2, EchoAfter(gate));
   std::vector<Future> pending;
   std::atomic<int> callbacks = 0;
   for (int i = 0; i < 10; ++i) {

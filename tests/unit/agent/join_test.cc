@@ -163,12 +163,7 @@ TEST(JoinTest, NamesWhoDoesNotComeAndCanBeTriedAgain) {
 TEST(JoinTest, DoesNotWaitForCallsBeyondItsDeadline) {
   Gate gate;
   Cluster cluster;
-  cluster.Start(2, Blocking([&](Message request,
-                                const RequestInfo&) -> absl::StatusOr<Message> {
-                  gate.Wait();
-                  request.type = MessageType::kScriptRet;
-                  return request;
-                }));
+  cluster.Start(2, EchoAfter(gate));
   const Future call = cluster[0].Send("w1", Request(""));
   const absl::Status status = cluster[0].Join(InMillis(20));
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);

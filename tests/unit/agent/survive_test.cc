@@ -68,12 +68,7 @@ TEST(RetryTest, OptionsAreChecked) {
 TEST(RetryTest, GivesUpWithPyTorchsText) {
   Gate gate;
   Cluster cluster;
-  cluster.Start(2, Blocking([&](Message request,
-                                const RequestInfo&) -> absl::StatusOr<Message> {
-                  gate.Wait();
-                  request.type = MessageType::kScriptRet;
-                  return request;
-                }));
+  cluster.Start(2, EchoAfter(gate));
   const absl::Time start = RealRuntime().Now();
   const Future call = cluster[0].SendWithRetries(
       "w1", Request("x"), {.timeout = absl::Milliseconds(5)},
@@ -219,17 +214,10 @@ TEST(BackpressureTest, BytesAreRefusedOrWaitedFor) {
   for (const WhenFull when_full : {WhenFull::kRefuse, WhenFull::kBlock}) {
     Gate gate;
     Cluster cluster;
-    cluster.Start(2,
-                  Blocking([&](Message request,
-                               const RequestInfo&) -> absl::StatusOr<Message> {
-                    gate.Wait();
-                    request.type = MessageType::kScriptRet;
-                    return request;
-                  }),
-                  [&](AgentOptions& options) {
-                    options.max_pending_bytes_per_peer = 1000;
-                    options.when_full = when_full;
-                  });
+    cluster.Start(2, EchoAfter(gate), [&](AgentOptions& options) {
+      options.max_pending_bytes_per_peer = 1000;
+      options.when_full = when_full;
+    });
     const Future large = cluster[0].Send("w1", Request(std::string(5000, 'x')));
     const absl::Time start = RealRuntime().Now();
     const Future refused = cluster[0].Send("w1", Request("y"),
