@@ -78,7 +78,8 @@ absl::StatusOr<MemberList> ParseMemberList(std::string_view text) {
     const size_t num_fields = Split(row, fields);
     if (line++ == 0) {
       if (num_fields != 2 || fields[0] != kFormat ||
-          !absl::SimpleAtoi(fields[1], &list.version)) {
+          !absl::SimpleAtoi(fields[1], &list.version) || list.version < 0 ||
+          list.version == std::numeric_limits<int64_t>::max()) {
         return Unreadable(line);
       }
       continue;

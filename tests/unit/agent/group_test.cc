@@ -244,7 +244,9 @@ TEST_F(GroupTest, TheKindsDoNotMix) {
 
 TEST_F(GroupTest, StrangeListsAreRefused) {
   for (const char* text :
-       {"x", "members-1 z\n", "members-1 3\n0 a 1 - u\n1 a 2 - u\n",
+       {"x", "members-1 z\n", "members-1 -1\n",
+        "members-1 9223372036854775807\n",
+        "members-1 3\n0 a 1 - u\n1 a 2 - u\n",
         "members-1 3\n0 a 1 - u\n0 b 2 - u\n", "members-1 3\n-1 a 1 - u\n",
         "members-1 3\n99999 a 1 - u\n", "members-1 3\n0 a/ 1 - u\n"}) {
     ASSERT_TRUE(store_->Set("reprise/members", text, Soon()).ok());
