@@ -24,6 +24,9 @@ constexpr std::string_view kJoinedKey = "shutdown/JOINED";
 // To tidy up must not hold up a join for longer.
 constexpr absl::Duration kLongestTidyUp = absl::Seconds(1);
 
+// Of what others wrote; there is room to count on.
+constexpr int64_t kLastBarrier = int64_t{1} << 62;
+
 }  // namespace
 
 Joiner::Joiner(Runtime& runtime, StoreClient& store,
@@ -152,7 +155,8 @@ bool Joiner::IsOver() {
   int64_t join = 0;
   int64_t barrier = 0;
   if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &join) ||
-      !absl::SimpleAtoi(parts[1], &barrier)) {
+      !absl::SimpleAtoi(parts[1], &barrier) || barrier < 0 ||
+      barrier > kLastBarrier) {
     return false;
   }
   if (join < join_) return false;
@@ -170,7 +174,8 @@ void Joiner::ForgetPreviousJoins() {
         kJoinedKey, absl::StrCat(join_ - 1, " ", first_barrier_ - 1), until);
     if (!status.ok()) return;  // next time
   }
-  for (; first_to_forget_ < first_barrier_; ++first_to_forget_) {
+  for (; first_to_forget_ < first_barrier_ && runtime_.Now() < until;
+       ++first_to_forget_) {
     barrier_.Forget(first_to_forget_, until);
   }
 }

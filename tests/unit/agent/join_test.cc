@@ -255,6 +255,26 @@ TEST(JoinTest, KeysAreThoseOfStockWorkersAndGo) {
   EXPECT_TRUE(Has(store, "shutdown/READY_ID_6"));
 }
 
+TEST(JoinTest, NumbersInTheStoreThatCannotBeDoNotEndAJoin) {
+  for (const char* joined : {"1 9223372036854775807", "1 -7"}) {
+    Cluster cluster;
+    cluster.Start(2, Echo());
+    ASSERT_TRUE(cluster.store()->Set("shutdown/JOINED", joined, Soon()).ok());
+    JoinAll(cluster);
+    EXPECT_TRUE(Has(*cluster.store(), "shutdown/READY_ID_2")) << joined;
+  }
+}
+
+TEST(JoinTest, ANumberThatIsFarAheadHoldsUpNoJoin) {
+  Cluster cluster;
+  cluster.Start(2, Echo());
+  ASSERT_TRUE(cluster.store()
+                  ->Set("shutdown/JOINED", "1 4000000000000000000", Soon())
+                  .ok());
+  JoinAll(cluster);
+  JoinAll(cluster);  // tidies up, but not without end
+}
+
 TEST(JoinTest, AWorkerThatWasRestartedCatchesUp) {
   Cluster cluster;
   cluster.Start(2, Echo());
