@@ -26,6 +26,15 @@ AgentOptions OptionsFor(int64_t id, int64_t world_size) {
   return options;
 }
 
+AgentOptions Dynamic(std::string name, int64_t id) {
+  AgentOptions options = OptionsFor(0, kDynamicGroup);
+  options.name = std::move(name);
+  options.id = id;
+  options.membership_refresh = absl::Milliseconds(50);
+  options.token_lease = absl::Milliseconds(400);
+  return options;
+}
+
 RequestHandler Echo() {
   return Blocking(
       [](Message request, const RequestInfo&) -> absl::StatusOr<Message> {

@@ -22,6 +22,8 @@ absl::Time Soon();
 
 // Options of worker "w<id>", over uv on the loopback interface.
 AgentOptions OptionsFor(int64_t id, int64_t world_size);
+// The same for a member of a dynamic group, with a short refresh and lease.
+AgentOptions Dynamic(std::string name, int64_t id);
 
 // Opens once; waiting for it gives up at `Soon()`.
 class Gate {

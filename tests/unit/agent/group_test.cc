@@ -14,7 +14,7 @@
 namespace reprise {
 namespace {
 
-using ::reprise::testing::Cluster;
+using ::reprise::testing::Dynamic;
 using ::reprise::testing::Echo;
 using ::reprise::testing::Gate;
 using ::reprise::testing::MakeHookedStore;
@@ -24,15 +24,6 @@ using ::reprise::testing::Soon;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-AgentOptions Dynamic(std::string name, int64_t id) {
-  AgentOptions options = OptionsFor(0, kDynamicGroup);
-  options.name = std::move(name);
-  options.id = id;
-  options.membership_refresh = absl::Milliseconds(50);
-  options.token_lease = absl::Milliseconds(400);
-  return options;
-}
 
 class GroupTest : public ::testing::Test {
  protected:
