@@ -58,11 +58,8 @@ void Membership::Loop() {
     }
     absl::StatusOr<std::vector<MembershipChange>> changes =
         Refresh(runtime_.Now() + options_.store_timeout);
-    if (changes.ok()) {
-      Tell(*changes);
-    } else {
-      VLOG(1) << "cannot see who is in the group: " << changes.status();
-    }
+    TellOfSight(changes.status());
+    if (changes.ok()) Tell(*changes);
     last = runtime_.Now();
     MutexLock lock(mutex_);
     news_.NotifyAll();
@@ -154,6 +151,23 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
   if (is_first_) changes.clear();
   is_first_ = false;
   return changes;
+}
+
+void Membership::TellOfSight(const absl::Status& look) {
+  if (absl::IsCancelled(look)) return;  // by our own end
+  if (look.ok() == sees_group_) {
+    VLOG_IF(1, !look.ok()) << "still cannot see the group: " << look;
+    return;
+  }
+  sees_group_ = look.ok();
+  const std::string& name = workers_.self().name;
+  if (sees_group_) {
+    LOG(INFO) << "worker " << name << " sees again who is in the group";
+  } else {
+    LOG(WARNING) << "worker " << name << " cannot see who is in the group, and "
+                 << "goes on with the " << known_.size()
+                 << " members that it knows: " << look;
+  }
 }
 
 void Membership::Tell(const std::vector<MembershipChange>& changes) {

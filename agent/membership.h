@@ -62,6 +62,8 @@ class Membership {
   absl::StatusOr<std::vector<MembershipChange>> TryToRefresh(
       absl::Time deadline);
   absl::StatusOr<std::vector<MembershipChange>> Refresh(absl::Time deadline);
+  // Logs that sight of the group was lost, and that it is back: once each.
+  void TellOfSight(const absl::Status& look);
   void Tell(const std::vector<MembershipChange>& changes);
 
   Runtime& runtime_;
@@ -74,6 +76,7 @@ class Membership {
   std::optional<DynamicGroup::Texts> seen_;  // what `known_` was parsed from
   std::vector<MemberEntry> known_;
   bool is_first_ = true;
+  bool sees_group_ = true;  // of `Loop` alone
 
   Mutex mutex_;
   CondVar changed_;  // any of the following
