@@ -68,6 +68,11 @@ absl::Status Acceptor::Listen() {
   } catch (const std::exception& error) {
     return CannotListen(error.what());
   }
+  for (const auto& [transport, address] : listener->addresses()) {
+    if (!address.empty()) continue;
+    return CannotListen(
+        absl::StrCat(transport, " cannot listen there any more"));
+  }
   // The old one goes when this returns: not in a callback, and with no lock.
   std::shared_ptr<tensorpipe::Listener> old = listener;
   uint64_t generation = 0;

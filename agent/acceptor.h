@@ -1,12 +1,12 @@
 // Listens for peers, and publishes where.
 //
 // TensorPipe's listener dies of one peer that connects and goes away before it
-// has said hello (but over uv, see transport/uv_guard.h), and of some errors of
-// the system. So a listener that fails is replaced, and the new address is
+// has said hello (but over uv, see transport/uv/doorman.h), and of some errors
+// of the system. So a listener that fails is replaced, and the new address is
 // published in the store in place of the old one. Pipes that were accepted
-// before live on. TensorPipe ends the process when it cannot listen, for a busy
-// port or for want of file descriptors: each address is tried first, and again
-// later as long as it does not work.
+// before live on. Where nobody can listen, for a busy port or for want of file
+// descriptors, TensorPipe's other transports end the process: each address is
+// tried first, and again later as long as it does not work.
 
 #ifndef REPRISE_AGENT_ACCEPTOR_H_
 #define REPRISE_AGENT_ACCEPTOR_H_

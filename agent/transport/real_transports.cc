@@ -1,10 +1,11 @@
-// `RealTransports()`: TensorPipe's own transports and channels.
+// `RealTransports()`: TensorPipe's transports and channels, and our own uv.
 
 #include <signal.h>
 
 #include <algorithm>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,8 +15,10 @@
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "agent/transport/address.h"
+#include "agent/transport/checked_transport.h"
+#include "agent/transport/peer_check.h"
 #include "agent/transport/transports.h"
-#include "agent/transport/uv_guard.h"
+#include "agent/transport/uv/context.h"
 #include "agent/transport/viability.h"
 #include "glog/logging.h"
 #include "tensorpipe/tensorpipe.h"
@@ -26,8 +29,6 @@ namespace {
 
 namespace tp = ::tensorpipe;
 
-// PyTorch's number: each has a thread, and a big tensor is cut over all.
-constexpr int kMptUvContexts = 16;
 // Upper bounds of the file descriptors of a context with its listener.
 constexpr int kFileDescriptorsPerUv = 8;
 constexpr int kFileDescriptorsPerShm = 8;
@@ -48,19 +49,29 @@ struct ChannelKind {
   bool needs_address;
   int file_descriptors;
   // `address`: of the listeners, if it needs one.
-  std::shared_ptr<tp::channel::Context> (*create)(const BindAddress& address);
+  std::shared_ptr<tp::channel::Context> (*create)(
+      const BindAddress& address, const std::shared_ptr<PeerCheck>& check);
   std::string (*why_not_viable)();
 };
 
 std::string NoReasonKnown() { return "TensorPipe says that it is not viable"; }
 
-std::shared_ptr<tp::channel::Context> CreateMptUv(const BindAddress& address) {
+std::shared_ptr<tp::transport::Context> CreateUv() {
+  return MakeUvContext(Callers::kPipes);
+}
+
+// Each lane has a thread, and a big tensor is cut over all.
+std::shared_ptr<tp::channel::Context> CreateMptUv(
+    const BindAddress& address, const std::shared_ptr<PeerCheck>& check) {
   std::vector<std::shared_ptr<tp::transport::Context>> contexts;
   std::vector<std::shared_ptr<tp::transport::Listener>> listeners;
-  const UvLanesScope lanes;
-  for (int i = 0; i < kMptUvContexts; ++i) {
-    contexts.push_back(tp::transport::uv::create());
+  for (int i = 0; i < kMptUvLanes; ++i) {
+    contexts.push_back(
+        MakeChecked("uv", MakeUvContext(Callers::kLanes), check));
     listeners.push_back(contexts.back()->listen(address.AnyPort().ToString()));
+    if (listeners.back()->addr().empty()) {
+      throw std::runtime_error("a lane of it cannot listen");
+    }
   }
   return tp::channel::mpt::create(std::move(contexts), std::move(listeners));
 }
@@ -70,18 +81,21 @@ constexpr TransportKind kTransports[] = {
      WhyShmIsNotViable},
     {"ibv", 100, true, kFileDescriptorsPerUv, tp::transport::ibv::create,
      WhyIbvIsNotViable},
-    {"uv", 0, true, kFileDescriptorsPerUv, tp::transport::uv::create,
-     NoReasonKnown},
+    {"uv", 0, true, kFileDescriptorsPerUv, CreateUv, NoReasonKnown},
 };
 
 constexpr ChannelKind kChannels[] = {
     {"cma", 1200, false, 0,
-     [](const BindAddress&) { return tp::channel::cma::create(); },
+     [](const BindAddress&, const std::shared_ptr<PeerCheck>&) {
+       return tp::channel::cma::create();
+     },
      WhyCmaIsNotViable},
-    {"mpt_uv", 1100, true, kMptUvContexts* kFileDescriptorsPerUv, CreateMptUv,
+    {"mpt_uv", 1100, true, kMptUvLanes* kFileDescriptorsPerUv, CreateMptUv,
      NoReasonKnown},
     {"basic", 1000, false, 0,
-     [](const BindAddress&) { return tp::channel::basic::create(); },
+     [](const BindAddress&, const std::shared_ptr<PeerCheck>&) {
+       return tp::channel::basic::create();
+     },
      NoReasonKnown},
 };
 
@@ -111,10 +125,10 @@ absl::StatusOr<std::vector<Choice<Kind>>> Choose(
           absl::StrCat("Unknown ", what, ": ", names[i]));
     }
     // Named twice: the first counts.
-    if (std::find(names.begin(), names.begin() + i, names[i]) !=
-        names.begin() + i) {
-      continue;
-    }
+    const bool is_new =
+        std::none_of(choices.begin(), choices.end(),
+                     [&](const auto& choice) { return choice.kind == &*kind; });
+    if (!is_new) continue;
     choices.push_back({&*kind, static_cast<int64_t>(names.size() - 1 - i)});
   }
   return choices;
@@ -138,16 +152,21 @@ auto MakeViable(const Kind& kind, const Create& create)
 
 // `address`: why there is none only matters to the kinds that need one.
 absl::StatusOr<std::shared_ptr<tp::transport::Context>> MakeTransport(
-    const TransportKind& kind, const absl::StatusOr<BindAddress>& address) {
+    const TransportKind& kind, const absl::StatusOr<BindAddress>& address,
+    const std::shared_ptr<PeerCheck>& check) {
   if (kind.needs_address && !address.ok()) return address.status();
-  return MakeViable(kind, kind.create);
+  return MakeViable(kind, [&]() -> std::shared_ptr<tp::transport::Context> {
+    return MakeChecked(kind.name, kind.create(), check);
+  });
 }
 
 absl::StatusOr<std::shared_ptr<tp::channel::Context>> MakeChannel(
-    const ChannelKind& kind, const absl::StatusOr<BindAddress>& address) {
+    const ChannelKind& kind, const absl::StatusOr<BindAddress>& address,
+    const std::shared_ptr<PeerCheck>& check) {
   if (kind.needs_address && !address.ok()) return address.status();
-  return MakeViable(
-      kind, [&] { return kind.create(address.value_or(BindAddress())); });
+  return MakeViable(kind, [&] {
+    return kind.create(address.value_or(BindAddress()), check);
+  });
 }
 
 // Empty for shm: the kernel then picks a free name, while a name of ours could
@@ -156,7 +175,7 @@ std::string ListenAddress(const TransportKind& kind,
                           const BindAddress& address) {
   if (!kind.needs_address) return "";
   // Two listeners cannot have one port.
-  const bool is_uv = kind.create == tp::transport::uv::create;
+  const bool is_uv = kind.create == CreateUv;
   return (is_uv ? address : address.AnyPort()).ToString();
 }
 
@@ -194,8 +213,6 @@ class RealTransportProvider final : public TransportProvider {
  public:
   absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
     IgnoreSigpipe();
-    static const absl::Status guarded = UvGuardInPlace();
-    LOG_IF(ERROR, !guarded.ok()) << guarded.message();
     const auto transports =
         Choose<TransportKind>(kTransports, options.transports, "transport");
     if (!transports.ok()) return transports.status();
@@ -212,9 +229,10 @@ class RealTransportProvider final : public TransportProvider {
     }
 
     TransportSet set;
+    const auto check = std::make_shared<PeerCheck>();
     std::vector<std::string> reasons;
     for (const auto& [kind, priority] : *transports) {
-      auto context = MakeTransport(*kind, address);
+      auto context = MakeTransport(*kind, address, check);
       if (context.ok()) {
         std::string listen_address =
             ListenAddress(*kind, address.value_or(BindAddress()));
@@ -232,7 +250,7 @@ class RealTransportProvider final : public TransportProvider {
     if (set.transports.empty()) return NothingWorks("transport", reasons);
     reasons.clear();
     for (const auto& [kind, priority] : *channels) {
-      auto context = MakeChannel(*kind, address);
+      auto context = MakeChannel(*kind, address, check);
       if (context.ok()) {
         set.channels.push_back({kind->name, priority, *std::move(context)});
       } else {
@@ -241,6 +259,7 @@ class RealTransportProvider final : public TransportProvider {
       }
     }
     if (set.channels.empty()) return NothingWorks("channel", reasons);
+    check->SetUp(set);
     return set;
   }
 };
@@ -267,23 +286,20 @@ std::vector<TransportProbe> ProbeRealTransports(
     const std::string& bind_address) {
   std::vector<TransportProbe> probes;
   const absl::StatusOr<BindAddress> address = ResolveBindAddress(bind_address);
+  const auto check = std::make_shared<PeerCheck>();
   // Dropping the contexts closes and joins them.
   for (const TransportKind& kind : kTransports) {
-    const absl::Status status = MakeTransport(kind, address).status();
+    const absl::Status status = MakeTransport(kind, address, check).status();
     std::string detail(status.message());
     if (status.ok()) {
       detail = kind.needs_address ? ListenAddress(kind, *address)
                                   : "a name picked by the kernel";
-      if (kind.create == tp::transport::uv::create) {
-        const absl::Status guarded = UvGuardInPlace();
-        if (!guarded.ok()) absl::StrAppend(&detail, "; ", guarded.message());
-      }
     }
     probes.push_back({"transport", kind.name, kind.priority, status.ok(),
                       std::move(detail)});
   }
   for (const ChannelKind& kind : kChannels) {
-    const absl::Status status = MakeChannel(kind, address).status();
+    const absl::Status status = MakeChannel(kind, address, check).status();
     std::string detail(status.message());
     if (status.ok() && kind.needs_address) {
       detail = address->AnyPort().ToString();

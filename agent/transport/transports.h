@@ -1,8 +1,8 @@
 // The transport seam: which TensorPipe transports and channels an agent uses.
 //
-// `RealTransports()` makes uv, shm and ibv, and basic, cma and mpt_uv; a
-// simulated world hands out its own network instead. Fault decorators wrap the
-// contexts that a provider makes.
+// `RealTransports()` makes uv, our own, shm and ibv, and basic, cma and mpt_uv;
+// a simulated world hands out its own network instead. Fault decorators wrap
+// the contexts that a provider makes.
 
 #ifndef REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
 #define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
@@ -28,8 +28,8 @@ struct TransportEntry {
   std::shared_ptr<tensorpipe::transport::Context> context;
   // What to listen at, without the "name://" prefix, e.g. "127.0.0.1".
   std::string address;
-  // Whether a listener can be opened there now; TensorPipe ends the process
-  // when it cannot. Null: always. Thread-safe; does not wait.
+  // Whether a listener can be opened there now; TensorPipe's own transports end
+  // the process when it cannot. Null: always. Thread-safe; does not wait.
   std::function<absl::Status()> try_to_listen = nullptr;
 };
 

@@ -1,14 +1,17 @@
-// Any bytes as what comes first on a connection: must not crash, and what is
-// let in is what TensorPipe's own reader, which minds no bounds, can read.
+// Any bytes as what comes on a connection: must not crash, and what is taken is
+// what TensorPipe's own reader, which minds no bounds, can read.
 
 #include <array>  // nop needs it
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 #include <vector>
 
-#include "agent/transport/first_frames.h"
+#include "agent/transport/object_reader.h"
+#include "agent/transport/peer_check.h"
+#include "agent/transport/uv/first_frames.h"
 #include "tensorpipe/channel/mpt/nop_types.h"
 #include "tensorpipe/common/nop.h"
 #include "tensorpipe/core/nop_types.h"
@@ -21,38 +24,57 @@ void Require(bool condition) {
   if (!condition) std::abort();
 }
 
-uint64_t LengthOfFrame(std::string_view bytes) {
-  uint64_t length = 0;
-  for (size_t i = reprise::kFrameHeader; i-- > 0;) {
-    length = length << 8 | static_cast<uint8_t>(bytes[i]);
-  }
-  return length;
-}
-
-// Takes the next frame; under ASan a byte beyond its body is found.
+// Under ASan a byte beyond the body is found.
 template <typename T>
-void ReadAsTensorPipe(std::string_view& bytes) {
-  const uint64_t length = LengthOfFrame(bytes);
-  bytes.remove_prefix(reprise::kFrameHeader);
-  Require(length <= bytes.size());
-  const std::vector<uint8_t> body(bytes.begin(), bytes.begin() + length);
-  bytes.remove_prefix(length);
-  tensorpipe::NopReader reader(body.data(), body.size());
+void ReadAsTensorPipe(std::string_view body) {
+  const std::vector<uint8_t> bytes(body.begin(), body.end());
+  tensorpipe::NopReader reader(bytes.data(), bytes.size());
   tensorpipe::NopHolder<T> holder;
   Require(!holder.read(reader).has_error());
+}
+
+// Takes the next frame.
+template <typename T>
+void ReadFrame(std::string_view& bytes) {
+  const uint64_t length = reprise::FrameLength(bytes);
+  bytes.remove_prefix(reprise::kFrameHeader);
+  Require(length <= bytes.size());
+  ReadAsTensorPipe<T>(bytes.substr(0, length));
+  bytes.remove_prefix(length);
 }
 
 template <typename... Types>
 void ReadGood(const FramesVerdict& verdict, std::string_view bytes) {
   if (verdict.kind == FramesVerdict::kMore) {
     Require(verdict.size > bytes.size());
-    Require(verdict.size <= reprise::kFrameHeader + reprise::kLongestAnswer);
+    Require(verdict.size <= 2 * reprise::kFrameHeader + reprise::kLongestHello +
+                                reprise::kLongestBrochure);
   }
   if (verdict.kind != FramesVerdict::kGood) return;
   bytes = bytes.substr(0, verdict.size);
-  (ReadAsTensorPipe<Types>(bytes), ...);
+  (ReadFrame<Types>(bytes), ...);
   Require(bytes.empty());
 }
+
+template <typename T>
+void ReadBody(std::string_view bytes) {
+  const std::string transport = "uv";
+  const reprise::PeerCheck check;
+  for (const bool is_caller : {false, true}) {
+    tensorpipe::NopHolder<T> holder;
+    if (reprise::ReadObject(bytes, {transport, is_caller}, check, holder)
+            .empty()) {
+      ReadAsTensorPipe<T>(bytes);
+    }
+  }
+}
+
+// As the channels keep some to themselves.
+struct Private {
+  uint32_t pid;
+  uint64_t pointer;
+  NOP_STRUCTURE(Private, pid, pointer);
+};
 
 }  // namespace
 
@@ -61,14 +83,25 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const FramesVerdict caller =
       reprise::CheckCaller(bytes, reprise::Callers::kPipes);
   if (caller.kind == FramesVerdict::kGood &&
-      caller.size == reprise::kFrameHeader + LengthOfFrame(bytes)) {
+      caller.size == reprise::kFrameHeader + reprise::FrameLength(bytes)) {
     ReadGood<tensorpipe::Packet>(caller, bytes);
   } else {
     ReadGood<tensorpipe::Packet, tensorpipe::Brochure>(caller, bytes);
   }
   ReadGood<tensorpipe::channel::mpt::Packet>(
       reprise::CheckCaller(bytes, reprise::Callers::kLanes), bytes);
-  ReadGood<tensorpipe::BrochureAnswer>(reprise::CheckBrochureAnswer(bytes),
-                                       bytes);
+
+  const std::string_view body = bytes.size() < reprise::kFrameHeader
+                                    ? std::string_view()
+                                    : bytes.substr(reprise::kFrameHeader);
+  ReadBody<tensorpipe::Packet>(body);
+  ReadBody<tensorpipe::Brochure>(body);
+  ReadBody<tensorpipe::BrochureAnswer>(body);
+  ReadBody<tensorpipe::Descriptor>(body);
+  ReadBody<tensorpipe::DescriptorReply>(body);
+  ReadBody<tensorpipe::channel::mpt::Packet>(body);
+  tensorpipe::NopHolder<Private> holder;
+  reprise::ReadObject(body, {std::string(), true}, reprise::PeerCheck(),
+                      holder);
   return 0;
 }

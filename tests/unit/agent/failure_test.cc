@@ -85,23 +85,33 @@ TEST(FailureTest, ANewListenerIsPublishedOnceTheStoreIsBack) {
   EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());
 }
 
-// TensorPipe would end the process.
+// When a listener fails, there are no file descriptors.
+class Shortage : public Recorder {
+ public:
+  Shortage() { getrlimit(RLIMIT_NOFILE, &usual_); }
+  void OnListenerFailed(const absl::Status& status) override {
+    const rlimit none = {0, usual_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    Recorder::OnListenerFailed(status);
+  }
+  void End() { EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &usual_), 0); }
+
+ private:
+  rlimit usual_;
+};
+
 TEST(FailureTest, AListenerWaitsForFileDescriptors) {
-  Recorder recorder;
+  Shortage recorder;
   Cluster cluster;
   cluster.set_observer(&recorder);
   cluster.Start(2, Echo());
   const std::string address = AddressOf(cluster, "w0");
-  rlimit usual;
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
-  const rlimit none = {0, usual.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   BreakListener(address);
   ASSERT_TRUE(recorder.WaitFor("listener failed"));
   // Time enough to try in vain.
   RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(350));
   EXPECT_EQ(recorder.Count("listening"), 2);
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+  recorder.End();
   ASSERT_TRUE(recorder.WaitFor("listening", 3));
   EXPECT_NE(AddressOf(cluster, "w0"), address);
   EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());

@@ -19,7 +19,6 @@ namespace reprise::testing {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 std::string Text(const absl::Status& status) {
@@ -121,6 +120,40 @@ TEST(StartTest, TheLeastPreferredTransportIsPublished) {
     EXPECT_THAT(*cluster.store()->TryGet("addrs/w0", Soon()),
                 StartsWith(list[1] + "://"));
   }
+}
+
+// Its transports cannot say that an address will not do before they listen.
+class Heedless : public TransportProvider {
+ public:
+  explicit Heedless(std::string address) : address_(std::move(address)) {}
+  absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
+    absl::StatusOr<TransportSet> set = RealTransports().Make(options);
+    if (!set.ok()) return set;
+    for (TransportEntry& transport : set->transports) {
+      transport.address = address_;
+      transport.try_to_listen = nullptr;
+    }
+    return set;
+  }
+
+ private:
+  const std::string address_;
+};
+
+TEST(StartTest, AnAddressThatIsTakenMeanwhile) {
+  Cluster cluster;
+  cluster.Start(1, Echo());
+  std::string taken = *cluster.store()->TryGet("addrs/w0", Soon());
+  Heedless transports(taken.substr(std::string("uv://").size()));
+  Environment environment;
+  environment.runtime = &RealRuntime();
+  environment.store = MakeMemoryStore(RealRuntime());
+  environment.transports = &transports;
+  const absl::Status status =
+      Agent::Start(environment, OptionsFor(0, 1), Echo(), Soon()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_THAT(Text(status), HasSubstr("cannot listen at " + taken));
+  EXPECT_FALSE(environment.store->TryGet("addrs/w0", Soon()).ok());
 }
 
 TEST(StartTest, NamesMustBeUnique) {

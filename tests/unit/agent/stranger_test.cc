@@ -1,5 +1,6 @@
 // Who comes to the port of an agent and is none, and what answers at an address
-// where there is none. Without the guard each of these ends the process.
+// where there is none. Over TensorPipe's own transport uv each of these ends
+// the process.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -17,7 +18,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/agent.h"
-#include "agent/transport/uv_guard.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/agent/cluster.h"
@@ -59,7 +59,9 @@ std::vector<int> ListeningPorts() {
 // A TCP connection by somebody who is no agent.
 class Stranger {
  public:
-  explicit Stranger(int port) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+  Stranger() = default;
+  explicit Stranger(int port) { Connect(port); }
+  void Connect(int port) {
     const sockaddr_in address = Loopback(port);
     EXPECT_EQ(connect(fd_, reinterpret_cast<const sockaddr*>(&address),
                       sizeof(address)),
@@ -77,6 +79,16 @@ class Stranger {
            static_cast<ssize_t>(bytes.size());
   }
   void Finish() { shutdown(fd_, SHUT_WR); }
+  // The body of the next frame; empty when there is none.
+  std::string Hear() {
+    uint64_t length = 0;
+    if (recv(fd_, &length, sizeof(length), MSG_WAITALL) != sizeof(length)) {
+      return "";
+    }
+    std::string body(length, '\0');
+    const ssize_t size = recv(fd_, body.data(), length, MSG_WAITALL);
+    return size == static_cast<ssize_t>(length) ? body : "";
+  }
   // Whether it is turned away without a word.
   bool IsTurnedAway() {
     char byte = 0;
@@ -85,13 +97,12 @@ class Stranger {
   }
 
  private:
-  const int fd_;
+  const int fd_ = socket(AF_INET, SOCK_STREAM, 0);
 };
 
 class StrangerTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(UvGuardInPlace().ok()) << UvGuardInPlace();
     cluster_.set_observer(&recorder_);
     cluster_.Start(2, Echo());
     const std::string address = *cluster_.store()->TryGet("addrs/w0", Soon());
@@ -144,7 +155,8 @@ TEST_F(StrangerTest, NonsenseInFramesIsTurnedAway) {
     ExpectTurnedAway(Frame(std::string(length, '\0')));
   }
   ExpectTurnedAway(std::string(8, '\x7f'));  // of a huge length
-  ExpectTurnedAway(PipeHelloFrame("w1") + BrochureFrame("carrier pigeon"));
+  ExpectTurnedAway(PipeHelloFrame("w1") +
+                   BrochureFrame({{"carrier pigeon", "uv:*"}}));
 }
 
 TEST_F(StrangerTest, AHelloThatIsCutIsTurnedAway) {
@@ -176,6 +188,49 @@ TEST_F(StrangerTest, TheSilentDoNotStandInTheWay) {
   Stranger late(port_);
   ASSERT_TRUE(late.Say(PipeHelloFrame("late") + BrochureFrame()));
   EXPECT_TRUE(recorder_.WaitFor("pipe accepted late"));
+}
+
+TEST_F(StrangerTest, ALackOfFileDescriptorsOnlyDelays) {
+  Stranger stranger;
+  rlimit usual;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
+  const rlimit none = {0, usual.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  stranger.Connect(port_);
+  stranger.Say(PipeHelloFrame("patient") + BrochureFrame());
+  // Time enough to try in vain.
+  RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(50));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+  EXPECT_TRUE(recorder_.WaitFor("pipe accepted patient"));
+}
+
+// It asks for shm, and then comes over uv.
+TEST_F(StrangerTest, AConnectionIsClaimedOverItsOwnTransportOnly) {
+  TransportOptions options;
+  options.transports = {"shm"};
+  const absl::StatusOr<TransportSet> shm = RealTransports().Make(options);
+  if (!shm.ok()) GTEST_SKIP() << shm.status();
+  const std::string domain = shm->transports[0].context->domainDescriptor();
+  Cluster cluster;
+  cluster.Start(2, Echo(), [](AgentOptions& options) {
+    options.transport.transports = {"shm", "uv"};
+  });
+  const std::string address = *cluster.store()->TryGet("addrs/w0", Soon());
+  const int port = std::stoi(address.substr(address.rfind(':') + 1));
+  Stranger stranger(port);
+  stranger.Say(PipeHelloFrame("w1") + BrochureFrame({{"shm", domain}}));
+  EXPECT_EQ(stranger.Hear(), "");  // it must offer uv, too
+  Stranger second(port);
+  ASSERT_TRUE(second.Say(PipeHelloFrame("w1") +
+                         BrochureFrame({{"uv", "uv:*"}, {"shm", domain}})));
+  ASSERT_NE(second.Hear(), "");
+  // The numbers are small ones, and begin at 0.
+  for (uint64_t number = 0; number < 100; ++number) {
+    Stranger(port).Say(RequestedHelloFrame(number));
+  }
+  cluster.Stop(1);
+  ASSERT_TRUE(cluster.StartOne(OptionsFor(1, 2), Echo(), Soon()).ok());
+  EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());
 }
 
 // The channel mpt_uv has ports of its own.

@@ -1,6 +1,6 @@
 // The doorman alone, on a loop of the test's own.
 
-#include "agent/transport/doorman.h"
+#include "agent/transport/uv/doorman.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -24,31 +24,20 @@ class DoormanTest : public ::testing::Test {
  protected:
   void Listen(Callers callers, uint64_t patience_ms) {
     ASSERT_EQ(uv_loop_init(&loop_), 0);
-    ASSERT_EQ(uv_tcp_init(&loop_, &server_), 0);
-    sockaddr_in address = {};
-    uv_ip4_addr("127.0.0.1", 0, &address);
-    ASSERT_EQ(
-        uv_tcp_bind(&server_, reinterpret_cast<const sockaddr*>(&address), 0),
-        0);
-    server_.data = this;
-    doorman_ =
-        std::make_shared<Doorman>(stream(), OnGuest, callers, patience_ms);
-    // Not TensorPipe's, so the guard leaves it alone.
-    ASSERT_EQ(uv_listen(stream(), 16,
-                        [](uv_stream_t* server, int status) {
-                          static_cast<DoormanTest*>(server->data)
-                              ->doorman_->OnConnection(status);
-                        }),
-              0);
-    int size = sizeof(address_);
-    uv_tcp_getsockname(&server_, reinterpret_cast<sockaddr*>(&address_), &size);
+    uv_ip4_addr("127.0.0.1", 0, &address_);
+    auto* const address = reinterpret_cast<sockaddr*>(&address_);
+    socklen_t size = sizeof(address_);
+    ASSERT_EQ(bind(server_, address, size), 0);
+    ASSERT_EQ(listen(server_, 512), 0);
+    ASSERT_EQ(getsockname(server_, address, &size), 0);
+    doorman_ = std::make_shared<Doorman>(
+        &loop_, callers, [this](int fd) { guests_.push_back(fd); },
+        patience_ms);
   }
   void TearDown() override {
     doorman_->Close();
-    for (const auto& guest : guests_) {
-      uv_close(reinterpret_cast<uv_handle_t*>(guest.get()), nullptr);
-    }
-    uv_close(reinterpret_cast<uv_handle_t*>(&server_), nullptr);
+    for (const int guest : guests_) close(guest);
+    close(server_);
     EXPECT_EQ(uv_run(&loop_, UV_RUN_DEFAULT), 0);
     EXPECT_EQ(uv_loop_close(&loop_), 0);
     for (const int fd : fds_) close(fd);
@@ -67,32 +56,29 @@ class DoormanTest : public ::testing::Test {
               static_cast<ssize_t>(bytes.size()));
   }
   void RunUntil(const std::function<bool()>& condition) {
+    AcceptAll();
     while (!condition()) uv_run(&loop_, UV_RUN_ONCE);
   }
   // Also turns the loop once, without waiting.
   size_t NumLetIn() {
+    AcceptAll();
     uv_run(&loop_, UV_RUN_NOWAIT);
     return guests_.size();
   }
   int64_t NumTurnedAway() const { return Doorman::num_turned_away() - before_; }
 
-  std::vector<std::unique_ptr<uv_tcp_t>> guests_;
+  std::vector<int> guests_;  // their sockets
 
  private:
-  uv_stream_t* stream() { return reinterpret_cast<uv_stream_t*>(&server_); }
-
-  static void OnGuest(uv_stream_t* server, int status) {
-    auto* const test = static_cast<DoormanTest*>(server->data);
-    ASSERT_EQ(status, 0);
-    auto guest = std::make_unique<uv_tcp_t>();
-    uv_tcp_init(&test->loop_, guest.get());
-    ASSERT_EQ(
-        test->doorman_->Accept(reinterpret_cast<uv_stream_t*>(guest.get())), 0);
-    test->guests_.push_back(std::move(guest));
+  void AcceptAll() {
+    int fd = -1;
+    while ((fd = accept4(server_, nullptr, nullptr, SOCK_NONBLOCK)) >= 0) {
+      doorman_->OnConnection(fd);
+    }
   }
 
   uv_loop_t loop_;
-  uv_tcp_t server_;
+  const int server_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   sockaddr_in address_ = {};
   std::shared_ptr<Doorman> doorman_;
   std::vector<int> fds_;
@@ -106,8 +92,7 @@ TEST_F(DoormanTest, LetsInWhoSaysHelloAndKeepsNothingBack) {
   const std::string hello = testing::RequestedHelloFrame(5);
   Say(Connect(), hello + "more");
   RunUntil([&] { return guests_.size() == 1; });
-  int fd = -1;
-  uv_fileno(reinterpret_cast<uv_handle_t*>(guests_[0].get()), &fd);
+  const int fd = guests_[0];
   std::string bytes(1000, '\0');
   bytes.resize(recv(fd, bytes.data(), bytes.size(), 0));
   EXPECT_EQ(bytes, hello + "more");
@@ -161,7 +146,7 @@ TEST_F(DoormanTest, WhoCameFirstHasToGoWhenTooManyWait) {
   Listen(Callers::kLanes, kLong);
   const int first = Connect();
   const int second = Connect();
-  for (size_t i = 2; i < Doorman::kMostGuests; ++i) {
+  for (int64_t i = 2; i < Doorman::kMostGuests; ++i) {
     Connect();
     if (i % 8 == 0) NumLetIn();  // or the backlog is full
   }
@@ -173,6 +158,31 @@ TEST_F(DoormanTest, WhoCameFirstHasToGoWhenTooManyWait) {
   RunUntil([&] { return NumTurnedAway() == 1; });
   char byte = 0;
   EXPECT_EQ(recv(second, &byte, 1, 0), 0);
+}
+
+// What is crowded elsewhere.
+class Crowd : public DoormanTest {
+ public:
+  void TestBody() override {}
+  void Come() {
+    Listen(Callers::kLanes, kLong);
+    for (int64_t i = 0; i < Doorman::kMostGuests; ++i) Connect();
+    NumLetIn();
+  }
+  void Go() { TearDown(); }
+};
+
+TEST_F(DoormanTest, ACrowdAtOneDoorLeavesRoomAtAnother) {
+  Crowd crowd;
+  crowd.Come();
+  Listen(Callers::kLanes, kLong);
+  for (size_t i = 0; i < Doorman::kLastGuests; ++i) Connect();
+  NumLetIn();
+  EXPECT_EQ(NumTurnedAway(), 0);
+  Connect();
+  NumLetIn();
+  EXPECT_EQ(NumTurnedAway(), 1);
+  crowd.Go();
 }
 
 }  // namespace

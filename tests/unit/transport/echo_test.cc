@@ -1,5 +1,6 @@
 // A message with a tensor there and back over TensorPipe's own core, for each
-// pair of a transport and a channel that works on this machine.
+// pair of a transport and a channel that works on this machine; and between our
+// transport uv and TensorPipe's.
 
 #include <cstring>
 #include <future>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "agent/transport/peer_check.h"
 #include "agent/transport/transports.h"
 #include "gtest/gtest.h"
 #include "tensorpipe/tensorpipe.h"
@@ -98,29 +100,11 @@ std::vector<char> Read(tensorpipe::Pipe& pipe) {
   return tensor;
 }
 
-using Pair = std::pair<std::string, std::string>;
-
-class EchoTest : public testing::TestWithParam<Pair> {};
-
-TEST_P(EchoTest, ATensorComesBack) {
-  const auto& [transport, channel] = GetParam();
-  for (const TransportProbe& probe : ProbeRealTransports("127.0.0.1")) {
-    if ((probe.name == transport || probe.name == channel) && !probe.viable) {
-      GTEST_SKIP() << probe.name << " does not work here: " << probe.detail;
-    }
-  }
-  const TransportOptions options{{transport}, {channel}, "127.0.0.1"};
-  auto server_set = RealTransports().Make(options);
-  ASSERT_TRUE(server_set.ok()) << server_set.status();
-  auto client_set = RealTransports().Make(options);
-  ASSERT_TRUE(client_set.ok()) << client_set.status();
-
+void ExpectEchoes(Node& server, Node& client) {
   std::vector<char> request(kTensorBytes);
   for (size_t i = 0; i < request.size(); ++i) {
     request[i] = static_cast<char>(i * 2654435761u >> 24);
   }
-  Node server(*std::move(server_set));
-  Node client(*std::move(client_set));
   const std::shared_ptr<tensorpipe::Pipe> to_server =
       client.Connect(server.Listen());
   const std::shared_ptr<tensorpipe::Pipe> to_client = server.Accept();
@@ -138,6 +122,27 @@ TEST_P(EchoTest, ATensorComesBack) {
   }
 }
 
+using Pair = std::pair<std::string, std::string>;
+
+class EchoTest : public testing::TestWithParam<Pair> {};
+
+TEST_P(EchoTest, ATensorComesBack) {
+  const auto& [transport, channel] = GetParam();
+  for (const TransportProbe& probe : ProbeRealTransports("127.0.0.1")) {
+    if ((probe.name == transport || probe.name == channel) && !probe.viable) {
+      GTEST_SKIP() << probe.name << " does not work here: " << probe.detail;
+    }
+  }
+  const TransportOptions options{{transport}, {channel}, "127.0.0.1"};
+  auto server_set = RealTransports().Make(options);
+  ASSERT_TRUE(server_set.ok()) << server_set.status();
+  auto client_set = RealTransports().Make(options);
+  ASSERT_TRUE(client_set.ok()) << client_set.status();
+  Node server(*std::move(server_set));
+  Node client(*std::move(client_set));
+  ExpectEchoes(server, client);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, EchoTest,
     testing::Values(Pair("uv", "basic"), Pair("uv", "cma"),
@@ -147,6 +152,50 @@ INSTANTIATE_TEST_SUITE_P(
     [](const testing::TestParamInfo<Pair>& info) {
       return absl::StrCat(info.param.first, "_", info.param.second);
     });
+
+// What TensorPipe has by itself, as in a worker of PyTorch's.
+TransportSet Stock(const std::string& channel) {
+  TransportSet set;
+  set.transports.push_back(
+      {"uv", 0, tensorpipe::transport::uv::create(), "127.0.0.1"});
+  if (channel == "basic") {
+    set.channels.push_back({channel, 0, tensorpipe::channel::basic::create()});
+    return set;
+  }
+  std::vector<std::shared_ptr<tensorpipe::transport::Context>> lanes;
+  std::vector<std::shared_ptr<tensorpipe::transport::Listener>> listeners;
+  for (int i = 0; i < kMptUvLanes; ++i) {
+    lanes.push_back(tensorpipe::transport::uv::create());
+    listeners.push_back(lanes.back()->listen("127.0.0.1"));
+  }
+  set.channels.push_back({channel, 0,
+                          tensorpipe::channel::mpt::create(
+                              std::move(lanes), std::move(listeners))});
+  return set;
+}
+
+class StockEchoTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(StockEchoTest, WeConnectToIt) {
+  auto ours = RealTransports().Make({{"uv"}, {GetParam()}, "127.0.0.1"});
+  ASSERT_TRUE(ours.ok()) << ours.status();
+  Node server(Stock(GetParam()));
+  Node client(*std::move(ours));
+  ExpectEchoes(server, client);
+}
+
+TEST_P(StockEchoTest, ItConnectsToUs) {
+  auto ours = RealTransports().Make({{"uv"}, {GetParam()}, "127.0.0.1"});
+  ASSERT_TRUE(ours.ok()) << ours.status();
+  Node server(*std::move(ours));
+  Node client(Stock(GetParam()));
+  ExpectEchoes(server, client);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, StockEchoTest, testing::Values("basic", "mpt_uv"),
+                         [](const testing::TestParamInfo<std::string>& info) {
+                           return info.param;
+                         });
 
 }  // namespace
 }  // namespace reprise

@@ -1,4 +1,4 @@
-#include "agent/transport/first_frames.h"
+#include "agent/transport/uv/first_frames.h"
 
 #include <cstdint>
 #include <random>
@@ -35,8 +35,6 @@ TEST(FirstFramesTest, WhatTensorPipeSaysIsGood) {
     EXPECT_TRUE(IsGood(RequestedHelloFrame(id)));
     EXPECT_TRUE(IsGood(LaneHelloFrame(id), Callers::kLanes));
   }
-  EXPECT_EQ(CheckBrochureAnswer(BrochureAnswerFrame()).kind,
-            FramesVerdict::kGood);
 }
 
 TEST(FirstFramesTest, APartAsksForMore) {
@@ -47,12 +45,6 @@ TEST(FirstFramesTest, APartAsksForMore) {
     EXPECT_EQ(verdict.kind, FramesVerdict::kMore) << size;
     EXPECT_GT(verdict.size, size);
     EXPECT_LE(verdict.size, whole.size());
-  }
-  const std::string answer = BrochureAnswerFrame();
-  for (size_t size = 0; size < answer.size(); ++size) {
-    EXPECT_EQ(CheckBrochureAnswer(answer.substr(0, size)).kind,
-              FramesVerdict::kMore)
-        << size;
   }
 }
 
@@ -73,24 +65,17 @@ TEST(FirstFramesTest, OthersAreWrong) {
   std::string name = PipeHelloFrame("name").substr(kFrameHeader);
   name[name.size() - 5] = '\x7f';
   EXPECT_TRUE(IsWrong(Frame(name) + BrochureFrame()));
-  EXPECT_EQ(CheckBrochureAnswer("HTTP/1.1 400 Bad Request\r\n").kind,
-            FramesVerdict::kWrong);
-  EXPECT_EQ(CheckBrochureAnswer(BrochureFrame()).kind, FramesVerdict::kWrong);
 }
 
 // The listener would throw for want of a transport.
 TEST(FirstFramesTest, ABrochureOffersUv) {
-  EXPECT_TRUE(IsWrong(PipeHelloFrame("w0") + BrochureFrame("shm", "uv:*")));
-  EXPECT_TRUE(IsWrong(PipeHelloFrame("w0") + BrochureFrame("uv", "other")));
+  EXPECT_TRUE(IsWrong(PipeHelloFrame("w0") + BrochureFrame({{"shm", "uv:*"}})));
+  EXPECT_TRUE(IsWrong(PipeHelloFrame("w0") + BrochureFrame({{"uv", "other"}})));
   EXPECT_TRUE(IsWrong(PipeHelloFrame("w0") + BrochureAnswerFrame()));
 }
 
 TEST(FirstFramesTest, LanesAndPipesHaveTheirOwnCallers) {
   EXPECT_TRUE(IsWrong(PipeHelloFrame("w0") + BrochureFrame(), Callers::kLanes));
-  EXPECT_TRUE(BeginsPipe(PipeHelloFrame("w0").substr(kFrameHeader)));
-  EXPECT_FALSE(BeginsPipe(RequestedHelloFrame(1).substr(kFrameHeader)));
-  EXPECT_FALSE(BeginsPipe(LaneHelloFrame(1).substr(kFrameHeader)));
-  EXPECT_FALSE(BeginsPipe(""));
 }
 
 // AddressSanitizer looks on.
@@ -105,8 +90,6 @@ TEST(FirstFramesTest, NoBytesAreTooOdd) {
     }
     CheckCaller(bytes, Callers::kPipes);
     CheckCaller(bytes, Callers::kLanes);
-    CheckBrochureAnswer(bytes);
-    BeginsPipe(bytes.substr(kFrameHeader));
   }
 }
 

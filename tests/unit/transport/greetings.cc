@@ -46,11 +46,10 @@ std::string LaneHelloFrame(uint64_t id) {
   return Encode(hello);
 }
 
-std::string BrochureFrame(const std::string& transport,
-                          const std::string& domain) {
+std::string BrochureFrame(const std::map<std::string, std::string>& domains) {
   tensorpipe::NopHolder<tensorpipe::Brochure> holder;
   tensorpipe::Brochure& brochure = holder.getObject();
-  brochure.transportDomainDescriptors[transport] = domain;
+  brochure.transportDomainDescriptors.insert(domains.begin(), domains.end());
   brochure.channelDeviceDescriptors["basic"] = {
       {tensorpipe::Device{tensorpipe::kCpuDeviceType, 0}, "any"}};
   return Encode(holder);

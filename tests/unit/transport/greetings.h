@@ -4,6 +4,7 @@
 #define REPRISE_TESTS_UNIT_TRANSPORT_GREETINGS_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 namespace reprise::testing {
@@ -14,8 +15,9 @@ std::string Frame(const std::string& body);
 std::string PipeHelloFrame(const std::string& name);
 std::string RequestedHelloFrame(uint64_t id);
 std::string LaneHelloFrame(uint64_t id);
-std::string BrochureFrame(const std::string& transport = "uv",
-                          const std::string& domain = "uv:*");
+// What is offered: domains by transport, and the channel basic.
+std::string BrochureFrame(const std::map<std::string, std::string>& domains = {
+                              {"uv", "uv:*"}});
 std::string BrochureAnswerFrame();
 
 }  // namespace reprise::testing

@@ -1,4 +1,4 @@
-#include "agent/transport/doorman.h"
+#include "agent/transport/uv/doorman.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,6 @@
 #include <string>
 #include <utility>
 
-#include "agent/transport/real_uv.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -21,6 +20,7 @@ namespace {
 constexpr uint64_t kPauseMs = 20;
 
 std::atomic<int64_t> turned_away = 0;
+std::atomic<int64_t> waiting = 0;  // with all doormen
 
 std::string PeerOf(int fd) {
   sockaddr_storage address = {};
@@ -32,21 +32,6 @@ std::string PeerOf(int fd) {
     return "somebody";
   }
   return host;
-}
-
-// The connection that has come, out of libuv's hands; -1 when there is none.
-int TakeConnection(uv_stream_t* server) {
-  auto* const handle = new uv_tcp_t;
-  uv_tcp_init(server->loop, handle);
-  int fd = -1;
-  if (RealUv().accept(server, reinterpret_cast<uv_stream_t*>(handle)) == 0 &&
-      uv_fileno(reinterpret_cast<uv_handle_t*>(handle), &fd) == 0) {
-    fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  }
-  RealUv().close(reinterpret_cast<uv_handle_t*>(handle), [](uv_handle_t* done) {
-    delete reinterpret_cast<uv_tcp_t*>(done);
-  });
-  return fd;
 }
 
 }  // namespace
@@ -70,33 +55,34 @@ struct Doorman::Guest {
 
 int64_t Doorman::num_turned_away() { return turned_away; }
 
-void Doorman::OnConnection(int status) {
-  if (status != 0) return callback_(server_, status);
-  const int fd = TakeConnection(server_);
-  if (fd < 0) return;
+bool Doorman::IsCrowded() const {
+  return waiting > kMostGuests && guests_.size() > kLastGuests;
+}
+
+void Doorman::OnConnection(int fd) {
   const std::shared_ptr<Doorman> self = shared_from_this();
   Guest* const guest = Receive(fd);
   if (guest == nullptr || !StillWaits(*guest, false)) return;
   Watch(*guest);
-  if (guests_.size() <= kMostGuests) return;
+  if (!IsCrowded()) return;
   Guest& first = *guests_.front();
   if (StillWaits(first, false)) TurnAway(first, "too many are waiting");
 }
 
 Doorman::Guest* Doorman::Receive(int fd) {
   auto guest = std::make_unique<Guest>();
-  uv_loop_t* const loop = server_->loop;
-  if (uv_poll_init(loop, &guest->poll, fd) != 0) {
+  if (uv_poll_init(loop_, &guest->poll, fd) != 0) {
     close(fd);
     return nullptr;
   }
-  uv_timer_init(loop, &guest->timer);
+  uv_timer_init(loop_, &guest->timer);
   guest->poll.data = guest.get();
   guest->timer.data = guest.get();
   guest->doorman = this;
   guest->fd = fd;
-  guest->deadline = uv_now(loop) + patience_ms_;
+  guest->deadline = uv_now(loop_) + patience_ms_;
   guest->place = guests_.insert(guests_.end(), guest.get());
+  ++waiting;
   return guest.release();
 }
 
@@ -106,7 +92,7 @@ void Doorman::Watch(Guest& guest) {
                   auto* const woken = static_cast<Guest*>(poll->data);
                   woken->doorman->OnPoll(*woken, status, events);
                 });
-  const uint64_t now = uv_now(server_->loop);
+  const uint64_t now = uv_now(loop_);
   uv_timer_start(
       &guest.timer,
       [](uv_timer_t* timer) {
@@ -127,7 +113,7 @@ void Doorman::OnPoll(Guest& guest, int status, int events) {
 
 void Doorman::OnTimer(Guest& guest) {
   const std::shared_ptr<Doorman> self = shared_from_this();
-  if (uv_now(server_->loop) < guest.deadline) return Watch(guest);
+  if (uv_now(loop_) < guest.deadline) return Watch(guest);
   StillWaits(guest, true);
 }
 
@@ -167,16 +153,7 @@ void Doorman::LetIn(Guest& guest) {
   const int fd = Release(guest);
   const int usual = 1;
   setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &usual, sizeof(usual));
-  let_in_ = fd;
-  callback_(server_, 0);
-  if (let_in_ >= 0) close(std::exchange(let_in_, -1));
-}
-
-int Doorman::Accept(uv_stream_t* client) {
-  if (let_in_ < 0) return UV_EAGAIN;
-  const int result = uv_tcp_open(reinterpret_cast<uv_tcp_t*>(client), let_in_);
-  if (result == 0) let_in_ = -1;
-  return result;
+  let_in_(fd);
 }
 
 void Doorman::TurnAway(Guest& guest, const char* why) {
@@ -189,9 +166,10 @@ void Doorman::TurnAway(Guest& guest, const char* why) {
 
 int Doorman::Release(Guest& guest) {
   guests_.erase(guest.place);
+  --waiting;
   // At once, so that the loop knows nothing of the descriptor any more.
-  RealUv().close(reinterpret_cast<uv_handle_t*>(&guest.poll), Guest::OnClosed);
-  RealUv().close(reinterpret_cast<uv_handle_t*>(&guest.timer), Guest::OnClosed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&guest.poll), Guest::OnClosed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&guest.timer), Guest::OnClosed);
   return guest.fd;
 }
 

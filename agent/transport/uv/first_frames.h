@@ -4,23 +4,25 @@
 // it makes no sense: either ends the process. These functions decode the same
 // types from the same bytes, within bounds.
 
-#ifndef REPRISE_AGENT_TRANSPORT_FIRST_FRAMES_H_
-#define REPRISE_AGENT_TRANSPORT_FIRST_FRAMES_H_
+#ifndef REPRISE_AGENT_TRANSPORT_UV_FIRST_FRAMES_H_
+#define REPRISE_AGENT_TRANSPORT_UV_FIRST_FRAMES_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 namespace reprise {
+
+// What two transports uv agree on.
+inline constexpr char kUvDomain[] = "uv:*";
 
 // A frame: eight bytes of length, little-endian, and as many bytes of body.
 inline constexpr size_t kFrameHeader = 8;
 
 // Limits of the bodies. TensorPipe's own measure: a hello some ten bytes and a
-// name, a brochure some hundreds for each device, its answer some fifty for
-// each pair of devices.
+// name, a brochure some hundreds for each device.
 inline constexpr size_t kLongestHello = size_t{16} << 10;
 inline constexpr size_t kLongestBrochure = size_t{32} << 10;
-inline constexpr size_t kLongestAnswer = size_t{1} << 20;
 
 struct FramesVerdict {
   enum Kind {
@@ -42,12 +44,9 @@ enum class Callers {
 // to the size of the last verdict.
 FramesVerdict CheckCaller(std::string_view bytes, Callers callers);
 
-// Of the bytes that a listener answered a new pipe with.
-FramesVerdict CheckBrochureAnswer(std::string_view bytes);
-
-// Whether this body begins a new pipe, and so asks for a brochure's answer.
-bool BeginsPipe(std::string_view body);
+// How long the body is of the frame that begins there; of the header at least.
+uint64_t FrameLength(std::string_view bytes);
 
 }  // namespace reprise
 
-#endif  // REPRISE_AGENT_TRANSPORT_FIRST_FRAMES_H_
+#endif  // REPRISE_AGENT_TRANSPORT_UV_FIRST_FRAMES_H_

@@ -1,25 +1,18 @@
-#include "agent/transport/first_frames.h"
+#include "agent/transport/uv/first_frames.h"
 
-#include <array>  // nop needs it
-#include <cstdint>
+#include <endian.h>
 
-#include "nop/utility/pedantic_buffer_reader.h"
+#include <cstring>
+
+#include "agent/transport/uv/decode.h"
 #include "tensorpipe/channel/mpt/nop_types.h"
 #include "tensorpipe/core/nop_types.h"
 
 namespace reprise {
 namespace {
 
-// The name under which `RealTransports` has uv, and what two uvs agree on.
+// The name under which `RealTransports` has uv.
 constexpr char kTransport[] = "uv";
-constexpr char kDomain[] = "uv:*";
-
-// All of the body, and nothing but.
-template <typename T>
-bool Decode(std::string_view body, T& object) {
-  nop::PedanticBufferReader reader(body.data(), body.size());
-  return nop::Encoding<T>::Read(&object, &reader) && reader.empty();
-}
 
 // Goes through the frames at the beginning of `bytes`.
 class Frames {
@@ -31,10 +24,7 @@ class Frames {
   bool Next(size_t longest, std::string_view& body) {
     verdict_ = {FramesVerdict::kMore, end_ + kFrameHeader};
     if (bytes_.size() < verdict_.size) return false;
-    uint64_t length = 0;
-    for (size_t i = kFrameHeader; i-- > 0;) {
-      length = length << 8 | static_cast<uint8_t>(bytes_[end_ + i]);
-    }
+    const uint64_t length = FrameLength(bytes_.substr(end_));
     if (length == 0 || length > longest) return Wrong();
     verdict_.size += length;
     if (bytes_.size() < verdict_.size) return false;
@@ -63,7 +53,7 @@ class Frames {
 bool OffersUv(const tensorpipe::Brochure& brochure) {
   const auto uv = brochure.transportDomainDescriptors.find(kTransport);
   return uv != brochure.transportDomainDescriptors.end() &&
-         uv->second == kDomain;
+         uv->second == kUvDomain;
 }
 
 FramesVerdict CheckLane(Frames frames) {
@@ -93,17 +83,10 @@ FramesVerdict CheckCaller(std::string_view bytes, Callers callers) {
   return frames.Decided(Decode(body, brochure) && OffersUv(brochure));
 }
 
-FramesVerdict CheckBrochureAnswer(std::string_view bytes) {
-  Frames frames(bytes);
-  std::string_view body;
-  if (!frames.Next(kLongestAnswer, body)) return frames.verdict();
-  tensorpipe::BrochureAnswer answer;
-  return frames.Decided(Decode(body, answer));
-}
-
-bool BeginsPipe(std::string_view body) {
-  tensorpipe::Packet hello;
-  return Decode(body, hello) && hello.is<tensorpipe::SpontaneousConnection>();
+uint64_t FrameLength(std::string_view bytes) {
+  uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof(length));
+  return le64toh(length);
 }
 
 }  // namespace reprise

@@ -1,0 +1,83 @@
+// A connection of the transport uv.
+
+#ifndef REPRISE_AGENT_TRANSPORT_UV_CONNECTION_H_
+#define REPRISE_AGENT_TRANSPORT_UV_CONNECTION_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/transport/uv/context_impl.h"
+#include "agent/transport/uv/frame_reader.h"
+#include "tensorpipe/transport/connection_impl_boilerplate.h"
+#include "tensorpipe/transport/uv/sockaddr.h"
+#include "uv.h"
+
+namespace reprise {
+
+// Used on the loop's thread; TensorPipe's template hands over to it. Kept alive
+// by the context until libuv has let go of the handle.
+class UvConnection final
+    : public tensorpipe::transport::ConnectionImplBoilerplate<
+          UvContextImpl, UvListener, UvConnection> {
+ public:
+  // Connects.
+  UvConnection(ConstructorToken token, std::shared_ptr<UvContextImpl> context,
+               std::string id, const std::string& address);
+  // Of a socket that was accepted, and is owned now.
+  UvConnection(ConstructorToken token, std::shared_ptr<UvContextImpl> context,
+               std::string id, int fd);
+  ~UvConnection() override;
+
+  // Sends what was written since last time.
+  void Send();
+
+ protected:
+  using ConnectionImplBoilerplate::readImplFromLoop;
+  using ConnectionImplBoilerplate::writeImplFromLoop;
+
+  void initImplFromLoop() override;
+  void readImplFromLoop(read_callback_fn done) override;
+  void readImplFromLoop(void* into, size_t length,
+                        read_callback_fn done) override;
+  void writeImplFromLoop(const void* bytes, size_t length,
+                         write_callback_fn done) override;
+  void handleErrorImpl() override;
+
+ private:
+  struct Write {
+    uint64_t header;  // little-endian
+    const void* bytes;
+    size_t length;
+    write_callback_fn done;
+  };
+  struct Batch {
+    uv_write_t request;
+    UvConnection* connection;
+    std::vector<Write> writes;
+  };
+
+  static void Allocate(uv_handle_t* handle, size_t, uv_buf_t* buffer);
+  static void OnRead(uv_stream_t* stream, ssize_t size, const uv_buf_t* buffer);
+
+  void Open();
+  void OnSent(const Batch& batch, int status);
+  void ReadOn();
+  void Fail(int uv_error);
+  uv_stream_t* stream() { return reinterpret_cast<uv_stream_t*>(&handle_); }
+
+  const std::optional<tensorpipe::transport::uv::Sockaddr> address_;
+  int fd_ = -1;  // until libuv has it
+  uv_tcp_t handle_;
+  uv_connect_t connect_;
+  FrameReader reader_;
+  bool into_place_ = false;  // where the read under way goes
+  std::vector<Write> unsent_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_TRANSPORT_UV_CONNECTION_H_

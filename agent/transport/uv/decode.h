@@ -1,0 +1,24 @@
+// Decodes an object of TensorPipe's within bounds, which its own reader does
+// not mind.
+
+#ifndef REPRISE_AGENT_TRANSPORT_UV_DECODE_H_
+#define REPRISE_AGENT_TRANSPORT_UV_DECODE_H_
+
+#include <array>  // nop needs it
+#include <string_view>
+
+#include "nop/serializer.h"
+#include "nop/utility/pedantic_buffer_reader.h"
+
+namespace reprise {
+
+// All of `body`, and nothing but. When false, `object` may be half of it.
+template <typename T>
+bool Decode(std::string_view body, T& object) {
+  nop::PedanticBufferReader reader(body.data(), body.size());
+  return nop::Encoding<T>::Read(&object, &reader) && reader.empty();
+}
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_TRANSPORT_UV_DECODE_H_
