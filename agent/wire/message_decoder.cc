@@ -1,8 +1,12 @@
 // The receiving half of message_codec.h.
 
 #include <exception>
+#include <memory>
 #include <new>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -93,10 +97,18 @@ struct IncomingMessage::State {
   int32_t type = 0;
   int64_t id = 0;
   std::string metadata;
-  std::string payload;
-  std::string pickle;
+  // The payload, then the pickle. Not zeroed: a peer that says that much is to
+  // come, and sends nothing, takes up addresses and no memory.
+  std::unique_ptr<char[]> bytes;
+  size_t payload_size = 0;
+  size_t pickle_size = 0;
   std::vector<std::shared_ptr<Storage>> storages;
   TensorPickleLimits pickle_limits;
+
+  std::string_view payload() const { return {bytes.get(), payload_size}; }
+  std::string_view pickle() const {
+    return {bytes.get() + payload_size, pickle_size};
+  }
 };
 
 absl::StatusOr<IncomingMessage> IncomingMessage::Allocate(
@@ -110,8 +122,10 @@ absl::StatusOr<IncomingMessage> IncomingMessage::Allocate(
   try {
     auto state = std::make_unique<State>();
     state->metadata = descriptor.metadata;
-    state->payload.resize(descriptor.payloads[kPayload].length);
-    state->pickle.resize(descriptor.payloads[kPickle].length);
+    state->payload_size = descriptor.payloads[kPayload].length;
+    state->pickle_size = descriptor.payloads[kPickle].length;
+    state->bytes = std::make_unique_for_overwrite<char[]>(state->payload_size +
+                                                          state->pickle_size);
     state->pickle_limits.pickle.max_bytes = limits.max_pickle_bytes;
     state->pickle_limits.max_tensors = limits.max_tensors;
     state->storages.reserve(descriptor.tensors.size());
@@ -140,8 +154,8 @@ tensorpipe::Allocation IncomingMessage::allocation() const {
   result.payloads.resize(kNumPayloads);
   result.payloads[kType].data = &state_->type;
   result.payloads[kId].data = &state_->id;
-  result.payloads[kPayload].data = state_->payload.data();
-  result.payloads[kPickle].data = state_->pickle.data();
+  result.payloads[kPayload].data = state_->bytes.get();
+  result.payloads[kPickle].data = state_->bytes.get() + state_->payload_size;
   result.tensors.reserve(state_->storages.size());
   for (const std::shared_ptr<Storage>& storage : state_->storages) {
     result.tensors.emplace_back().buffer =
@@ -152,7 +166,7 @@ tensorpipe::Allocation IncomingMessage::allocation() const {
 
 size_t IncomingMessage::num_bytes() const {
   size_t bytes = sizeof(state_->type) + sizeof(state_->id) +
-                 state_->payload.size() + state_->pickle.size();
+                 state_->payload_size + state_->pickle_size;
   for (const std::shared_ptr<Storage>& storage : state_->storages) {
     bytes += storage->num_bytes();
   }
@@ -169,13 +183,13 @@ std::string_view IncomingMessage::metadata() const { return state_->metadata; }
 
 absl::StatusOr<DecodedMessage> IncomingMessage::Decode() && {
   try {
-    auto tensors = UnpickleTensors(state_->pickle, state_->storages,
+    auto tensors = UnpickleTensors(state_->pickle(), state_->storages,
                                    state_->pickle_limits);
     if (!tensors.ok()) return tensors.status();
     DecodedMessage decoded;
     decoded.id = id();
     decoded.message.type = type();
-    decoded.message.payload = std::move(state_->payload);
+    decoded.message.payload = state_->payload();
     decoded.message.tensors = *std::move(tensors);
     return decoded;
   } catch (const std::bad_alloc&) {

@@ -1,6 +1,9 @@
 #include "agent/wire/message_codec.h"
 
+#include <unistd.h>
+
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -35,6 +38,14 @@ absl::StatusOr<DecodedMessage> Transfer(const EncodedMessage& encoded) {
   IncomingMessage moved = *std::move(incoming);  // and nothing has moved
   Carry(message, allocation);
   return std::move(moved).Decode();
+}
+
+size_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  size_t total = 0;
+  size_t resident = 0;
+  file >> total >> resident;
+  return resident * static_cast<size_t>(getpagesize());
 }
 
 // Memory that no backend knows.
@@ -303,6 +314,20 @@ TEST_F(AllocateTest, HasLimits) {
   EXPECT_EQ(Code({.max_tensor_bytes = 16}), absl::StatusCode::kOk);
   descriptor_.tensors[1].length = ~size_t{0} - 3;
   EXPECT_EQ(Code(), kTooLarge);
+}
+
+TEST_F(AllocateTest, WhatDoesNotComeTakesNoMemory) {
+  constexpr size_t kClaimed = size_t{64} << 20;
+  for (const size_t i : {2, 3}) descriptor_.payloads[i].length = kClaimed;
+  descriptor_.tensors[0].length = kClaimed;
+  const size_t before = ResidentBytes();
+  std::vector<IncomingMessage> incoming;
+  for (int i = 0; i < 8; ++i) {
+    auto message = IncomingMessage::Allocate(descriptor_);
+    ASSERT_TRUE(message.ok()) << message.status();
+    incoming.push_back(*std::move(message));
+  }
+  EXPECT_LT(ResidentBytes(), before + 4 * kClaimed);  // of 24
 }
 
 TEST_F(AllocateTest, AnUnreadablePickleStillHasAnId) {
