@@ -5,6 +5,7 @@
 #define REPRISE_AGENT_TRANSPORT_UV_DECODE_H_
 
 #include <array>  // nop needs it
+#include <cstdint>
 #include <string_view>
 
 #include "nop/serializer.h"
@@ -12,10 +13,23 @@
 
 namespace reprise {
 
+// nop's own, but for nothing at all, which may be read to a null pointer.
+class BoundedReader : public nop::PedanticBufferReader {
+ public:
+  using PedanticBufferReader::PedanticBufferReader;
+
+  template <typename T>
+  nop::Status<void> Read(T* begin, T* end) {
+    if (begin == end) return {};
+    return PedanticBufferReader::Read(begin, end);
+  }
+  nop::Status<void> Read(uint8_t* byte) { return Read(byte, byte + 1); }
+};
+
 // All of `body`, and nothing but. When false, `object` may be half of it.
 template <typename T>
 bool Decode(std::string_view body, T& object) {
-  nop::PedanticBufferReader reader(body.data(), body.size());
+  BoundedReader reader(body.data(), body.size());
   return nop::Encoding<T>::Read(&object, &reader) && reader.empty();
 }
 

@@ -184,6 +184,8 @@ TEST(RealTransportsTest, IgnoresSigpipeUnlessItIsHandled) {
 TEST(RealTransportsDeathTest, TooFewFileDescriptorsAreAnError) {
   testing::GTEST_FLAG(death_test_style) = "threadsafe";
   const auto make_with_limit = [](rlim_t limit) {
+    // UBSan looks a type that it has not seen yet up through a pipe.
+    EXPECT_TRUE(Make({"uv"}, {"mpt_uv"}).ok());
     const rlimit limits = {limit, limit};
     setrlimit(RLIMIT_NOFILE, &limits);
     const absl::Status status = Make({"uv"}, {"mpt_uv"}).status();
