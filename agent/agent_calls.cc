@@ -95,10 +95,10 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
   absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, how);
   if (!call.ok()) return Refuse(Explain(call.status(), request.type));
   const int64_t id = call->id();
-  // An observer is shown the message as well.
+  Message shown;
+  if (observer_ != nullptr) shown = request;
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
-      observer_ == nullptr ? Encode(std::move(request), id, limits_)
-                           : Encode(request, id, limits_);
+      Encode(std::move(request), id, limits_);
   if (!encoded.ok()) {
     if (REPRISE_PLANTED(orphan_call)) {
       if (const auto pipe = peers_.Acquire(to); pipe.ok()) {
@@ -107,7 +107,7 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
     }
     return Refuse(encoded.status());
   }
-  return Dispatch(to, *std::move(call), *std::move(encoded), request, options,
+  return Dispatch(to, *std::move(call), *std::move(encoded), shown, options,
                   times, /*is_attempt=*/false);
 }
 

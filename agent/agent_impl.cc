@@ -81,8 +81,8 @@ absl::StatusOr<std::unique_ptr<Agent::Impl>> Agent::Impl::Start(
   if (!workers.ok()) return workers.status();
 
   auto impl = std::make_unique<Impl>(
-      std::move(environment), std::move(options), std::move(handler),
-      std::move(store), *std::move(workers), *transports, *std::move(context));
+      environment, std::move(options), std::move(handler), std::move(store),
+      *std::move(workers), *transports, *std::move(context));
   if (absl::Status status = impl->Open(deadline); !status.ok()) {
     impl->Shutdown(absl::InfinitePast()).IgnoreError();
     return status;
@@ -90,7 +90,7 @@ absl::StatusOr<std::unique_ptr<Agent::Impl>> Agent::Impl::Start(
   return impl;
 }
 
-Agent::Impl::Impl(Environment environment, AgentOptions options,
+Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                   RequestHandler handler, std::unique_ptr<StoreClient> store,
                   std::vector<WorkerInfo> workers,
                   const TransportSet& transports,
@@ -139,13 +139,13 @@ Agent::Impl::Impl(Environment environment, AgentOptions options,
               limits_,
               {options_.max_idempotent_calls, options_.max_idempotent_bytes,
                options_.idempotency_memory}})),
-      acceptor_(
-          runtime_, timer_, connector_, *context_, transports.transports,
-          environment.store, AddressKey(workers_.self().name),
-          options_.store_timeout, observer_,
-          [server = server_.get()](std::shared_ptr<tensorpipe::Pipe> pipe) {
-            server->AddPipe(std::move(pipe));
-          }),
+      acceptor_(runtime_, timer_, connector_, *context_, transports.transports,
+                environment.store, AddressKey(workers_.self().name),
+                options_.store_timeout, observer_,
+                [server = server_.get()](
+                    const std::shared_ptr<tensorpipe::Pipe>& pipe) {
+                  server->AddPipe(pipe);
+                }),
       joiner_(runtime_, *store_, workers_, *activity_, observer_),
       group_(runtime_, *store_, options_,
              [this](const std::string& address, absl::Time until) {

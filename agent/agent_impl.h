@@ -43,9 +43,9 @@ class Agent::Impl {
                                                      absl::Time deadline);
 
   // Use `Start`.
-  Impl(Environment environment, AgentOptions options, RequestHandler handler,
-       std::unique_ptr<StoreClient> store, std::vector<WorkerInfo> workers,
-       const TransportSet& transports,
+  Impl(const Environment& environment, AgentOptions options,
+       RequestHandler handler, std::unique_ptr<StoreClient> store,
+       std::vector<WorkerInfo> workers, const TransportSet& transports,
        std::unique_ptr<tensorpipe::Context> context);
   ~Impl();
 

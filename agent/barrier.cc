@@ -113,7 +113,7 @@ absl::Status Barrier::WaitUntilReady(int64_t number, absl::Time deadline) {
   std::vector<std::string> missing;  // at the last look
   for (int64_t look = workers_.self().id;; ++look) {
     const absl::Time until = looks.Next(runtime_.Now());
-    const absl::Status ready = store_.Get(ReadyKey(number), until).status();
+    absl::Status ready = store_.Get(ReadyKey(number), until).status();
     if (!absl::IsDeadlineExceeded(ready)) return ready;
     if (until >= deadline) {
       return absl::DeadlineExceededError(absl::StrCat(

@@ -124,7 +124,7 @@ Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
   absl::Status closed;
   {
     MutexLock lock(mutex_);
-    reservation.table_.release();
+    (void)reservation.table_.release();
     closed = closed_;
     if (closed.ok()) {
       // With the lock held: when the timer strikes, the call is there.
@@ -135,11 +135,11 @@ Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
             timer_.Schedule(deadline, [this, key] { OnTimeout(key); });
       }
       calls_.insert(std::move(node));
-    } else {
-      Unload(key.peer(), reservation.num_bytes_);
+      return future;
     }
+    Unload(key.peer(), reservation.num_bytes_);
   }
-  if (!closed.ok()) Finish(std::move(node), closed);
+  Finish(std::move(node), closed);
   return future;
 }
 

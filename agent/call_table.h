@@ -48,6 +48,7 @@ class CallKey {
   WorkerId peer() const { return static_cast<WorkerId>(packed_ >> 48); }
   int64_t id() const { return static_cast<int64_t>(packed_ & kMaxId); }
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): no pointer is compared
   friend auto operator<=>(const CallKey&, const CallKey&) = default;
 
  private:

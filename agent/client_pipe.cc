@@ -40,7 +40,7 @@ bool ClientPipe::failed() {
   return state_ == State::kFailed;
 }
 
-void ClientPipe::Open(std::shared_ptr<tensorpipe::Pipe> pipe,
+void ClientPipe::Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
                       const PeerFeatures& features) {
   {
     MutexLock lock(mutex_);

@@ -89,7 +89,7 @@ class ClientPipe final : public MessageSink,
 
   // Begins to use `pipe`, after what waits in the queue. Once. `features`: of
   // the peer.
-  void Open(std::shared_ptr<tensorpipe::Pipe> pipe,
+  void Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
             const PeerFeatures& features);
 
   // The pipe's failure when it has failed already; a later one goes to the

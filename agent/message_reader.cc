@@ -57,15 +57,16 @@ void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
 std::string Describe(const tensorpipe::Error& error) {
   const auto cause = error.castToType<tensorpipe::BaseError>();
   if (cause == nullptr) return "unknown error";
-  const std::string text = cause->what();
+  std::string text = cause->what();
   // TensorPipe's transports have types of their own for the same things.
   const std::string lower = absl::AsciiStrToLower(text);
   const auto says = [&lower](const char* words) {
     return absl::StrContains(lower, words);
   };
   if (says("refused")) return absl::StrCat("refused: ", text);
-  if (says("reset") || says("broken pipe"))
+  if (says("reset") || says("broken pipe")) {
     return absl::StrCat("reset: ", text);
+  }
   if (says("eof") || says("end of file") || says("short read")) {
     return absl::StrCat("closed by the peer: ", text);
   }

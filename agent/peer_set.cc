@@ -177,7 +177,7 @@ void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
     return;
   }
   VLOG(1) << "connecting to " << peer.name << " at " << address;
-  pipe->Open(std::move(opened), contact->features);
+  pipe->Open(opened, contact->features);
 }
 
 absl::Time PeerSet::CheckLives(absl::Time now, bool late) {

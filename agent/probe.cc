@@ -34,7 +34,7 @@ bool NobodyListensAt(Runtime& runtime, tensorpipe::Context& context,
   }
   const auto outcome = std::make_shared<Outcome>(runtime);
   pipe->readDescriptor(
-      [outcome](const tensorpipe::Error& error, tensorpipe::Descriptor) {
+      [outcome](const tensorpipe::Error& error, const tensorpipe::Descriptor&) {
         if (!error) return;
         VLOG(1) << "probe: " << Describe(error);
         MutexLock lock(outcome->mutex);

@@ -35,8 +35,8 @@ absl::StatusOr<std::vector<std::string>> GetAll(
     for (size_t i = 0; i < keys.size() && waited.ok(); ++i) {
       if (values[i].has_value()) continue;
       absl::StatusOr<std::string> value = store.Get(keys[i], until);
-      if (value.ok()) values[i] = *std::move(value);
       waited = value.status();
+      if (value.ok()) values[i] = *std::move(value);
     }
     if (waited.ok()) break;
     if (!absl::IsDeadlineExceeded(waited)) return waited;

@@ -49,15 +49,16 @@ Future Retrier::Start(const RetryOptions& options, Attempt attempt,
   {
     MutexLock lock(mutex_);
     const uint64_t number = next_number_++;
-    call =
-        std::make_shared<Call>(number, options, std::move(attempt),
-                               // Weak: a future may outlive the agent.
-                               Promise(runtime_, executor_,
-                                       [retrier = weak_from_this(), number] {
-                                         if (const auto alive = retrier.lock())
-                                           alive->Cancel(number);
-                                       }),
-                               std::move(active));
+    call = std::make_shared<Call>(
+        number, options, std::move(attempt),
+        // Weak: a future may outlive the agent.
+        Promise(runtime_, executor_,
+                [retrier = weak_from_this(), number] {
+                  if (const auto alive = retrier.lock()) {
+                    alive->Cancel(number);
+                  }
+                }),
+        std::move(active));
     closed = closed_;
     if (closed.ok()) calls_.emplace(number, call);
   }

@@ -40,7 +40,7 @@ Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
         return CheckLives(now, late);
       }) {}
 
-void Server::AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe) {
+void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
   std::shared_ptr<ServerPipe> accepted;
   {
     MutexLock lock(mutex_);

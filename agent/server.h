@@ -48,7 +48,7 @@ class Server final : public PendingReply::Sender,
          Observer* observer, RequestHandler handler,
          const WorkerDirectory& workers_in_group, const Options& options);
 
-  void AddPipe(std::shared_ptr<tensorpipe::Pipe> pipe);
+  void AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe);
 
   // Drops requests that wait for a worker, and all replies, from now on; waits
   // for replies that are just being handed to their pipes.

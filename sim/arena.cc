@@ -25,7 +25,8 @@ constexpr int kClasses = kSmallClasses + 4 * 30;
 
 constexpr int ClassOf(size_t size) {
   if (size <= 1024) return static_cast<int>((size + 15) / 16) - 1;
-  const int log = std::bit_width(size - 1) - 1;  // 2^log < size <= 2^(log+1)
+  // 2^log < size <= 2^(log+1)
+  const int log = static_cast<int>(std::bit_width(size - 1)) - 1;
   const size_t step = size_t{1} << (log - 2);
   const int quarter =
       static_cast<int>((size - (size_t{1} << log) + step - 1) / step) - 1;
@@ -33,8 +34,9 @@ constexpr int ClassOf(size_t size) {
 }
 
 constexpr size_t SizeOf(int size_class) {
-  if (size_class < kSmallClasses)
+  if (size_class < kSmallClasses) {
     return static_cast<size_t>(size_class + 1) * 16;
+  }
   const int log = 10 + (size_class - kSmallClasses) / 4;
   const size_t step = size_t{1} << (log - 2);
   return (size_t{1} << log) +
@@ -249,6 +251,7 @@ ArenaPause::~ArenaPause() { t_active = static_cast<Arena*>(paused_); }
 }  // namespace reprise
 
 // LeakSanitizer asks at the end of the process; nobody does elsewhere.
+// NOLINTNEXTLINE(bugprone-reserved-identifier): its name for the question
 extern "C" int __lsan_is_turned_off();
 extern "C" int __lsan_is_turned_off() {
   return reprise::objects_are_lost ? 1 : 0;

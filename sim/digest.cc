@@ -51,8 +51,9 @@ uint64_t HashElements(const Tensor& tensor) {
   std::vector<int64_t> index(tensor.sizes.size(), 0);
   for (size_t i = 0; i < count; ++i) {
     int64_t at = 0;
-    for (size_t d = 0; d < index.size(); ++d)
+    for (size_t d = 0; d < index.size(); ++d) {
       at += index[d] * tensor.strides[d];
+    }
     std::memcpy(elements.data() + i * element_bytes,
                 first + at * static_cast<int64_t>(element_bytes),
                 element_bytes);
@@ -74,8 +75,9 @@ uint64_t Digest(const Message& message) {
     for (int64_t size : tensor.sizes) {
       hash = HashCombine(hash, static_cast<uint64_t>(size));
     }
-    if (CheckBounds(tensor).ok())
+    if (CheckBounds(tensor).ok()) {
       hash = HashCombine(hash, HashElements(tensor));
+    }
   }
   return hash == 0 ? 1 : hash;
 }

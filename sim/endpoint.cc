@@ -15,20 +15,18 @@ namespace {
 using tensorpipe::Error;
 
 Error ErrorOf(BreakKind kind) {
-  using namespace tensorpipe;  // for TP_CREATE_ERROR
   return kind == BreakKind::kReset
-             ? TP_CREATE_ERROR(SystemError, "read", ECONNRESET)
-             : TP_CREATE_ERROR(EOFError);
+             ? TP_CREATE_ERROR(tensorpipe::SystemError, "read", ECONNRESET)
+             : TP_CREATE_ERROR(tensorpipe::EOFError);
 }
 
 Error ClosedError() {
-  using namespace tensorpipe;  // for TP_CREATE_ERROR
-  return TP_CREATE_ERROR(transport::ConnectionClosedError);
+  return TP_CREATE_ERROR(tensorpipe::transport::ConnectionClosedError);
 }
 
 Error ShortReadErrorOf(size_t expected, size_t actual) {
-  using namespace tensorpipe;  // for TP_CREATE_ERROR
-  return TP_CREATE_ERROR(ShortReadError, static_cast<ssize_t>(expected),
+  return TP_CREATE_ERROR(tensorpipe::ShortReadError,
+                         static_cast<ssize_t>(expected),
                          static_cast<ssize_t>(actual));
 }
 
@@ -177,9 +175,9 @@ void Endpoint::Close() {
   PostProgress();
 }
 
-void Endpoint::Fail(Error error) {
+void Endpoint::Fail(const Error& error) {
   if (error_ || !node_.alive) return;
-  error_ = std::move(error);
+  error_ = error;
   flying_.clear();
   arrived_.clear();
   while (!writes_.empty()) {

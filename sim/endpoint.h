@@ -36,7 +36,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   // The connection is there: what was written goes out.
   void Establish(const std::shared_ptr<Endpoint>& peer);
   // Fails everything that waits and everything to come.
-  void Fail(tensorpipe::Error error);
+  void Fail(const tensorpipe::Error& error);
   // Breaks both ends now.
   void Break(BreakKind kind);
   // The next frame that flies here has arrived.

@@ -20,18 +20,15 @@ namespace transport = tensorpipe::transport;
 using tensorpipe::Error;
 
 Error RefusedError() {
-  using namespace tensorpipe;  // for TP_CREATE_ERROR
-  return TP_CREATE_ERROR(SystemError, "connect", ECONNREFUSED);
+  return TP_CREATE_ERROR(tensorpipe::SystemError, "connect", ECONNREFUSED);
 }
 
 Error ListenerClosed() {
-  using namespace tensorpipe;  // for TP_CREATE_ERROR
   return TP_CREATE_ERROR(transport::ListenerClosedError);
 }
 
 Error BadObject() {
-  using namespace tensorpipe;  // for TP_CREATE_ERROR
-  return TP_CREATE_ERROR(SystemError, "read", EBADMSG);
+  return TP_CREATE_ERROR(tensorpipe::SystemError, "read", EBADMSG);
 }
 
 class SimConnection : public transport::Connection {
@@ -349,10 +346,7 @@ void Network::Knock(int32_t rank) {
     world_.Record(&node, EventKind::kAccept, connection, -1);
     // A fault may have struck at this event.
     if (!node.alive) continue;
-    server->Fail([] {
-      using namespace tensorpipe;  // for TP_CREATE_ERROR
-      return TP_CREATE_ERROR(EOFError);
-    }());
+    server->Fail(TP_CREATE_ERROR(tensorpipe::EOFError));
     listener->Arrived(std::move(server));
     struck = true;
   }

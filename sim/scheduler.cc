@@ -40,8 +40,9 @@ Scheduler::~Scheduler() { ReturnStacks(); }
 void Scheduler::ReturnStacks() {
   StackPool& pool = StackPool::OfThisThread();
   for (const auto& fiber : fibers_) {
-    if (fiber->stack.low != nullptr)
+    if (fiber->stack.low != nullptr) {
       pool.Return(std::exchange(fiber->stack, {}));
+    }
   }
   for (StackPool::Stack stack : free_stacks_) pool.Return(stack);
   free_stacks_.clear();

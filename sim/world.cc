@@ -45,7 +45,7 @@ World::~World() = default;
 void World::Dispose(std::unique_ptr<World> world) {
   if (world->clean_) return;
   world->scheduler_.ReturnStacks();
-  world.release();
+  (void)world.release();
 }
 
 World* World::Current() { return t_world; }

@@ -23,6 +23,7 @@ struct Device {
   std::string type = "cpu";
   int index = 0;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): no pointer is compared
   friend auto operator<=>(const Device&, const Device&) = default;
   std::string ToString() const { return type + ":" + std::to_string(index); }
 };

@@ -42,7 +42,7 @@ int64_t SteadyNanos() {
 
 class RealThread final : public Thread {
  public:
-  RealThread(std::string name, absl::AnyInvocable<void()> body) {
+  RealThread(const std::string& name, absl::AnyInvocable<void()> body) {
     try {
       thread_ = std::thread([name = name.substr(0, kMaxThreadName),
                              body = std::move(body)]() mutable {
@@ -98,7 +98,7 @@ class RealRuntimeImpl final : public Runtime {
 
   std::unique_ptr<Thread> StartThread(
       std::string name, absl::AnyInvocable<void()> body) override {
-    return std::make_unique<RealThread>(std::move(name), std::move(body));
+    return std::make_unique<RealThread>(name, std::move(body));
   }
 
  private:
@@ -120,6 +120,7 @@ class RealRuntimeImpl final : public Runtime {
     std::condition_variable& native_cond_var = cond_var.slots().native;
     if (deadline == absl::InfiniteFuture()) {
       std::unique_lock<std::mutex> lock(native, std::adopt_lock);
+      // NOLINTNEXTLINE(bugprone-spuriously-wake-up-functions): callers loop
       native_cond_var.wait(lock);
       lock.release();
       return true;

@@ -137,8 +137,8 @@ class FileStore : public Store {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(Runtime& runtime,
-                                                     std::string directory) {
+absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(
+    Runtime& runtime, const std::string& directory) {
   if (directory.empty() || directory.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(absl::StrCat(
         "file store: no name of a directory: ", PrintableKey(directory)));

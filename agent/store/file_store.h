@@ -42,8 +42,8 @@ inline constexpr size_t kMaxFileStoreValueBytes = size_t{64} << 20;
 
 // Creates `directory`, and its parents, where missing. `runtime` must outlive
 // the store; deadlines are on its clock.
-absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(Runtime& runtime,
-                                                     std::string directory);
+absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(
+    Runtime& runtime, const std::string& directory);
 
 }  // namespace reprise
 

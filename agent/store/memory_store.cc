@@ -77,7 +77,7 @@ class MemoryStore : public Store {
     MutexLock lock(mutex_);
     if (Expired(deadline)) return StoreDeadlineExceeded("Add", key);
     const auto found = values_.find(key);
-    const absl::StatusOr<int64_t> sum =
+    absl::StatusOr<int64_t> sum =
         AddToCounter(found == values_.end() ? "0" : found->second, delta,
                      absl::StrCat("key ", PrintableKey(key)));
     if (sum.ok()) Write(key, absl::StrCat(*sum));

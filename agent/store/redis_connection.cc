@@ -30,6 +30,7 @@ void* NewString(const redisReadTask* task, char* text, size_t size) {
 // None of our commands is answered with an array, and a server must not make
 // us reserve as many elements as it likes. To hiredis this is out of memory.
 void* NewArray(const redisReadTask*, int) { return nullptr; }
+// NOLINTNEXTLINE(google-runtime-int): the type of hiredis
 void* NewInteger(const redisReadTask*, long long number) {
   return NewReply(RedisReply::Kind::kInteger, number, "");
 }
@@ -38,7 +39,7 @@ void* NewNil(const redisReadTask*) {
 }
 void FreeReply(void* reply) { delete static_cast<RedisReply*>(reply); }
 
-redisReplyObjectFunctions kReplyFunctions = {NewString, NewArray, NewInteger,
+redisReplyObjectFunctions reply_functions = {NewString, NewArray, NewInteger,
                                              NewNil, FreeReply};
 
 std::string CodeOf(std::string_view server_text) {
@@ -88,7 +89,7 @@ absl::StatusOr<std::unique_ptr<RedisConnection>> RedisConnection::Open(
   absl::StatusOr<TcpSocket> socket =
       TcpSocket::Connect(runtime, url.host, url.port, deadline);
   if (!socket.ok()) return socket.status();
-  redisReader* const reader = redisReaderCreateWithFunctions(&kReplyFunctions);
+  redisReader* const reader = redisReaderCreateWithFunctions(&reply_functions);
   if (reader == nullptr) return absl::ResourceExhaustedError("redis store");
   std::unique_ptr<RedisConnection> connection(
       new RedisConnection(*std::move(socket), reader));
@@ -106,7 +107,7 @@ absl::Status RedisConnection::SetUp(const StoreUrl& url, int database,
     const absl::StatusOr<RedisReply> reply = Call(words, deadline);
     if (!reply.ok()) return reply.status();
     if (reply->kind == RedisReply::Kind::kError) {
-      const absl::Status status = RedisError("AUTH", reply->text);
+      absl::Status status = RedisError("AUTH", reply->text);
       if (absl::IsUnavailable(status)) return status;
       // The words of some servers repeat what they were given.
       return absl::UnauthenticatedError(absl::StrCat(

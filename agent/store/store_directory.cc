@@ -27,7 +27,7 @@ constexpr mode_t kFileMode = 0666;
 
 absl::Status FileError(int error_number, std::string_view action,
                        const std::string& path) {
-  const absl::Status status = absl::ErrnoToStatus(
+  absl::Status status = absl::ErrnoToStatus(
       error_number,
       absl::StrCat("file store: cannot ", std::string(action), " ", path));
   // These two mean something else to the callers of a store.

@@ -127,7 +127,7 @@ bool TcpSocket::IsQuiet() const {
   return poll(&polled, 1, 0) == 0;
 }
 
-absl::Status TcpSocket::WaitFor(short events, absl::Duration timeout,
+absl::Status TcpSocket::WaitFor(int16_t events, absl::Duration timeout,
                                 absl::Time deadline) const {
   const absl::Time give_up = runtime_->Now() + timeout;
   while (true) {

@@ -4,6 +4,7 @@
 #define REPRISE_AGENT_STORE_TCP_SOCKET_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,7 +45,7 @@ class TcpSocket {
         file_(std::move(file)) {}
 
   // Until `file_` is ready for `events` of poll(2).
-  absl::Status WaitFor(short events, absl::Duration timeout,
+  absl::Status WaitFor(int16_t events, absl::Duration timeout,
                        absl::Time deadline) const;
   absl::Status ConnectTo(const void* address, size_t size, absl::Time deadline);
   absl::Status Unavailable(std::string_view what) const;

@@ -23,8 +23,8 @@ constexpr absl::Duration kFirstPause = absl::Microseconds(500);
 constexpr absl::Duration kLongestPause = absl::Milliseconds(20);
 
 // Of a server of protocol 2.
-constexpr size_t kMaxKeyBytes2 = 8 * 1024;
-constexpr size_t kMaxValueBytes2 = 8 * 1024 * 1024;
+constexpr size_t kMaxKeyBytes2 = size_t{8} * 1024;
+constexpr size_t kMaxValueBytes2 = size_t{8} * 1024 * 1024;
 
 // Raw keys of PyTorch's client.
 std::string Raw(std::string_view key) { return "/" + std::string(key); }

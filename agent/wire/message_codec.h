@@ -51,7 +51,7 @@ class EncodedMessage {
  private:
   friend class MessageEncoder;
   friend std::shared_ptr<const EncodedMessage> WithId(
-      std::shared_ptr<const EncodedMessage> message, int64_t id);
+      const std::shared_ptr<const EncodedMessage>& message, int64_t id);
   friend tensorpipe::Message ToTensorPipe(const EncodedMessage& message,
                                           std::string metadata);
 
@@ -82,7 +82,7 @@ absl::StatusOr<std::shared_ptr<const EncodedMessage>> Encode(
 
 // The same message under another id, for a retry; shares everything else.
 std::shared_ptr<const EncodedMessage> WithId(
-    std::shared_ptr<const EncodedMessage> message, int64_t id);
+    const std::shared_ptr<const EncodedMessage>& message, int64_t id);
 
 // The result points into `message`, which must outlive the write.
 tensorpipe::Message ToTensorPipe(const EncodedMessage& message,

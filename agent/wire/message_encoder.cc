@@ -147,11 +147,11 @@ absl::StatusOr<std::shared_ptr<const EncodedMessage>> Encode(
 }
 
 std::shared_ptr<const EncodedMessage> WithId(
-    std::shared_ptr<const EncodedMessage> message, int64_t id) {
+    const std::shared_ptr<const EncodedMessage>& message, int64_t id) {
   auto renamed = std::make_shared<EncodedMessage>();
   renamed->type_ = message->type_;
   renamed->id_ = id;
-  renamed->base_ = message->base_ ? message->base_ : std::move(message);
+  renamed->base_ = message->base_ ? message->base_ : message;
   return renamed;
 }
 

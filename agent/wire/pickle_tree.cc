@@ -78,9 +78,11 @@ class PickleParser {
       case op::kNewFalse:
         return PushInteger(Kind::kBool, 0);
       case op::kBinInt1:
-        return ReadNumber(1, &number) && PushInteger(Kind::kInt, number);
+        return ReadNumber(1, &number) &&
+               PushInteger(Kind::kInt, static_cast<int64_t>(number));
       case op::kBinInt2:
-        return ReadNumber(2, &number) && PushInteger(Kind::kInt, number);
+        return ReadNumber(2, &number) &&
+               PushInteger(Kind::kInt, static_cast<int64_t>(number));
       case op::kBinInt:
         return ReadNumber(4, &number) &&
                PushInteger(Kind::kInt, static_cast<int32_t>(number));
@@ -226,7 +228,8 @@ class PickleParser {
     node.kind = kind;
     node.first = static_cast<uint32_t>(tree_.children_.size());
     node.count = static_cast<uint32_t>(count);
-    tree_.children_.insert(tree_.children_.end(), stack_.end() - count,
+    tree_.children_.insert(tree_.children_.end(),
+                           stack_.end() - static_cast<ptrdiff_t>(count),
                            stack_.end());
     stack_.resize(stack_.size() - count);
     return Push(node);
@@ -260,7 +263,8 @@ class PickleParser {
       return Fail("a key without a value");
     }
     std::vector<Ref>& list = tree_.lists_[node.first];
-    list.insert(list.end(), stack_.end() - count, stack_.end());
+    list.insert(list.end(), stack_.end() - static_cast<ptrdiff_t>(count),
+                stack_.end());
     stack_.resize(stack_.size() - count);
     return true;
   }

@@ -9,7 +9,7 @@
 namespace reprise {
 
 bool IsWorthCopying(const Tensor& tensor) {
-  constexpr size_t kMinBytes = 8 * 1024;
+  constexpr size_t kMinBytes = size_t{8} * 1024;
   constexpr size_t kMinMultiple = 2;
   const size_t held = tensor.storage->num_bytes();
   // Divided, because the bytes of an expanded tensor may not fit an integer.

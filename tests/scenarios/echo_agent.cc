@@ -176,7 +176,7 @@ int64_t EchoAgent::Metric(std::string_view name) const {
 }
 
 absl::Status EchoAgent::Shutdown(absl::Duration timeout) {
-  const absl::Status status = agent_->Shutdown(worker_.In(timeout));
+  absl::Status status = agent_->Shutdown(worker_.In(timeout));
   {
     MutexLock lock(state_->mutex);
     state_->down = true;

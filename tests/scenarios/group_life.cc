@@ -259,8 +259,9 @@ void GroupMember::CheckLookUps(EchoAgent& agent, const std::string& name) {
 
 void GroupMember::CheckCall(const absl::Status& status, const std::string& to) {
   if (status.ok()) return;
-  if (absl::IsNotFound(status))
+  if (absl::IsNotFound(status)) {
     worker_.Reached("called one that was not there");
+  }
   if (is_graceful_) {
     // The first one stays, and stays known.
     worker_.Check(

@@ -44,7 +44,7 @@ class Life {
   void Phase() {
     const absl::Duration idle = absl::Milliseconds(worker_.param("idle_ms"));
     const int64_t share =
-        worker_.param("calls") / (2 * worker_.world_size() * kBursts);
+        worker_.param("calls") / (int64_t{2} * worker_.world_size() * kBursts);
     for (int burst = 0; burst < kBursts; ++burst) {
       const int64_t calls = random_.Between(share / 2, share + share / 2 + 1);
       for (int64_t i = 0; i < calls; ++i) CallSomebody();

@@ -34,8 +34,9 @@ class Persistent {
 
   void Run() {
     for (int i = 0; i < kCalls; ++i) {
-      for (int rank = 0; rank < worker_.world_size(); ++rank)
+      for (int rank = 0; rank < worker_.world_size(); ++rank) {
         CallUntilDone(rank);
+      }
     }
     RemoteError();
     GiveUp();
@@ -85,7 +86,8 @@ class Persistent {
     const int64_t before = num_retries();
     const absl::Status status =
         agent_
-            .SendWithRetries(worker_.rank(), MakeRequest(spec), {},
+            .SendWithRetries(static_cast<WorkerId>(worker_.rank()),
+                             MakeRequest(spec), {},
                              {.retry_duration = absl::ZeroDuration()})
             .status();
     worker_.Check(absl::IsUnavailable(status), "remote-error",
@@ -97,7 +99,8 @@ class Persistent {
     const absl::Status status =
         agent_
             .SendWithRetries(
-                worker_.rank(), MakeRequest(NewCall(absl::Seconds(1))),
+                static_cast<WorkerId>(worker_.rank()),
+                MakeRequest(NewCall(absl::Seconds(1))),
                 {.timeout = absl::Microseconds(50)},
                 {.max_retries = 2, .retry_duration = absl::Milliseconds(1)})
             .status();

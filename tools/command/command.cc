@@ -97,8 +97,9 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   google::InitGoogleLogging(argv[0]);
   // `bazel run` starts programs elsewhere; paths are relative to the user.
   if (const char* directory = std::getenv("BUILD_WORKING_DIRECTORY")) {
-    if (chdir(directory) != 0)
+    if (chdir(directory) != 0) {
       PrintNotice("cannot change to the caller's directory");
+    }
   }
 
   CommonFlags common;

@@ -28,10 +28,8 @@ const char* Env(const char* name) {
 
 // Bazel's contract for tests that share their work among processes.
 void ReadSharding(ExploreOptions& options) {
-  const long total =
-      std::strtol(Env("TEST_TOTAL_SHARDS"), nullptr, 10);  // NOLINT
-  const long index =
-      std::strtol(Env("TEST_SHARD_INDEX"), nullptr, 10);  // NOLINT
+  const int64_t total = std::strtol(Env("TEST_TOTAL_SHARDS"), nullptr, 10);
+  const int64_t index = std::strtol(Env("TEST_SHARD_INDEX"), nullptr, 10);
   if (total < 2 || index < 0 || index >= total) return;
   options.shards = static_cast<uint64_t>(total);
   options.shard = static_cast<uint64_t>(index);
@@ -81,8 +79,9 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
                                 {"story", entry.failure->story}});
   }
   json["probes"] = Json::object();
-  for (const auto& [probe, seeds] : result.probes)
+  for (const auto& [probe, seeds] : result.probes) {
     json["probes"][probe] = seeds;
+  }
   json["faults"] = Json::object();
   for (const auto& [kind, seeds] : result.strikes) json["faults"][kind] = seeds;
   json["unproved"] = result.unproved;

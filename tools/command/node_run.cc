@@ -166,7 +166,7 @@ class Node {
           false, "time-limit",
           absl::StrCat("not over after ",
                        absl::FormatDuration(options_.max_wall_time)));
-      thread.release();  // its process ends it
+      (void)thread.release();  // its process ends it
     } else {
       thread->Join();
     }

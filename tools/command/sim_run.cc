@@ -58,7 +58,7 @@ class SimRun {
       return true;
     }
     run->world_->scheduler().ReturnStacks();
-    run.release();
+    (void)run.release();
     return false;
   }
 

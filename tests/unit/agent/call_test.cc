@@ -131,7 +131,7 @@ TEST(CallTest, AnswersAfterTheHandlerHasReturned) {
   Gate returned;
   std::optional<Reply> kept;
   Cluster cluster;
-  cluster.Start(2, [&](Message, const RequestInfo& info, Reply reply) {
+  cluster.Start(2, [&](const Message&, const RequestInfo& info, Reply reply) {
     EXPECT_EQ(info.caller, "w0");
     kept = std::move(reply);
     returned.Open();
@@ -153,7 +153,7 @@ TEST(CallTest, AReplyMayOutliveItsAgent) {
   {
     Cluster cluster;
     cluster.set_observer(&recorder);
-    cluster.Start(1, [&](Message, const RequestInfo&, Reply reply) {
+    cluster.Start(1, [&](const Message&, const RequestInfo&, Reply reply) {
       kept = std::move(reply);
       returned.Open();
     });

@@ -85,7 +85,8 @@ Cluster::Cluster(std::shared_ptr<Store> store)
 
 Cluster::~Cluster() = default;
 
-void Cluster::Start(int64_t size, RequestHandler handler, Customize customize) {
+void Cluster::Start(int64_t size, RequestHandler handler,
+                    const Customize& customize) {
   std::vector<AgentOptions> all;
   for (int64_t id = 0; id < size; ++id) {
     all.push_back(OptionsFor(id, size));
@@ -119,15 +120,16 @@ absl::Status Cluster::StartOne(AgentOptions options, RequestHandler handler,
   absl::StatusOr<std::unique_ptr<Agent>> agent =
       Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_},
                    std::move(options), std::move(handler), deadline);
-  if (agent.ok()) agents_[id] = *std::move(agent);
-  return agent.status();
+  if (!agent.ok()) return agent.status();
+  agents_[id] = *std::move(agent);
+  return absl::OkStatus();
 }
 
 void Cluster::OnEach(const std::function<void(int64_t)>& f) {
   std::vector<std::unique_ptr<Thread>> threads;
   for (size_t id = 0; id < agents_.size(); ++id) {
-    threads.push_back(RealRuntime().StartThread(absl::StrCat("test-", id),
-                                                [&f, id] { f(id); }));
+    threads.push_back(RealRuntime().StartThread(
+        absl::StrCat("test-", id), [&f, id] { f(static_cast<int64_t>(id)); }));
   }
   for (const std::unique_ptr<Thread>& thread : threads) thread->Join();
 }

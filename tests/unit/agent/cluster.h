@@ -56,7 +56,8 @@ class Cluster {
   ~Cluster();
 
   // Starts workers w0 .. w<size-1> at the same time, and expects that to work.
-  void Start(int64_t size, RequestHandler handler, Customize customize = {});
+  void Start(int64_t size, RequestHandler handler,
+             const Customize& customize = {});
 
   // Starts them and returns how that went, by id.
   std::vector<absl::Status> TryStart(std::vector<AgentOptions> options,

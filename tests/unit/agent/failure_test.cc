@@ -268,7 +268,7 @@ TEST(ShutdownTest, ReportsHandlersThatRunBeyondTheDeadline) {
   std::atomic<bool> returned = false;
   absl::Time deadline;
   Cluster cluster;
-  cluster.Start(2, [&](Message, const RequestInfo&, Reply) {
+  cluster.Start(2, [&](const Message&, const RequestInfo&, Reply) {
     deadline = RealRuntime().Now() + absl::Milliseconds(100);
     entered.Open();
     RealRuntime().SleepUntil(deadline + absl::Seconds(1));
@@ -288,7 +288,7 @@ TEST(ShutdownTest, CallsOfHandlersFailAtOnce) {
   Cluster cluster;
   cluster.Start(
       2,
-      [&](Message, const RequestInfo&, Reply reply) {
+      [&](const Message&, const RequestInfo&, Reply reply) {
         entered.Open();
         // Waits for itself: only the shutdown can end that.
         nested = cluster[1]

@@ -244,10 +244,10 @@ TEST(StartTest, SeveralGroupsOverOneStore) {
   Cluster first(MakePrefixStore(whole.store(), "first"));
   Cluster second(MakePrefixStore(whole.store(), "second"));
   first.Start(2, Echo());
-  second.Start(
-      3, Blocking([](Message, const RequestInfo&) -> absl::StatusOr<Message> {
-        return Message{MessageType::kScriptRet, "second", {}};
-      }));
+  second.Start(3, Blocking([](const Message&,
+                              const RequestInfo&) -> absl::StatusOr<Message> {
+                 return Message{MessageType::kScriptRet, "second", {}};
+               }));
   EXPECT_EQ(first[0].Send("w1", Request("first")).result()->payload, "first");
   EXPECT_EQ(second[0].Send("w1", Request("first")).result()->payload, "second");
   EXPECT_EQ(first[0].GetWorkerInfo("w2").status().code(),

@@ -88,11 +88,11 @@ TEST(RetryTest, GivesUpWithPyTorchsText) {
 TEST(RetryTest, AnErrorOfTheHandlerIsTheAnswer) {
   std::atomic<int> runs = 0;
   Cluster cluster;
-  cluster.Start(
-      2, Blocking([&](Message, const RequestInfo&) -> absl::StatusOr<Message> {
-        ++runs;
-        return absl::UnavailableError("go away");
-      }));
+  cluster.Start(2, Blocking([&](const Message&,
+                                const RequestInfo&) -> absl::StatusOr<Message> {
+                  ++runs;
+                  return absl::UnavailableError("go away");
+                }));
   EXPECT_THAT(Text(cluster[0].SendWithRetries("w1", Request("x"))),
               HasSubstr("go away"));
   EXPECT_EQ(runs, 1);
@@ -147,7 +147,7 @@ TEST(IdempotencyTest, WhatIsForgottenAndWhatIsNot) {
                   options.max_idempotent_calls = 2;
                   options.max_idempotent_bytes = 1000;
                 });
-  const auto call = [&](std::string key, size_t bytes) {
+  const auto call = [&](const std::string& key, size_t bytes) {
     return Text(cluster[0].Send("w1", Request(std::string(bytes, 'x')),
                                 {.idempotency_key = key}));
   };
@@ -184,7 +184,7 @@ TEST(CancelTest, ReachesTheHandler) {
     std::atomic<bool> has_deadline = false;
     Cluster cluster(is_stock ? StockStore() : nullptr);
     cluster.Start(
-        2, Blocking([&](Message,
+        2, Blocking([&](const Message&,
                         const RequestInfo& info) -> absl::StatusOr<Message> {
           has_deadline = info.deadline != absl::InfiniteFuture();
           started.Open();

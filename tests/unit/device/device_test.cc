@@ -10,9 +10,11 @@
 #include "tensorpipe/common/cpu_buffer.h"
 
 // The sanitizers' allocators abort on what they think absurd, unless told.
+// NOLINTNEXTLINE(bugprone-reserved-identifier): the sanitizer's name
 extern "C" const char* __asan_default_options() {
   return "allocator_may_return_null=1";
 }
+// NOLINTNEXTLINE(bugprone-reserved-identifier): the sanitizer's name
 extern "C" const char* __tsan_default_options() {
   return "allocator_may_return_null=1";
 }

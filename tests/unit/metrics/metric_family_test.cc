@@ -10,6 +10,7 @@
 namespace reprise {
 namespace {
 
+// NOLINTNEXTLINE(misc-unused-using-decls): ""s is a use
 using std::string_literals::operator""s;
 
 TEST(PrintableLabelTest, KeepsWhatCanBeShown) {

@@ -38,6 +38,7 @@ TEST_F(ArenaTest, CountsWhatIsAlive) {
     live = arena.live_allocations();
   }
   EXPECT_EQ(live, 1);
+  // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): it is to leak
   EXPECT_NE(leaked, nullptr);
   {
     ArenaScope arena;
@@ -106,12 +107,14 @@ TEST_F(ArenaTest, RefusesWhatNobodyHas) {
 // Where the blocks of a few allocations lie, as ranks in order of address.
 std::vector<int> OrderOfAddresses(uint64_t scatter) {
   constexpr int kBlocks = 40;
+  char* blocks[kBlocks];
   uintptr_t addresses[kBlocks];
   {
     ArenaScope arena(scatter);
     for (int i = 0; i < kBlocks; ++i) {
-      addresses[i] = reinterpret_cast<uintptr_t>(new char[24 + i % 3]);
-      if (i % 5 == 4) delete[] reinterpret_cast<char*>(addresses[i - 2]);
+      blocks[i] = new char[24 + i % 3];
+      addresses[i] = reinterpret_cast<uintptr_t>(blocks[i]);
+      if (i % 5 == 4) delete[] blocks[i - 2];
     }
   }
   std::vector<int> order(kBlocks);
@@ -222,6 +225,7 @@ TEST_F(ArenaTest, ThreadsThatEndGiveTheirsBack) {
       int* leaked = new int(1);
       live = arena.live_allocations();
       if (leaked == nullptr) live = -2;
+      // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): it is to leak
     }).join();
     ASSERT_EQ(live, 1) << t;
   }

@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "gtest/gtest.h"
+
 namespace reprise {
 
 // One connection, seen from the server.
@@ -65,8 +67,8 @@ class FakeServer {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof(address);
-    bind(listener_, reinterpret_cast<sockaddr*>(&address), size);
-    listen(listener_, 64);
+    EXPECT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(listen(listener_, 64), 0);
     getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
     port_ = std::to_string(ntohs(address.sin_port));
     acceptor_ = std::thread([this] { Accept(); });
@@ -97,9 +99,7 @@ class FakeServer {
         FakePeer peer(fd);
         serve_(peer, number);
         std::lock_guard<std::mutex> lock(mutex_);
-        for (size_t i = 0; i < open_.size(); ++i) {
-          if (open_[i] == fd) open_.erase(open_.begin() + i);
-        }
+        std::erase(open_, fd);
         close(fd);
       });
     }

@@ -47,7 +47,8 @@ class FileStoreProcessesTest : public testing::Test {
 // kilobytes of a letter as its place in the alphabet.
 std::string Whole(int64_t i) {
   const int letter = static_cast<int>(i % 16);
-  return std::string(1024 * (letter + 1), static_cast<char>('a' + letter));
+  return std::string(size_t{1024} * (letter + 1),
+                     static_cast<char>('a' + letter));
 }
 
 bool IsWhole(const std::string& value) {

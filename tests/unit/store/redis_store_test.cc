@@ -264,7 +264,7 @@ absl::Status AnswerTo(const std::string& reply) {
   const auto store =
       OpenOrDie(absl::StrCat("redis://127.0.0.1:", server.port()));
   const absl::Status set = store->Set("key", "value", Later());
-  const absl::Status add = store->Add("key", 1, Later()).status();
+  absl::Status add = store->Add("key", 1, Later()).status();
   EXPECT_FALSE(add.ok()) << add;
   EXPECT_FALSE(store->CompareSet("key", "a", "b", Later()).ok());
   EXPECT_FALSE(store->Delete("key", Later()).ok());

@@ -216,7 +216,7 @@ TEST_P(StoreContractTest, AddCounts) {
 
 TEST_P(StoreContractTest, AddOfManyThreads) {
   constexpr int kThreads = 8;
-  constexpr int kAdds = 50;
+  constexpr int64_t kAdds = 50;
   Run([this] {
     std::vector<std::vector<int64_t>> sums(kThreads);
     std::vector<std::unique_ptr<Thread>> threads;

@@ -192,7 +192,7 @@ class ProcessRunTest : public testing::Test {
 
   absl::StatusOr<RunResult> Run(
       std::string_view scenario, const std::string& transport = "uv",
-      std::vector<std::string> faults = {}, ScenarioParams params = {},
+      std::vector<std::string> faults = {}, const ScenarioParams& params = {},
       absl::Duration max_wall_time = absl::Minutes(3)) {
     ProcessRunOptions options;
     options.scenario = &AllScenarios().find(scenario)->second;

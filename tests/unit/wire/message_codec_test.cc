@@ -81,7 +81,7 @@ TEST(EncodeTest, MovesThePayload) {
   std::string payload(1000, 'x');
   const char* const address = payload.data();
   const Encoded encoded = MustEncode(Request(std::move(payload)));
-  EXPECT_EQ(ToTensorPipe(*encoded).payloads[2].data, address);
+  EXPECT_TRUE(ToTensorPipe(*encoded).payloads[2].data == address);
 }
 
 TEST(EncodeTest, SendsEveryStorageOnce) {

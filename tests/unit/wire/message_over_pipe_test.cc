@@ -38,7 +38,8 @@ class MessageOverPipeTest : public testing::Test {
     server_.join();
   }
 
-  DecodedMessage Transfer(std::shared_ptr<const EncodedMessage> encoded) {
+  DecodedMessage Transfer(
+      const std::shared_ptr<const EncodedMessage>& encoded) {
     std::promise<void> written;
     std::promise<tensorpipe::Descriptor> described;
     std::promise<void> read;
