@@ -1,5 +1,9 @@
 #include "agent/transport/uv/context.h"
 
+#include <signal.h>
+
+#include <utility>
+
 #include "agent/transport/uv/connection.h"
 #include "agent/transport/uv/context_impl.h"
 #include "agent/transport/uv/listener.h"
@@ -14,6 +18,11 @@ UvContextImpl::UvContextImpl(Callers callers)
     : ContextImplBoilerplate(kUvDomain), callers_(callers) {}
 
 void UvContextImpl::initImplFromLoop() {
+  // On this thread, which writes: an error, whatever the process does about it.
+  sigset_t broken_pipe;
+  sigemptyset(&broken_pipe);
+  sigaddset(&broken_pipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &broken_pipe, nullptr);
   uv_check_init(loop(), &after_poll_);
   after_poll_.data = this;
   uv_check_start(&after_poll_, [](uv_check_t* check) {
