@@ -86,13 +86,13 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
   const absl::StatusOr<absl::Duration> timeout = CheckCall(request, options);
   if (!timeout.ok()) return Refuse(timeout.status());
   const Times times = StartNow(*timeout);
-  CallTable::How how;
-  how.num_bytes = NumBytes(request);
+  CallTable::ReserveOptions reserve;
+  reserve.num_bytes = NumBytes(request);
   if (options_.when_full == WhenFull::kBlock &&
       !callback_pool_.IsCurrentThread()) {
-    how.wait_until = times.deadline;
+    reserve.wait_until = times.deadline;
   }
-  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, how);
+  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, reserve);
   if (!call.ok()) return Refuse(Explain(call.status(), request.type));
   const int64_t id = call->id();
   Message shown;
@@ -137,10 +137,10 @@ Future Agent::Impl::SendAttempt(
     const MemberPtr& to, const std::shared_ptr<const EncodedMessage>& encoded,
     const Message& request, const CallOptions& options, absl::Duration timeout,
     bool is_retry) {
-  CallTable::How how;
-  how.num_bytes = encoded->num_bytes();
-  how.is_attempt = true;
-  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, how);
+  CallTable::ReserveOptions reserve;
+  reserve.num_bytes = encoded->num_bytes();
+  reserve.is_attempt = true;
+  absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, reserve);
   if (!call.ok()) return Refuse(Explain(call.status(), request.type));
   std::shared_ptr<const EncodedMessage> again = WithId(encoded, call->id());
   if (is_retry && REPRISE_PLANTED(retry_emptied_message)) {

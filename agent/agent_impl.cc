@@ -15,7 +15,7 @@ namespace reprise {
 namespace {
 
 // How long a shutdown waits for peers to take the tensors that were offered.
-constexpr absl::Duration kLongestFarewell = absl::Seconds(1);
+constexpr absl::Duration kTensorDrainTimeout = absl::Seconds(1);
 
 // Callbacks of futures may block; a few of them at a time.
 constexpr int kCallbackThreads = 4;
@@ -77,7 +77,7 @@ absl::StatusOr<std::unique_ptr<Agent::Impl>> Agent::Impl::Start(
     return status;
   }
   absl::StatusOr<std::vector<WorkerInfo>> workers = std::vector<WorkerInfo>();
-  if (is_static) workers = MeetNames(runtime, *store, options, deadline);
+  if (is_static) workers = ExchangeNames(runtime, *store, options, deadline);
   if (!workers.ok()) return workers.status();
 
   auto impl = std::make_unique<Impl>(
@@ -146,7 +146,7 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                     const std::shared_ptr<tensorpipe::Pipe>& pipe) {
                   server->AddPipe(pipe);
                 }),
-      joiner_(runtime_, *store_, workers_, *activity_, observer_),
+      quiescence_barrier_(runtime_, *store_, workers_, *activity_, observer_),
       group_(runtime_, *store_, options_,
              [this](const std::string& address, absl::Time until) {
                return NobodyListensAt(runtime_, *context_, address, until);
@@ -155,7 +155,7 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
       mutex_(runtime_, "Agent"),
       changed_(runtime_, "Agent.changed") {
   if (workers_.is_dynamic()) {
-    workers_.OnDoubt([this] { membership_.LookSoon(); });
+    workers_.OnMarkedStale([this] { membership_.LookSoon(); });
   }
 }
 
@@ -177,7 +177,7 @@ absl::Status Agent::Impl::Open(absl::Time deadline) {
   }
   if (absl::Status status = Publish("", deadline); !status.ok()) return status;
   absl::StatusOr<std::vector<std::string>> addresses =
-      MeetAddresses(runtime_, *store_, workers_, deadline);
+      ExchangeAddresses(runtime_, *store_, workers_, deadline);
   if (!addresses.ok()) return addresses.status();
   peers_.SetAddresses(*std::move(addresses));
   return absl::OkStatus();
@@ -205,7 +205,7 @@ absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {
         "a dynamic group has no barrier to join: its members come and go. "
         "Call Leave to go.");
   }
-  return joiner_.Join(stay_together, deadline);
+  return quiescence_barrier_.Join(stay_together, deadline);
 }
 
 absl::Status Agent::Impl::Shutdown(absl::Time deadline) {
@@ -229,7 +229,7 @@ absl::Status Agent::Impl::Shutdown(absl::Time deadline) {
 
 absl::Status Agent::Impl::Stop(absl::Time deadline) {
   VLOG(1) << "agent " << workers_.self().name << " shuts down";
-  joiner_.Stop();
+  quiescence_barrier_.Stop();
   membership_.Stop();
   const absl::Status cancelled = absl::CancelledError(
       absl::StrCat("agent ", workers_.self().name, " was shut down"));
@@ -243,7 +243,7 @@ absl::Status Agent::Impl::Stop(absl::Time deadline) {
   // get whatever comes to lie there (channel cma). A peer that stands still is
   // not waited for.
   if (!activity_->WaitForNone(Activity::kOffer,
-                              runtime_.Now() + kLongestFarewell)) {
+                              runtime_.Now() + kTensorDrainTimeout)) {
     VLOG(1) << "agent " << workers_.self().name
             << " shuts down with tensors that were not taken";
   }

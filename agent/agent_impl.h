@@ -20,8 +20,8 @@
 #include "agent/client/retry.h"
 #include "agent/device/device_map.h"
 #include "agent/group/dynamic_group.h"
-#include "agent/group/join.h"
 #include "agent/group/membership.h"
+#include "agent/group/quiescence_barrier.h"
 #include "agent/group/store_client.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
@@ -54,7 +54,7 @@ class Agent::Impl {
   Future Send(const MemberPtr& to, const Name& called, Message request,
               const CallOptions& options) {
     if (to == nullptr) {
-      workers_.Doubt();
+      workers_.MarkStale();
       return Refuse(NoSuchWorker(called));
     }
     return Send(to, std::move(request), options);
@@ -64,7 +64,7 @@ class Agent::Impl {
                          Message request, const CallOptions& options,
                          const RetryOptions& retry) {
     if (to == nullptr) {
-      workers_.Doubt();
+      workers_.MarkStale();
       return Refuse(NoSuchWorker(called));
     }
     return SendWithRetries(to, std::move(request), options, retry);
@@ -142,7 +142,7 @@ class Agent::Impl {
   PeerSet peers_;
   const std::shared_ptr<Server> server_;
   Acceptor acceptor_;
-  Joiner joiner_;
+  QuiescenceBarrier quiescence_barrier_;
   DynamicGroup group_;     // unused in a static group, as
   Membership membership_;  // this is
 

@@ -23,8 +23,8 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
       faults_(std::move(faults)),
       control_(std::move(control)),
       events_seen_(faults_.size(), 0) {
-  network_.OnStrike([this](const char* kind) { Struck(kind, kind); });
-  store_.OnStrike([this](const char* kind) { Struck(kind, kind); });
+  network_.OnInjected([this](const char* kind) { Injected(kind, kind); });
+  store_.OnInjected([this](const char* kind) { Injected(kind, kind); });
   for (size_t i = 0; i < faults_.size(); ++i) Arm(i);
   if (std::any_of(faults_.begin(), faults_.end(),
                   [](const Fault& fault) { return fault.at_event; })) {
@@ -56,8 +56,8 @@ void Injector::OnEvent(const Event& event) {
   }
 }
 
-void Injector::Struck(const std::string& kind, std::string_view text) {
-  const int64_t count = ++strikes_[kind];
+void Injector::Injected(const std::string& kind, std::string_view text) {
+  const int64_t count = ++injections_[kind];
   last_effect_ns_ = std::max(last_effect_ns_, world_.now_ns());
   // A lasting fault strikes with every message; the story needs the first few.
   if (count <= 3) {
@@ -78,7 +78,7 @@ void Injector::Begin(const Fault& fault) {
     case FaultKind::kCrash: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr) return;
-      Struck("crash", fault.text);
+      Injected("crash", fault.text);
       if (fault.restart_ns >= 0) {
         Lasts(now_ns + fault.restart_ns);
         world_.At(now_ns + fault.restart_ns,
@@ -91,7 +91,7 @@ void Injector::Begin(const Fault& fault) {
     case FaultKind::kPause: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr || node->paused) return;
-      Struck("pause", fault.text);
+      Injected("pause", fault.text);
       Lasts(until_ns);
       if (until_ns != Scheduler::kNever) {
         world_.At(until_ns, {kFaultSource, static_cast<uint64_t>(fault.worker)},

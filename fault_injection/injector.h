@@ -32,7 +32,9 @@ class Injector {
            std::vector<Fault> faults, WorkerControl control);
 
   // How often each kind of fault struck: had an effect on somebody.
-  const std::map<std::string, int64_t>& strikes() const { return strikes_; }
+  const std::map<std::string, int64_t>& injections() const {
+    return injections_;
+  }
 
   // When the last fault ended (virtual), or 0.
   int64_t last_effect_ns() const { return last_effect_ns_; }
@@ -41,7 +43,7 @@ class Injector {
   void Arm(size_t index);
   void OnEvent(const Event& event);
   void Begin(const Fault& fault);
-  void Struck(const std::string& kind, std::string_view text);
+  void Injected(const std::string& kind, std::string_view text);
   void Lasts(int64_t until_ns);
 
   World& world_;
@@ -50,7 +52,7 @@ class Injector {
   const std::vector<Fault> faults_;
   const WorkerControl control_;
   std::vector<int64_t> events_seen_;  // per fault
-  std::map<std::string, int64_t> strikes_;
+  std::map<std::string, int64_t> injections_;
   int64_t last_effect_ns_ = 0;
 };
 

@@ -46,25 +46,26 @@ CallTable::~CallTable() {
   CHECK(calls_.empty()) << "a call table was destroyed before its Close";
 }
 
-absl::StatusOr<CallTable::Reservation> CallTable::Reserve(const WorkerInfo& to,
-                                                          const How& how) {
+absl::StatusOr<CallTable::Reservation> CallTable::Reserve(
+    const WorkerInfo& to, const ReserveOptions& options) {
   // Counted first: after `Close`, whoever waits for no active call waits for
   // this one too.
   Activity::Token active;
-  if (!how.is_attempt) active = activity_->StartCall();
+  if (!options.is_attempt) active = activity_->StartCall();
   MutexLock lock(mutex_);
   if (static_cast<size_t>(to.id) >= loads_.size()) {
     loads_.resize(static_cast<size_t>(to.id) + 1);
   }
-  bool in_time = how.wait_until != absl::InfinitePast();
-  while (closed_.ok() && in_time && !HasRoom(loads_[to.id], how.num_bytes)) {
+  bool in_time = options.wait_until != absl::InfinitePast();
+  while (closed_.ok() && in_time &&
+         !HasRoom(loads_[to.id], options.num_bytes)) {
     ++num_waiting_;
-    in_time = room_.WaitUntil(mutex_, how.wait_until);
+    in_time = room_.WaitUntil(mutex_, options.wait_until);
     --num_waiting_;
   }
   if (!closed_.ok()) return absl::FailedPreconditionError("");
   Load& load = loads_[to.id];
-  if (!HasRoom(load, how.num_bytes)) {
+  if (!HasRoom(load, options.num_bytes)) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "too many calls pending to ", to.name, " (", load.num_calls, " of ",
         load.num_bytes, " bytes): it does not answer as fast as it is called"));
@@ -73,8 +74,9 @@ absl::StatusOr<CallTable::Reservation> CallTable::Reserve(const WorkerInfo& to,
     return absl::ResourceExhaustedError("this agent has used up its call ids");
   }
   ++load.num_calls;
-  load.num_bytes += how.num_bytes;
-  return Reservation(this, to.id, next_id_++, how.num_bytes, std::move(active));
+  load.num_bytes += options.num_bytes;
+  return Reservation(this, to.id, next_id_++, options.num_bytes,
+                     std::move(active));
 }
 
 void CallTable::Unload(WorkerId to, size_t num_bytes) {

@@ -100,7 +100,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
       std::function<void(WorkerId to, uint64_t pipe_generation, int64_t id)>;
 
   // How a call is made.
-  struct How {
+  struct ReserveOptions {
     size_t num_bytes = 0;
     // Until when to wait for room.
     absl::Time wait_until = absl::InfinitePast();
@@ -119,7 +119,8 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
 
   // RESOURCE_EXHAUSTED when too much is pending to `to`, and
   // FAILED_PRECONDITION, without a text, after `Close`.
-  absl::StatusOr<Reservation> Reserve(const WorkerInfo& to, const How& how);
+  absl::StatusOr<Reservation> Reserve(const WorkerInfo& to,
+                                      const ReserveOptions& options);
 
   // Enters the call. It was written to, or waits for, the pipe to its peer that
   // has this number. `deadline` may be infinite; `timeout` is for the text.

@@ -27,7 +27,7 @@ ClientPipe::ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
 
 void ClientPipe::ExpectWithin(absl::Time deadline, absl::Duration timeout) {
   MutexLock lock(mutex_);
-  if (state_ == State::kFailed || works_) return;
+  if (state_ == State::kFailed || established_) return;
   expectation_ =
       timer_.Schedule(deadline, [self = shared_from_this(), timeout] {
         self->Fail(absl::StrCat("nothing came through in ",
@@ -133,7 +133,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
         } else {
           self->counters_.sent_bytes.Add(
               static_cast<int64_t>(message->num_bytes()));
-          self->Works();
+          self->NoteEstablished();
         }
       });
 }
@@ -182,15 +182,16 @@ void ClientPipe::Cancel(int64_t call_id) {
   WriteControl(*pipe, control);
 }
 
-absl::Time ClientPipe::CheckLife(absl::Time now, bool late, bool has_calls) {
-  if (options_.keepalive_interval == absl::ZeroDuration() || !works_ ||
+absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
+                                     bool has_calls) {
+  if (options_.keepalive_interval == absl::ZeroDuration() || !established_ ||
       REPRISE_PLANTED(no_keepalive)) {
     return absl::InfiniteFuture();
   }
   const absl::Duration grace =
       options_.keepalive_bound - options_.keepalive_interval;
   std::shared_ptr<tensorpipe::Pipe> pipe;
-  const absl::Time heard = absl::FromUnixNanos(heard_ns_);
+  const absl::Time heard = absl::FromUnixNanos(last_received_ns_);
   {
     MutexLock lock(mutex_);
     if (state_ != State::kOpen || !features_.keepalive) {
@@ -223,27 +224,27 @@ absl::Time ClientPipe::CheckLife(absl::Time now, bool late, bool has_calls) {
   return now + std::min(grace, options_.keepalive_interval);
 }
 
-void ClientPipe::Hear(absl::Duration allowance) {
-  heard_ns_ = absl::ToUnixNanos(runtime_.Now() + allowance);
+void ClientPipe::NoteReceived(absl::Duration allowance) {
+  last_received_ns_ = absl::ToUnixNanos(runtime_.Now() + allowance);
 }
 
-void ClientPipe::Works() {
-  if (works_) return;
-  Hear(absl::ZeroDuration());
+void ClientPipe::NoteEstablished() {
+  if (established_) return;
+  NoteReceived(absl::ZeroDuration());
   std::optional<Timer::Key> expectation;
   {
     MutexLock lock(mutex_);
-    if (works_ || state_ == State::kFailed) return;
-    works_ = true;
+    if (established_ || state_ == State::kFailed) return;
+    established_ = true;
     expectation.swap(expectation_);
   }
   if (expectation.has_value()) timer_.Cancel(*expectation);
-  owner_.OnPipeWorks(*this);
+  owner_.OnPipeEstablished(*this);
 }
 
 void ClientPipe::OnMessageBegins(size_t num_bytes) {
-  Works();
-  Hear(TimeToCarry(num_bytes));
+  NoteEstablished();
+  NoteReceived(TimeToCarry(num_bytes));
 }
 
 void ClientPipe::OnMessage(IncomingMessage message) {

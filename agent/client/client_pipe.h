@@ -51,7 +51,7 @@ class ClientPipe final : public MessageSink,
   class Owner {
    public:
     virtual ~Owner() = default;
-    virtual void OnPipeWorks(ClientPipe& pipe) = 0;
+    virtual void OnPipeEstablished(ClientPipe& pipe) = 0;
     virtual void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) = 0;
     // The call was not written, and never will be.
     virtual void OnCallRefused(ClientPipe& pipe, int64_t call_id,
@@ -77,7 +77,7 @@ class ClientPipe final : public MessageSink,
   PeerCounters& counters() const { return counters_; }
   uint64_t generation() const { return generation_; }
   // Whether anything was ever carried.
-  bool works() const { return works_; }
+  bool established() const { return established_; }
   // Messages handed to `Write` that the transport has not taken yet.
   size_t num_unwritten() const { return num_unwritten_; }
   size_t num_unwritten_bytes() const { return num_unwritten_bytes_; }
@@ -102,8 +102,8 @@ class ClientPipe final : public MessageSink,
 
   // Asks for a sign of life or fails, as need be: a peer that was silent for
   // the interval is asked if it has calls of ours, and for the bound if it has
-  // not. Returns when to look again, at the latest. `late`: as in `LifeWatch`.
-  absl::Time CheckLife(absl::Time now, bool late, bool has_calls);
+  // not. Returns when to look again, at the latest. `late`: as in `Keepalive`.
+  absl::Time CheckLiveness(absl::Time now, bool late, bool has_calls);
 
   // Closes the pipe and tells the owner. Does nothing to a failed pipe.
   void Fail(const std::string& cause);
@@ -123,8 +123,8 @@ class ClientPipe final : public MessageSink,
   void WriteControl(tensorpipe::Pipe& pipe, const Control& control);
   void NotWritten(const OutgoingCall& call);
   // A sign of life; the first one.
-  void Hear(absl::Duration allowance);
-  void Works();
+  void NoteReceived(absl::Duration allowance);
+  void NoteEstablished();
   bool Stop(const absl::Status& failure, bool tell_owner);
 
   Runtime& runtime_;
@@ -140,8 +140,8 @@ class ClientPipe final : public MessageSink,
   std::atomic<size_t> num_unwritten_ = 0;
   std::atomic<size_t> num_unwritten_bytes_ = 0;
   // When the peer was heard last, or will be if it goes on.
-  std::atomic<int64_t> heard_ns_ = 0;
-  std::atomic<bool> works_ = false;
+  std::atomic<int64_t> last_received_ns_ = 0;
+  std::atomic<bool> established_ = false;
 
   Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kOpening;

@@ -190,14 +190,14 @@ absl::Time PeerSet::CheckLives(absl::Time now, bool late) {
   }
   absl::Time next = absl::InfiniteFuture();
   for (const std::shared_ptr<ClientPipe>& pipe : pipes) {
-    next = std::min(
-        next, pipe->CheckLife(now, late, calls_.HasPending(pipe->peer().id)));
+    next = std::min(next, pipe->CheckLiveness(
+                              now, late, calls_.HasPending(pipe->peer().id)));
   }
   // Not for each pipe: a tenth of the interval does not matter.
   return std::max(next, now + options_.pipe.keepalive_interval / 10);
 }
 
-void PeerSet::OnPipeWorks(ClientPipe& pipe) {
+void PeerSet::OnPipeEstablished(ClientPipe& pipe) {
   if (observer_ != nullptr) {
     observer_->OnPipe("connected", pipe.peer().name, absl::OkStatus());
   }
@@ -261,7 +261,7 @@ void PeerSet::CancelCall(WorkerId peer, uint64_t pipe_generation,
 
 void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
   const Member& peer = pipe.peer();
-  workers_.Doubt();
+  workers_.MarkStale();
   if (!REPRISE_PLANTED(dead_pipe_reused)) {
     const uint64_t jitter = runtime_.RandomBits();
     const absl::Time now = runtime_.Now();
@@ -271,7 +271,7 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
     if (found != peers_.end() && found->second.pipe.get() == &pipe) {
       Peer& entry = found->second;
       forgotten.swap(entry.pipe);
-      if (!pipe.works()) ++entry.failures;
+      if (!pipe.established()) ++entry.failures;
       entry.not_before = now + Pause(entry.failures, jitter);
     }
   }
@@ -324,11 +324,12 @@ std::map<WorkerId, std::string> PeerSet::DescribePipes() {
   std::map<WorkerId, std::string> described;
   for (const auto& [id, peer] : peers_) {
     const std::shared_ptr<ClientPipe>& pipe = peer.pipe;
-    described[id] = pipe == nullptr
-                        ? "failed: the next call connects"
-                        : absl::StrCat(pipe->works() ? "works" : "connects",
-                                       ": ", pipe->num_unwritten(),
-                                       " messages wait to be written");
+    described[id] =
+        pipe == nullptr
+            ? "failed: the next call connects"
+            : absl::StrCat(pipe->established() ? "works" : "connects", ": ",
+                           pipe->num_unwritten(),
+                           " messages wait to be written");
   }
   return described;
 }

@@ -99,7 +99,7 @@ class PeerSet final : public ClientPipe::Owner {
   absl::Duration Pause(int failures, uint64_t jitter) const;
   absl::Time CheckLives(absl::Time now, bool late);
 
-  void OnPipeWorks(ClientPipe& pipe) override;
+  void OnPipeEstablished(ClientPipe& pipe) override;
   void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) override;
   void OnCallRefused(ClientPipe& pipe, int64_t call_id,
                      const absl::Status& status) override;
@@ -125,7 +125,7 @@ class PeerSet final : public ClientPipe::Owner {
   std::map<WorkerId, Contact> contacts_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_generation_ ABSL_GUARDED_BY(mutex_) = 1;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  LifeWatch watch_;
+  Keepalive watch_;
 };
 
 }  // namespace reprise

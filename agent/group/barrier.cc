@@ -43,18 +43,20 @@ Barrier::Barrier(Runtime& runtime, StoreClient& store,
       observer_(observer),
       is_over_(std::move(is_over)) {}
 
-absl::StatusOr<int64_t> Barrier::Meet(int64_t number, int64_t count,
-                                      absl::Time deadline) {
+absl::StatusOr<int64_t> Barrier::ExchangeCounts(int64_t number, int64_t count,
+                                                absl::Time deadline) {
   VLOG(1) << "barrier " << number << " entered with " << count;
   if (observer_ != nullptr) observer_->OnBarrierEntered(number);
-  absl::StatusOr<int64_t> total = MeetUnobserved(number, count, deadline);
+  absl::StatusOr<int64_t> total =
+      ExchangeCountsUnobserved(number, count, deadline);
   VLOG(1) << "barrier " << number << " left: " << total.status();
   if (observer_ != nullptr) observer_->OnBarrierLeft(number, total.status());
   return total;
 }
 
-absl::StatusOr<int64_t> Barrier::MeetUnobserved(int64_t number, int64_t count,
-                                                absl::Time deadline) {
+absl::StatusOr<int64_t> Barrier::ExchangeCountsUnobserved(int64_t number,
+                                                          int64_t count,
+                                                          absl::Time deadline) {
   if (absl::Status status = Arrive(number, count, deadline); !status.ok()) {
     return status;
   }

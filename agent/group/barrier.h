@@ -42,16 +42,17 @@ class Barrier {
   // May be called again with the same number, after an error; what was
   // published stays. DEADLINE_EXCEEDED "barrier 3: 3 of 4 workers arrived;
   // missing: w3"; ABORTED when the barrier is over.
-  absl::StatusOr<int64_t> Meet(int64_t number, int64_t count,
-                               absl::Time deadline);
+  absl::StatusOr<int64_t> ExchangeCounts(int64_t number, int64_t count,
+                                         absl::Time deadline);
 
   // Deletes what this member has put in the store for barrier `number`; rank 0
   // deletes the counters too. Nobody may need the barrier any more.
   void Forget(int64_t number, absl::Time deadline);
 
  private:
-  absl::StatusOr<int64_t> MeetUnobserved(int64_t number, int64_t count,
-                                         absl::Time deadline);
+  absl::StatusOr<int64_t> ExchangeCountsUnobserved(int64_t number,
+                                                   int64_t count,
+                                                   absl::Time deadline);
   absl::Status Arrive(int64_t number, int64_t count, absl::Time deadline);
   absl::Status WaitUntilReady(int64_t number, absl::Time deadline);
   // The names of those that have no record, at most `limit`. Sets READY when

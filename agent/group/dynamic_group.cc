@@ -78,36 +78,37 @@ absl::StatusOr<DynamicGroup::Texts> DynamicGroup::Read(absl::Time deadline) {
   return texts;
 }
 
-absl::StatusOr<DynamicGroup::View> DynamicGroup::Understand(Texts texts) {
+absl::StatusOr<DynamicGroup::GroupState> DynamicGroup::ParseState(Texts texts) {
   absl::StatusOr<MemberList> members = ParseMemberList(texts.members);
   if (!members.ok()) return members.status();
   if (REPRISE_PLANTED(dash_in_name) && StockParserThrows(texts.stock)) {
     return absl::InvalidArgumentError("stoi");
   }
-  View view;
-  view.members = *std::move(members);
-  view.stock = ParseStockMembers(texts.stock);
-  view.texts = std::move(texts);
-  return view;
+  GroupState state;
+  state.members = *std::move(members);
+  state.stock = ParseStockMembers(texts.stock);
+  state.texts = std::move(texts);
+  return state;
 }
 
-absl::StatusOr<DynamicGroup::View> DynamicGroup::Look(absl::Time deadline) {
+absl::StatusOr<DynamicGroup::GroupState> DynamicGroup::ReadState(
+    absl::Time deadline) {
   absl::StatusOr<Texts> texts = Read(deadline);
-  if (texts.ok()) texts = Settle(*std::move(texts), deadline);
+  if (texts.ok()) texts = ReadConsistent(*std::move(texts), deadline);
   if (!texts.ok()) return texts.status();
-  return Understand(*std::move(texts));
+  return ParseState(*std::move(texts));
 }
 
-absl::StatusOr<DynamicGroup::Texts> DynamicGroup::Settle(Texts texts,
-                                                         absl::Time deadline) {
+absl::StatusOr<DynamicGroup::Texts> DynamicGroup::ReadConsistent(
+    Texts texts, absl::Time deadline) {
   do {
-    absl::StatusOr<View> view = Understand(texts);
-    if (!view.ok()) return view.status();
-    const size_t num_ours = view->members.members.size();
+    absl::StatusOr<GroupState> state = ParseState(texts);
+    if (!state.ok()) return state.status();
+    const size_t num_ours = state->members.members.size();
     // Whoever is in our list enters it before the other one and leaves it
     // after. Those in the other one alone are stock workers, then, or have come
     // or gone between the two reads.
-    if (Merge(*std::move(view)).size() == num_ours) return texts;
+    if (Merge(*std::move(state)).size() == num_ours) return texts;
     absl::StatusOr<Texts> again = Read(deadline);
     if (!again.ok()) return again.status();
     if (again->members == texts.members) return texts;
@@ -117,14 +118,14 @@ absl::StatusOr<DynamicGroup::Texts> DynamicGroup::Settle(Texts texts,
       "the group changes faster than its lists can be read");
 }
 
-std::vector<MemberEntry> DynamicGroup::Merge(View view) {
-  std::vector<MemberEntry> all = std::move(view.members.members);
+std::vector<MemberEntry> DynamicGroup::Merge(GroupState state) {
+  std::vector<MemberEntry> all = std::move(state.members.members);
   // As members write it; others may not.
   if (!std::is_sorted(all.begin(), all.end(), IsById)) {
     std::sort(all.begin(), all.end(), IsById);
   }
   const size_t num_ours = all.size();
-  for (WorkerInfo& worker : view.stock) {
+  for (WorkerInfo& worker : state.stock) {
     const auto begin = all.begin();
     const auto end = begin + static_cast<std::ptrdiff_t>(num_ours);
     const auto found = std::lower_bound(
@@ -145,9 +146,9 @@ std::vector<MemberEntry> DynamicGroup::Merge(View view) {
 
 absl::StatusOr<std::vector<MemberEntry>> DynamicGroup::Parse(
     const Texts& texts) {
-  absl::StatusOr<View> view = Understand(texts);
-  if (!view.ok()) return view.status();
-  return Merge(*std::move(view));
+  absl::StatusOr<GroupState> state = ParseState(texts);
+  if (!state.ok()) return state.status();
+  return Merge(*std::move(state));
 }
 
 absl::StatusOr<DeviceInfo> DynamicGroup::ReadDevices(const MemberEntry& entry,
@@ -200,8 +201,8 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
     if (absl::IsAborted(status)) {
       store_.Pause(std::min(runtime_.Now() + kBeforeNextAttempt, until));
     }
-    const absl::StatusOr<View> view = Look(until);
-    status = view.ok() ? ProbeRivals(*view, until) : view.status();
+    const absl::StatusOr<GroupState> state = ReadState(until);
+    status = state.ok() ? ProbeRivals(*state, until) : state.status();
     if (!status.ok()) continue;
     GroupToken token = MakeToken("join");
     status = token.Acquire(until);
@@ -224,9 +225,10 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
   return status;
 }
 
-absl::Status DynamicGroup::ProbeRivals(const View& view, absl::Time deadline) {
-  for (const MemberEntry& entry : Merge(view)) {
-    const MemberEntry* const ours = FindOurs(view.members);
+absl::Status DynamicGroup::ProbeRivals(const GroupState& state,
+                                       absl::Time deadline) {
+  for (const MemberEntry& entry : Merge(state)) {
+    const MemberEntry* const ours = FindOurs(state.members);
     if (!IsRival(entry) || IsProvenDead(entry) ||
         (ours != nullptr && *ours == entry)) {
       continue;
@@ -271,11 +273,11 @@ absl::Status DynamicGroup::ProbeRivals(const View& view, absl::Time deadline) {
 }
 
 absl::Status DynamicGroup::JoinWithToken(absl::Time deadline) {
-  const absl::StatusOr<View> view = Look(deadline);
-  if (!view.ok()) return view.status();
-  if (const MemberEntry* const ours = FindOurs(view->members)) {
+  const absl::StatusOr<GroupState> state = ReadState(deadline);
+  if (!state.ok()) return state.status();
+  if (const MemberEntry* const ours = FindOurs(state->members)) {
     ours_ = *ours;
-  } else if (absl::Status status = Enter(*view, deadline); !status.ok()) {
+  } else if (absl::Status status = Enter(*state, deadline); !status.ok()) {
     return status;
   }
   std::vector<WorkerInfo> replaced;
@@ -288,11 +290,11 @@ absl::Status DynamicGroup::JoinWithToken(absl::Time deadline) {
   return absl::OkStatus();
 }
 
-absl::Status DynamicGroup::Enter(const View& view, absl::Time deadline) {
+absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
   replaced_.clear();
   std::vector<MemberEntry> others;
   std::set<WorkerId> taken;
-  for (MemberEntry& entry : Merge(view)) {
+  for (MemberEntry& entry : Merge(state)) {
     if (IsRival(entry)) {
       if (!IsProvenDead(entry)) return LookAgain();
       replaced_.push_back(std::move(entry));
@@ -313,7 +315,7 @@ absl::Status DynamicGroup::Enter(const View& view, absl::Time deadline) {
   } else {
     entry.worker.id = static_cast<WorkerId>(options_.id);
   }
-  entry.incarnation = view.members.version + 1;
+  entry.incarnation = state.members.version + 1;
   entry.has_devices = !devices_.empty();
   entry.address = address_;
   if (absl::Status status = ValidateAgainst(others, deadline); !status.ok()) {
@@ -349,7 +351,7 @@ absl::Status DynamicGroup::Enter(const View& view, absl::Time deadline) {
   attempts_.insert(entry.incarnation);
   const std::string desired = Format(next);
   const absl::StatusOr<std::string> present =
-      store_.CompareSet(kMembersKey, view.texts.members, desired, deadline);
+      store_.CompareSet(kMembersKey, state.texts.members, desired, deadline);
   if (!present.ok()) return present.status();
   if (*present != desired) return LookAgain();
   ours_ = std::move(entry);
@@ -438,24 +440,24 @@ absl::Status DynamicGroup::Leave(absl::Time deadline) {
 }
 
 absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
-  const absl::StatusOr<View> view = Look(deadline);
-  if (!view.ok()) return view.status();
-  if (const MemberEntry* const ours = FindOurs(view->members)) {
+  const absl::StatusOr<GroupState> state = ReadState(deadline);
+  if (!state.ok()) return state.status();
+  if (const MemberEntry* const ours = FindOurs(state->members)) {
     const MemberEntry entry = *ours;
     // What this list has, the other one has too: in this order.
     if (absl::Status status = UpdateStock({entry.worker}, nullptr, deadline);
         !status.ok()) {
       return status;
     }
-    MemberList next = view->members;
+    MemberList next = state->members;
     ++next.version;
     std::erase(next.members, entry);
     const std::string desired = Format(next);
     const absl::StatusOr<std::string> present =
-        store_.CompareSet(kMembersKey, view->texts.members, desired, deadline);
+        store_.CompareSet(kMembersKey, state->texts.members, desired, deadline);
     if (!present.ok()) return present.status();
     if (*present != desired) return LookAgain();
-    left_others_ = Merge(*view).size() > 1;
+    left_others_ = Merge(*state).size() > 1;
     Forget(entry, deadline);
   }
   ours_.reset();

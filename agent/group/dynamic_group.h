@@ -70,7 +70,7 @@ class DynamicGroup {
   };
   absl::StatusOr<Texts> Read(absl::Time deadline);
   // `Read` reads one list after the other. Returns what both had at one moment.
-  absl::StatusOr<Texts> Settle(Texts texts, absl::Time deadline);
+  absl::StatusOr<Texts> ReadConsistent(Texts texts, absl::Time deadline);
 
   // All members, stock ones too, by id.
   static absl::StatusOr<std::vector<MemberEntry>> Parse(const Texts& texts);
@@ -81,26 +81,26 @@ class DynamicGroup {
 
  private:
   // What is in the store: the texts, for compare-and-set, and what they mean.
-  struct View {
+  struct GroupState {
     Texts texts;
     MemberList members;
     std::vector<WorkerInfo> stock;
   };
   using Identity = std::pair<std::string, int64_t>;  // name, incarnation
 
-  absl::StatusOr<View> Look(absl::Time deadline);
-  static absl::StatusOr<View> Understand(Texts texts);
-  static std::vector<MemberEntry> Merge(View view);
+  absl::StatusOr<GroupState> ReadState(absl::Time deadline);
+  static absl::StatusOr<GroupState> ParseState(Texts texts);
+  static std::vector<MemberEntry> Merge(GroupState state);
   // Finds out which of those that are in our way are dead.
-  absl::Status ProbeRivals(const View& view, absl::Time deadline);
+  absl::Status ProbeRivals(const GroupState& state, absl::Time deadline);
   bool IsRival(const MemberEntry& entry) const;
   bool IsProvenDead(const MemberEntry& entry) const;
   GroupToken MakeToken(std::string_view purpose);
 
   // With the token held. ABORTED: look again.
   absl::Status JoinWithToken(absl::Time deadline);
-  absl::Status Enter(const View& view, absl::Time deadline);
-  absl::Status ClaimId(const View& view, absl::Time deadline);
+  absl::Status Enter(const GroupState& state, absl::Time deadline);
+  absl::Status ClaimId(const GroupState& state, absl::Time deadline);
   absl::Status ValidateAgainst(const std::vector<MemberEntry>& others,
                                absl::Time deadline);
   absl::Status UpdateStock(const std::vector<WorkerInfo>& remove,

@@ -43,10 +43,10 @@ GroupToken::~GroupToken() {
 absl::Status GroupToken::Acquire(absl::Time deadline) {
   if (held_) return absl::OkStatus();
   absl::Duration pause = kFirstPause;
-  Sight before;
+  TokenState before;
   absl::Time since = runtime_.Now();
   while (true) {
-    Sight seen;
+    TokenState seen;
     absl::Status status = TryAcquire(deadline, seen);
     if (status.ok() && held_) return status;
     const absl::Time now = runtime_.Now();
@@ -56,7 +56,7 @@ absl::Status GroupToken::Acquire(absl::Time deadline) {
       pause = kFirstPause;
     }
     if (status.ok() && now - since >= lease_) {
-      status = PushAside(seen, deadline);
+      status = BreakLease(seen, deadline);
       if (status.ok() && held_) return status;
       since = now;
     }
@@ -74,7 +74,7 @@ absl::Status GroupToken::Acquire(absl::Time deadline) {
   }
 }
 
-absl::Status GroupToken::TryAcquire(absl::Time deadline, Sight& seen) {
+absl::Status GroupToken::TryAcquire(absl::Time deadline, TokenState& seen) {
   may_be_held_ = true;
   absl::StatusOr<std::string> token =
       store_.CompareSet(kTokenKey, "", token_, deadline);
@@ -104,7 +104,8 @@ absl::Status GroupToken::TryAcquire(absl::Time deadline, Sight& seen) {
   return absl::OkStatus();
 }
 
-absl::Status GroupToken::PushAside(const Sight& dead, absl::Time deadline) {
+absl::Status GroupToken::BreakLease(const TokenState& dead,
+                                    absl::Time deadline) {
   LOG(WARNING) << "whoever held the group by "
                << absl::CHexEscape(dead.token.substr(0, kMaxToken))
                << " did nothing for " << lease_ << ": it is pushed aside";

@@ -45,16 +45,16 @@ class GroupToken {
   void Release(absl::Time deadline);
 
  private:
-  struct Sight {
+  struct TokenState {
     std::string token;
     std::string lease;
-    friend bool operator==(const Sight&, const Sight&) = default;
+    friend bool operator==(const TokenState&, const TokenState&) = default;
   };
 
   // Takes it when it is free, or ours by name and not leased. `seen` is what
   // was found else.
-  absl::Status TryAcquire(absl::Time deadline, Sight& seen);
-  absl::Status PushAside(const Sight& dead, absl::Time deadline);
+  absl::Status TryAcquire(absl::Time deadline, TokenState& seen);
+  absl::Status BreakLease(const TokenState& dead, absl::Time deadline);
   void Held();
 
   Runtime& runtime_;

@@ -58,7 +58,7 @@ void Membership::Loop() {
     }
     absl::StatusOr<std::vector<MembershipChange>> changes =
         Refresh(runtime_.Now() + options_.store_timeout);
-    TellOfSight(changes.status());
+    LogVisibility(changes.status());
     if (changes.ok()) Tell(*changes);
     last = runtime_.Now();
     MutexLock lock(mutex_);
@@ -90,7 +90,7 @@ absl::StatusOr<std::shared_ptr<const DeviceInfo>> Membership::ReadDevices(
   if (absl::IsNotFound(devices.status())) {
     // It has just left; or somebody has removed them from the store.
     absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
-    if (texts.ok()) texts = group_.Settle(*std::move(texts), deadline);
+    if (texts.ok()) texts = group_.ReadConsistent(*std::move(texts), deadline);
     if (!texts.ok()) return texts.status();
     if (*texts != group) {
       return absl::AbortedError("the group changes faster than it can be read");
@@ -106,7 +106,7 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
   absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
   if (!texts.ok()) return texts.status();
   if (*texts == seen_) return std::vector<MembershipChange>();
-  texts = group_.Settle(*std::move(texts), deadline);
+  texts = group_.ReadConsistent(*std::move(texts), deadline);
   if (!texts.ok()) return texts.status();
   absl::StatusOr<std::vector<MemberEntry>> entries =
       DynamicGroup::Parse(*texts);
@@ -153,7 +153,7 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
   return changes;
 }
 
-void Membership::TellOfSight(const absl::Status& look) {
+void Membership::LogVisibility(const absl::Status& look) {
   if (absl::IsCancelled(look)) return;  // by our own end
   if (look.ok() == sees_group_) {
     VLOG_IF(1, !look.ok()) << "still cannot see the group: " << look;

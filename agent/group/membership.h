@@ -63,7 +63,7 @@ class Membership {
       absl::Time deadline);
   absl::StatusOr<std::vector<MembershipChange>> Refresh(absl::Time deadline);
   // Logs that sight of the group was lost, and that it is back: once each.
-  void TellOfSight(const absl::Status& look);
+  void LogVisibility(const absl::Status& look);
   void Tell(const std::vector<MembershipChange>& changes);
 
   Runtime& runtime_;

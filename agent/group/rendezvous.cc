@@ -113,10 +113,9 @@ absl::Status AgreeOnKind(StoreClient& store, bool is_static,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<WorkerInfo>> MeetNames(Runtime& runtime,
-                                                  StoreClient& store,
-                                                  const AgentOptions& options,
-                                                  absl::Time deadline) {
+absl::StatusOr<std::vector<WorkerInfo>> ExchangeNames(
+    Runtime& runtime, StoreClient& store, const AgentOptions& options,
+    absl::Time deadline) {
   if (absl::Status status = PublishName(store, options, deadline);
       !status.ok()) {
     return status;
@@ -150,7 +149,7 @@ absl::StatusOr<std::vector<WorkerInfo>> MeetNames(Runtime& runtime,
   return workers;
 }
 
-absl::StatusOr<std::vector<std::string>> MeetAddresses(
+absl::StatusOr<std::vector<std::string>> ExchangeAddresses(
     Runtime& runtime, StoreClient& store, const WorkerDirectory& workers,
     absl::Time deadline) {
   const std::shared_ptr<const MemberSnapshot> group = workers.snapshot();

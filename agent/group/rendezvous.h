@@ -35,14 +35,13 @@ absl::Status AgreeOnKind(StoreClient& store, bool is_static,
 // ALREADY_EXISTS when a name or an id is taken; to find our own name at our id
 // is fine: we are a worker that was restarted. DEADLINE_EXCEEDED names the
 // ranks that are missing.
-absl::StatusOr<std::vector<WorkerInfo>> MeetNames(Runtime& runtime,
-                                                  StoreClient& store,
-                                                  const AgentOptions& options,
-                                                  absl::Time deadline);
+absl::StatusOr<std::vector<WorkerInfo>> ExchangeNames(
+    Runtime& runtime, StoreClient& store, const AgentOptions& options,
+    absl::Time deadline);
 
 // Waits for the addresses of all workers; the result is by id.
 // DEADLINE_EXCEEDED names the workers whose address is missing.
-absl::StatusOr<std::vector<std::string>> MeetAddresses(
+absl::StatusOr<std::vector<std::string>> ExchangeAddresses(
     Runtime& runtime, StoreClient& store, const WorkerDirectory& workers,
     absl::Time deadline);
 

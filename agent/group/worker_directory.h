@@ -87,12 +87,14 @@ class WorkerDirectory {
   bool HasLeft(WorkerId id) const;
 
   // What we know may be out of date: a worker was not found, or does not
-  // answer. Never blocks. `hook` is called for each `Doubt`; set it before
+  // answer. Never blocks. `hook` is called for each `MarkStale`; set it before
   // others use the directory.
-  void Doubt() const {
-    if (doubt_) doubt_();
+  void MarkStale() const {
+    if (on_marked_stale_) on_marked_stale_();
   }
-  void OnDoubt(std::function<void()> hook) { doubt_ = std::move(hook); }
+  void OnMarkedStale(std::function<void()> hook) {
+    on_marked_stale_ = std::move(hook);
+  }
 
   // For planted defects only: a picture of which only the names are replaced,
   // and the lock, held for as long as `f` takes.
@@ -103,7 +105,7 @@ class WorkerDirectory {
   WorkerInfo self_;
   std::atomic<WorkerId> self_id_;
   const std::shared_ptr<const MemberSnapshot> fixed_;  // null: dynamic
-  std::function<void()> doubt_;
+  std::function<void()> on_marked_stale_;
 
   mutable Mutex mutex_;
   std::shared_ptr<const MemberSnapshot> current_ ABSL_GUARDED_BY(mutex_);

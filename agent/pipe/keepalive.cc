@@ -17,13 +17,13 @@ absl::Duration TimeToCarry(size_t num_bytes) {
   return absl::Seconds(1) * (static_cast<int64_t>(num_bytes) / kSlowest);
 }
 
-LifeWatch::LifeWatch(Runtime& runtime, Timer& timer, Look look)
+Keepalive::Keepalive(Runtime& runtime, Timer& timer, Check check)
     : runtime_(runtime),
       timer_(timer),
-      look_(std::move(look)),
+      check_(std::move(check)),
       mutex_(runtime, "LifeWatch") {}
 
-void LifeWatch::Expect(absl::Time due) {
+void Keepalive::Expect(absl::Time due) {
   if (due == absl::InfiniteFuture()) return;
   MutexLock lock(mutex_);
   if (closed_) return;
@@ -34,7 +34,7 @@ void LifeWatch::Expect(absl::Time due) {
   key_ = timer_.Schedule(due, [this, due] { Tick(due); });
 }
 
-void LifeWatch::Tick(absl::Time due) {
+void Keepalive::Tick(absl::Time due) {
   {
     MutexLock lock(mutex_);
     if (closed_) return;
@@ -42,10 +42,10 @@ void LifeWatch::Tick(absl::Time due) {
     if (key_.has_value() && key_->first <= due) key_.reset();
   }
   const absl::Time now = runtime_.Now();
-  Expect(look_(now, now - due > kLate));
+  Expect(check_(now, now - due > kLate));
 }
 
-void LifeWatch::Close() {
+void Keepalive::Close() {
   MutexLock lock(mutex_);
   closed_ = true;
   if (key_.has_value()) timer_.Cancel(*key_);

@@ -21,14 +21,14 @@ namespace reprise {
 absl::Duration TimeToCarry(size_t num_bytes);
 
 // Thread-safe. `Close` must be called before the timer is stopped.
-class LifeWatch {
+class Keepalive {
  public:
-  // Looks at all pipes; returns when it wants to look again, or never. `late`:
+  // Looks at all pipes; returns when it wants to check again, or never. `late`:
   // this process was not running for a while, so silence means nothing yet.
   // Runs on the timer's thread.
-  using Look = std::function<absl::Time(absl::Time now, bool late)>;
+  using Check = std::function<absl::Time(absl::Time now, bool late)>;
 
-  LifeWatch(Runtime& runtime, Timer& timer, Look look);
+  Keepalive(Runtime& runtime, Timer& timer, Check check);
 
   // Looks at `due`, or earlier.
   void Expect(absl::Time due);
@@ -39,7 +39,7 @@ class LifeWatch {
 
   Runtime& runtime_;
   Timer& timer_;
-  const Look look_;
+  const Check check_;
   Mutex mutex_;
   std::optional<Timer::Key> key_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

@@ -145,7 +145,7 @@ absl::Time Server::CheckLives(absl::Time now, bool late) {
   }
   absl::Time next = absl::InfiniteFuture();
   for (const std::shared_ptr<ServerPipe>& pipe : pipes) {
-    next = std::min(next, pipe->CheckLife(now, late));
+    next = std::min(next, pipe->CheckLiveness(now, late));
   }
   return std::max(next, now + kShortestLook);
 }

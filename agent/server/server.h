@@ -126,7 +126,7 @@ class Server final : public PendingReply::Sender,
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<int> unwritten_ = 0;
   std::atomic<bool> waits_for_written_ = false;
-  LifeWatch watch_;
+  Keepalive watch_;
 };
 
 }  // namespace reprise

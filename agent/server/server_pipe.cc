@@ -80,9 +80,10 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
 }
 
 void ServerPipe::OnMessageBegins(size_t num_bytes) {
-  heard_ns_ = absl::ToUnixNanos(runtime_.Now() + TimeToCarry(num_bytes));
-  if (works_) return;
-  works_ = true;  // by this thread alone: messages come one at a time
+  last_received_ns_ =
+      absl::ToUnixNanos(runtime_.Now() + TimeToCarry(num_bytes));
+  if (established_) return;
+  established_ = true;  // by this thread alone: messages come one at a time
   std::optional<Timer::Key> expectation;
   {
     MutexLock lock(mutex_);
@@ -96,8 +97,8 @@ void ServerPipe::ExpectSigns(absl::Duration bound) {
   bound_ = std::max(bound, kShortestBound);
 }
 
-absl::Time ServerPipe::CheckLife(absl::Time now, bool late) {
-  const absl::Time heard = absl::FromUnixNanos(heard_ns_);
+absl::Time ServerPipe::CheckLiveness(absl::Time now, bool late) {
+  const absl::Time heard = absl::FromUnixNanos(last_received_ns_);
   absl::Duration bound;
   {
     MutexLock lock(mutex_);

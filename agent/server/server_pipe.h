@@ -61,8 +61,8 @@ class ServerPipe final : public MessageSink,
   // The peer said that it shows a sign of life within each `bound`.
   void ExpectSigns(absl::Duration bound);
   // Fails when there was none for twice the bound. Returns when to look again,
-  // at the latest. `late`: as in `LifeWatch`.
-  absl::Time CheckLife(absl::Time now, bool late);
+  // at the latest. `late`: as in `Keepalive`.
+  absl::Time CheckLiveness(absl::Time now, bool late);
 
   // The peer cancelled this call.
   void CancelCall(int64_t call_id);
@@ -92,10 +92,10 @@ class ServerPipe final : public MessageSink,
   const std::string peer_name_;
   Activity& activity_;
   PeerCounters& counters_;
-  std::atomic<bool> works_ = false;
+  std::atomic<bool> established_ = false;
   std::atomic<bool> any_cancelled_ = false;
   // When the peer was heard last, or will be if it goes on.
-  std::atomic<int64_t> heard_ns_ = 0;
+  std::atomic<int64_t> last_received_ns_ = 0;
 
   Mutex mutex_;
   std::shared_ptr<tensorpipe::Pipe> pipe_ ABSL_GUARDED_BY(mutex_);

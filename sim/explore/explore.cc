@@ -32,7 +32,7 @@ class Exploration {
       result_.probes[probe] = 0;
     }
     for (const std::string& kind : options.run.scenario->fault_kinds) {
-      result_.strikes[kind] = 0;
+      result_.injections[kind] = 0;
     }
   }
 
@@ -86,8 +86,8 @@ class Exploration {
     result_.events += result.num_events;
     result_.decisions += result.num_decisions;
     for (const std::string& probe : result.probes) ++result_.probes[probe];
-    for (const auto& [kind, times] : result.strikes) {
-      if (times > 0) ++result_.strikes[kind];
+    for (const auto& [kind, times] : result.injections) {
+      if (times > 0) ++result_.injections[kind];
     }
     if (result.held()) return;
     failed_seeds_.push_back(seed);
@@ -117,7 +117,7 @@ class Exploration {
     const auto& [rule, hash] = failed_rules_[seed];
     SimRunOptions run = options_.run;
     run.seed = seed;
-    run.keep = true;
+    run.keep_trace = true;
     absl::StatusOr<RunResult> again = RunSimulated(run);
     ExploreFailure failure;
     if (!again.ok() || again->hash != hash || again->rule != rule) {
@@ -155,7 +155,7 @@ class Exploration {
       }
     }
     for (const std::string& kind : scenario.fault_kinds) {
-      if (result_.strikes[kind] == 0) {
+      if (result_.injections[kind] == 0) {
         result_.unproved.push_back("fault '" + kind + "' never struck");
       }
     }

@@ -44,9 +44,9 @@ struct ExploreResult {
   double sim_seconds = 0;
   int64_t events = 0;
   int64_t decisions = 0;
-  std::vector<ExploreFailure> failures;    // by seed
-  std::map<std::string, int64_t> probes;   // seeds that reached each
-  std::map<std::string, int64_t> strikes;  // seeds in which each struck
+  std::vector<ExploreFailure> failures;       // by seed
+  std::map<std::string, int64_t> probes;      // seeds that reached each
+  std::map<std::string, int64_t> injections;  // seeds in which each struck
   // Probes and faults of the scenario that none of enough seeds saw.
   std::vector<std::string> unproved;
 };

@@ -30,7 +30,7 @@ class Shrinker {
     SimRunOptions options = options_;
     options.recording = &decisions;
     options.faults = faults;
-    options.keep = true;
+    options.keep_trace = true;
     absl::StatusOr<RunResult> result = RunSimulated(options);
     if (!result.ok() || result->rule != rule_) return std::nullopt;
     return *std::move(result);

@@ -70,7 +70,7 @@ class SimRun {
     world.seed = options.seed;
     world.schedule = options.schedule;
     world.recording = options.recording;
-    world.keep = options.keep;
+    world.keep_trace = options.keep_trace;
     world.max_time_ns = absl::ToInt64Nanoseconds(options.scenario->max_time);
     return world;
   }
@@ -210,7 +210,7 @@ void SimRun::CopyTo(RunResult& result) const {
   result.num_decisions = world_->decisions().num_made();
   result.num_points = world_->scheduler().num_points();
   result.sim_seconds = static_cast<double>(world_->now_ns()) * 1e-9;
-  result.strikes = injector_.strikes();
+  result.injections = injector_.injections();
   result.probes = probes_;
   result.events = world_->trace().events();
   result.decisions = options_.recording == nullptr

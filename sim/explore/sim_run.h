@@ -26,8 +26,8 @@ struct SimRunOptions {
   std::optional<std::vector<std::string>> faults;
   // Decisions to follow; null: draw them.
   const std::vector<Decision>* recording = nullptr;
-  bool keep = false;     // events and decisions
-  uint64_t scatter = 0;  // shuffles heap addresses; 0: does not
+  bool keep_trace = false;  // events and decisions
+  uint64_t scatter = 0;     // shuffles heap addresses; 0: does not
 };
 
 // A function of its options but for `wall_seconds`. Thread-safe: several runs

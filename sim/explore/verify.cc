@@ -93,7 +93,7 @@ bool Compare(const std::vector<std::string>& expected,
 
 absl::StatusOr<VerifyResult> Verify(const VerifyOptions& options) {
   SimRunOptions run = options.run;
-  run.keep = true;
+  run.keep_trace = true;
   absl::StatusOr<RunResult> reference = RunSimulated(run);
   if (!reference.ok()) return reference.status();
   VerifyResult result;

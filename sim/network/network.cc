@@ -233,7 +233,7 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
     auto until = refused_until_ns_.find(listener->node().rank);
     if (until != refused_until_ns_.end() && until->second > world_.now_ns()) {
       refused = true;
-      Strike("refuse");
+      Injected("refuse");
     }
   }
   if (!refused) {
@@ -300,7 +300,7 @@ void Network::Silence(int32_t rank_a, int32_t rank_b, int64_t until_ns) {
 int64_t Network::SilentUntil(int32_t from, int32_t to) {
   auto it = silent_until_ns_.find({from, to});
   if (it == silent_until_ns_.end() || it->second <= world_.now_ns()) return 0;
-  Strike("silence");
+  Injected("silence");
   return it->second;
 }
 
@@ -315,7 +315,7 @@ bool Network::TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind) {
   if (it->second.bytes_left > 0) return false;
   kind = it->second.kind;
   cuts_.erase(it);
-  Strike("cut");
+  Injected("cut");
   return true;
 }
 
@@ -331,7 +331,7 @@ void Network::Cut(int32_t rank_a, int32_t rank_b, BreakKind kind) {
     }
   }
   for (const auto& endpoint : broken) endpoint->Break(kind);
-  if (!broken.empty()) Strike("cut");
+  if (!broken.empty()) Injected("cut");
 }
 
 void Network::Knock(int32_t rank) {
@@ -350,7 +350,7 @@ void Network::Knock(int32_t rank) {
     listener->Arrived(std::move(server));
     struck = true;
   }
-  if (struck) Strike("knock");
+  if (struck) Injected("knock");
 }
 
 void Network::NodeCrashed(Node& node) {

@@ -71,8 +71,8 @@ class Network {
   void Knock(int32_t rank);
   // Called when a fault that was set up above struck, with its kind: "refuse",
   // "silence", "cut", "knock".
-  void OnStrike(std::function<void(const char*)> watcher) {
-    strike_ = std::move(watcher);
+  void OnInjected(std::function<void(const char*)> watcher) {
+    on_injected_ = std::move(watcher);
   }
 
   // Open connections' ends, for the check that nothing is left.
@@ -103,8 +103,8 @@ class Network {
   // Whether the frame breaks its connection.
   bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
   void NodeCrashed(Node& node);
-  void Strike(const char* kind) {
-    if (strike_) strike_(kind);
+  void Injected(const char* kind) {
+    if (on_injected_) on_injected_(kind);
   }
 
   World& world_;
@@ -117,7 +117,7 @@ class Network {
   std::map<int32_t, int64_t> refused_until_ns_;
   std::map<Link, int64_t> silent_until_ns_;
   std::map<Link, CutPlan> cuts_;
-  std::function<void(const char*)> strike_;
+  std::function<void(const char*)> on_injected_;
 };
 
 // The transport seam of one node.

@@ -26,13 +26,13 @@ struct RunResult {
   double sim_seconds = 0;
   double wall_seconds = 0;
 
-  std::vector<std::string> faults;         // the plan, a line each
-  std::map<std::string, int64_t> strikes;  // by kind of fault
-  std::set<std::string> probes;            // reached
-  std::vector<std::string> waiting;        // who waits for what, at a deadlock
-  std::vector<Event> events;               // if they were kept
-  std::vector<Decision> decisions;         // likewise
-  std::string first_mismatch;              // where a replay left the recording
+  std::vector<std::string> faults;            // the plan, a line each
+  std::map<std::string, int64_t> injections;  // by kind of fault
+  std::set<std::string> probes;               // reached
+  std::vector<std::string> waiting;  // who waits for what, at a deadlock
+  std::vector<Event> events;         // if they were kept
+  std::vector<Decision> decisions;   // likewise
+  std::string first_mismatch;        // where a replay left the recording
 
   bool held() const { return rule.empty(); }
 };

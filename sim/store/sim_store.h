@@ -36,8 +36,8 @@ class SimStoreServer {
     delay_until_ns_ = until_ns;
   }
   // Called with "store-outage" or "store-delay" when one of these struck.
-  void OnStrike(std::function<void(const char*)> watcher) {
-    strike_ = std::move(watcher);
+  void OnInjected(std::function<void(const char*)> watcher) {
+    on_injected_ = std::move(watcher);
   }
 
  private:
@@ -52,7 +52,7 @@ class SimStoreServer {
   std::map<int32_t, int64_t> outage_until_ns_;
   int64_t delay_ns_ = 0;
   int64_t delay_until_ns_ = 0;
-  std::function<void(const char*)> strike_;
+  std::function<void(const char*)> on_injected_;
 };
 
 }  // namespace reprise

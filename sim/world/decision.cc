@@ -63,8 +63,8 @@ std::optional<Decision> Decision::Parse(std::string_view line) {
 }
 
 Decisions::Decisions(uint64_t seed, const std::vector<Decision>* recording,
-                     bool keep)
-    : seed_(seed), recording_(recording), keep_(keep) {
+                     bool keep_trace)
+    : seed_(seed), recording_(recording), keep_(keep_trace) {
   if (recording_ == nullptr) return;
   overrides_.reserve(recording_->size());
   for (size_t i = 0; i < recording_->size(); ++i) {

@@ -61,8 +61,9 @@ struct Decision {
 class Decisions {
  public:
   // `recording`: if not null, the choices to make; every choice that it does
-  // not hold is the default. `keep`: whether to keep what was decided.
-  Decisions(uint64_t seed, const std::vector<Decision>* recording, bool keep);
+  // not hold is the default. `keep_trace`: whether to keep what was decided.
+  Decisions(uint64_t seed, const std::vector<Decision>* recording,
+            bool keep_trace);
 
   uint64_t seed() const { return seed_; }
   bool replaying() const { return recording_ != nullptr; }

@@ -116,7 +116,8 @@ void __atomic_futex_unsigned_base::_M_futex_notify_all(unsigned* address) {
 extern "C" int pthread_mutex_lock(pthread_mutex_t* mutex) {
   reprise::World* const world = reprise::WorldWithLockPoints();
   if (world == nullptr) return reprise::RealLock()(mutex);
-  world->scheduler().Point(reprise::SiteOfFiber(*world, "lock:tensorpipe"));
+  world->scheduler().MaybePreempt(
+      reprise::SiteOfFiber(*world, "lock:tensorpipe"));
   int result = pthread_mutex_trylock(mutex);
   while (result == EBUSY) {
     reprise::BlockOnAddress(*world, "lock:tensorpipe", "a TensorPipe lock",

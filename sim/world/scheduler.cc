@@ -131,7 +131,7 @@ void Scheduler::Alarm(Fiber* fiber, uint64_t wait_count) {
   Wake(fiber);
 }
 
-void Scheduler::Point(Site& site) {
+void Scheduler::MaybePreempt(Site& site) {
   ++num_points_;
   ++site.count;
   if (current() == nullptr) return;

@@ -73,7 +73,7 @@ class Scheduler {
   Fiber* current() const { return in_event_ ? nullptr : current_; }
 
   // Perhaps lets others run, or stalls.
-  void Point(Site& site);
+  void MaybePreempt(Site& site);
 
   // Blocks until `Wake`, or until virtual time `deadline_ns`. Returns false on
   // the latter. `site` is where it blocks: the choice of who runs next is made

@@ -47,7 +47,7 @@ class SimThread : public Thread {
 
   void Join() override {
     Scheduler& scheduler = world_.scheduler();
-    scheduler.Point(site_);
+    scheduler.MaybePreempt(site_);
     while (fiber_->state != FiberState::kDone) {
       fiber_->joiner = scheduler.current();
       scheduler.Block(site_, {"joins", fiber_->label}, Scheduler::kNever);
@@ -74,7 +74,7 @@ absl::Time SimRuntime::Now() { return world_.Now(); }
 
 void SimRuntime::SleepUntil(absl::Time deadline) {
   const int64_t deadline_ns = World::ToNanoseconds(deadline);
-  world_.scheduler().Point(sleep_site_);
+  world_.scheduler().MaybePreempt(sleep_site_);
   if (deadline_ns <= world_.now_ns()) return;
   world_.scheduler().Block(sleep_site_, {"sleeps", ""}, deadline_ns);
 }
@@ -83,7 +83,7 @@ std::unique_ptr<Thread> SimRuntime::StartThread(
     std::string name, absl::AnyInvocable<void()> body) {
   Fiber* const fiber = world_.scheduler().Start(node_, name, std::move(body));
   auto thread = std::make_unique<SimThread>(world_, join_site_, fiber);
-  world_.scheduler().Point(start_site_);
+  world_.scheduler().MaybePreempt(start_site_);
   return thread;
 }
 
@@ -116,7 +116,7 @@ Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
 
 void SimRuntime::Lock(Mutex& mutex) {
   Site& site = SiteOf(mutex.slots().site, "lock", mutex.name());
-  world_.scheduler().Point(site);
+  world_.scheduler().MaybePreempt(site);
   Acquire(mutex, site);
 }
 
@@ -145,7 +145,7 @@ bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
   Site& site = SiteOf(slots.site, "wait", cond_var.name());
   const int64_t deadline_ns = World::ToNanoseconds(deadline);
   // Between a caller's test of its condition and its sleep.
-  scheduler.Point(site);
+  scheduler.MaybePreempt(site);
   if (deadline_ns <= world_.now_ns()) {
     Unlock(mutex);
     Lock(mutex);

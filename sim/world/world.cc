@@ -36,8 +36,8 @@ std::string_view ToString(Outcome outcome) {
 
 World::World(const WorldOptions& options)
     : options_(options),
-      decisions_(options.seed, options.recording, options.keep),
-      trace_(options.keep),
+      decisions_(options.seed, options.recording, options.keep_trace),
+      trace_(options.keep_trace),
       scheduler_(*this, options.schedule) {}
 
 World::~World() = default;

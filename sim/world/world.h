@@ -31,7 +31,7 @@ struct WorldOptions {
   // Decisions to follow instead of drawing them; null: draw. Not owned.
   const std::vector<Decision>* recording = nullptr;
   // Keep all events and decisions, not only their hash.
-  bool keep = false;
+  bool keep_trace = false;
   // A run that goes on past either has failed.
   int64_t max_time_ns = int64_t{3600} * 1'000'000'000;
   int64_t max_points = 50'000'000;

@@ -83,7 +83,8 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
     json["probes"][probe] = seeds;
   }
   json["faults"] = Json::object();
-  for (const auto& [kind, seeds] : result.strikes) json["faults"][kind] = seeds;
+  for (const auto& [kind, seeds] : result.injections)
+    json["faults"][kind] = seeds;
   json["unproved"] = result.unproved;
   return json;
 }
@@ -124,9 +125,9 @@ void PrintSummary(const ExploreResult& result, const ExploreCommand& command) {
     PrintLine("seeds that reached: " +
               absl::StrJoin(result.probes, ", ", pair));
   }
-  if (!result.strikes.empty()) {
+  if (!result.injections.empty()) {
     PrintLine("seeds struck by:    " +
-              absl::StrJoin(result.strikes, ", ", pair));
+              absl::StrJoin(result.injections, ", ", pair));
   }
   for (const std::string& what : result.unproved) {
     PrintLine("PROVED TOO LITTLE: " + what);

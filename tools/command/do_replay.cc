@@ -87,7 +87,7 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
   run.seed = replay->seed;
   run.faults = replay->faults;
   run.recording = &replay->decisions;
-  run.keep = true;
+  run.keep_trace = true;
   // Points at TensorPipe's locks are among the places of its decisions.
   run.schedule.tensorpipe_locks =
       replay->schedule.find("tensorpipe-locks") != std::string::npos;

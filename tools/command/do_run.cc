@@ -21,7 +21,7 @@ absl::StatusOr<RunResult> RunOn(const RunCommand& command,
   if (command.on == "sim") {
     absl::StatusOr<SimRunOptions> options = command.run.ToOptions();
     if (!options.ok()) return options.status();
-    options->keep = true;
+    options->keep_trace = true;
     return RunSimulated(*options);
   }
   if (command.on != "uv" && command.on != "shm") {

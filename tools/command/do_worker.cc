@@ -9,15 +9,15 @@
 #include "sim/view/story.h"
 #include "tools/command/report.h"
 #include "tools/command/subcommands.h"
-#include "tools/processes/node_run.h"
+#include "tools/processes/remote_run.h"
 
 namespace reprise {
 namespace {
 
 constexpr size_t kStoryLines = 40;
 
-absl::StatusOr<NodeRunOptions> ToOptions(const WorkerCommand& command) {
-  NodeRunOptions options;
+absl::StatusOr<RemoteRunOptions> ToOptions(const WorkerCommand& command) {
+  RemoteRunOptions options;
   absl::StatusOr<const Scenario*> scenario = FindScenario(command.scenario);
   if (!scenario.ok()) return scenario.status();
   options.scenario = *scenario;
@@ -25,7 +25,7 @@ absl::StatusOr<NodeRunOptions> ToOptions(const WorkerCommand& command) {
       ResolveProcessParams(**scenario, command.params);
   if (!params.ok()) return params.status();
   options.params = *std::move(params);
-  absl::StatusOr<NodeIdentity> identity =
+  absl::StatusOr<WorkerIdentity> identity =
       ResolveIdentity(command.identity, (*scenario)->workers,
                       [](const char* name) { return std::getenv(name); });
   if (!identity.ok()) return identity.status();
@@ -37,7 +37,7 @@ absl::StatusOr<NodeRunOptions> ToOptions(const WorkerCommand& command) {
   return options;
 }
 
-void Print(const NodeRunOptions& options, const NodeRun& run) {
+void Print(const RemoteRunOptions& options, const RemoteRun& run) {
   const RunResult& result = run.result;
   const std::string outcome =
       result.held() ? "held" : absl::StrCat("VIOLATED ", result.rule);
@@ -63,9 +63,9 @@ void Print(const NodeRunOptions& options, const NodeRun& run) {
 }  // namespace
 
 int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
-  const absl::StatusOr<NodeRunOptions> options = ToOptions(command);
+  const absl::StatusOr<RemoteRunOptions> options = ToOptions(command);
   if (!options.ok()) return UsageError(options.status(), common.json);
-  const absl::StatusOr<NodeRun> run = RunNode(*options);
+  const absl::StatusOr<RemoteRun> run = RunRemoteWorker(*options);
   if (!run.ok()) return UsageError(run.status(), common.json);
   int code = run->result.held() ? kHeld : kViolated;
   if (!command.trace_path.empty()) {

@@ -27,7 +27,7 @@ Json ToJson(const RunResult& result, std::string_view scenario, uint64_t seed) {
   json["wall_seconds"] = result.wall_seconds;
   json["faults"] = result.faults;
   json["strikes"] = Json::object();
-  for (const auto& [kind, times] : result.strikes) {
+  for (const auto& [kind, times] : result.injections) {
     json["strikes"][kind] = times;
   }
   json["probes"] = Json::array();

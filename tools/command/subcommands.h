@@ -10,7 +10,7 @@
 
 #include "tools/command/command.h"
 #include "tools/command/options.h"
-#include "tools/processes/node_identity.h"
+#include "tools/processes/worker_identity.h"
 
 namespace reprise {
 
@@ -47,7 +47,7 @@ struct VerifyCommand {
 };
 
 struct WorkerCommand {
-  NodeFlags identity;
+  IdentityFlags identity;
   std::string scenario = "echo";
   uint64_t seed = 1;
   std::vector<std::string> params;  // "k=v"

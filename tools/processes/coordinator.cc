@@ -129,8 +129,8 @@ void Coordinator::Begin(const Fault& fault) {
   }
 }
 
-void Coordinator::Struck(const Fault& fault, int64_t until_ns) {
-  ++strikes_[std::string(ToString(fault.kind))];
+void Coordinator::Injected(const Fault& fault, int64_t until_ns) {
+  ++injections_[std::string(ToString(fault.kind))];
   end_.last_effect_ns = std::max(end_.last_effect_ns, until_ns);
   Record(-1, EventKind::kFault, 0, fault.text);
 }
@@ -210,7 +210,7 @@ void Coordinator::Look(int32_t rank) {
         const int64_t now_ns = Now();
         const bool ends = member.pause->for_ns != kForEver;
         if (ends) member.continue_at_ns = now_ns + member.pause->for_ns;
-        Struck(*member.pause, ends ? member.continue_at_ns : now_ns);
+        Injected(*member.pause, ends ? member.continue_at_ns : now_ns);
       }
       break;
     case WorkerChild::State::kDied:
@@ -231,7 +231,7 @@ void Coordinator::Died(int32_t rank) {
     if (crash->restart_ns >= 0) {
       member.restart_at_ns = now_ns + crash->restart_ns;
     }
-    Struck(*crash, now_ns + std::max<int64_t>(crash->restart_ns, 0));
+    Injected(*crash, now_ns + std::max<int64_t>(crash->restart_ns, 0));
     Record(rank, EventKind::kCrash, member.incarnation);
     return;
   }
@@ -273,7 +273,7 @@ void Coordinator::Fail(std::string_view rule, std::string detail,
 RunResult Coordinator::TakeResult() {
   RunResult result;
   result.wall_seconds = static_cast<double>(Now()) * 1e-9;
-  result.strikes = std::move(strikes_);
+  result.injections = std::move(injections_);
   end_.num_workers = options_.scenario->workers;
   end_.settle_time = options_.scenario->settle_time;
   Judge(end_, std::move(events_), result);

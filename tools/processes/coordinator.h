@@ -54,7 +54,7 @@ class Coordinator {
   void OnTraceLine(int32_t rank, std::string_view line);
   void OnEvent(const Event& event);
   void Begin(const Fault& fault);
-  void Struck(const Fault& fault, int64_t until_ns);
+  void Injected(const Fault& fault, int64_t until_ns);
   // What is due by now: faults, restarts, the ends of pauses.
   absl::Status DoWhatIsDue();
   // How long to wait for the workers.
@@ -75,7 +75,7 @@ class Coordinator {
   std::vector<int64_t> events_seen_;  // per fault
   std::vector<bool> begun_;           // per fault at a time
   std::vector<Event> events_;
-  std::map<std::string, int64_t> strikes_;
+  std::map<std::string, int64_t> injections_;
   ProcessRunEnd end_;
 };
 

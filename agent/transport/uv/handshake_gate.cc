@@ -36,145 +36,149 @@ std::string PeerOf(int fd) {
 
 }  // namespace
 
-struct Doorman::Guest {
+struct HandshakeGate::PendingHandshake {
   uv_poll_t poll;
   uv_timer_t timer;
-  Doorman* doorman;  // until released
+  HandshakeGate* gate;  // until released
   int fd;
   uint64_t deadline;  // of the loop's clock
   size_t needed = kFrameHeader;
   size_t seen = 0;
   int open_handles = 2;
-  std::list<Guest*>::iterator place;
+  std::list<PendingHandshake*>::iterator place;
 
   static void OnClosed(uv_handle_t* handle) {
-    auto* const guest = static_cast<Guest*>(handle->data);
-    if (--guest->open_handles == 0) delete guest;
+    auto* const handshake = static_cast<PendingHandshake*>(handle->data);
+    if (--handshake->open_handles == 0) delete handshake;
   }
 };
 
-int64_t Doorman::num_turned_away() { return turned_away; }
+int64_t HandshakeGate::num_rejected() { return turned_away; }
 
-bool Doorman::IsCrowded() const {
-  return waiting > kMostGuests && guests_.size() > kLastGuests;
+bool HandshakeGate::IsCrowded() const {
+  return waiting > kMaxPending && pending_.size() > kMinPendingPerGate;
 }
 
-void Doorman::OnConnection(int fd) {
-  const std::shared_ptr<Doorman> self = shared_from_this();
-  Guest* const guest = Receive(fd);
-  if (guest == nullptr || !StillWaits(*guest, false)) return;
-  Watch(*guest);
+void HandshakeGate::OnConnection(int fd) {
+  const std::shared_ptr<HandshakeGate> self = shared_from_this();
+  PendingHandshake* const handshake = Receive(fd);
+  if (handshake == nullptr || !StillWaits(*handshake, false)) return;
+  Watch(*handshake);
   if (!IsCrowded()) return;
-  Guest& first = *guests_.front();
-  if (StillWaits(first, false)) TurnAway(first, "too many are waiting");
+  PendingHandshake& first = *pending_.front();
+  if (StillWaits(first, false)) Reject(first, "too many are waiting");
 }
 
-Doorman::Guest* Doorman::Receive(int fd) {
-  auto guest = std::make_unique<Guest>();
-  if (uv_poll_init(loop_, &guest->poll, fd) != 0) {
+HandshakeGate::PendingHandshake* HandshakeGate::Receive(int fd) {
+  auto handshake = std::make_unique<PendingHandshake>();
+  if (uv_poll_init(loop_, &handshake->poll, fd) != 0) {
     close(fd);
     return nullptr;
   }
-  uv_timer_init(loop_, &guest->timer);
-  guest->poll.data = guest.get();
-  guest->timer.data = guest.get();
-  guest->doorman = this;
-  guest->fd = fd;
-  guest->deadline = uv_now(loop_) + patience_ms_;
-  guest->place = guests_.insert(guests_.end(), guest.get());
+  uv_timer_init(loop_, &handshake->timer);
+  handshake->poll.data = handshake.get();
+  handshake->timer.data = handshake.get();
+  handshake->gate = this;
+  handshake->fd = fd;
+  handshake->deadline = uv_now(loop_) + timeout_ms_;
+  handshake->place = pending_.insert(pending_.end(), handshake.get());
   ++waiting;
-  return guest.release();
+  return handshake.release();
 }
 
-void Doorman::Watch(Guest& guest) {
-  uv_poll_start(&guest.poll, UV_READABLE | UV_DISCONNECT,
+void HandshakeGate::Watch(PendingHandshake& handshake) {
+  uv_poll_start(&handshake.poll, UV_READABLE | UV_DISCONNECT,
                 [](uv_poll_t* poll, int status, int events) {
-                  auto* const woken = static_cast<Guest*>(poll->data);
-                  woken->doorman->OnPoll(*woken, status, events);
+                  auto* const woken =
+                      static_cast<PendingHandshake*>(poll->data);
+                  woken->gate->OnPoll(*woken, status, events);
                 });
   const uint64_t now = uv_now(loop_);
   uv_timer_start(
-      &guest.timer,
+      &handshake.timer,
       [](uv_timer_t* timer) {
-        auto* const woken = static_cast<Guest*>(timer->data);
-        woken->doorman->OnTimer(*woken);
+        auto* const woken = static_cast<PendingHandshake*>(timer->data);
+        woken->gate->OnTimer(*woken);
       },
-      guest.deadline > now ? guest.deadline - now : 0, 0);
+      handshake.deadline > now ? handshake.deadline - now : 0, 0);
 }
 
-void Doorman::OnPoll(Guest& guest, int status, int events) {
-  const std::shared_ptr<Doorman> self = shared_from_this();
-  const size_t seen = guest.seen;
+void HandshakeGate::OnPoll(PendingHandshake& handshake, int status,
+                           int events) {
+  const std::shared_ptr<HandshakeGate> self = shared_from_this();
+  const size_t seen = handshake.seen;
   const bool is_over = status != 0 || (events & UV_DISCONNECT) != 0;
-  if (!StillWaits(guest, is_over) || guest.seen != seen) return;
-  uv_poll_stop(&guest.poll);
-  uv_timer_start(&guest.timer, guest.timer.timer_cb, kPauseMs, 0);
+  if (!StillWaits(handshake, is_over) || handshake.seen != seen) return;
+  uv_poll_stop(&handshake.poll);
+  uv_timer_start(&handshake.timer, handshake.timer.timer_cb, kPauseMs, 0);
 }
 
-void Doorman::OnTimer(Guest& guest) {
-  const std::shared_ptr<Doorman> self = shared_from_this();
-  if (uv_now(loop_) < guest.deadline) return Watch(guest);
-  StillWaits(guest, true);
+void HandshakeGate::OnTimer(PendingHandshake& handshake) {
+  const std::shared_ptr<HandshakeGate> self = shared_from_this();
+  if (uv_now(loop_) < handshake.deadline) return Watch(handshake);
+  StillWaits(handshake, true);
 }
 
-bool Doorman::StillWaits(Guest& guest, bool is_over) {
+bool HandshakeGate::StillWaits(PendingHandshake& handshake, bool is_over) {
   while (true) {
-    std::string bytes(guest.needed, '\0');
+    std::string bytes(handshake.needed, '\0');
     const ssize_t size =
-        recv(guest.fd, bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
+        recv(handshake.fd, bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
     if (size < 0 && errno == EINTR) continue;
     if (size == 0 || (size < 0 && errno != EAGAIN)) {
-      TurnAway(guest, "it went away");
+      Reject(handshake, "it went away");
       return false;
     }
-    guest.seen = size < 0 ? 0 : static_cast<size_t>(size);
-    if (guest.seen < guest.needed) break;
+    handshake.seen = size < 0 ? 0 : static_cast<size_t>(size);
+    if (handshake.seen < handshake.needed) break;
     const FramesVerdict verdict = CheckCaller(bytes, callers_);
     if (verdict.kind == FramesVerdict::kGood) {
-      LetIn(guest);
+      Admit(handshake);
       return false;
     }
     if (verdict.kind == FramesVerdict::kWrong) {
-      TurnAway(guest, "it does not speak TensorPipe");
+      Reject(handshake, "it does not speak TensorPipe");
       return false;
     }
-    guest.needed = verdict.size;
+    handshake.needed = verdict.size;
   }
   if (is_over) {
-    TurnAway(guest, "its first words did not come");
+    Reject(handshake, "its first words did not come");
     return false;
   }
-  const int enough = static_cast<int>(guest.needed);
-  setsockopt(guest.fd, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof(enough));
+  const int enough = static_cast<int>(handshake.needed);
+  setsockopt(handshake.fd, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof(enough));
   return true;
 }
 
-void Doorman::LetIn(Guest& guest) {
-  const int fd = Release(guest);
+void HandshakeGate::Admit(PendingHandshake& handshake) {
+  const int fd = Release(handshake);
   const int usual = 1;
   setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &usual, sizeof(usual));
-  let_in_(fd);
+  admit_(fd);
 }
 
-void Doorman::TurnAway(Guest& guest, const char* why) {
+void HandshakeGate::Reject(PendingHandshake& handshake, const char* why) {
   ++turned_away;
   LOG_EVERY_N(WARNING, 100)
-      << "turned away a connection from " << PeerOf(guest.fd) << ": " << why
+      << "turned away a connection from " << PeerOf(handshake.fd) << ": " << why
       << " (" << turned_away << " so far)";
-  close(Release(guest));
+  close(Release(handshake));
 }
 
-int Doorman::Release(Guest& guest) {
-  guests_.erase(guest.place);
+int HandshakeGate::Release(PendingHandshake& handshake) {
+  pending_.erase(handshake.place);
   --waiting;
   // At once, so that the loop knows nothing of the descriptor any more.
-  uv_close(reinterpret_cast<uv_handle_t*>(&guest.poll), Guest::OnClosed);
-  uv_close(reinterpret_cast<uv_handle_t*>(&guest.timer), Guest::OnClosed);
-  return guest.fd;
+  uv_close(reinterpret_cast<uv_handle_t*>(&handshake.poll),
+           PendingHandshake::OnClosed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&handshake.timer),
+           PendingHandshake::OnClosed);
+  return handshake.fd;
 }
 
-void Doorman::Close() {
-  while (!guests_.empty()) close(Release(*guests_.front()));
+void HandshakeGate::Close() {
+  while (!pending_.empty()) close(Release(*pending_.front()));
 }
 
 }  // namespace reprise

@@ -6,7 +6,7 @@
 // no memory for what it says, until its first frames have come whole and are
 // such as TensorPipe sends: they are looked at in the system's buffer and left
 // there. Then it is let in, as if it had just come. Who says something else,
-// goes away, or says nothing for `kPatienceMs` is turned away, and TensorPipe
+// goes away, or says nothing for `kTimeoutMs` is turned away, and TensorPipe
 // never hears of it.
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_HANDSHAKE_GATE_H_
@@ -25,23 +25,24 @@
 namespace reprise {
 
 // Of one listener, and used on the thread of its loop.
-class Doorman : public std::enable_shared_from_this<Doorman> {
+class HandshakeGate : public std::enable_shared_from_this<HandshakeGate> {
  public:
   // What a genuine caller needs is a few round trips.
-  static constexpr uint64_t kPatienceMs = 30'000;
+  static constexpr uint64_t kTimeoutMs = 30'000;
   // When more are waiting with all doormen of the process, those who came first
   // have to go; but not the last few at a door, so that no door can be kept
   // shut at another one.
-  static constexpr int64_t kMostGuests = 256;
-  static constexpr size_t kLastGuests = 16;
+  static constexpr int64_t kMaxPending = 256;
+  static constexpr size_t kMinPendingPerGate = 16;
 
-  // `let_in` is called with each connection's socket, and owns it.
-  Doorman(uv_loop_t* loop, Callers callers, std::function<void(int)> let_in,
-          uint64_t patience_ms = kPatienceMs)
+  // `admit` is called with each connection's socket, and owns it.
+  HandshakeGate(uv_loop_t* loop, Callers callers,
+                std::function<void(int)> admit,
+                uint64_t timeout_ms = kTimeoutMs)
       : loop_(loop),
         callers_(callers),
-        let_in_(std::move(let_in)),
-        patience_ms_(patience_ms) {}
+        admit_(std::move(admit)),
+        timeout_ms_(timeout_ms) {}
 
   // A connection has come; `fd` is its socket, which is owned now.
   void OnConnection(int fd);
@@ -49,29 +50,29 @@ class Doorman : public std::enable_shared_from_this<Doorman> {
   void Close();
 
   // Of all listeners in this process.
-  static int64_t num_turned_away();
+  static int64_t num_rejected();
 
  private:
-  struct Guest;
+  struct PendingHandshake;
 
   bool IsCrowded() const;
   // Null when the loop cannot watch `fd`.
-  Guest* Receive(int fd);
+  PendingHandshake* Receive(int fd);
   // False when it waits no longer. `is_over`: no more will come.
-  bool StillWaits(Guest& guest, bool is_over);
-  void OnPoll(Guest& guest, int status, int events);
-  void OnTimer(Guest& guest);
-  void Watch(Guest& guest);
-  void LetIn(Guest& guest);
-  void TurnAway(Guest& guest, const char* why);
+  bool StillWaits(PendingHandshake& handshake, bool is_over);
+  void OnPoll(PendingHandshake& handshake, int status, int events);
+  void OnTimer(PendingHandshake& handshake);
+  void Watch(PendingHandshake& handshake);
+  void Admit(PendingHandshake& handshake);
+  void Reject(PendingHandshake& handshake, const char* why);
   // Ends the watch; the descriptor is the caller's.
-  int Release(Guest& guest);
+  int Release(PendingHandshake& handshake);
 
   uv_loop_t* const loop_;
   const Callers callers_;
-  const std::function<void(int)> let_in_;
-  const uint64_t patience_ms_;
-  std::list<Guest*> guests_;  // in the order of their coming
+  const std::function<void(int)> admit_;
+  const uint64_t timeout_ms_;
+  std::list<PendingHandshake*> pending_;  // in the order of their coming
 };
 
 }  // namespace reprise

@@ -28,7 +28,7 @@ UvListener::UvListener(ConstructorToken token,
 
 void UvListener::initImplFromLoop() {
   context_->enroll(*this);
-  doorman_ = std::make_shared<Doorman>(
+  gate_ = std::make_shared<HandshakeGate>(
       context_->loop(), context_->callers(), [this](int fd) {
         accepts_.trigger(tensorpipe::Error::kSuccess,
                          createAndInitConnection(fd));
@@ -73,7 +73,7 @@ void UvListener::AcceptAll(int status) {
   for (int i = 0; i < kBacklog && !error_; ++i) {
     const int fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
-      doorman_->OnConnection(fd);
+      gate_->OnConnection(fd);
       continue;
     }
     switch (errno) {
@@ -113,7 +113,7 @@ void UvListener::handleErrorImpl() {
         std::cref(error_),
         std::shared_ptr<tensorpipe::transport::Connection>());
   });
-  doorman_->Close();
+  gate_->Close();
   if (open_handles_ > 0) {
     const auto closed = [](uv_handle_t* handle) {
       auto& listener = *static_cast<UvListener*>(handle->data);

@@ -48,7 +48,7 @@ class UvListener final : public tensorpipe::transport::ListenerImplBoilerplate<
   uv_timer_t pause_;
   int open_handles_ = 0;
   std::string address_;
-  std::shared_ptr<Doorman> doorman_;
+  std::shared_ptr<HandshakeGate> gate_;
   tensorpipe::RearmableCallback<
       const tensorpipe::Error&,
       std::shared_ptr<tensorpipe::transport::Connection>>

@@ -53,7 +53,7 @@ RunResult RunWith(const std::vector<std::string>& faults) {
   SimRunOptions options;
   options.scenario = &scenario;
   options.faults = faults;
-  options.keep = true;
+  options.keep_trace = true;
   auto result = RunSimulated(options);
   EXPECT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rule, "") << result->detail;
@@ -75,9 +75,9 @@ int64_t FailedCalls(const RunResult& result, absl::StatusCode code) {
                        });
 }
 
-int64_t Strikes(const RunResult& result, const std::string& kind) {
-  auto it = result.strikes.find(kind);
-  return it == result.strikes.end() ? 0 : it->second;
+int64_t Injections(const RunResult& result, const std::string& kind) {
+  auto it = result.injections.find(kind);
+  return it == result.injections.end() ? 0 : it->second;
 }
 
 TEST(InjectorTest, WithoutFaultsNothingFails) {
@@ -85,13 +85,13 @@ TEST(InjectorTest, WithoutFaultsNothingFails) {
   EXPECT_EQ(FailedCalls(result, absl::StatusCode::kUnavailable), 0);
   EXPECT_EQ(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
   EXPECT_EQ(Count(result, EventKind::kCallStarted), 30);
-  EXPECT_TRUE(result.strikes.empty());
+  EXPECT_TRUE(result.injections.empty());
 }
 
 TEST(InjectorTest, CrashAtAnEventAndRestart) {
   const RunResult result =
       RunWith({"crash w0 when w0 request#5 restart 300ms"});
-  EXPECT_EQ(Strikes(result, "crash"), 1);
+  EXPECT_EQ(Injections(result, "crash"), 1);
   EXPECT_EQ(Count(result, EventKind::kCrash, 0), 1);
   EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 0), 2);
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kUnavailable), 0);
@@ -112,7 +112,7 @@ TEST(InjectorTest, CrashAtAnyEventOfTheNetwork) {
           std::string("crash ") + victim + " when " + event + " restart 200ms";
       SCOPED_TRACE(fault);
       const RunResult result = RunWith({fault});
-      EXPECT_EQ(Strikes(result, "crash"), 1);
+      EXPECT_EQ(Injections(result, "crash"), 1);
       EXPECT_EQ(Count(result, EventKind::kRestart), 1);
     }
   }
@@ -121,8 +121,8 @@ TEST(InjectorTest, CrashAtAnyEventOfTheNetwork) {
 TEST(InjectorTest, KnockThatKillsTheWorker) {
   const RunResult result =
       RunWith({"knock w0 after 500ms", "crash w0 when w0 net.accept#4"});
-  EXPECT_EQ(Strikes(result, "crash"), 1);
-  EXPECT_EQ(Strikes(result, "knock"), 0);
+  EXPECT_EQ(Injections(result, "crash"), 1);
+  EXPECT_EQ(Injections(result, "knock"), 0);
   // It was the knock's event at which it died.
   const auto crash = std::find_if(
       result.events.begin(), result.events.end(),
@@ -139,7 +139,7 @@ TEST(InjectorTest, CrashForGood) {
 
 TEST(InjectorTest, Pause) {
   const RunResult result = RunWith({"pause w0 after 1s for 1s"});
-  EXPECT_EQ(Strikes(result, "pause"), 1);
+  EXPECT_EQ(Injections(result, "pause"), 1);
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
   EXPECT_GT(Count(result, EventKind::kCallLateReply), 0);
 }
@@ -147,7 +147,7 @@ TEST(InjectorTest, Pause) {
 TEST(InjectorTest, CutNow) {
   for (const std::string how : {"reset", "eof"}) {
     const RunResult result = RunWith({"cut w0-w1 when w0 request#3 " + how});
-    EXPECT_EQ(Strikes(result, "cut"), 1) << how;
+    EXPECT_EQ(Injections(result, "cut"), 1) << how;
     EXPECT_GT(FailedCalls(result, absl::StatusCode::kUnavailable), 0) << how;
     EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 25) << how;
   }
@@ -158,7 +158,7 @@ TEST(InjectorTest, CutAtAnyByte) {
     for (const std::string how : {" reset", " eof"}) {
       const RunResult result =
           RunWith({"cut w1>w0 byte " + std::to_string(byte) + how});
-      EXPECT_EQ(Strikes(result, "cut"), 1) << byte << how;
+      EXPECT_EQ(Injections(result, "cut"), 1) << byte << how;
       EXPECT_EQ(Count(result, EventKind::kBreak), 1) << byte << how;
       EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 25) << byte << how;
     }
@@ -168,14 +168,14 @@ TEST(InjectorTest, CutAtAnyByte) {
 TEST(InjectorTest, RefuseAfterACut) {
   const RunResult result =
       RunWith({"cut w0-w1 after 1s reset", "refuse w0 after 1s for 500ms"});
-  EXPECT_GT(Strikes(result, "refuse"), 0);
+  EXPECT_GT(Injections(result, "refuse"), 0);
   EXPECT_GT(Count(result, EventKind::kRefused), 0);
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
 }
 
 TEST(InjectorTest, SilenceThatHeals) {
   const RunResult result = RunWith({"silence w0-w1 after 1s for 1s"});
-  EXPECT_GT(Strikes(result, "silence"), 0);
+  EXPECT_GT(Injections(result, "silence"), 0);
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
   EXPECT_GT(Count(result, EventKind::kCallLateReply), 0);
 }
@@ -189,7 +189,7 @@ TEST(InjectorTest, SilenceForEver) {
 TEST(InjectorTest, KnockKillsTheListenerAndItComesBack) {
   const RunResult result =
       RunWith({"knock w0 after 500ms", "cut w0-w1 after 1s reset"});
-  EXPECT_EQ(Strikes(result, "knock"), 1);
+  EXPECT_EQ(Injections(result, "knock"), 1);
   EXPECT_EQ(Count(result, EventKind::kListenerFailed, 0), 1);
   EXPECT_EQ(Count(result, EventKind::kListening, 0), 2);
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 25);
@@ -197,13 +197,13 @@ TEST(InjectorTest, KnockKillsTheListenerAndItComesBack) {
 
 TEST(InjectorTest, StoreOutage) {
   const RunResult result = RunWith({"store-outage all after 0s for 2s"});
-  EXPECT_GT(Strikes(result, "store-outage"), 0);
+  EXPECT_GT(Injections(result, "store-outage"), 0);
   EXPECT_EQ(Count(result, EventKind::kCallStarted), 30);
 }
 
 TEST(InjectorTest, StoreDelay) {
   const RunResult slow = RunWith({"store-delay 700ms after 0s for 20s"});
-  EXPECT_GT(Strikes(slow, "store-delay"), 0);
+  EXPECT_GT(Injections(slow, "store-delay"), 0);
   EXPECT_GT(slow.sim_seconds, RunWith({}).sim_seconds + 1);
 }
 

@@ -250,7 +250,7 @@ int64_t AddressSpaceBytes() {
 void RunWithACrash(uint64_t seed) {
   ArenaScope arena;
   WorldOptions options = With(Policy::kRandom, seed);
-  options.keep = false;
+  options.keep_trace = false;
   auto* const world = new NetworkWorld(options);
   new Exchange(*world, {"payload", std::string(2000, 'x')}, kSecond);
   const int64_t crash_ns = static_cast<int64_t>(seed % 50) * 15 * kMicrosecond;

@@ -153,7 +153,7 @@ TEST(NetworkTest, NobodyListens) {
   });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
   EXPECT_EQ(world.network().num_open_endpoints(), 0);
-  EXPECT_EQ(world.strikes("refuse"), 0);
+  EXPECT_EQ(world.injections("refuse"), 0);
 }
 
 TEST(NetworkTest, RefusedForAWhile) {
@@ -182,7 +182,7 @@ TEST(NetworkTest, RefusedForAWhile) {
     context->join();
   });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
-  EXPECT_EQ(world.strikes("refuse"), 1);
+  EXPECT_EQ(world.injections("refuse"), 1);
 }
 
 struct CutRun {
@@ -203,7 +203,7 @@ CutRun RunWithCut(bool towards_server, int64_t byte, BreakKind kind,
       << testing::PrintToString(world.world()->DescribeFibers());
   EXPECT_TRUE(exchange.ended()) << byte;
   EXPECT_EQ(world.network().num_open_endpoints(), 0) << byte;
-  result.struck = world.strikes("cut") == 1;
+  result.struck = world.injections("cut") == 1;
   result.client_error = exchange.client_error();
   result.server_error = exchange.server_error();
   // Whoever has all of it needs no error; the cut keeps somebody from that.
@@ -260,7 +260,7 @@ TEST(NetworkTest, CutNowBreaksWhatIsOpen) {
     slow_world.network().Cut(1, 0, BreakKind::kReset);
   });
   EXPECT_EQ(slow_world.Run(), Outcome::kFinished);
-  EXPECT_EQ(slow_world.strikes("cut"), 1);
+  EXPECT_EQ(slow_world.injections("cut"), 1);
   EXPECT_FALSE(exchange.came_back());
   EXPECT_THAT(exchange.client_error(),
               AnyOf(HasSubstr("reset"), HasSubstr("eof")));
@@ -273,7 +273,7 @@ TEST(NetworkTest, CutWithNothingOpenDoesNotStrike) {
   world.world()->At(1, {0, 0},
                     [&] { world.network().Cut(0, 1, BreakKind::kReset); });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
-  EXPECT_EQ(world.strikes("cut"), 0);
+  EXPECT_EQ(world.injections("cut"), 0);
 }
 
 TEST(NetworkTest, ASilenceThatHealsDelays) {
@@ -291,7 +291,7 @@ TEST(NetworkTest, ASilenceThatHealsDelays) {
                 exchange.client_knew_ns() < 100 * kMillisecond)
         << seed;
     if (seed <= 10) {
-      EXPECT_GT(world.strikes("silence"), 0) << seed;
+      EXPECT_GT(world.injections("silence"), 0) << seed;
       EXPECT_GE(exchange.client_knew_ns(), 5 * kSecond) << seed;
     }
     ExpectNothingLeft(world, exchange);
@@ -307,7 +307,7 @@ TEST(NetworkTest, ASilenceForEverEndsWhenTheEndsClose) {
     Exchange exchange(world, SmallParcel());
     ASSERT_EQ(world.Run(), Outcome::kFinished)
         << seed << testing::PrintToString(world.world()->DescribeFibers());
-    if (world.strikes("silence") > 0 && !exchange.came_back()) {
+    if (world.injections("silence") > 0 && !exchange.came_back()) {
       EXPECT_THAT(exchange.client_error(), HasSubstr("closed")) << seed;
       EXPECT_EQ(exchange.client_knew_ns() / kSecond, 10) << seed;
     }
@@ -341,7 +341,7 @@ TEST(NetworkTest, AKnockKillsABareListener) {
     context->join();
   });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
-  EXPECT_EQ(world.strikes("knock"), 1);
+  EXPECT_EQ(world.injections("knock"), 1);
   EXPECT_EQ(world.network().num_open_endpoints(), 0);
 }
 
@@ -349,7 +349,7 @@ TEST(NetworkTest, AKnockAtNobodyDoesNotStrike) {
   NetworkWorld world;
   world.world()->At(1, {0, 0}, [&] { world.network().Knock(1); });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
-  EXPECT_EQ(world.strikes("knock"), 0);
+  EXPECT_EQ(world.injections("knock"), 0);
 }
 
 TEST(NetworkTest, ACrashResetsThePeersConnections) {

@@ -108,7 +108,7 @@ TEST_P(ReplayTest, SeedsDiffer) {
 TEST_P(ReplayTest, KeepingChangesNothing) {
   WorldOptions options = With(GetParam(), 5);
   const uint64_t kept = RunWith(options).hash;
-  options.keep = false;
+  options.keep_trace = false;
   EXPECT_EQ(RunWith(options).hash, kept);
 }
 

@@ -51,7 +51,7 @@ inline WorldOptions With(Policy policy, uint64_t seed = 1) {
   WorldOptions options;
   options.seed = seed;
   options.schedule.policy = policy;
-  options.keep = true;
+  options.keep_trace = true;
   return options;
 }
 

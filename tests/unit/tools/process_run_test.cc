@@ -287,7 +287,7 @@ TEST_F(ProcessRunTest, ACrashAtAnEventAndARestart) {
       Run("lives", "uv", {"crash w1 when w1 note restart 20ms"});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rule, "") << Story(*result);
-  EXPECT_EQ(result->strikes, (std::map<std::string, int64_t>{{"crash", 1}}));
+  EXPECT_EQ(result->injections, (std::map<std::string, int64_t>{{"crash", 1}}));
   EXPECT_THAT(result->probes, Contains("came back"));
   const size_t note = IndexOf(*result, EventKind::kNote, 1, 0);
   const size_t crash = IndexOf(*result, EventKind::kCrash, 1, 0);
@@ -307,7 +307,7 @@ TEST_F(ProcessRunTest, ACrashAtATimeWithoutARestart) {
   const auto result =
       Run("lives", "uv", {"crash w1 after 0s"}, {}, absl::Milliseconds(500));
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->strikes, (std::map<std::string, int64_t>{{"crash", 1}}));
+  EXPECT_EQ(result->injections, (std::map<std::string, int64_t>{{"crash", 1}}));
   EXPECT_EQ(Count(*result, EventKind::kRestart), 0);
   // The other one waits in vain for it.
   EXPECT_EQ(result->rule, "time-limit");
@@ -317,7 +317,7 @@ TEST_F(ProcessRunTest, APauseStopsAProcessForAsLong) {
   const auto result = Run("ticks", "uv", {"pause w0 when w0 note for 300ms"});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rule, "") << Story(*result);
-  EXPECT_EQ(result->strikes, (std::map<std::string, int64_t>{{"pause", 1}}));
+  EXPECT_EQ(result->injections, (std::map<std::string, int64_t>{{"pause", 1}}));
   EXPECT_THAT(result->probes, Contains("stopped"));
 }
 
@@ -328,7 +328,7 @@ TEST_F(ProcessRunTest, AnEchoHoldsWithPauses) {
                           {{"rounds", 20}});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rule, "") << Story(*result);
-  EXPECT_EQ(result->strikes, (std::map<std::string, int64_t>{{"pause", 2}}));
+  EXPECT_EQ(result->injections, (std::map<std::string, int64_t>{{"pause", 2}}));
 }
 
 TEST_F(ProcessRunTest, AWorkerThatAborts) {
@@ -430,7 +430,7 @@ TEST_F(ProcessRunTest, TheScenariosOwnFaultsAreDrawn) {
   const auto result = RunInProcesses(options);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rule, "") << Story(*result);
-  EXPECT_EQ(result->strikes, (std::map<std::string, int64_t>{{"crash", 1}}));
+  EXPECT_EQ(result->injections, (std::map<std::string, int64_t>{{"crash", 1}}));
 }
 
 TEST(WorkerProcessTest, ArgumentsThatMakeNoSense) {

@@ -1,4 +1,4 @@
-// The doorman alone, on a loop of the test's own.
+// The gate alone, on a loop of the test's own.
 
 #include "agent/transport/uv/handshake_gate.h"
 
@@ -20,9 +20,9 @@
 namespace reprise {
 namespace {
 
-class DoormanTest : public ::testing::Test {
+class HandshakeGateTest : public ::testing::Test {
  protected:
-  void Listen(Callers callers, uint64_t patience_ms) {
+  void Listen(Callers callers, uint64_t timeout_ms) {
     ASSERT_EQ(uv_loop_init(&loop_), 0);
     uv_ip4_addr("127.0.0.1", 0, &address_);
     auto* const address = reinterpret_cast<sockaddr*>(&address_);
@@ -30,13 +30,13 @@ class DoormanTest : public ::testing::Test {
     ASSERT_EQ(bind(server_, address, size), 0);
     ASSERT_EQ(listen(server_, 512), 0);
     ASSERT_EQ(getsockname(server_, address, &size), 0);
-    doorman_ = std::make_shared<Doorman>(
-        &loop_, callers, [this](int fd) { guests_.push_back(fd); },
-        patience_ms);
+    gate_ = std::make_shared<HandshakeGate>(
+        &loop_, callers, [this](int fd) { pending_.push_back(fd); },
+        timeout_ms);
   }
   void TearDown() override {
-    doorman_->Close();
-    for (const int guest : guests_) close(guest);
+    gate_->Close();
+    for (const int handshake : pending_) close(handshake);
     close(server_);
     EXPECT_EQ(uv_run(&loop_, UV_RUN_DEFAULT), 0);
     EXPECT_EQ(uv_loop_close(&loop_), 0);
@@ -63,36 +63,38 @@ class DoormanTest : public ::testing::Test {
   size_t NumLetIn() {
     AcceptAll();
     uv_run(&loop_, UV_RUN_NOWAIT);
-    return guests_.size();
+    return pending_.size();
   }
-  int64_t NumTurnedAway() const { return Doorman::num_turned_away() - before_; }
+  int64_t NumTurnedAway() const {
+    return HandshakeGate::num_rejected() - before_;
+  }
 
-  std::vector<int> guests_;  // their sockets
+  std::vector<int> pending_;  // their sockets
 
  private:
   void AcceptAll() {
     int fd = -1;
     while ((fd = accept4(server_, nullptr, nullptr, SOCK_NONBLOCK)) >= 0) {
-      doorman_->OnConnection(fd);
+      gate_->OnConnection(fd);
     }
   }
 
   uv_loop_t loop_;
   const int server_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   sockaddr_in address_ = {};
-  std::shared_ptr<Doorman> doorman_;
+  std::shared_ptr<HandshakeGate> gate_;
   std::vector<int> fds_;
-  const int64_t before_ = Doorman::num_turned_away();
+  const int64_t before_ = HandshakeGate::num_rejected();
 };
 
 constexpr uint64_t kLong = 600'000;
 
-TEST_F(DoormanTest, LetsInWhoSaysHelloAndKeepsNothingBack) {
+TEST_F(HandshakeGateTest, LetsInWhoSaysHelloAndKeepsNothingBack) {
   Listen(Callers::kPipes, kLong);
   const std::string hello = testing::RequestedHelloFrame(5);
   Say(Connect(), hello + "more");
-  RunUntil([&] { return guests_.size() == 1; });
-  const int fd = guests_[0];
+  RunUntil([&] { return pending_.size() == 1; });
+  const int fd = pending_[0];
   std::string bytes(1000, '\0');
   bytes.resize(recv(fd, bytes.data(), bytes.size(), 0));
   EXPECT_EQ(bytes, hello + "more");
@@ -103,7 +105,7 @@ TEST_F(DoormanTest, LetsInWhoSaysHelloAndKeepsNothingBack) {
   EXPECT_EQ(NumTurnedAway(), 0);
 }
 
-TEST_F(DoormanTest, WaitsForTheLastByte) {
+TEST_F(HandshakeGateTest, WaitsForTheLastByte) {
   Listen(Callers::kPipes, kLong);
   const std::string whole =
       testing::PipeHelloFrame("w0") + testing::BrochureFrame();
@@ -112,20 +114,20 @@ TEST_F(DoormanTest, WaitsForTheLastByte) {
     EXPECT_EQ(NumLetIn(), 0u);
     Say(fd, std::string(1, byte));
   }
-  RunUntil([&] { return guests_.size() == 1; });
+  RunUntil([&] { return pending_.size() == 1; });
   EXPECT_EQ(NumTurnedAway(), 0);
 }
 
-TEST_F(DoormanTest, TurnsAwayWhoSaysNothing) {
+TEST_F(HandshakeGateTest, TurnsAwayWhoSaysNothing) {
   Listen(Callers::kLanes, 20);
   Connect();
   Say(Connect(), testing::LaneHelloFrame(1).substr(0, 9));
   Say(Connect(), "abc");
   RunUntil([&] { return NumTurnedAway() == 3; });
-  EXPECT_EQ(guests_.size(), 0u);
+  EXPECT_EQ(pending_.size(), 0u);
 }
 
-TEST_F(DoormanTest, TurnsAwayWhoSaysSomethingElseOrGoes) {
+TEST_F(HandshakeGateTest, TurnsAwayWhoSaysSomethingElseOrGoes) {
   Listen(Callers::kLanes, kLong);
   Say(Connect(), std::string(64, '\0'));
   Say(Connect(), testing::PipeHelloFrame("a pipe at a lane's door"));
@@ -134,26 +136,26 @@ TEST_F(DoormanTest, TurnsAwayWhoSaysSomethingElseOrGoes) {
   Say(fd, testing::LaneHelloFrame(1).substr(0, 9));
   shutdown(fd, SHUT_WR);
   RunUntil([&] { return NumTurnedAway() == 4; });
-  EXPECT_EQ(guests_.size(), 0u);
+  EXPECT_EQ(pending_.size(), 0u);
   // All was said before it went.
   const int hasty = Connect();
   Say(hasty, testing::LaneHelloFrame(1));
   shutdown(hasty, SHUT_WR);
-  RunUntil([&] { return guests_.size() == 1; });
+  RunUntil([&] { return pending_.size() == 1; });
 }
 
-TEST_F(DoormanTest, WhoCameFirstHasToGoWhenTooManyWait) {
+TEST_F(HandshakeGateTest, WhoCameFirstHasToGoWhenTooManyWait) {
   Listen(Callers::kLanes, kLong);
   const int first = Connect();
   const int second = Connect();
-  for (int64_t i = 2; i < Doorman::kMostGuests; ++i) {
+  for (int64_t i = 2; i < HandshakeGate::kMaxPending; ++i) {
     Connect();
     if (i % 8 == 0) NumLetIn();  // or the backlog is full
   }
   // It has said it by the time it would have to go.
   Say(first, testing::LaneHelloFrame(1));
   Connect();
-  RunUntil([&] { return guests_.size() == 1; });
+  RunUntil([&] { return pending_.size() == 1; });
   Connect();
   RunUntil([&] { return NumTurnedAway() == 1; });
   char byte = 0;
@@ -161,22 +163,22 @@ TEST_F(DoormanTest, WhoCameFirstHasToGoWhenTooManyWait) {
 }
 
 // What is crowded elsewhere.
-class Crowd : public DoormanTest {
+class Crowd : public HandshakeGateTest {
  public:
   void TestBody() override {}
   void Come() {
     Listen(Callers::kLanes, kLong);
-    for (int64_t i = 0; i < Doorman::kMostGuests; ++i) Connect();
+    for (int64_t i = 0; i < HandshakeGate::kMaxPending; ++i) Connect();
     NumLetIn();
   }
   void Go() { TearDown(); }
 };
 
-TEST_F(DoormanTest, ACrowdAtOneDoorLeavesRoomAtAnother) {
+TEST_F(HandshakeGateTest, ACrowdAtOneDoorLeavesRoomAtAnother) {
   Crowd crowd;
   crowd.Come();
   Listen(Callers::kLanes, kLong);
-  for (size_t i = 0; i < Doorman::kLastGuests; ++i) Connect();
+  for (size_t i = 0; i < HandshakeGate::kMinPendingPerGate; ++i) Connect();
   NumLetIn();
   EXPECT_EQ(NumTurnedAway(), 0);
   Connect();

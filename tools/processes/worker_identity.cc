@@ -1,4 +1,4 @@
-#include "tools/processes/node_identity.h"
+#include "tools/processes/worker_identity.h"
 
 #include <algorithm>
 #include <cctype>
@@ -26,11 +26,11 @@ bool IsRunId(std::string_view id) {
 // What is wrong is collected, so that the user is told of it all at once.
 class Resolver {
  public:
-  Resolver(const NodeFlags& flags, const Environ& environ)
+  Resolver(const IdentityFlags& flags, const Environ& environ)
       : flags_(flags), environ_(environ) {}
 
-  absl::StatusOr<NodeIdentity> Run(int scenario_workers) {
-    NodeIdentity identity;
+  absl::StatusOr<WorkerIdentity> Run(int scenario_workers) {
+    WorkerIdentity identity;
     identity.rank = Rank();
     identity.world_size =
         Number(flags_.world_size, {"WORLD_SIZE", "SLURM_NTASKS"})
@@ -153,16 +153,16 @@ class Resolver {
     return "default";
   }
 
-  const NodeFlags& flags_;
+  const IdentityFlags& flags_;
   const Environ& environ_;
   std::vector<std::string> wrong_;
 };
 
 }  // namespace
 
-absl::StatusOr<NodeIdentity> ResolveIdentity(const NodeFlags& flags,
-                                             int scenario_workers,
-                                             const Environ& environ) {
+absl::StatusOr<WorkerIdentity> ResolveIdentity(const IdentityFlags& flags,
+                                               int scenario_workers,
+                                               const Environ& environ) {
   return Resolver(flags, environ).Run(scenario_workers);
 }
 

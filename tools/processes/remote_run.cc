@@ -1,4 +1,4 @@
-#include "tools/processes/node_run.h"
+#include "tools/processes/remote_run.h"
 
 #include <algorithm>
 #include <limits>
@@ -27,9 +27,9 @@ constexpr absl::Duration kCollectTime = absl::Seconds(30);
 
 // What the body's thread uses. It outlives a run that gave its body up.
 struct Body {
-  explicit Body(const NodeRunOptions& options) : options(options) {}
+  explicit Body(const RemoteRunOptions& options) : options(options) {}
 
-  const NodeRunOptions options;
+  const RemoteRunOptions options;
   std::mutex events_mutex;
   std::vector<Event> events;
   std::unique_ptr<RealTrace> trace;
@@ -42,17 +42,17 @@ struct Body {
 
 class Node {
  public:
-  explicit Node(const NodeRunOptions& options)
+  explicit Node(const RemoteRunOptions& options)
       : options_(options),
         identity_(options.identity),
         start_ns_(MonotonicNanoseconds()),
         deadline_(RealRuntime().Now() + options.max_wall_time),
         prefix_(absl::StrCat("reprise/traces/", options.identity.run_id)) {}
 
-  absl::StatusOr<NodeRun> Run() {
+  absl::StatusOr<RemoteRun> Run() {
     if (absl::Status status = Prepare(); !status.ok()) return status;
     if (absl::Status status = AgreeOnTime(); !status.ok()) return status;
-    NodeRun run;
+    RemoteRun run;
     WorkerTrace own;
     own.events = RunBody(run.hung);
     own.error_ns = clock_.error_ns;
@@ -174,7 +174,7 @@ class Node {
     return body->events;
   }
 
-  void Collect(WorkerTrace own, NodeRun& run) {
+  void Collect(WorkerTrace own, RemoteRun& run) {
     std::vector<WorkerTrace> traces(1);
     traces[0] = std::move(own);
     std::string missing;
@@ -203,8 +203,8 @@ class Node {
     JudgeInOrder(end, std::move(events), run.result);
   }
 
-  const NodeRunOptions& options_;
-  const NodeIdentity& identity_;
+  const RemoteRunOptions& options_;
+  const WorkerIdentity& identity_;
   const int64_t start_ns_;
   const absl::Time deadline_;
   const std::string prefix_;
@@ -215,7 +215,7 @@ class Node {
 
 }  // namespace
 
-absl::StatusOr<NodeRun> RunNode(const NodeRunOptions& options) {
+absl::StatusOr<RemoteRun> RunRemoteWorker(const RemoteRunOptions& options) {
   return Node(options).Run();
 }
 

@@ -8,8 +8,8 @@
 // two looks of every member. Else there is another round. No lock is held
 // meanwhile, unlike upstream, and none is needed.
 
-#ifndef REPRISE_AGENT_GROUP_JOIN_H_
-#define REPRISE_AGENT_GROUP_JOIN_H_
+#ifndef REPRISE_AGENT_GROUP_QUIESCENCE_BARRIER_H_
+#define REPRISE_AGENT_GROUP_QUIESCENCE_BARRIER_H_
 
 #include <cstdint>
 
@@ -28,10 +28,11 @@
 namespace reprise {
 
 // Thread-safe: a second caller at a time is refused.
-class Joiner {
+class QuiescenceBarrier {
  public:
-  Joiner(Runtime& runtime, StoreClient& store, const WorkerDirectory& workers,
-         Activity& activity, Observer* observer);
+  QuiescenceBarrier(Runtime& runtime, StoreClient& store,
+                    const WorkerDirectory& workers, Activity& activity,
+                    Observer* observer);
 
   // A join that ran out of time is taken up where it stopped by the next call.
   // `stay_together`: nobody is let out before all know that nothing runs.
@@ -46,7 +47,7 @@ class Joiner {
   absl::Status Run(bool stay_together, absl::Time deadline);
   absl::Status Step(bool stay_together);
   absl::Status WaitUntilQuiet();
-  absl::StatusOr<int64_t> Meet(int64_t count);
+  absl::StatusOr<int64_t> ExchangeCounts(int64_t count);
   // Whether the group has left this join without us: we were restarted and go
   // through the joins again.
   bool IsOver();
@@ -77,4 +78,4 @@ class Joiner {
 
 }  // namespace reprise
 
-#endif  // REPRISE_AGENT_GROUP_JOIN_H_
+#endif  // REPRISE_AGENT_GROUP_QUIESCENCE_BARRIER_H_

@@ -2,8 +2,8 @@
 // and Slurm put into the environment. Flags win, then RANK, WORLD_SIZE,
 // MASTER_ADDR and MASTER_PORT, then SLURM_PROCID and SLURM_NTASKS.
 
-#ifndef REPRISE_TOOLS_PROCESSES_NODE_IDENTITY_H_
-#define REPRISE_TOOLS_PROCESSES_NODE_IDENTITY_H_
+#ifndef REPRISE_TOOLS_PROCESSES_WORKER_IDENTITY_H_
+#define REPRISE_TOOLS_PROCESSES_WORKER_IDENTITY_H_
 
 #include <functional>
 #include <optional>
@@ -13,7 +13,7 @@
 
 namespace reprise {
 
-struct NodeFlags {
+struct IdentityFlags {
   std::string name;
   std::string store_url;
   std::optional<int> rank;
@@ -21,7 +21,7 @@ struct NodeFlags {
   std::string run_id;
 };
 
-struct NodeIdentity {
+struct WorkerIdentity {
   int rank = 0;
   int world_size = 1;
   std::string store_url;
@@ -34,10 +34,10 @@ using Environ = std::function<const char*(const char* name)>;
 
 // INVALID_ARGUMENT lists everything that is missing or contradicts itself.
 // `scenario_workers`: the size of the world when nothing says another.
-absl::StatusOr<NodeIdentity> ResolveIdentity(const NodeFlags& flags,
-                                             int scenario_workers,
-                                             const Environ& environ);
+absl::StatusOr<WorkerIdentity> ResolveIdentity(const IdentityFlags& flags,
+                                               int scenario_workers,
+                                               const Environ& environ);
 
 }  // namespace reprise
 
-#endif  // REPRISE_TOOLS_PROCESSES_NODE_IDENTITY_H_
+#endif  // REPRISE_TOOLS_PROCESSES_WORKER_IDENTITY_H_

@@ -4,8 +4,8 @@
 // the end collects their traces through the store (trace_exchange.h), merges
 // them (merge.h) and checks the invariants.
 
-#ifndef REPRISE_TOOLS_PROCESSES_NODE_RUN_H_
-#define REPRISE_TOOLS_PROCESSES_NODE_RUN_H_
+#ifndef REPRISE_TOOLS_PROCESSES_REMOTE_RUN_H_
+#define REPRISE_TOOLS_PROCESSES_REMOTE_RUN_H_
 
 #include <cstdint>
 #include <string>
@@ -14,15 +14,15 @@
 #include "absl/time/time.h"
 #include "sim/scenario/run_result.h"
 #include "sim/scenario/scenario.h"
-#include "tools/processes/node_identity.h"
+#include "tools/processes/worker_identity.h"
 
 namespace reprise {
 
-struct NodeRunOptions {
+struct RemoteRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
   ScenarioParams params;  // all of them
-  NodeIdentity identity;
+  WorkerIdentity identity;
   std::string transport;     // the name of the only one
   std::string bind_address;  // empty: found (agent/transport/transports.h)
   // From the start of this worker; for all of it. A body that takes longer has
@@ -30,7 +30,7 @@ struct NodeRunOptions {
   absl::Duration max_wall_time = absl::Minutes(3);
 };
 
-struct NodeRun {
+struct RemoteRun {
   // The coordinator's: of all workers. Any other's: by its own checks alone.
   RunResult result;
   int64_t clock_error_ns = 0;  // the largest
@@ -39,8 +39,8 @@ struct NodeRun {
 };
 
 // Errors are of the set-up: the store, the transport, workers that do not come.
-absl::StatusOr<NodeRun> RunNode(const NodeRunOptions& options);
+absl::StatusOr<RemoteRun> RunRemoteWorker(const RemoteRunOptions& options);
 
 }  // namespace reprise
 
-#endif  // REPRISE_TOOLS_PROCESSES_NODE_RUN_H_
+#endif  // REPRISE_TOOLS_PROCESSES_REMOTE_RUN_H_

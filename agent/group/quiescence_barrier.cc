@@ -1,4 +1,4 @@
-#include "agent/group/join.h"
+#include "agent/group/quiescence_barrier.h"
 
 #include <algorithm>
 #include <optional>
@@ -29,9 +29,9 @@ constexpr int64_t kLastBarrier = int64_t{1} << 62;
 
 }  // namespace
 
-Joiner::Joiner(Runtime& runtime, StoreClient& store,
-               const WorkerDirectory& workers, Activity& activity,
-               Observer* observer)
+QuiescenceBarrier::QuiescenceBarrier(Runtime& runtime, StoreClient& store,
+                                     const WorkerDirectory& workers,
+                                     Activity& activity, Observer* observer)
     : runtime_(runtime),
       store_(store),
       workers_(workers),
@@ -40,7 +40,7 @@ Joiner::Joiner(Runtime& runtime, StoreClient& store,
       mutex_(runtime, "Joiner"),
       changed_(runtime, "Joiner.changed") {}
 
-absl::Status Joiner::Join(bool stay_together, absl::Time deadline) {
+absl::Status QuiescenceBarrier::Join(bool stay_together, absl::Time deadline) {
   {
     MutexLock lock(mutex_);
     if (stopped_) {
@@ -65,7 +65,7 @@ absl::Status Joiner::Join(bool stay_together, absl::Time deadline) {
   return status;
 }
 
-absl::Status Joiner::Run(bool stay_together, absl::Time deadline) {
+absl::Status QuiescenceBarrier::Run(bool stay_together, absl::Time deadline) {
   deadline_ = deadline;
   absl::Status status = WaitUntilQuiet();
   bool is_over = false;
@@ -86,7 +86,7 @@ absl::Status Joiner::Run(bool stay_together, absl::Time deadline) {
   return status;
 }
 
-absl::Status Joiner::Step(bool stay_together) {
+absl::Status QuiescenceBarrier::Step(bool stay_together) {
   switch (phase_) {
     case Phase::kGather: {
       // The first look. When the barrier is tried again, it stays the one that
@@ -96,7 +96,7 @@ absl::Status Joiner::Step(bool stay_together) {
         looked_ = true;
       }
       const bool is_first = next_barrier_ == first_barrier_;
-      const absl::StatusOr<int64_t> total = Meet(0);
+      const absl::StatusOr<int64_t> total = ExchangeCounts(0);
       if (!total.ok()) return total.status();
       looked_ = false;
       phase_ = Phase::kCount;
@@ -105,9 +105,9 @@ absl::Status Joiner::Step(bool stay_together) {
     }
     case Phase::kCount: {
       const Activity::Counts now = activity_.counts();
-      const absl::StatusOr<int64_t> total =
-          Meet(now.running[Activity::kCall] + now.running[Activity::kHandler] +
-               (now.started != started_before_ ? 1 : 0));
+      const absl::StatusOr<int64_t> total = ExchangeCounts(
+          now.running[Activity::kCall] + now.running[Activity::kHandler] +
+          (now.started != started_before_ ? 1 : 0));
       if (!total.ok()) return total.status();
       if (*total != 0) {
         phase_ = Phase::kGather;
@@ -117,7 +117,7 @@ absl::Status Joiner::Step(bool stay_together) {
       return absl::OkStatus();
     }
     case Phase::kRelease: {
-      const absl::StatusOr<int64_t> total = Meet(0);
+      const absl::StatusOr<int64_t> total = ExchangeCounts(0);
       if (total.ok()) phase_ = Phase::kDone;
       return total.status();
     }
@@ -127,7 +127,7 @@ absl::Status Joiner::Step(bool stay_together) {
   return absl::OkStatus();
 }
 
-absl::Status Joiner::WaitUntilQuiet() {
+absl::Status QuiescenceBarrier::WaitUntilQuiet() {
   if (const std::optional<Activity::Counts> quiet =
           activity_.WaitUntilQuiet(deadline_)) {
     if (!looked_) started_before_ = quiet->started;
@@ -140,14 +140,14 @@ absl::Status Joiner::WaitUntilQuiet() {
                    now.running[Activity::kHandler], " handlers running"));
 }
 
-absl::StatusOr<int64_t> Joiner::Meet(int64_t count) {
+absl::StatusOr<int64_t> QuiescenceBarrier::ExchangeCounts(int64_t count) {
   absl::StatusOr<int64_t> total =
-      barrier_.Meet(next_barrier_, count, deadline_);
+      barrier_.ExchangeCounts(next_barrier_, count, deadline_);
   if (total.ok() || REPRISE_PLANTED(barrier_out_of_step)) ++next_barrier_;
   return total;
 }
 
-bool Joiner::IsOver() {
+bool QuiescenceBarrier::IsOver() {
   const absl::StatusOr<std::string> joined =
       store_.TryGet(kJoinedKey, deadline_);
   if (!joined.ok()) return false;
@@ -164,7 +164,7 @@ bool Joiner::IsOver() {
   return true;
 }
 
-void Joiner::ForgetPreviousJoins() {
+void QuiescenceBarrier::ForgetPreviousJoins() {
   // All have come to this join, so all have left the previous ones; that holds
   // for members that know nothing of this, too.
   if (join_ == 1) return;
@@ -180,7 +180,7 @@ void Joiner::ForgetPreviousJoins() {
   }
 }
 
-void Joiner::Stop() {
+void QuiescenceBarrier::Stop() {
   {
     MutexLock lock(mutex_);
     stopped_ = true;

@@ -1,6 +1,6 @@
 // Who a worker is, by flags and environment.
 
-#include "tools/processes/node_identity.h"
+#include "tools/processes/worker_identity.h"
 
 #include <map>
 #include <string>
@@ -16,15 +16,15 @@ using ::testing::Not;
 
 using Variables = std::map<std::string, std::string>;
 
-absl::StatusOr<NodeIdentity> Resolve(const NodeFlags& flags,
-                                     const Variables& variables) {
+absl::StatusOr<WorkerIdentity> Resolve(const IdentityFlags& flags,
+                                       const Variables& variables) {
   return ResolveIdentity(flags, 3, [&variables](const char* name) {
     const auto found = variables.find(name);
     return found == variables.end() ? nullptr : found->second.c_str();
   });
 }
 
-std::string Error(const NodeFlags& flags, const Variables& variables) {
+std::string Error(const IdentityFlags& flags, const Variables& variables) {
   const auto identity = Resolve(flags, variables);
   return identity.ok() ? "" : std::string(identity.status().message());
 }
@@ -36,7 +36,7 @@ const Variables kTorchrun = {{"RANK", "1"},
                              {"TORCHELASTIC_RUN_ID", "job"},
                              {"TORCHELASTIC_RESTART_COUNT", "2"}};
 
-TEST(NodeIdentityTest, AsTorchrunSetsIt) {
+TEST(WorkerIdentityTest, AsTorchrunSetsIt) {
   const auto identity = Resolve({}, kTorchrun);
   ASSERT_TRUE(identity.ok()) << identity.status();
   EXPECT_EQ(identity->rank, 1);
@@ -45,8 +45,8 @@ TEST(NodeIdentityTest, AsTorchrunSetsIt) {
   EXPECT_EQ(identity->run_id, "job.2");
 }
 
-TEST(NodeIdentityTest, AsSlurmSetsIt) {
-  NodeFlags flags;
+TEST(WorkerIdentityTest, AsSlurmSetsIt) {
+  IdentityFlags flags;
   flags.store_url = "redis://head:6379/0";
   const auto identity = Resolve(flags, {{"SLURM_PROCID", "2"},
                                         {"SLURM_NTASKS", "5"},
@@ -58,8 +58,8 @@ TEST(NodeIdentityTest, AsSlurmSetsIt) {
   EXPECT_EQ(identity->run_id, "77.1");
 }
 
-TEST(NodeIdentityTest, FlagsWin) {
-  NodeFlags flags;
+TEST(WorkerIdentityTest, FlagsWin) {
+  IdentityFlags flags;
   flags.rank = 3;
   flags.world_size = 8;
   flags.store_url = "file:///tmp/s";
@@ -72,8 +72,8 @@ TEST(NodeIdentityTest, FlagsWin) {
   EXPECT_EQ(identity->run_id, "mine");
 }
 
-TEST(NodeIdentityTest, ANameIsARank) {
-  NodeFlags flags;
+TEST(WorkerIdentityTest, ANameIsARank) {
+  IdentityFlags flags;
   flags.store_url = "file:///tmp/s";
   flags.name = "w2";
   const auto identity = Resolve(flags, {});
@@ -88,15 +88,15 @@ TEST(NodeIdentityTest, ANameIsARank) {
   }
 }
 
-TEST(NodeIdentityTest, EverythingThatIsMissingIsListed) {
+TEST(WorkerIdentityTest, EverythingThatIsMissingIsListed) {
   const std::string error = Error({}, {{"MASTER_ADDR", "node7"}});
   EXPECT_THAT(error, HasSubstr("no rank"));
   EXPECT_THAT(error, HasSubstr("MASTER_PORT is not set"));
   EXPECT_THAT(Error({}, {}), HasSubstr("give --store URL"));
 }
 
-TEST(NodeIdentityTest, NonsenseIsNamed) {
-  NodeFlags flags;
+TEST(WorkerIdentityTest, NonsenseIsNamed) {
+  IdentityFlags flags;
   flags.store_url = "file:///tmp/s";
   EXPECT_THAT(Error(flags, {{"RANK", "one"}}), HasSubstr("RANK is no number"));
   EXPECT_THAT(Error(flags, {{"RANK", "one"}}), Not(HasSubstr("no rank")));
@@ -111,7 +111,7 @@ TEST(NodeIdentityTest, NonsenseIsNamed) {
   EXPECT_THAT(Error(flags, {{"RANK", "0"}}), HasSubstr("one process"));
 }
 
-TEST(NodeIdentityTest, AnAddressOfIpv6GetsItsBrackets) {
+TEST(WorkerIdentityTest, AnAddressOfIpv6GetsItsBrackets) {
   Variables variables = kTorchrun;
   variables["MASTER_ADDR"] = "2001:db8::7";
   EXPECT_EQ(Resolve({}, variables)->store_url, "tcp://[2001:db8::7]:29500");
