@@ -16,25 +16,26 @@
 #ifndef REPRISE_AGENT_AGENT_H_
 #define REPRISE_AGENT_AGENT_H_
 
-#include <functional>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/future.h"
 #include "agent/message.h"
-#include "agent/metric_family.h"
+#include "agent/metrics/metric_family.h"
 #include "agent/observer.h"
 #include "agent/options.h"
+#include "agent/request.h"
 #include "agent/runtime/runtime.h"
 #include "agent/store/store.h"
 #include "agent/transport/transports.h"
+#include "agent/worker_info.h"
 
 namespace reprise {
 
@@ -45,55 +46,6 @@ struct Environment {
   TransportProvider* transports = nullptr;
   Observer* observer = nullptr;  // may be null
 };
-
-// Knows whether the callers of requests still wait. Thread-safe.
-class CancelSource {
- public:
-  virtual ~CancelSource() = default;
-  virtual bool IsCancelled(int64_t call_id, absl::Time deadline) = 0;
-};
-
-struct RequestInfo {
-  std::string caller;  // the name that the peer claims
-  int64_t call_id = 0;
-  // When the caller gives up, if it said so; by our clock. Never, of a call
-  // with an idempotency key: it may be sent again.
-  absl::Time deadline = absl::InfiniteFuture();
-  std::shared_ptr<CancelSource> source;  // may be null
-
-  // Whether nobody waits for the reply any more: the call was cancelled, its
-  // deadline has passed, or its connection broke. A handler that works for
-  // long should ask now and then, and return what it likes.
-  bool IsCancelled() const {
-    return source != nullptr && source->IsCancelled(call_id, deadline);
-  }
-};
-
-// Answers one request. Call it once, on any thread, before or after the
-// handler returns; one that is destroyed unused answers with an error.
-class Reply {
- public:
-  using Send = absl::AnyInvocable<void(absl::StatusOr<Message>)>;
-  explicit Reply(Send send);
-  Reply(Reply&&) = default;
-  Reply& operator=(Reply&&) = default;
-  ~Reply();
-
-  void operator()(absl::StatusOr<Message> result);
-
- private:
-  Send send_;
-};
-
-// Runs on the worker pool, several at a time, and may block and make calls.
-// An exception out of it becomes an error reply.
-using RequestHandler =
-    std::function<void(Message request, const RequestInfo& info, Reply reply)>;
-
-// A handler that answers by returning.
-RequestHandler Blocking(
-    std::function<absl::StatusOr<Message>(Message, const RequestInfo&)>
-        function);
 
 // Of our calls to one peer.
 struct NetworkData {

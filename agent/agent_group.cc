@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/agent_impl.h"
+#include "agent/group/report_margin.h"
 #include "agent/planted.h"
-#include "agent/report_margin.h"
 #include "glog/logging.h"
 
 namespace reprise {

@@ -5,9 +5,9 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
+#include "agent/group/probe.h"
+#include "agent/group/rendezvous.h"
 #include "agent/planted.h"
-#include "agent/probe.h"
-#include "agent/rendezvous.h"
 #include "agent/wire/call_extras.h"
 #include "glog/logging.h"
 

@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/message.h"
-#include "agent/options.h"
+#include "agent/worker_info.h"
 
 namespace reprise {
 

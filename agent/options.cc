@@ -8,8 +8,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "agent/device_map.h"
-#include "agent/worker_directory.h"
+#include "agent/device/device_map.h"
+#include "agent/worker_info.h"
 
 namespace reprise {
 

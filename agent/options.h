@@ -14,31 +14,11 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/device/device.h"
+#include "agent/device/device_map.h"
 #include "agent/transport/transports.h"
+#include "agent/worker_info.h"
 
 namespace reprise {
-
-using WorkerId = int16_t;
-
-struct WorkerInfo {
-  std::string name;
-  WorkerId id = 0;
-  friend bool operator==(const WorkerInfo&, const WorkerInfo&) = default;
-};
-
-// A worker came to, or went from, a dynamic group.
-struct MembershipChange {
-  WorkerInfo worker;
-  bool joined = false;
-};
-
-// Ours -> theirs.
-using DeviceMap = std::map<Device, Device>;
-
-// As `AgentOptions::world_size`: members come and go (docs/groups.md).
-inline constexpr int64_t kDynamicGroup = 0;
-// As `AgentOptions::id`, in a dynamic group: the lowest that is free.
-inline constexpr int64_t kAnyId = -1;
 
 // A call to a peer with too much pending.
 enum class WhenFull {

@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "sim/trace.h"
+#include "sim/trace/trace.h"
 
 namespace reprise {
 

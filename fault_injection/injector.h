@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "fault_injection/fault.h"
-#include "sim/network.h"
-#include "sim/sim_store.h"
-#include "sim/world.h"
+#include "sim/network/network.h"
+#include "sim/store/sim_store.h"
+#include "sim/world/world.h"
 
 namespace reprise {
 

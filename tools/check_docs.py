@@ -47,7 +47,7 @@ def check_parity():
     scenarios = set(
         re.findall(r"REPRISE_SCENARIO\(\s*(\w+)", read("tests/scenarios/*.cc")))
     planted = set(
-        re.findall(r'^\s+\{"(\w+)"', read("fault_injection/planted.cc"), re.M))
+        re.findall(r'^\s+\{"(\w+)"', read("tests/planted/planted.cc"), re.M))
     planted &= set(re.findall(r'"(\w+)"', read("tests/planted/BUILD")))
     scripts = {path.name for path in TOP.glob("tests/*/*.sh")}
     found = []

@@ -6,7 +6,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "agent/metric_family.h"
+#include "agent/metrics/metric_family.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "prometheus/collectable.h"
@@ -46,15 +46,16 @@ prometheus::ClientMetric Convert(const MetricSample& sample) {
 // Kept by the exposer's threads while they collect.
 class Collector : public prometheus::Collectable {
  public:
-  explicit Collector(const Agent& agent)
-      : mutex_(RealRuntime(), "PrometheusExporter"), agent_(&agent) {}
+  explicit Collector(MetricSource collect)
+      : mutex_(RealRuntime(), "PrometheusExporter"),
+        collect_(std::move(collect)) {}
 
   std::vector<prometheus::MetricFamily> Collect() const override {
     std::vector<MetricFamily> families;
     {
-      // While it is held, the agent stays.
+      // `Detach` waits for it.
       MutexLock lock(mutex_);
-      if (agent_ != nullptr) families = agent_->GetMetricFamilies();
+      if (collect_) families = collect_();
     }
     std::vector<prometheus::MetricFamily> converted;
     for (const MetricFamily& family : families) {
@@ -72,12 +73,12 @@ class Collector : public prometheus::Collectable {
 
   void Detach() {
     MutexLock lock(mutex_);
-    agent_ = nullptr;
+    collect_ = nullptr;
   }
 
  private:
   mutable Mutex mutex_;
-  const Agent* agent_ ABSL_GUARDED_BY(mutex_);
+  MetricSource collect_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
@@ -85,8 +86,9 @@ class Collector : public prometheus::Collectable {
 class PrometheusExporter::Impl {
  public:
   // Throws what the HTTP server throws.
-  Impl(const std::string& address, const Agent& agent)
-      : collector_(std::make_shared<Collector>(agent)), exposer_(address) {
+  Impl(const std::string& address, MetricSource collect)
+      : collector_(std::make_shared<Collector>(std::move(collect))),
+        exposer_(address) {
     exposer_.RegisterCollectable(collector_);
   }
   ~Impl() { collector_->Detach(); }
@@ -100,10 +102,10 @@ class PrometheusExporter::Impl {
 };
 
 absl::StatusOr<std::unique_ptr<PrometheusExporter>> PrometheusExporter::Start(
-    const std::string& address, const Agent& agent) {
+    const std::string& address, MetricSource collect) {
   try {
-    return std::unique_ptr<PrometheusExporter>(
-        new PrometheusExporter(std::make_unique<Impl>(address, agent)));
+    return std::unique_ptr<PrometheusExporter>(new PrometheusExporter(
+        std::make_unique<Impl>(address, std::move(collect))));
   } catch (const std::exception& error) {
     return absl::UnavailableError(absl::StrCat(
         "no metrics can be served at '", address, "': ", error.what(),

@@ -12,7 +12,7 @@
 #include "absl/time/time.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
-#include "sim/scenario.h"
+#include "sim/scenario/scenario.h"
 
 namespace reprise::scenarios {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "agent/runtime/mutex.h"
-#include "sim/scenario.h"
+#include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 
 namespace reprise::scenarios {

@@ -19,7 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/agent.h"
-#include "sim/scenario.h"
+#include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 
 namespace reprise::scenarios {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "agent/store/store.h"
-#include "sim/scenario.h"
+#include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
 

@@ -1,6 +1,6 @@
 // Dynamic groups: members come, go, die and come back.
 
-#include "sim/scenario.h"
+#include "sim/scenario/scenario.h"
 #include "tests/scenarios/group_life.h"
 
 namespace reprise::scenarios {

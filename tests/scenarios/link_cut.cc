@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "sim/scenario.h"
+#include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
 

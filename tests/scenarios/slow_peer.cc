@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "agent/runtime/mutex.h"
-#include "sim/scenario.h"
+#include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
 

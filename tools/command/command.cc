@@ -9,7 +9,7 @@
 #include "glog/logging.h"
 #include "tools/command/report.h"
 #include "tools/command/subcommands.h"
-#include "tools/command/worker_process.h"
+#include "tools/processes/worker_process.h"
 
 namespace reprise {
 namespace {

@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "tools/command/explore.h"
+#include "sim/explore/explore.h"
 #include "tools/command/report.h"
 #include "tools/command/subcommands.h"
 

@@ -4,11 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "tools/command/replay_file.h"
+#include "sim/explore/replay_file.h"
+#include "sim/explore/verify.h"
+#include "sim/view/story.h"
 #include "tools/command/report.h"
-#include "tools/command/story.h"
 #include "tools/command/subcommands.h"
-#include "tools/command/verify.h"
 
 namespace reprise {
 namespace {

@@ -4,12 +4,12 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "sim/explore/sim_run.h"
+#include "sim/view/story.h"
 #include "tools/command/doctor.h"
-#include "tools/command/process_run.h"
 #include "tools/command/report.h"
-#include "tools/command/sim_run.h"
-#include "tools/command/story.h"
 #include "tools/command/subcommands.h"
+#include "tools/processes/process_run.h"
 
 namespace reprise {
 namespace {

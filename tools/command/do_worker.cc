@@ -6,10 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "tools/command/node_run.h"
+#include "sim/view/story.h"
 #include "tools/command/report.h"
-#include "tools/command/story.h"
 #include "tools/command/subcommands.h"
+#include "tools/processes/node_run.h"
 
 namespace reprise {
 namespace {

@@ -9,7 +9,7 @@
 #include "agent/store/open_store.h"
 #include "agent/transport/transports.h"
 #include "tools/command/machine_probe.h"
-#include "tools/command/scratch_directory.h"
+#include "tools/processes/scratch_directory.h"
 
 namespace reprise {
 namespace {

@@ -9,9 +9,9 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
-#include "sim/scenario.h"
-#include "sim/scheduler.h"
-#include "tools/command/sim_run.h"
+#include "sim/explore/sim_run.h"
+#include "sim/scenario/scenario.h"
+#include "sim/world/scheduler.h"
 
 namespace reprise {
 

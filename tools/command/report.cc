@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "sim/explore/replay_file.h"
 #include "tools/command/command.h"
-#include "tools/command/replay_file.h"
 
 namespace reprise {
 

@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "nlohmann/json.hpp"
-#include "tools/command/run_result.h"
+#include "sim/scenario/run_result.h"
 
 namespace reprise {
 

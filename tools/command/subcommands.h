@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "tools/command/command.h"
-#include "tools/command/node_identity.h"
 #include "tools/command/options.h"
+#include "tools/processes/node_identity.h"
 
 namespace reprise {
 

@@ -12,7 +12,7 @@
 #include <string>
 
 #include "agent/transport/uv/context_impl.h"
-#include "agent/transport/uv/doorman.h"
+#include "agent/transport/uv/handshake_gate.h"
 #include "tensorpipe/common/callback.h"
 #include "tensorpipe/transport/listener_impl_boilerplate.h"
 #include "tensorpipe/transport/uv/sockaddr.h"

@@ -10,7 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "agent/agent.h"
-#include "agent/member_list.h"
+#include "agent/group/member_list.h"
 #include "agent/store/memory_store.h"
 #include "glog/logging.h"
 #include "gmock/gmock.h"

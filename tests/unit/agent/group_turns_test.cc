@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "agent/agent.h"
-#include "agent/member_list.h"
+#include "agent/group/member_list.h"
 #include "agent/store/memory_store.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

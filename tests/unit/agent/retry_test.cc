@@ -1,4 +1,4 @@
-#include "agent/retry.h"
+#include "agent/client/retry.h"
 
 #include <memory>
 #include <vector>

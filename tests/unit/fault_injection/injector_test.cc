@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "sim/scenario.h"
-#include "tools/command/sim_run.h"
+#include "sim/explore/sim_run.h"
+#include "sim/scenario/scenario.h"
 
 namespace reprise {
 namespace {

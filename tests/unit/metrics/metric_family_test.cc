@@ -1,6 +1,6 @@
 // The text exposition format, and labels that somebody else chose.
 
-#include "agent/metric_family.h"
+#include "agent/metrics/metric_family.h"
 
 #include <string>
 #include <vector>

@@ -1,6 +1,6 @@
 // Histograms, and the counters of peers.
 
-#include "agent/metrics.h"
+#include "agent/metrics/metrics.h"
 
 #include <cstdint>
 #include <limits>
@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "agent/histogram.h"
+#include "agent/metrics/histogram.h"
 #include "agent/runtime/runtime.h"
 #include "gtest/gtest.h"
 

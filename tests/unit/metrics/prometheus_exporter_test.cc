@@ -75,7 +75,8 @@ TEST(PrometheusExporterTest, ServesWhatTheAgentCounts) {
   Message request;
   request.type = MessageType::kScriptCall;
   ASSERT_TRUE(agent->Send("w0", request).status().ok());
-  auto exporter = PrometheusExporter::Start("127.0.0.1:0", *agent);
+  auto exporter = PrometheusExporter::Start(
+      "127.0.0.1:0", [&] { return (*agent).GetMetricFamilies(); });
   ASSERT_TRUE(exporter.ok()) << exporter.status();
   const std::string answer = Scrape((*exporter)->port());
   EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200"));
@@ -93,7 +94,8 @@ TEST(PrometheusExporterTest, ServesWhatTheAgentCounts) {
 
 TEST(PrometheusExporterTest, TheAgentMayShutDownAndGo) {
   std::unique_ptr<Agent> agent = StartAgent();
-  auto exporter = PrometheusExporter::Start("127.0.0.1:0", *agent);
+  auto exporter = PrometheusExporter::Start(
+      "127.0.0.1:0", [&] { return (*agent).GetMetricFamilies(); });
   ASSERT_TRUE(exporter.ok()) << exporter.status();
   const int port = (*exporter)->port();
   std::vector<std::unique_ptr<Thread>> threads;
@@ -112,12 +114,14 @@ TEST(PrometheusExporterTest, TheAgentMayShutDownAndGo) {
 
 TEST(PrometheusExporterTest, AnAddressThatIsTakenIsAnError) {
   const std::unique_ptr<Agent> agent = StartAgent();
-  auto first = PrometheusExporter::Start("127.0.0.1:0", *agent);
+  auto first = PrometheusExporter::Start(
+      "127.0.0.1:0", [&] { return (*agent).GetMetricFamilies(); });
   ASSERT_TRUE(first.ok()) << first.status();
   for (const std::string& address :
        {absl::StrCat("127.0.0.1:", (*first)->port()), std::string("nowhere"),
         std::string()}) {
-    const auto second = PrometheusExporter::Start(address, *agent);
+    const auto second = PrometheusExporter::Start(
+        address, [&] { return (*agent).GetMetricFamilies(); });
     EXPECT_TRUE(absl::IsUnavailable(second.status())) << address;
   }
 }

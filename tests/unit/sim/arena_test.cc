@@ -1,4 +1,4 @@
-#include "sim/arena.h"
+#include "sim/world/arena.h"
 
 #include <unistd.h>
 

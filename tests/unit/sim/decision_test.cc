@@ -1,4 +1,4 @@
-#include "sim/decision.h"
+#include "sim/world/decision.h"
 
 #include <set>
 #include <string>

@@ -1,6 +1,6 @@
 // Each invariant, broken once.
 
-#include "sim/invariants.h"
+#include "sim/trace/invariants.h"
 
 #include <gtest/gtest.h>
 

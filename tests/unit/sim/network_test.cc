@@ -1,6 +1,6 @@
 // The real TensorPipe core over the simulated network.
 
-#include "sim/network.h"
+#include "sim/network/network.h"
 
 #include <set>
 #include <string>

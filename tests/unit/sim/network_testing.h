@@ -14,7 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "sim/network.h"
+#include "sim/network/network.h"
 #include "tensorpipe/tensorpipe.h"
 #include "tests/unit/sim/sim_testing.h"
 

@@ -9,7 +9,7 @@
 
 #include "agent/runtime/mutex.h"
 #include "gtest/gtest.h"
-#include "sim/decision.h"
+#include "sim/world/decision.h"
 #include "tests/unit/sim/sim_testing.h"
 
 namespace reprise {

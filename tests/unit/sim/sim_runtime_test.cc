@@ -1,7 +1,7 @@
 // The runtime seam as fibers, under each schedule: what `RealRuntime` keeps,
 // and what only a world can promise.
 
-#include "sim/sim_runtime.h"
+#include "sim/world/sim_runtime.h"
 
 #include <future>
 #include <memory>

@@ -1,7 +1,7 @@
 // The simulated store: the contract of every store under each schedule, and
 // what only a simulated one does.
 
-#include "sim/sim_store.h"
+#include "sim/store/sim_store.h"
 
 #include <memory>
 #include <string>

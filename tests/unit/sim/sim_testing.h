@@ -13,9 +13,9 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "sim/scheduler.h"
-#include "sim/sim_runtime.h"
-#include "sim/world.h"
+#include "sim/world/scheduler.h"
+#include "sim/world/sim_runtime.h"
+#include "sim/world/world.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/lsan_interface.h>

@@ -1,4 +1,4 @@
-#include "sim/trace.h"
+#include "sim/trace/trace.h"
 
 #include <set>
 #include <string>

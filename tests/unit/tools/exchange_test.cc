@@ -10,8 +10,8 @@
 #include "agent/runtime/runtime.h"
 #include "agent/store/memory_store.h"
 #include "gtest/gtest.h"
-#include "tools/command/clock_exchange.h"
-#include "tools/command/trace_exchange.h"
+#include "tools/processes/clock_exchange.h"
+#include "tools/processes/trace_exchange.h"
 
 namespace reprise {
 namespace {

@@ -1,6 +1,6 @@
 // Traces of machines whose clocks differ, merged and judged.
 
-#include "tools/command/merge.h"
+#include "tools/processes/merge.h"
 
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
-#include "tools/command/judge.h"
+#include "tools/processes/judge.h"
 
 namespace reprise {
 namespace {

@@ -1,6 +1,6 @@
 // Who a worker is, by flags and environment.
 
-#include "tools/command/node_identity.h"
+#include "tools/processes/node_identity.h"
 
 #include <map>
 #include <string>

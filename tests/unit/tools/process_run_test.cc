@@ -1,6 +1,6 @@
 // Runs of tiny scenarios in processes of their own, started by this program.
 
-#include "tools/command/process_run.h"
+#include "tools/processes/process_run.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tools/command/worker_process.h"
+#include "tools/processes/worker_process.h"
 
 namespace reprise {
 namespace {

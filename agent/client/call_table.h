@@ -1,0 +1,203 @@
+// The calls that wait for their replies.
+//
+// A call is entered once it is known to be valid and has been encoded, and
+// whoever takes it out, a reply, its timer, the failure of its pipe, its
+// cancellation or the shutdown, completes it. So it is completed exactly once,
+// with no lock held, and never by anybody who waits for the worker pool.
+
+#ifndef REPRISE_AGENT_CLIENT_CALL_TABLE_H_
+#define REPRISE_AGENT_CLIENT_CALL_TABLE_H_
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/activity.h"
+#include "agent/future.h"
+#include "agent/group/worker_directory.h"
+#include "agent/metrics/metrics.h"
+#include "agent/observer.h"
+#include "agent/options.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/thread_pool.h"
+#include "agent/runtime/timer.h"
+
+namespace reprise {
+
+// Names a pending call; ordered by peer, then by id. One word, so that the
+// closures that carry it need no memory of their own.
+class CallKey {
+ public:
+  static constexpr int64_t kMaxId = (int64_t{1} << 48) - 1;
+
+  // `id` must be 0 .. kMaxId.
+  CallKey(WorkerId peer, int64_t id)
+      : packed_(static_cast<uint64_t>(peer) << 48 | static_cast<uint64_t>(id)) {
+  }
+
+  WorkerId peer() const { return static_cast<WorkerId>(packed_ >> 48); }
+  int64_t id() const { return static_cast<int64_t>(packed_ & kMaxId); }
+
+  // NOLINTNEXTLINE(modernize-use-nullptr): no pointer is compared
+  friend auto operator<=>(const CallKey&, const CallKey&) = default;
+
+ private:
+  uint64_t packed_;
+};
+
+// Thread-safe. `Close` must be called before it is destroyed, and the timer
+// stopped.
+class CallTable : public std::enable_shared_from_this<CallTable> {
+ public:
+  // The place of a call that is still being made ready.
+  class Reservation {
+   public:
+    Reservation(Reservation&& other) noexcept = default;
+    Reservation& operator=(Reservation&&) = delete;
+    ~Reservation() {
+      if (table_ != nullptr) table_->Unreserve(to_, num_bytes_);
+    }
+    WorkerId to() const { return to_; }
+    int64_t id() const { return id_; }
+
+   private:
+    friend class CallTable;
+    struct NoDelete {
+      void operator()(CallTable*) const {}
+    };
+    Reservation(CallTable* table, WorkerId to, int64_t id, size_t num_bytes,
+                Activity::Token active)
+        : table_(table),
+          to_(to),
+          id_(id),
+          num_bytes_(num_bytes),
+          active_(std::move(active)) {}
+
+    std::unique_ptr<CallTable, NoDelete> table_;
+    WorkerId to_;
+    int64_t id_;
+    size_t num_bytes_;
+    Activity::Token active_;
+  };
+
+  // What may be pending to each peer.
+  struct Limits {
+    size_t max_calls = 0;
+    size_t max_bytes = 0;
+  };
+  // A call that was cancelled, and the number of its pipe.
+  using OnCancelled =
+      std::function<void(WorkerId to, uint64_t pipe_generation, int64_t id)>;
+
+  // How a call is made.
+  struct How {
+    size_t num_bytes = 0;
+    // Until when to wait for room.
+    absl::Time wait_until = absl::InfinitePast();
+    // An attempt of a call that is counted already; its callbacks run where it
+    // is completed.
+    bool is_attempt = false;
+  };
+
+  // `executor` runs the callbacks of futures. `workers` is what no completion
+  // waits for (planted defects do). `observer` may be null. `on_cancelled` is
+  // called while the call still counts as active.
+  CallTable(Runtime& runtime, Timer& timer, std::shared_ptr<Activity> activity,
+            std::shared_ptr<Promise::Executor> executor, ThreadPool& workers,
+            Observer* observer, Limits limits, OnCancelled on_cancelled);
+  ~CallTable();
+
+  // RESOURCE_EXHAUSTED when too much is pending to `to`, and
+  // FAILED_PRECONDITION, without a text, after `Close`.
+  absl::StatusOr<Reservation> Reserve(const WorkerInfo& to, const How& how);
+
+  // Enters the call. It was written to, or waits for, the pipe to its peer that
+  // has this number. `deadline` may be infinite; `timeout` is for the text.
+  // `metrics` hears of the completion.
+  Future Enter(Reservation reservation, uint64_t pipe_generation,
+               absl::Time deadline, absl::Duration timeout,
+               const CallMetrics& metrics, bool is_attempt = false);
+
+  // Returns false when there is no such call: it was completed before, or it is
+  // not this peer's.
+  bool Complete(WorkerId peer, int64_t id, Future::Result result);
+
+  // Completes with `status` all calls on this pipe.
+  void FailPipe(WorkerId peer, uint64_t pipe_generation,
+                const absl::Status& status);
+
+  // Refuses new calls and completes all with `status`.
+  void Close(const absl::Status& status);
+
+  int64_t num_pending();
+  bool HasPending(WorkerId peer);
+
+  // For the planted defect `orphan_call`: entered before it was validated, and
+  // never counted.
+  void PlantOrphan(Reservation& reservation, uint64_t pipe_generation);
+
+ private:
+  struct PendingCall {
+    Promise promise;
+    Activity::Token active;
+    uint64_t pipe_generation = 0;
+    absl::Duration timeout;
+    std::optional<Timer::Key> timer;
+    CallMetrics metrics;
+    size_t num_bytes = 0;
+  };
+  // Reserved and entered.
+  struct Load {
+    size_t num_calls = 0;
+    size_t num_bytes = 0;
+  };
+  using Calls = std::map<CallKey, PendingCall>;
+
+  void Unreserve(WorkerId to, size_t num_bytes);
+  void Unload(WorkerId to, size_t num_bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool HasRoom(const Load& load, size_t num_bytes) const {
+    return load.num_calls < limits_.max_calls &&
+           (load.num_bytes == 0 ||
+            load.num_bytes + num_bytes <= limits_.max_bytes);
+  }
+  void Cancel(CallKey key);
+  void OnTimeout(CallKey key);
+  Calls::node_type Take(CallKey key);
+  void Finish(Calls::node_type call, Future::Result result);
+  void FinishNow(Calls::node_type call, Future::Result result);
+  Promise MakePromise(CallKey key, bool is_attempt);
+
+  Runtime& runtime_;
+  Timer& timer_;
+  const std::shared_ptr<Activity> activity_;
+  const std::shared_ptr<Promise::Executor> executor_;
+  ThreadPool& workers_;
+  Observer* const observer_;
+  const Limits limits_;
+  const OnCancelled on_cancelled_;
+
+  Mutex mutex_;
+  Calls calls_ ABSL_GUARDED_BY(mutex_);
+  // By peer, up to the highest that was called.
+  std::vector<Load> loads_ ABSL_GUARDED_BY(mutex_);
+  CondVar room_;  // there is more room, or `Close` was called
+  int num_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t next_id_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Not OK after `Close`.
+  absl::Status closed_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_CLIENT_CALL_TABLE_H_

@@ -1,0 +1,156 @@
+#include "agent/group/group_token.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "agent/group/worker_directory.h"
+#include "agent/planted.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+constexpr std::string_view kTokenKey = "RpcGroupManagementToken";
+constexpr std::string_view kLeaseKey = "reprise/token_lease";
+constexpr std::string_view kDone = "Done";
+
+constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
+constexpr absl::Duration kLongestPause = absl::Milliseconds(200);
+constexpr absl::Duration kLongestRelease = absl::Seconds(1);
+
+// As PyTorch names them, with some more for the names that they carry.
+constexpr size_t kMaxToken = 2 * kMaxWorkerName;
+
+}  // namespace
+
+GroupToken::GroupToken(Runtime& runtime, StoreClient& store,
+                       const std::string& name, std::string_view purpose,
+                       std::string stamp, absl::Duration lease)
+    : runtime_(runtime),
+      store_(store),
+      token_(absl::StrCat("Token_for_", name, "_",
+                          absl::string_view(purpose.data(), purpose.size()))),
+      stamp_(std::move(stamp)),
+      lease_(lease) {}
+
+GroupToken::~GroupToken() {
+  if (REPRISE_PLANTED(token_not_released)) return;
+  if (held_ || may_be_held_) Release(runtime_.Now() + kLongestRelease);
+}
+
+absl::Status GroupToken::Acquire(absl::Time deadline) {
+  if (held_) return absl::OkStatus();
+  absl::Duration pause = kFirstPause;
+  Sight before;
+  absl::Time since = runtime_.Now();
+  while (true) {
+    Sight seen;
+    absl::Status status = TryAcquire(deadline, seen);
+    if (status.ok() && held_) return status;
+    const absl::Time now = runtime_.Now();
+    if (status.ok() && seen != before) {
+      before = seen;
+      since = now;
+      pause = kFirstPause;
+    }
+    if (status.ok() && now - since >= lease_) {
+      status = PushAside(seen, deadline);
+      if (status.ok() && held_) return status;
+      since = now;
+    }
+    if (!status.ok() && !absl::IsDeadlineExceeded(status)) return status;
+    if (now >= deadline) {
+      return absl::DeadlineExceededError(absl::StrCat(
+          "the group is busy: it is held by ",
+          before.token.empty()
+              ? "nobody that is known"
+              : absl::CHexEscape(before.token.substr(0, kMaxToken)),
+          status.ok() ? "" : absl::StrCat(" (", status.message(), ")")));
+    }
+    store_.Pause(std::min(now + pause, deadline));
+    pause = std::min(2 * pause, kLongestPause);
+  }
+}
+
+absl::Status GroupToken::TryAcquire(absl::Time deadline, Sight& seen) {
+  may_be_held_ = true;
+  absl::StatusOr<std::string> token =
+      store_.CompareSet(kTokenKey, "", token_, deadline);
+  if (!token.ok()) return token.status();
+  if (*token != token_) {
+    may_be_held_ = false;
+    seen.token = *std::move(token);
+    const absl::StatusOr<std::string> lease =
+        store_.TryGet(kLeaseKey, deadline);
+    if (!lease.ok() && !absl::IsNotFound(lease.status())) {
+      return lease.status();
+    }
+    seen.lease = lease.value_or("");
+    return absl::OkStatus();
+  }
+  // It is ours by name. Another of our name, dead or alive, may have it.
+  absl::StatusOr<std::string> lease =
+      store_.CompareSet(kLeaseKey, "", stamp_, deadline);
+  if (!lease.ok()) return lease.status();
+  if (*lease == stamp_) {
+    Held();
+    // For stock workers: what they wait for must not be there from last time.
+    return store_.Delete(token_, deadline).status();
+  }
+  may_be_held_ = false;
+  seen = {token_, *std::move(lease)};
+  return absl::OkStatus();
+}
+
+absl::Status GroupToken::PushAside(const Sight& dead, absl::Time deadline) {
+  LOG(WARNING) << "whoever held the group by "
+               << absl::CHexEscape(dead.token.substr(0, kMaxToken))
+               << " did nothing for " << lease_ << ": it is pushed aside";
+  may_be_held_ = true;
+  const absl::StatusOr<std::string> lease =
+      store_.CompareSet(kLeaseKey, dead.lease, stamp_, deadline);
+  if (!lease.ok()) return lease.status();
+  if (*lease != stamp_) {
+    may_be_held_ = false;
+    return absl::OkStatus();  // another one was quicker
+  }
+  const absl::StatusOr<std::string> token =
+      store_.CompareSet(kTokenKey, dead.token, token_, deadline);
+  if (!token.ok()) return token.status();
+  if (*token != token_) {
+    // It woke up and let go.
+    may_be_held_ = false;
+    return store_.CompareSet(kLeaseKey, stamp_, "", deadline).status();
+  }
+  Held();
+  if (dead.token != token_) {
+    if (absl::Status status = store_.Set(dead.token, kDone, deadline);
+        !status.ok()) {
+      return status;
+    }
+  }
+  return store_.Delete(token_, deadline).status();
+}
+
+void GroupToken::Held() {
+  held_ = true;
+  held_until_ = runtime_.Now() + lease_ / 2;
+}
+
+void GroupToken::Release(absl::Time deadline) {
+  if (!held_ && !may_be_held_) return;
+  held_ = false;
+  may_be_held_ = false;
+  // When it is not ours any more, nothing is changed.
+  const absl::StatusOr<std::string> lease =
+      store_.CompareSet(kLeaseKey, stamp_, "", deadline);
+  if (!lease.ok() || !lease->empty()) return;
+  const absl::StatusOr<std::string> token =
+      store_.CompareSet(kTokenKey, token_, "", deadline);
+  if (!token.ok() || !token->empty()) return;
+  store_.Set(token_, kDone, deadline).IgnoreError();
+}
+
+}  // namespace reprise

@@ -1,0 +1,234 @@
+#include "agent/group/membership.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "agent/planted.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+// Doubts come in crowds, and the store is shared by all.
+constexpr absl::Duration kBetweenLooks = absl::Milliseconds(100);
+
+}  // namespace
+
+Membership::Membership(Runtime& runtime, DynamicGroup& group,
+                       WorkerDirectory& workers, const AgentOptions& options,
+                       Observer* observer)
+    : runtime_(runtime),
+      group_(group),
+      workers_(workers),
+      options_(options),
+      observer_(observer),
+      mutex_(runtime, "Membership"),
+      changed_(runtime, "Membership.changed"),
+      news_(runtime, "Membership.news") {}
+
+Membership::~Membership() {
+  MutexLock lock(mutex_);
+  CHECK(thread_ == nullptr) << "a membership was destroyed before its Stop";
+}
+
+absl::Status Membership::Start(absl::Time deadline) {
+  if (const auto changes = Refresh(deadline); !changes.ok()) {
+    return changes.status();
+  }
+  MutexLock lock(mutex_);
+  thread_ = runtime_.StartThread("membership", [this] { Loop(); });
+  return absl::OkStatus();
+}
+
+void Membership::Loop() {
+  absl::Time last = runtime_.Now();
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      while (!stopping_) {
+        const absl::Time next =
+            last + (wanted_ || waiting_ > 0
+                        ? std::min(kBetweenLooks, options_.membership_refresh)
+                        : options_.membership_refresh);
+        if (runtime_.Now() >= next || !changed_.WaitUntil(mutex_, next)) break;
+      }
+      if (stopping_) return;
+      wanted_ = false;
+    }
+    absl::StatusOr<std::vector<MembershipChange>> changes =
+        Refresh(runtime_.Now() + options_.store_timeout);
+    TellOfSight(changes.status());
+    if (changes.ok()) Tell(*changes);
+    last = runtime_.Now();
+    MutexLock lock(mutex_);
+    news_.NotifyAll();
+  }
+}
+
+absl::StatusOr<DynamicGroup::Texts> Membership::Read(absl::Time deadline) {
+  if (!REPRISE_PLANTED(lock_over_store)) return group_.Read(deadline);
+  absl::StatusOr<DynamicGroup::Texts> texts;
+  workers_.PlantLocked([&] { texts = group_.Read(deadline); });
+  return texts;
+}
+
+absl::StatusOr<std::vector<MembershipChange>> Membership::Refresh(
+    absl::Time deadline) {
+  absl::StatusOr<std::vector<MembershipChange>> changes;
+  do {
+    changes = TryToRefresh(deadline);
+  } while (absl::IsAborted(changes.status()) && runtime_.Now() < deadline);
+  if (!absl::IsAborted(changes.status())) return changes;
+  return absl::DeadlineExceededError(changes.status().message());
+}
+
+absl::StatusOr<std::shared_ptr<const DeviceInfo>> Membership::ReadDevices(
+    const MemberEntry& of, const DynamicGroup::Texts& group,
+    absl::Time deadline) {
+  absl::StatusOr<DeviceInfo> devices = group_.ReadDevices(of, deadline);
+  if (absl::IsNotFound(devices.status())) {
+    // It has just left; or somebody has removed them from the store.
+    absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
+    if (texts.ok()) texts = group_.Settle(*std::move(texts), deadline);
+    if (!texts.ok()) return texts.status();
+    if (*texts != group) {
+      return absl::AbortedError("the group changes faster than it can be read");
+    }
+    return std::make_shared<DeviceInfo>();
+  }
+  if (!devices.ok()) return devices.status();
+  return std::make_shared<DeviceInfo>(*std::move(devices));
+}
+
+absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
+    absl::Time deadline) {
+  absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
+  if (!texts.ok()) return texts.status();
+  if (*texts == seen_) return std::vector<MembershipChange>();
+  texts = group_.Settle(*std::move(texts), deadline);
+  if (!texts.ok()) return texts.status();
+  absl::StatusOr<std::vector<MemberEntry>> entries =
+      DynamicGroup::Parse(*texts);
+  if (!entries.ok()) return entries.status();
+  if (*entries == known_) return std::vector<MembershipChange>();
+  const std::shared_ptr<const MemberSnapshot> before = workers_.snapshot();
+  std::vector<MemberPtr> members;
+  for (const MemberEntry& entry : *entries) {
+    const MemberPtr& already = before->Find(entry.worker.id);
+    if (already != nullptr && already->name == entry.worker.name &&
+        already->incarnation == entry.incarnation) {
+      members.push_back(already);
+      continue;
+    }
+    auto member = std::make_shared<Member>();
+    static_cast<WorkerInfo&>(*member) = entry.worker;
+    member->incarnation = entry.incarnation;
+    member->address = entry.address;
+    if (entry.has_devices) {
+      absl::StatusOr<std::shared_ptr<const DeviceInfo>> devices =
+          ReadDevices(entry, *texts, deadline);
+      if (!devices.ok()) return devices.status();
+      member->devices = *std::move(devices);
+    }
+    members.push_back(std::move(member));
+  }
+  if (REPRISE_PLANTED(leave_wipes_maps) && members.size() < known_.size()) {
+    for (MemberPtr& member : members) {
+      auto wiped = std::make_shared<Member>(*member);
+      wiped->devices = nullptr;
+      member = std::move(wiped);
+    }
+  }
+  if (REPRISE_PLANTED(unlocked_maps)) {
+    // The names at once, the ids when the store has been asked once more.
+    workers_.PlantNames(members);
+    group_.Read(deadline).status().IgnoreError();
+  }
+  seen_ = *std::move(texts);
+  known_ = *std::move(entries);
+  std::vector<MembershipChange> changes = workers_.Update(std::move(members));
+  if (is_first_) changes.clear();
+  is_first_ = false;
+  return changes;
+}
+
+void Membership::TellOfSight(const absl::Status& look) {
+  if (absl::IsCancelled(look)) return;  // by our own end
+  if (look.ok() == sees_group_) {
+    VLOG_IF(1, !look.ok()) << "still cannot see the group: " << look;
+    return;
+  }
+  sees_group_ = look.ok();
+  const std::string& name = workers_.self().name;
+  if (sees_group_) {
+    LOG(INFO) << "worker " << name << " sees again who is in the group";
+  } else {
+    LOG(WARNING) << "worker " << name << " cannot see who is in the group, and "
+                 << "goes on with the " << known_.size()
+                 << " members that it knows: " << look;
+  }
+}
+
+void Membership::Tell(const std::vector<MembershipChange>& changes) {
+  for (const MembershipChange& change : changes) {
+    if (change.worker.name == workers_.self().name) {
+      if (!change.joined) {
+        LOG(WARNING) << "worker " << change.worker.name
+                     << " is no member of the group any more";
+      }
+      continue;
+    }
+    VLOG(1) << change.worker.name << (change.joined ? " joined" : " left");
+    if (observer_ != nullptr) {
+      observer_->OnMember(change.worker.name, change.worker.id, change.joined);
+    }
+    if (options_.on_membership_change) options_.on_membership_change(change);
+  }
+}
+
+absl::StatusOr<WorkerInfo> Membership::WaitFor(std::string_view name,
+                                               absl::Time deadline) {
+  MutexLock lock(mutex_);
+  ++waiting_;
+  changed_.NotifyAll();
+  absl::StatusOr<WorkerInfo> found = absl::DeadlineExceededError(
+      absl::StrCat("worker ", absl::string_view(name.data(), name.size()),
+                   " has not joined the group"));
+  bool in_time = true;
+  while (true) {
+    if (const MemberPtr member = workers_.Find(name); member != nullptr) {
+      found = *member;
+      break;
+    }
+    if (stopping_) {
+      found = absl::CancelledError("the agent was shut down");
+      break;
+    }
+    if (!in_time) break;
+    in_time = news_.WaitUntil(mutex_, deadline);
+  }
+  --waiting_;
+  return found;
+}
+
+void Membership::LookSoon() {
+  MutexLock lock(mutex_);
+  if (wanted_) return;
+  wanted_ = true;
+  changed_.NotifyAll();
+}
+
+void Membership::Stop() {
+  std::unique_ptr<Thread> thread;
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.NotifyAll();
+    news_.NotifyAll();
+    thread.swap(thread_);
+  }
+  if (thread != nullptr) thread->Join();
+}
+
+}  // namespace reprise

@@ -1,0 +1,115 @@
+// Who is in the group, as this member knows it.
+//
+// In a static group that never changes, and to look is free of locks. In a
+// dynamic one `Membership` replaces the whole picture at once: whoever looks
+// sees the group as it was at one moment, and what was found stays valid for as
+// long as it is held.
+
+#ifndef REPRISE_AGENT_GROUP_WORKER_DIRECTORY_H_
+#define REPRISE_AGENT_GROUP_WORKER_DIRECTORY_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "agent/device/device_map.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
+#include "agent/worker_info.h"
+
+namespace reprise {
+
+struct Member : WorkerInfo {
+  // Tells apart who had the same name or id one after another; a later one has
+  // a higher number. 0 in a static group, and for members that joined with
+  // PyTorch's own agent.
+  int64_t incarnation = 0;
+  // Where it listened when it joined; empty in a static group, and of members
+  // that joined with PyTorch's own agent.
+  std::string address;
+  // What it published of its devices; null: nothing.
+  std::shared_ptr<const DeviceInfo> devices;
+};
+using MemberPtr = std::shared_ptr<const Member>;
+
+// Immutable.
+class MemberSnapshot {
+ public:
+  explicit MemberSnapshot(std::vector<MemberPtr> members);
+
+  const std::vector<MemberPtr>& by_id() const { return by_id_; }
+  // Null when there is none.
+  const MemberPtr& Find(WorkerId id) const;
+  const MemberPtr& Find(std::string_view name) const;
+
+ private:
+  friend class WorkerDirectory;
+  std::vector<MemberPtr> by_id_;
+  std::vector<MemberPtr> by_name_;
+};
+
+// Thread-safe.
+class WorkerDirectory {
+ public:
+  // Of a static group; `workers[i].id` must be i, and names unique.
+  WorkerDirectory(Runtime& runtime, std::vector<WorkerInfo> workers,
+                  WorkerId self);
+  // Of a dynamic one; empty at first.
+  WorkerDirectory(Runtime& runtime, std::string self);
+
+  bool is_dynamic() const { return fixed_ == nullptr; }
+  // The id is that of `SetSelf` in a dynamic group, and must not be asked for
+  // before; `self_id` may be.
+  const WorkerInfo& self() const { return self_; }
+  WorkerId self_id() const { return self_id_; }
+  void SetSelf(WorkerId id);
+
+  size_t size() const { return snapshot()->by_id().size(); }
+  std::shared_ptr<const MemberSnapshot> snapshot() const;
+  std::vector<WorkerInfo> workers() const;  // by id
+
+  // Null when there is none.
+  MemberPtr Find(WorkerId id) const;
+  MemberPtr Find(std::string_view name) const;
+
+  // Replaces the picture; says what is new: leaves first, each by id. A new
+  // incarnation is a leave and a join.
+  std::vector<MembershipChange> Update(std::vector<MemberPtr> members);
+  // Whether one of this name or id was here, and left, not long ago.
+  bool HasLeft(std::string_view name) const;
+  bool HasLeft(WorkerId id) const;
+
+  // What we know may be out of date: a worker was not found, or does not
+  // answer. Never blocks. `hook` is called for each `Doubt`; set it before
+  // others use the directory.
+  void Doubt() const {
+    if (doubt_) doubt_();
+  }
+  void OnDoubt(std::function<void()> hook) { doubt_ = std::move(hook); }
+
+  // For planted defects only: a picture of which only the names are replaced,
+  // and the lock, held for as long as `f` takes.
+  void PlantNames(const std::vector<MemberPtr>& members);
+  void PlantLocked(const std::function<void()>& f);
+
+ private:
+  WorkerInfo self_;
+  std::atomic<WorkerId> self_id_;
+  const std::shared_ptr<const MemberSnapshot> fixed_;  // null: dynamic
+  std::function<void()> doubt_;
+
+  mutable Mutex mutex_;
+  std::shared_ptr<const MemberSnapshot> current_ ABSL_GUARDED_BY(mutex_);
+  std::deque<WorkerInfo> gone_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_GROUP_WORKER_DIRECTORY_H_

@@ -1,0 +1,356 @@
+#include "agent/server/server.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "agent/planted.h"
+#include "agent/wire/call_extras.h"
+#include "agent/wire/message_codec.h"
+#include "agent/wire/rpc_error.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+// Between two looks at the pipes of peers that should show signs of life.
+constexpr absl::Duration kShortestLook = absl::Milliseconds(100);
+
+}  // namespace
+
+Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
+               std::shared_ptr<Activity> activity, Metrics& metrics,
+               Observer* observer, RequestHandler handler,
+               const WorkerDirectory& workers_in_group, const Options& options)
+    : runtime_(runtime),
+      timer_(timer),
+      workers_(workers),
+      activity_(std::move(activity)),
+      metrics_(metrics),
+      observer_(observer),
+      handler_(std::move(handler)),
+      workers_in_group_(workers_in_group),
+      options_(options),
+      idempotent_(runtime, options.idempotency),
+      mutex_(runtime, "Server"),
+      idle_(runtime, "Server.idle"),
+      watch_(runtime, timer, [this](absl::Time now, bool late) {
+        return CheckLives(now, late);
+      }) {}
+
+void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
+  std::shared_ptr<ServerPipe> accepted;
+  {
+    MutexLock lock(mutex_);
+    if (!closed_) {
+      const uint64_t number = next_pipe_++;
+      accepted =
+          std::make_shared<ServerPipe>(runtime_, timer_, *this, *activity_,
+                                       metrics_, number, pipe, options_.limits);
+      pipes_.emplace(number, accepted);
+    }
+  }
+  if (accepted == nullptr) {
+    pipe->close();
+    return;
+  }
+  VLOG(1) << "pipe " << accepted->number() << " accepted from "
+          << accepted->peer_name();
+  if (observer_ != nullptr) {
+    observer_->OnPipe("accepted", accepted->peer_name(), absl::OkStatus());
+  }
+  accepted->Start(runtime_.Now() + options_.connect_timeout);
+}
+
+void Server::OnPipeFailed(ServerPipe& pipe, const absl::Status& status) {
+  std::shared_ptr<ServerPipe> forgotten;
+  {
+    MutexLock lock(mutex_);
+    const auto found = pipes_.find(pipe.number());
+    if (found != pipes_.end()) {
+      forgotten = std::move(found->second);
+      pipes_.erase(found);
+    }
+  }
+  if (observer_ != nullptr) {
+    observer_->OnPipe("failed", pipe.peer_name(), status);
+  }
+}
+
+void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
+                           IncomingMessage message) {
+  if (!IsRequest(message.type())) {
+    pipe->Fail("it sent what is no request");
+    return;
+  }
+  if (message.type() == kControlRequest) {
+    HandleControl(*pipe, std::move(message));
+    return;
+  }
+  absl::Time deadline = absl::InfiniteFuture();
+  IdempotentCalls::Key key;
+  if (!message.metadata().empty()) {
+    absl::StatusOr<CallExtras> extras = DecodeExtras(message.metadata());
+    if (!extras.ok()) {
+      pipe->Fail(std::string(extras.status().message()));
+      return;
+    }
+    deadline = runtime_.Now() + extras->remaining;
+    key = {extras->caller_instance, std::move(extras->idempotency_key)};
+    if (REPRISE_PLANTED(idempotency_ignored)) key.second.clear();
+  }
+  pipe->counters().calls.Add();
+  pipe->counters().received_bytes.Add(
+      static_cast<int64_t>(message.num_bytes()));
+  VLOG(2) << "call " << message.id() << " of " << pipe->peer_name() << " came";
+  workers_.Run(
+      [self = shared_from_this(),
+       request = Request{std::move(pipe), std::move(message), deadline,
+                         std::move(key), activity_->StartRequest()}]() mutable {
+        Activity::Token handler = std::move(request.tokens.handler);
+        self->Handle(std::move(request));
+        handler.Release();
+      });
+}
+
+void Server::HandleControl(ServerPipe& pipe, IncomingMessage message) {
+  const int64_t id = message.id();
+  const absl::StatusOr<DecodedMessage> decoded = std::move(message).Decode();
+  const absl::StatusOr<Control> control =
+      decoded.ok() ? DecodeControl(decoded->message.payload) : decoded.status();
+  if (!control.ok()) {
+    pipe.Fail(std::string(control.status().message()));
+    return;
+  }
+  if (control->kind == Control::Kind::kCancel) {
+    pipe.CancelCall(control->call_id);
+    return;
+  }
+  pipe.ExpectSigns(control->bound);
+  watch_.Expect(runtime_.Now() + 2 * control->bound);
+  Message pong;
+  pong.type = kControlResponse;
+  pong.payload = "pong";
+  const auto encoded = Encode(std::move(pong), id);
+  if (encoded.ok()) Write(pipe, *encoded);
+}
+
+absl::Time Server::CheckLives(absl::Time now, bool late) {
+  std::vector<std::shared_ptr<ServerPipe>> pipes;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [number, pipe] : pipes_) pipes.push_back(pipe);
+  }
+  absl::Time next = absl::InfiniteFuture();
+  for (const std::shared_ptr<ServerPipe>& pipe : pipes) {
+    next = std::min(next, pipe->CheckLife(now, late));
+  }
+  return std::max(next, now + kShortestLook);
+}
+
+bool Server::StartRun(const Request& request,
+                      std::shared_ptr<IdempotentCalls::Run>& run) {
+  const int64_t id = request.message.id();
+  absl::StatusOr<IdempotentCalls::Begun> begun =
+      idempotent_.Begin(request.key, {request.pipe, id});
+  if (!begun.ok()) {
+    SendReply(*request.pipe, id, nullptr, begun.status());
+    return false;
+  }
+  run = std::move(begun->run);
+  if (run != nullptr) return true;
+  if (begun->answer.encoded != nullptr && StartSending()) {
+    WriteAnswer(*request.pipe, id, begun->answer);
+    EndSending();
+  }
+  return false;
+}
+
+void Server::Handle(Request request) {
+  {
+    MutexLock lock(mutex_);
+    if (closed_ && !REPRISE_PLANTED(callback_after_shutdown)) return;
+  }
+  const int64_t id = request.message.id();
+  if ((request.deadline != absl::InfiniteFuture() &&
+       runtime_.Now() >= request.deadline) ||
+      request.pipe->WasCancelled(id)) {
+    VLOG(1) << "call " << id << " from " << request.pipe->peer_name()
+            << " is dropped: its caller has given up";
+    ++num_abandoned_;
+    return;
+  }
+  std::shared_ptr<IdempotentCalls::Run> run;
+  RequestInfo info{request.pipe->peer_name(), id, request.deadline,
+                   request.pipe};
+  if (!request.key.second.empty()) {
+    if (!StartRun(request, run)) return;
+    info.deadline = absl::InfiniteFuture();
+    info.source = run;
+  }
+  const auto reply = std::make_shared<PendingReply>(
+      shared_from_this(), std::move(request.pipe), id, std::move(run),
+      std::move(request.tokens.reply));
+  absl::StatusOr<DecodedMessage> decoded = std::move(request.message).Decode();
+  if (!decoded.ok()) {
+    reply->Answer(absl::Status(
+        decoded.status().code(),
+        absl::StrCat("cannot read the request: ", decoded.status().message())));
+    return;
+  }
+  if (observer_ != nullptr) {
+    observer_->OnRequest(info.caller, info.call_id, decoded->message);
+  }
+  RunHandler(std::move(decoded->message), info, reply);
+}
+
+void Server::RunHandler(Message request, const RequestInfo& info,
+                        const std::shared_ptr<PendingReply>& reply) {
+  absl::Status thrown;
+  try {
+    handler_(std::move(request), info,
+             Reply([reply](absl::StatusOr<Message> result) {
+               reply->Answer(std::move(result));
+             }));
+  } catch (const std::exception& error) {
+    thrown = absl::UnknownError(error.what());
+  } catch (...) {
+    thrown = absl::UnknownError("an exception of unknown type");
+  }
+  if (thrown.ok()) {
+    reply->HandlerReturned();
+  } else {
+    reply->HandlerThrew(std::move(thrown));
+  }
+}
+
+std::shared_ptr<const EncodedMessage> Server::EncodeReply(
+    int64_t call_id, absl::StatusOr<Message>& result) {
+  if (result.ok() && !IsResponse(result->type)) {
+    result = absl::InternalError(absl::StrCat(
+        "the handler answered with a message of type ",
+        static_cast<int32_t>(result->type), ", which is no response"));
+  }
+  if (result.ok()) {
+    // An observer is shown the message as well.
+    absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+        observer_ == nullptr
+            ? Encode(*std::move(result), call_id, options_.limits)
+            : Encode(*result, call_id, options_.limits);
+    if (encoded.ok()) return *std::move(encoded);
+    result = encoded.status();
+  }
+  Message exception;
+  exception.type = MessageType::kException;
+  exception.payload =
+      ExceptionPayload(workers_in_group_.self_id(), result.status());
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+      Encode(std::move(exception), call_id);
+  return encoded.ok() ? *std::move(encoded) : nullptr;
+}
+
+bool Server::StartSending() {
+  MutexLock lock(mutex_);
+  if (closed_) return false;
+  ++replies_being_sent_;
+  return true;
+}
+
+void Server::EndSending() {
+  MutexLock lock(mutex_);
+  if (--replies_being_sent_ == 0 && closed_) idle_.NotifyAll();
+}
+
+bool Server::WaitUntilWritten(absl::Time deadline) {
+  MutexLock lock(mutex_);
+  waits_for_written_ = true;
+  while (unwritten_ > 0) {
+    if (!idle_.WaitUntil(mutex_, deadline)) return unwritten_ == 0;
+  }
+  return true;
+}
+
+void Server::Refuse() {
+  MutexLock lock(mutex_);
+  closed_ = true;
+  while (replies_being_sent_ > 0) {
+    idle_.WaitUntil(mutex_, absl::InfiniteFuture());
+  }
+}
+
+void Server::SendReply(ServerPipe& pipe, int64_t call_id,
+                       const std::shared_ptr<IdempotentCalls::Run>& run,
+                       absl::StatusOr<Message> result) {
+  if (!StartSending()) return;
+  std::shared_ptr<const EncodedMessage> encoded = EncodeReply(call_id, result);
+  VLOG(2) << "call " << call_id << " of " << pipe.peer_name()
+          << " is answered: " << result.status();
+  if (!result.ok()) pipe.counters().errors.Add();
+  if (run == nullptr) {
+    if (observer_ != nullptr) {
+      observer_->OnReply(pipe.peer_name(), call_id, result.status(),
+                         result.ok() ? &*result : nullptr);
+    }
+    if (encoded != nullptr) {
+      Write(pipe, std::move(encoded));
+    } else {
+      pipe.Fail("a reply to it could not be made");
+    }
+  } else {
+    IdempotentCalls::Answer answer{std::move(encoded), nullptr};
+    if (observer_ != nullptr) {
+      answer.shown =
+          std::make_shared<const absl::StatusOr<Message>>(std::move(result));
+    }
+    for (const IdempotentCalls::Attempt& attempt :
+         idempotent_.Finish(run, answer)) {
+      WriteAnswer(*attempt.pipe, attempt.call_id, answer);
+    }
+  }
+  EndSending();
+}
+
+void Server::WriteAnswer(ServerPipe& pipe, int64_t call_id,
+                         const IdempotentCalls::Answer& answer) {
+  if (answer.shown != nullptr) {
+    observer_->OnReply(pipe.peer_name(), call_id, answer.shown->status(),
+                       answer.shown->ok() ? &**answer.shown : nullptr);
+  }
+  if (answer.encoded != nullptr) Write(pipe, WithId(answer.encoded, call_id));
+}
+
+void Server::Write(ServerPipe& pipe,
+                   std::shared_ptr<const EncodedMessage> reply) {
+  ++unwritten_;
+  pipe.Write(std::move(reply));
+}
+
+void Server::OnReplyWritten() {
+  if (--unwritten_ != 0 || !waits_for_written_) return;
+  MutexLock lock(mutex_);
+  idle_.NotifyAll();
+}
+
+void Server::Close() {
+  watch_.Close();
+  std::map<uint64_t, std::shared_ptr<ServerPipe>> pipes;
+  {
+    MutexLock lock(mutex_);
+    pipes.swap(pipes_);
+  }
+  idempotent_.Clear();
+  for (const auto& [number, pipe] : pipes) {
+    if (pipe->Close() && observer_ != nullptr) {
+      observer_->OnPipe("closed", pipe->peer_name(), absl::OkStatus());
+    }
+  }
+}
+
+int64_t Server::num_pipes() {
+  MutexLock lock(mutex_);
+  return static_cast<int64_t>(pipes_.size());
+}
+
+}  // namespace reprise

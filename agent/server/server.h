@@ -1,0 +1,134 @@
+// The serving side: runs the handler for what peers ask, and answers.
+
+#ifndef REPRISE_AGENT_SERVER_SERVER_H_
+#define REPRISE_AGENT_SERVER_SERVER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/activity.h"
+#include "agent/group/worker_directory.h"
+#include "agent/metrics/metrics.h"
+#include "agent/observer.h"
+#include "agent/options.h"
+#include "agent/pipe/keepalive.h"
+#include "agent/request.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
+#include "agent/runtime/thread_pool.h"
+#include "agent/runtime/timer.h"
+#include "agent/server/idempotency.h"
+#include "agent/server/pending_reply.h"
+#include "agent/server/server_pipe.h"
+#include "tensorpipe/core/pipe.h"
+
+namespace reprise {
+
+// Thread-safe. Replies that the user still holds keep it alive; after `Close`
+// it touches nothing of the agent's.
+class Server final : public PendingReply::Sender,
+                     public ServerPipe::Owner,
+                     public std::enable_shared_from_this<Server> {
+ public:
+  struct Options {
+    absl::Duration connect_timeout;  // how long a new connection may be silent
+    WireLimits limits;
+    IdempotentCalls::Options idempotency;
+  };
+  // `workers_in_group` names us in errors.
+  Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
+         std::shared_ptr<Activity> activity, Metrics& metrics,
+         Observer* observer, RequestHandler handler,
+         const WorkerDirectory& workers_in_group, const Options& options);
+
+  void AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe);
+
+  // Drops requests that wait for a worker, and all replies, from now on; waits
+  // for replies that are just being handed to their pipes.
+  void Refuse();
+
+  // Closes the pipes in the order in which they were accepted. `Refuse` comes
+  // first.
+  void Close();
+
+  // Waits until the replies that were given have left, or their connections
+  // have failed. False at `deadline`.
+  bool WaitUntilWritten(absl::Time deadline);
+
+  int64_t num_pipes();
+  // Requests that were dropped: their callers had given up before the handler
+  // was to start.
+  int64_t num_abandoned() const { return num_abandoned_; }
+
+  void SendReply(ServerPipe& pipe, int64_t call_id,
+                 const std::shared_ptr<IdempotentCalls::Run>& run,
+                 absl::StatusOr<Message> result) override;
+
+ private:
+  void OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
+                     IncomingMessage message) override;
+  void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) override;
+  void OnReplyWritten() override;
+
+  struct Request {
+    std::shared_ptr<ServerPipe> pipe;
+    IncomingMessage message;
+    absl::Time deadline = absl::InfiniteFuture();
+    IdempotentCalls::Key key;  // its text empty: none
+    Activity::RequestTokens tokens;
+  };
+
+  void HandleControl(ServerPipe& pipe, IncomingMessage message);
+  absl::Time CheckLives(absl::Time now, bool late);
+
+  // On a worker.
+  void Handle(Request request);
+  // False: the handler has run or runs for another attempt, or never will;
+  // this one was or will be answered.
+  bool StartRun(const Request& request,
+                std::shared_ptr<IdempotentCalls::Run>& run);
+  void RunHandler(Message request, const RequestInfo& info,
+                  const std::shared_ptr<PendingReply>& reply);
+  // Between them `Close` waits.
+  bool StartSending();
+  void EndSending();
+  void WriteAnswer(ServerPipe& pipe, int64_t call_id,
+                   const IdempotentCalls::Answer& answer);
+  void Write(ServerPipe& pipe, std::shared_ptr<const EncodedMessage> reply);
+  std::shared_ptr<const EncodedMessage> EncodeReply(
+      int64_t call_id, absl::StatusOr<Message>& result);
+
+  Runtime& runtime_;
+  Timer& timer_;
+  ThreadPool& workers_;
+  const std::shared_ptr<Activity> activity_;
+  Metrics& metrics_;
+  Observer* const observer_;
+  const RequestHandler handler_;
+  const WorkerDirectory& workers_in_group_;
+  const Options options_;
+  std::atomic<int64_t> num_abandoned_ = 0;
+  IdempotentCalls idempotent_;
+
+  Mutex mutex_;
+  CondVar idle_;  // replies_being_sent_ or unwritten_ fell to 0
+  std::map<uint64_t, std::shared_ptr<ServerPipe>> pipes_
+      ABSL_GUARDED_BY(mutex_);
+  uint64_t next_pipe_ ABSL_GUARDED_BY(mutex_) = 1;
+  int replies_being_sent_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<int> unwritten_ = 0;
+  std::atomic<bool> waits_for_written_ = false;
+  LifeWatch watch_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_SERVER_SERVER_H_

@@ -1,0 +1,110 @@
+// A connection that a peer has opened to call us.
+
+#ifndef REPRISE_AGENT_SERVER_SERVER_PIPE_H_
+#define REPRISE_AGENT_SERVER_SERVER_PIPE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "agent/activity.h"
+#include "agent/metrics/metrics.h"
+#include "agent/pipe/message_reader.h"
+#include "agent/request.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
+#include "agent/runtime/timer.h"
+#include "agent/wire/message_codec.h"
+#include "tensorpipe/core/pipe.h"
+
+namespace reprise {
+
+// Thread-safe. Lives in a shared_ptr; what waits to be answered keeps it, but
+// not its connection, alive.
+class ServerPipe final : public MessageSink,
+                         public CancelSource,
+                         public std::enable_shared_from_this<ServerPipe> {
+ public:
+  // Called with no lock held, on any thread. Must outlive the pipe's callbacks.
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    virtual void OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
+                               IncomingMessage message) = 0;
+    // Once. `status` is UNAVAILABLE "connection from w1 failed: ...".
+    virtual void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) = 0;
+    // Once for each `Write`: it has left, or never will.
+    virtual void OnReplyWritten() = 0;
+  };
+
+  // `number` counts the pipes that an agent has accepted. `activity`, `metrics`
+  // and `limits` must outlive the pipe's callbacks.
+  ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Activity& activity,
+             Metrics& metrics, uint64_t number,
+             std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits);
+
+  uint64_t number() const { return number_; }
+  // What the peer claims, or "?" when that is no worker's name.
+  const std::string& peer_name() const { return peer_name_; }
+  PeerCounters& counters() const { return counters_; }
+
+  // Begins to read. Fails unless a message begins to arrive before `deadline`:
+  // TensorPipe does not notice when a client dies while it connects.
+  void Start(absl::Time deadline);
+
+  // The peer said that it shows a sign of life within each `bound`.
+  void ExpectSigns(absl::Duration bound);
+  // Fails when there was none for twice the bound. Returns when to look again,
+  // at the latest. `late`: as in `LifeWatch`.
+  absl::Time CheckLife(absl::Time now, bool late);
+
+  // The peer cancelled this call.
+  void CancelCall(int64_t call_id);
+  bool WasCancelled(int64_t call_id);
+  // Also when its deadline has passed, or the pipe is closed.
+  bool IsCancelled(int64_t call_id, absl::Time deadline) override;
+
+  // Dropped without a word when the pipe is closed.
+  void Write(std::shared_ptr<const EncodedMessage> message);
+
+  // Closes the pipe and tells the owner. Does nothing to a closed pipe.
+  void Fail(const std::string& cause);
+
+  // Closes the pipe. Returns false when it was closed before.
+  bool Close();
+
+  void OnMessageBegins(size_t num_bytes) override;
+  void OnMessage(IncomingMessage message) override;
+  void OnReadFailed(const std::string& cause) override;
+
+ private:
+  Runtime& runtime_;
+  Timer& timer_;
+  Owner& owner_;
+  const WireLimits& limits_;
+  const uint64_t number_;
+  const std::string peer_name_;
+  Activity& activity_;
+  PeerCounters& counters_;
+  std::atomic<bool> works_ = false;
+  std::atomic<bool> any_cancelled_ = false;
+  // When the peer was heard last, or will be if it goes on.
+  std::atomic<int64_t> heard_ns_ = 0;
+
+  Mutex mutex_;
+  std::shared_ptr<tensorpipe::Pipe> pipe_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Timer::Key> expectation_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration bound_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  // The latest ones.
+  std::deque<int64_t> cancelled_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_SERVER_SERVER_PIPE_H_

@@ -1,0 +1,288 @@
+#include "sim/explore/sim_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "fault_injection/fault.h"
+#include "fault_injection/injector.h"
+#include "sim/store/sim_store.h"
+#include "sim/trace/invariants.h"
+#include "sim/trace/trace_observer.h"
+#include "sim/world/arena.h"
+#include "sim/world/sim_runtime.h"
+#include "sim/world/world.h"
+
+namespace reprise {
+namespace {
+
+// Everything of one run, but for its heap.
+class SimRun {
+ public:
+  SimRun(const SimRunOptions& options, std::vector<Fault> faults)
+      : options_(options),
+        world_(std::make_unique<World>(ToWorldOptions(options))),
+        network_(*world_, options.network),
+        store_(*world_),
+        invariants_(options.scenario->workers,
+                    [this](std::string_view rule, std::string_view detail) {
+                      world_->Fail(rule, detail);
+                    }),
+        injector_(*world_, network_, store_, std::move(faults),
+                  {[this](int32_t rank) { return NodeOf(rank); },
+                   [this](int32_t rank) { StartWorker(rank); }}) {
+    world_->trace().AddListener(
+        [this](const Event& event) { invariants_.OnEvent(event); });
+    for (int rank = 0; rank < options.scenario->workers; ++rank) {
+      StartWorker(rank);
+    }
+  }
+
+  void Run() {
+    outcome_ = world_->Run();
+    if (outcome_ == Outcome::kFinished) CheckTheEnd();
+  }
+
+  // Allocates in the heap of its caller.
+  void CopyTo(RunResult& result) const;
+
+  // Destroys the run if it ended well, and leaves it to the arena if not.
+  static bool Dispose(std::unique_ptr<SimRun> run) {
+    if (run->outcome_ == Outcome::kFinished && !run->crashed_) {
+      run->workers_.clear();
+      return true;
+    }
+    run->world_->scheduler().ReturnStacks();
+    (void)run.release();
+    return false;
+  }
+
+ private:
+  class SimWorker;
+
+  static WorldOptions ToWorldOptions(const SimRunOptions& options) {
+    WorldOptions world;
+    world.seed = options.seed;
+    world.schedule = options.schedule;
+    world.recording = options.recording;
+    world.keep = options.keep;
+    world.max_time_ns = absl::ToInt64Nanoseconds(options.scenario->max_time);
+    return world;
+  }
+
+  Node* NodeOf(int32_t rank) {
+    auto it = workers_.find(rank);
+    return it == workers_.end() || !NodeIsAlive(*it->second)
+               ? nullptr
+               : &NodeIn(*it->second);
+  }
+  static Node& NodeIn(SimWorker& worker);
+  static bool NodeIsAlive(SimWorker& worker);
+  void StartWorker(int32_t rank);
+  void CheckTheEnd();
+
+  const SimRunOptions& options_;
+  std::unique_ptr<World> world_;
+  Network network_;
+  SimStoreServer store_;
+  Invariants invariants_;
+  Injector injector_;
+  std::map<int32_t, std::unique_ptr<SimWorker>> workers_;
+  std::set<std::string> probes_;
+  Outcome outcome_ = Outcome::kFinished;
+  bool crashed_ = false;
+  int64_t last_worker_ended_ns_ = 0;
+};
+
+// One incarnation of one worker.
+class SimRun::SimWorker : public Worker {
+ public:
+  SimWorker(SimRun& run, Node& node, AgentOptions options)
+      : Worker(std::move(options), node.incarnation, run.options_.seed,
+               run.options_.params),
+        run_(run),
+        node_(node),
+        runtime_(*run.world_, node),
+        transports_(run.network_, node),
+        store_(run.store_.Connect(node)),
+        observer_(
+            [this](EventKind kind, uint64_t id, int64_t a, int64_t b,
+                   uint64_t c, std::string_view text) {
+              run_.world_->Record(&node_, kind, id, a, b, c, text);
+            },
+            &World::ToNanoseconds) {}
+
+  Environment environment() override {
+    return {&runtime_, store_, &transports_, &observer_};
+  }
+  void Note(std::string_view text) override {
+    run_.world_->Record(&node_, EventKind::kNote, 0, 0, 0, 0, text);
+  }
+  bool Check(bool holds, std::string_view rule,
+             std::string_view detail) override {
+    if (holds) return true;
+    const std::string whole = absl::StrCat(name(), ": ", std::string(rule),
+                                           ": ", std::string(detail));
+    run_.world_->Record(&node_, EventKind::kCheckFailed, 0, 0, 0, 0, whole);
+    run_.world_->Fail(rule, absl::StrCat(name(), ": ", std::string(detail)));
+    return false;
+  }
+  void Reached(std::string_view probe) override {
+    run_.world_->Record(&node_, EventKind::kProbe, 0, 0, 0, 0, probe);
+    run_.probes_.insert(std::string(probe));
+  }
+
+  Node& node() { return node_; }
+
+ private:
+  SimRun& run_;
+  Node& node_;
+  SimRuntime runtime_;
+  SimTransports transports_;
+  std::shared_ptr<Store> store_;
+  TraceObserver observer_;
+};
+
+Node& SimRun::NodeIn(SimWorker& worker) { return worker.node(); }
+bool SimRun::NodeIsAlive(SimWorker& worker) { return worker.node().alive; }
+
+void SimRun::StartWorker(int32_t rank) {
+  std::unique_ptr<SimWorker>& slot = workers_[rank];
+  const int incarnation = slot == nullptr ? 0 : slot->incarnation() + 1;
+  if (slot != nullptr) {
+    crashed_ = true;
+    // Never destroyed: the crashed agent refers to it.
+    [[maybe_unused]] SimWorker* abandoned = slot.release();
+  }
+  AgentOptions options;
+  options.name = absl::StrCat("w", rank);
+  options.id = rank;
+  options.world_size = options_.scenario->workers;
+  Node& node = world_->AddNode(rank, options.name, incarnation);
+  slot = std::make_unique<SimWorker>(*this, node, std::move(options));
+  SimWorker* const worker = slot.get();
+  if (incarnation != 0) {
+    world_->Record(&node, EventKind::kRestart, 0, incarnation);
+  }
+  world_->scheduler().Start(node, "main", [this, worker, &node] {
+    world_->Record(&node, EventKind::kWorkerStarted, 0, node.incarnation);
+    options_.scenario->body(*worker);
+    world_->Record(&node, EventKind::kWorkerEnded, 0, node.incarnation);
+    last_worker_ended_ns_ = world_->now_ns();
+  });
+}
+
+void SimRun::CheckTheEnd() {
+  for (const auto& [rank, worker] : workers_) {
+    if (!worker->node().alive) crashed_ = true;
+  }
+  invariants_.Finish();
+  const int64_t settle_ns =
+      absl::ToInt64Nanoseconds(options_.scenario->settle_time);
+  const int64_t settled_ns = last_worker_ended_ns_ - injector_.last_effect_ns();
+  if (settled_ns > settle_ns) {
+    world_->Fail("settle", absl::StrCat("the last worker ended ",
+                                        FormatNanoseconds(settled_ns),
+                                        " after the last fault; the bound is ",
+                                        FormatNanoseconds(settle_ns)));
+  }
+  if (!crashed_ && network_.num_open_endpoints() != 0) {
+    world_->Fail("leak", absl::StrCat(network_.num_open_endpoints(),
+                                      " ends of connections are still open"));
+  }
+}
+
+void SimRun::CopyTo(RunResult& result) const {
+  result.rule = world_->failed_rule();
+  result.detail = world_->failed_detail();
+  if (outcome_ == Outcome::kDeadlock || outcome_ == Outcome::kTimeLimit) {
+    result.waiting = world_->DescribeFibers();
+    result.rule = outcome_ == Outcome::kDeadlock ? "deadlock" : "time-limit";
+    result.detail = absl::StrJoin(result.waiting, "; ");
+  }
+  result.hash = world_->trace().hash();
+  result.num_events = world_->trace().num_events();
+  result.num_decisions = world_->decisions().num_made();
+  result.num_points = world_->scheduler().num_points();
+  result.sim_seconds = static_cast<double>(world_->now_ns()) * 1e-9;
+  result.strikes = injector_.strikes();
+  result.probes = probes_;
+  result.events = world_->trace().events();
+  result.decisions = options_.recording == nullptr
+                         ? world_->decisions().kept()
+                         : world_->decisions().Followed();
+  result.first_mismatch = world_->decisions().FirstMismatch();
+}
+
+RunResult RunOnce(const SimRunOptions& options,
+                  const std::vector<Fault>& faults, bool in_arena) {
+  RunResult result;
+  const auto start = std::chrono::steady_clock::now();
+  if (in_arena) {
+    ArenaScope arena(options.scatter);
+    auto run = std::make_unique<SimRun>(options, faults);
+    run->Run();
+    {
+      ArenaPause outlives_the_arena;
+      run->CopyTo(result);
+    }
+    const bool destroyed = SimRun::Dispose(std::move(run));
+    const int64_t left = arena.live_allocations();
+    ArenaPause outlives_the_arena;
+    if (destroyed && result.held() && left != 0) {
+      result.rule = "leak";
+      result.detail =
+          absl::StrCat(left, " allocations are left when all has ended");
+    }
+  } else {
+    auto run = std::make_unique<SimRun>(options, faults);
+    run->Run();
+    run->CopyTo(result);
+    SimRun::Dispose(std::move(run));
+  }
+  result.wall_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+          .count();
+  return result;
+}
+
+// What is made once for the process, at first use, must not be made in an
+// arena: a few runs without one come first.
+void WarmUp(const SimRunOptions& options, const std::vector<Fault>& faults) {
+  static std::once_flag* const once = new std::once_flag();
+  std::call_once(*once, [&] {
+    SimRunOptions warm = options;
+    warm.recording = nullptr;
+    for (uint64_t seed = 1; seed <= 2; ++seed) {
+      warm.seed = seed;
+      RunOnce(warm, faults, /*in_arena=*/false);
+    }
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
+  const Scenario& scenario = *options.scenario;
+  std::vector<std::string> lines;
+  if (options.faults) {
+    lines = *options.faults;
+  } else if (scenario.faults) {
+    RandomStream random(options.seed, "faults");
+    lines = scenario.faults(random, options.params);
+  }
+  absl::StatusOr<std::vector<Fault>> faults =
+      ParseFaults(lines, scenario.workers);
+  if (!faults.ok()) return faults.status();
+  if (kHasArena) WarmUp(options, *faults);
+  RunResult result = RunOnce(options, *faults, kHasArena);
+  result.faults = std::move(lines);
+  return result;
+}
+
+}  // namespace reprise

@@ -1,0 +1,250 @@
+#include "sim/network/endpoint.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tensorpipe/common/error_macros.h"
+#include "tensorpipe/transport/error.h"
+
+namespace reprise {
+namespace {
+
+using tensorpipe::Error;
+
+Error ErrorOf(BreakKind kind) {
+  return kind == BreakKind::kReset
+             ? TP_CREATE_ERROR(tensorpipe::SystemError, "read", ECONNRESET)
+             : TP_CREATE_ERROR(tensorpipe::EOFError);
+}
+
+Error ClosedError() {
+  return TP_CREATE_ERROR(tensorpipe::transport::ConnectionClosedError);
+}
+
+Error ShortReadErrorOf(size_t expected, size_t actual) {
+  return TP_CREATE_ERROR(tensorpipe::ShortReadError,
+                         static_cast<ssize_t>(expected),
+                         static_cast<ssize_t>(actual));
+}
+
+constexpr size_t kFrameHeaderBytes = 8;  // as on uv
+
+}  // namespace
+
+Endpoint::Endpoint(Network& network, Node& node, uint64_t connection,
+                   bool is_server, int32_t remote_rank)
+    : network_(network),
+      node_(node),
+      connection_(connection),
+      is_server_(is_server),
+      remote_rank_(remote_rank),
+      latency_site_(network.world_.decisions().SiteAt(
+          node.label, absl::StrCat("send:", connection))) {
+  network_.endpoints_.emplace(std::pair(connection_, is_server_), this);
+}
+
+Endpoint::~Endpoint() {
+  if (!closed_) network_.endpoints_.erase({connection_, is_server_});
+}
+
+void Endpoint::Read(void* into, size_t length,
+                    Connection::read_callback_fn done) {
+  reads_.push_back({into, length, std::move(done)});
+  if (error_ || end_of_stream_ || !arrived_.empty()) PostProgress();
+}
+
+void Endpoint::Write(Frame frame, bool is_object,
+                     Connection::write_callback_fn done) {
+  if (!established_ && !error_) {
+    writes_.push_back({std::move(frame), is_object, std::move(done)});
+    return;
+  }
+  if (!error_) Send(std::move(frame), is_object);
+  // Taken over, or failed; not "delivered".
+  written_.emplace_back(error_, std::move(done));
+  PostProgress();
+}
+
+void Endpoint::Establish(const std::shared_ptr<Endpoint>& peer) {
+  if (error_) {
+    // Closed while it was being made.
+    peer_ = peer;
+    SendEndOfStream();
+    return;
+  }
+  peer_ = peer;
+  established_ = true;
+  while (!writes_.empty() && !error_) {
+    PendingWrite write = std::move(writes_.front());
+    writes_.pop_front();
+    Send(std::move(write.frame), write.is_object);
+    written_.emplace_back(error_, std::move(write.done));
+  }
+  PostProgress();
+}
+
+EventKind Endpoint::PhaseOf(bool is_object) {
+  // A client opens a connection of a pipe with two objects (hello and what it
+  // can do), one of a channel with one; the server answers on the first kind
+  // with one object.
+  const int opening = is_server_ ? 1 : 2;
+  if (is_object) {
+    return objects_sent_ < opening ? EventKind::kSendHello
+                                   : EventKind::kSendDescriptor;
+  }
+  return objects_sent_ >= opening ? EventKind::kSendPayload
+                                  : EventKind::kSendTensor;
+}
+
+void Endpoint::Send(Frame frame, bool is_object) {
+  World& world = network_.world_;
+  const EventKind phase = PhaseOf(is_object);
+  if (is_object) ++objects_sent_;
+  const size_t bytes = frame.size() + kFrameHeaderBytes;
+  const uint64_t number = frames_sent_++;
+  // May crash this very node, and then does not return, unless this runs on no
+  // fiber.
+  world.Record(&node_, phase, connection_, static_cast<int64_t>(number),
+               static_cast<int64_t>(bytes));
+  if (error_ || !node_.alive) return;
+  BreakKind kind = BreakKind::kReset;
+  if (network_.TakeCut(node_.rank, remote_rank_, bytes, kind)) {
+    Break(kind);
+    return;
+  }
+  std::shared_ptr<Endpoint> peer = peer_.lock();
+  if (peer == nullptr || peer->closed_) return;
+  ++latency_site_->count;
+  int64_t arrival_ns =
+      world.now_ns() + network_.DrawLatency(*latency_site_, bytes);
+  const int64_t silent_until_ns =
+      network_.SilentUntil(node_.rank, remote_rank_);
+  if (silent_until_ns == Scheduler::kNever) return;
+  arrival_ns = std::max({arrival_ns, last_arrival_ns_, silent_until_ns});
+  last_arrival_ns_ = arrival_ns;
+  peer->flying_.push_back(std::move(frame));
+  world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
+           [peer = std::move(peer)] { peer->Deliver(); });
+}
+
+void Endpoint::Deliver() {
+  if (flying_.empty()) return;  // Lost in a reset.
+  Frame frame = std::move(flying_.front());
+  flying_.pop_front();
+  if (!node_.alive || error_) return;
+  network_.world_.Record(&node_, EventKind::kDeliver, connection_, 0,
+                         static_cast<int64_t>(frame.size()));
+  arrived_.push_back(std::move(frame));
+  if (!reads_.empty()) PostProgress();
+}
+
+void Endpoint::SendEndOfStream() {
+  std::shared_ptr<Endpoint> peer = peer_.lock();
+  if (peer == nullptr || peer->closed_) return;
+  World& world = network_.world_;
+  ++latency_site_->count;
+  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*latency_site_, 0);
+  const int64_t silent_until_ns =
+      network_.SilentUntil(node_.rank, remote_rank_);
+  if (silent_until_ns == Scheduler::kNever) return;
+  arrival_ns = std::max({arrival_ns, last_arrival_ns_, silent_until_ns});
+  last_arrival_ns_ = arrival_ns;
+  world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
+           [peer = std::move(peer)] {
+             if (!peer->node_.alive || peer->error_) return;
+             peer->end_of_stream_ = true;
+             if (!peer->reads_.empty()) peer->PostProgress();
+           });
+}
+
+void Endpoint::Close() {
+  if (closed_) return;
+  closed_ = true;
+  network_.endpoints_.erase({connection_, is_server_});
+  if (!error_) {
+    error_ = ClosedError();
+    if (established_) SendEndOfStream();
+  }
+  while (!writes_.empty()) {
+    written_.emplace_back(error_, std::move(writes_.front().done));
+    writes_.pop_front();
+  }
+  PostProgress();
+}
+
+void Endpoint::Fail(const Error& error) {
+  if (error_ || !node_.alive) return;
+  error_ = error;
+  flying_.clear();
+  arrived_.clear();
+  while (!writes_.empty()) {
+    written_.emplace_back(error_, std::move(writes_.front().done));
+    writes_.pop_front();
+  }
+  PostProgress();
+}
+
+void Endpoint::Break(BreakKind kind) {
+  World& world = network_.world_;
+  world.Record(&node_, EventKind::kBreak, connection_,
+               static_cast<int64_t>(kind));
+  std::shared_ptr<Endpoint> peer = peer_.lock();
+  if (kind == BreakKind::kEndOfStream) {
+    SendEndOfStream();
+    Fail(ErrorOf(kind));
+    return;
+  }
+  Fail(ErrorOf(kind));
+  if (peer == nullptr) return;
+  ++latency_site_->count;
+  world.At(world.now_ns() + network_.DrawLatency(*latency_site_, 0),
+           {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
+           [peer = std::move(peer), kind] { peer->Fail(ErrorOf(kind)); });
+}
+
+void Endpoint::PostProgress() {
+  if (progress_posted_ || !node_.alive) return;
+  progress_posted_ = true;
+  network_.world_.PostIo(node_,
+                         [self = shared_from_this()] { self->Progress(); });
+}
+
+void Endpoint::Progress() {
+  progress_posted_ = false;
+  for (;;) {
+    if (!written_.empty()) {
+      auto [error, done] = std::move(written_.front());
+      written_.pop_front();
+      done(error);
+      continue;
+    }
+    if (reads_.empty()) return;
+    if (error_ || (arrived_.empty() && end_of_stream_)) {
+      const Error error = error_ ? error_ : ErrorOf(BreakKind::kEndOfStream);
+      PendingRead read = std::move(reads_.front());
+      reads_.pop_front();
+      read.done(error, nullptr, 0);
+      continue;
+    }
+    if (arrived_.empty()) return;
+    const Frame frame = std::move(arrived_.front());
+    arrived_.pop_front();
+    PendingRead read = std::move(reads_.front());
+    reads_.pop_front();
+    if (read.into == nullptr) {
+      read.done(Error::kSuccess, frame.data(), frame.size());
+    } else if (frame.size() != read.length) {
+      Fail(ShortReadErrorOf(read.length, frame.size()));
+      read.done(error_, nullptr, 0);
+    } else {
+      // An empty frame may have no memory at all.
+      if (!frame.empty()) std::memcpy(read.into, frame.data(), frame.size());
+      read.done(Error::kSuccess, read.into, frame.size());
+    }
+  }
+}
+
+}  // namespace reprise

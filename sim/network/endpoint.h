@@ -1,0 +1,99 @@
+// One end of a simulated connection: frames that arrived, reads and writes that
+// wait, and how it broke.
+
+#ifndef REPRISE_SIM_NETWORK_ENDPOINT_H_
+#define REPRISE_SIM_NETWORK_ENDPOINT_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sim/network/network.h"
+#include "sim/world/world.h"
+#include "tensorpipe/common/error.h"
+#include "tensorpipe/transport/connection.h"
+
+namespace reprise {
+
+// Held by its SimConnection, and by what flies towards it. Not thread-safe.
+class Endpoint : public std::enable_shared_from_this<Endpoint> {
+ public:
+  using Frame = std::vector<uint8_t>;
+  using Connection = tensorpipe::transport::Connection;
+
+  Endpoint(Network& network, Node& node, uint64_t connection, bool is_server,
+           int32_t remote_rank);
+  ~Endpoint();
+
+  // `into` is null for a read that takes a frame of any length.
+  void Read(void* into, size_t length, Connection::read_callback_fn done);
+  // `is_object`: a serialised object of TensorPipe's own, not user bytes.
+  void Write(Frame frame, bool is_object, Connection::write_callback_fn done);
+  void Close();
+
+  // The connection is there: what was written goes out.
+  void Establish(const std::shared_ptr<Endpoint>& peer);
+  // Fails everything that waits and everything to come.
+  void Fail(const tensorpipe::Error& error);
+  // Breaks both ends now.
+  void Break(BreakKind kind);
+  // The next frame that flies here has arrived.
+  void Deliver();
+
+  Node& node() { return node_; }
+  int32_t remote_rank() const { return remote_rank_; }
+  uint64_t connection() const { return connection_; }
+  bool is_server() const { return is_server_; }
+  Site& latency_site() { return *latency_site_; }
+
+ private:
+  struct PendingRead {
+    void* into;
+    size_t length;
+    Connection::read_callback_fn done;
+  };
+  struct PendingWrite {
+    Frame frame;
+    bool is_object;
+    Connection::write_callback_fn done;
+  };
+
+  void Send(Frame frame, bool is_object);
+  EventKind PhaseOf(bool is_object);
+  // Tells the other end that this one is gone, after what flies.
+  void SendEndOfStream();
+  void PostProgress();
+  // On the transport thread: calls back whatever can be.
+  void Progress();
+
+  Network& network_;
+  Node& node_;
+  const uint64_t connection_;
+  const bool is_server_;
+  const int32_t remote_rank_;
+  Site* const latency_site_;
+  std::weak_ptr<Endpoint> peer_;
+  bool established_ = false;
+  bool closed_ = false;
+  bool progress_posted_ = false;
+  tensorpipe::Error error_;
+
+  std::deque<Frame> flying_;   // towards this end
+  std::deque<Frame> arrived_;  // and not yet read
+  bool end_of_stream_ = false;
+  std::deque<PendingRead> reads_;
+  std::deque<PendingWrite> writes_;  // before the connection is there
+  std::deque<std::pair<tensorpipe::Error, Connection::write_callback_fn>>
+      written_;
+
+  int64_t last_arrival_ns_ = 0;  // of what this end sent
+  uint64_t events_sent_ = 0;
+  uint64_t frames_sent_ = 0;
+  int objects_sent_ = 0;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_NETWORK_ENDPOINT_H_

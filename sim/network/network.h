@@ -1,0 +1,140 @@
+// The simulated network: a TensorPipe transport under the real TensorPipe core.
+//
+// Connections carry frames, in order, each after a latency drawn at the site of
+// its connection and direction. What can go wrong goes wrong as on TCP: a
+// connect is refused, a connection breaks at a byte (the frame in which that
+// byte lies never arrives) by a reset or an end of stream, or a link goes
+// silent and either heals, and then everything arrives late, or never does.
+//
+//   node w0                              node w1
+//   tensorpipe::Context                  tensorpipe::Context
+//   SimTransport -- SimConnection ====== SimConnection -- SimTransport
+//                        Endpoint  wire  Endpoint
+//
+// Callbacks run on the transport thread ("io") of the endpoint's node.
+
+#ifndef REPRISE_SIM_NETWORK_NETWORK_H_
+#define REPRISE_SIM_NETWORK_NETWORK_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/transport/transports.h"
+#include "sim/world/world.h"
+
+namespace reprise {
+
+struct NetworkOptions {
+  int64_t latency_min_ns = 20'000;
+  int64_t latency_spread_ns = 80'000;  // uniform on top
+  int64_t spike_one_in = 200;          // frames; 0: no spikes
+  int64_t spike_max_ns = 5'000'000;
+  int64_t bytes_per_second = 1'000'000'000;
+};
+
+class Endpoint;
+class SimListener;
+
+enum class BreakKind : uint8_t {
+  kReset,        // both ends: "Connection reset by peer"; what flies is lost
+  kEndOfStream,  // what flies arrives first, then "eof"
+};
+
+// The network of one world. Not thread-safe.
+class Network {
+ public:
+  Network(World& world, const NetworkOptions& options);
+  ~Network();
+
+  // TensorPipe contexts for one node. They must not outlive the network unless
+  // their node has crashed.
+  TransportSet MakeTransports(Node& node, const TransportOptions& options);
+
+  // Faults. Each takes effect on ranks, whatever their incarnation.
+
+  // Connects to `rank` are refused until `until_ns`.
+  void RefuseConnects(int32_t rank, int64_t until_ns);
+  // Frames and connects between the two, both ways, arrive only after
+  // `until_ns` (kNever: never).
+  void Silence(int32_t rank_a, int32_t rank_b, int64_t until_ns);
+  // The next `from`'s write to `to` that crosses its `byte`-th byte, counted
+  // over all their connections from now on, breaks its connection.
+  void CutAfter(int32_t from, int32_t to, int64_t byte, BreakKind kind);
+  // Breaks all open connections between the two now.
+  void Cut(int32_t rank_a, int32_t rank_b, BreakKind kind);
+  // Connects to every listener of `rank` and goes away before the hello.
+  void Knock(int32_t rank);
+  // Called when a fault that was set up above struck, with its kind: "refuse",
+  // "silence", "cut", "knock".
+  void OnStrike(std::function<void(const char*)> watcher) {
+    strike_ = std::move(watcher);
+  }
+
+  // Open connections' ends, for the check that nothing is left.
+  int64_t num_open_endpoints() const {
+    return static_cast<int64_t>(endpoints_.size());
+  }
+
+ private:
+  friend class Endpoint;
+  friend class SimListener;
+  friend class SimTransport;
+  using EndpointKey = std::pair<uint64_t, bool>;  // connection, is server
+  using Link = std::pair<int32_t, int32_t>;
+
+  struct CutPlan {
+    int64_t bytes_left;
+    BreakKind kind;
+  };
+
+  std::string Bind(Node& node, SimListener* listener);
+  void Unbind(const std::string& address);
+  std::shared_ptr<Endpoint> Connect(Node& node, const std::string& address);
+  void Arrive(const std::shared_ptr<Endpoint>& client,
+              const std::string& address);
+  int64_t DrawLatency(Site& site, size_t bytes);
+  // When something sent now over the link would arrive at the earliest.
+  int64_t SilentUntil(int32_t from, int32_t to);
+  // Whether the frame breaks its connection.
+  bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
+  void NodeCrashed(Node& node);
+  void Strike(const char* kind) {
+    if (strike_) strike_(kind);
+  }
+
+  World& world_;
+  const NetworkOptions options_;
+  std::map<std::string, SimListener*> listeners_;
+  std::map<EndpointKey, Endpoint*> endpoints_;
+  std::vector<std::shared_ptr<Endpoint>> dead_;
+  std::map<int32_t, int64_t> next_port_;
+  std::map<int32_t, uint64_t> connects_;
+  std::map<int32_t, int64_t> refused_until_ns_;
+  std::map<Link, int64_t> silent_until_ns_;
+  std::map<Link, CutPlan> cuts_;
+  std::function<void(const char*)> strike_;
+};
+
+// The transport seam of one node.
+class SimTransports : public TransportProvider {
+ public:
+  SimTransports(Network& network, Node& node)
+      : network_(network), node_(node) {}
+
+  absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
+    return network_.MakeTransports(node_, options);
+  }
+
+ private:
+  Network& network_;
+  Node& node_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_NETWORK_NETWORK_H_

@@ -1,0 +1,42 @@
+// What one run of a scenario came to, simulated or in processes.
+
+#ifndef REPRISE_SIM_SCENARIO_RUN_RESULT_H_
+#define REPRISE_SIM_SCENARIO_RUN_RESULT_H_
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "sim/trace/trace.h"
+#include "sim/world/decision.h"
+
+namespace reprise {
+
+struct RunResult {
+  // Empty when everything held, else the rule that was violated; and how.
+  std::string rule;
+  std::string detail;
+
+  uint64_t hash = 0;
+  int64_t num_events = 0;
+  int64_t num_decisions = 0;
+  int64_t num_points = 0;
+  double sim_seconds = 0;
+  double wall_seconds = 0;
+
+  std::vector<std::string> faults;         // the plan, a line each
+  std::map<std::string, int64_t> strikes;  // by kind of fault
+  std::set<std::string> probes;            // reached
+  std::vector<std::string> waiting;        // who waits for what, at a deadlock
+  std::vector<Event> events;               // if they were kept
+  std::vector<Decision> decisions;         // likewise
+  std::string first_mismatch;              // where a replay left the recording
+
+  bool held() const { return rule.empty(); }
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_SCENARIO_RUN_RESULT_H_

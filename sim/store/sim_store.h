@@ -1,0 +1,60 @@
+// The simulated store: one for a world, reached by each node after a virtual
+// delay, and unreachable during an outage.
+
+#ifndef REPRISE_SIM_STORE_SIM_STORE_H_
+#define REPRISE_SIM_STORE_SIM_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "agent/store/store.h"
+#include "sim/world/world.h"
+
+namespace reprise {
+
+// The server's side. Not thread-safe; outlives its clients' use of it.
+class SimStoreServer {
+ public:
+  explicit SimStoreServer(World& world) : world_(world) {}
+
+  // A client for the threads of `node`.
+  std::shared_ptr<Store> Connect(Node& node);
+
+  // Operations of `rank` (-1: of all) that reach the store before `until_ns`
+  // fail with UNAVAILABLE.
+  void SetOutage(int32_t rank, int64_t until_ns) {
+    outage_until_ns_[rank] = until_ns;
+  }
+  // Operations take so much longer until `until_ns`.
+  void SetDelay(int64_t delay_ns, int64_t until_ns) {
+    delay_ns_ = delay_ns;
+    delay_until_ns_ = until_ns;
+  }
+  // Called with "store-outage" or "store-delay" when one of these struck.
+  void OnStrike(std::function<void(const char*)> watcher) {
+    strike_ = std::move(watcher);
+  }
+
+ private:
+  friend class SimStoreClient;
+  bool InOutage(int32_t rank);
+  int64_t ExtraDelay();
+  void Changed(const std::string& key);
+
+  World& world_;
+  std::map<std::string, std::string> values_;
+  std::vector<std::pair<std::string, Fiber*>> waiting_;
+  std::map<int32_t, int64_t> outage_until_ns_;
+  int64_t delay_ns_ = 0;
+  int64_t delay_until_ns_ = 0;
+  std::function<void(const char*)> strike_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_STORE_SIM_STORE_H_

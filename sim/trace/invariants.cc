@@ -1,0 +1,178 @@
+#include "sim/trace/invariants.h"
+
+#include <charconv>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace reprise {
+namespace {
+
+constexpr auto kOk = static_cast<int64_t>(absl::StatusCode::kOk);
+constexpr auto kDeadlineExceeded =
+    static_cast<int64_t>(absl::StatusCode::kDeadlineExceeded);
+// The remote function ran out of time in a call of its own, and said so.
+constexpr std::string_view kRemoteError = "Error on Node ";
+
+// The rank of a caller by the name that it claims, "w3" or, with something
+// after it, "w3-old"; -1 for any other.
+int32_t RankOf(std::string_view name) {
+  if (name.size() < 2 || name[0] != 'w') return -1;
+  int32_t rank = -1;
+  auto [end, error] =
+      std::from_chars(name.data() + 1, name.data() + name.size(), rank);
+  if (error != std::errc()) return -1;
+  const bool is_whole = end == name.data() + name.size();
+  return is_whole || *end == '-' || *end == '_' || *end == ':' ? rank : -1;
+}
+
+bool IsOfRunningAgent(EventKind kind) {
+  switch (kind) {
+    case EventKind::kCallStarted:
+    case EventKind::kCallCompleted:
+    case EventKind::kCallLateReply:
+    case EventKind::kRequest:
+    case EventKind::kReply:
+    case EventKind::kBarrierEntered:
+    case EventKind::kBarrierLeft:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+void Invariants::Fail(std::string_view rule, const Event& event,
+                      std::string_view what) {
+  if (failed_) return;
+  failed_ = true;
+  violated_(rule, absl::StrCat("w", event.node, " call ", event.id, ": ",
+                               std::string(what)));
+}
+
+void Invariants::OnEvent(const Event& event) {
+  if (failed_ || event.node < 0) return;
+  Member& member = members_[event.node];
+  if (member.agent_was_shut_down && IsOfRunningAgent(event.kind)) {
+    Fail("after-shutdown", event,
+         absl::StrCat("'", std::string(ToString(event.kind)),
+                      "' after the agent was shut down"));
+    return;
+  }
+  switch (event.kind) {
+    case EventKind::kListening:
+      if (member.agent_was_shut_down) Forget(event.node);
+      member.agent_running = true;
+      break;
+    case EventKind::kCrash:
+    case EventKind::kRestart:
+      Forget(event.node);
+      break;
+    case EventKind::kCallStarted:
+      CallStarted(event);
+      break;
+    case EventKind::kCallCompleted:
+      CallCompleted(event);
+      break;
+    case EventKind::kRequest: {
+      const int32_t caller = RankOf(event.text);
+      auto sent = requests_.find({caller, event.id});
+      if (sent == requests_.end() || !sent->second.contains(event.c)) {
+        Fail("byte-for-byte", event,
+             absl::StrCat("the request from ", event.text,
+                          " is not what it sent"));
+      }
+      break;
+    }
+    case EventKind::kReply:
+      if (event.b == kOk) {
+        replies_[{RankOf(event.text), event.id}].insert(event.c);
+      }
+      break;
+    case EventKind::kBarrierEntered:
+      in_barrier_[event.id].insert(event.node);
+      break;
+    case EventKind::kBarrierLeft:
+      if (event.b == kOk &&
+          in_barrier_[event.id].size() < static_cast<size_t>(num_workers_)) {
+        Fail("barrier", event,
+             absl::StrCat("left barrier ", event.id, " when only ",
+                          in_barrier_[event.id].size(), " of ", num_workers_,
+                          " were in it"));
+      }
+      break;
+    case EventKind::kShutdown:
+      if (!member.open_calls.empty()) {
+        Fail("exactly-once", event,
+             absl::StrCat("shut down with ", member.open_calls.size(),
+                          " calls open, the first of them call ",
+                          member.open_calls.begin()->first));
+      }
+      member.agent_running = false;
+      member.agent_was_shut_down = true;
+      break;
+    case EventKind::kWorkerEnded:
+      if (member.agent_running) {
+        Fail("shutdown", event, "the worker ended before its agent");
+      }
+      break;
+    default:
+      break;
+  }
+}
+
+void Invariants::CallStarted(const Event& event) {
+  Member& member = members_[event.node];
+  if (member.open_calls.contains(event.id) ||
+      member.closed_calls.contains(event.id)) {
+    Fail("exactly-once", event, "its id was used before");
+    return;
+  }
+  member.open_calls[event.id] = {static_cast<int32_t>(event.a), event.b, true};
+  requests_[{event.node, event.id}].insert(event.c);
+}
+
+void Invariants::CallCompleted(const Event& event) {
+  Member& member = members_[event.node];
+  auto open = member.open_calls.find(event.id);
+  if (open == member.open_calls.end()) {
+    Fail("exactly-once", event,
+         member.closed_calls.contains(event.id)
+             ? "completed a second time"
+             : "completed without having been started");
+    return;
+  }
+  const Call call = open->second;
+  member.open_calls.erase(open);
+  member.closed_calls.insert(event.id);
+  if (event.b == kDeadlineExceeded && event.time_ns < call.deadline_ns &&
+      !event.text.starts_with(kRemoteError)) {
+    Fail("deadline", event,
+         absl::StrCat("timed out ", call.deadline_ns - event.time_ns,
+                      " ns before its deadline"));
+  } else if (event.b != kOk && event.text.empty()) {
+    Fail("named-cause", event, "failed without a cause");
+  } else if (event.b == kOk) {
+    auto sent = replies_.find({event.node, event.id});
+    if (sent == replies_.end() || !sent->second.contains(event.c)) {
+      Fail("byte-for-byte", event,
+           absl::StrCat("the reply is not what w", call.callee, " sent"));
+    }
+  }
+}
+
+void Invariants::Forget(int32_t rank) { members_[rank] = Member(); }
+
+void Invariants::Finish() {
+  for (const auto& [rank, member] : members_) {
+    if (member.open_calls.empty()) continue;
+    Event event;
+    event.node = rank;
+    event.id = member.open_calls.begin()->first;
+    Fail("exactly-once", event, "never completed");
+    return;
+  }
+}
+
+}  // namespace reprise

@@ -1,0 +1,79 @@
+// What must always hold, checked on the trace of all workers.
+//
+//  exactly-once      a started call is completed once, never twice, and is
+//                    never left open by an agent that was shut down
+//  deadline          a call does not time out before its deadline (an error of
+//                    the remote function is none of its own)
+//  byte-for-byte     a request arrives, and a reply arrives, as it was sent
+//  named-cause       a failed call says why
+//  after-shutdown    nothing happens to an agent that was shut down
+//  barrier           nobody leaves a barrier before all members are in it
+//  shutdown          a worker that ended has shut down its agent
+//
+// The rest is found where it shows: `deadlock` and `leak` by the world,
+// `settle` by the run, and a scenario's own rules by `Worker::Check`.
+
+#ifndef REPRISE_SIM_TRACE_INVARIANTS_H_
+#define REPRISE_SIM_TRACE_INVARIANTS_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "sim/trace/trace.h"
+
+namespace reprise {
+
+// Not thread-safe: sees the events of one run in their order.
+class Invariants {
+ public:
+  // Told of the first violation, and of no other.
+  using Violated =
+      std::function<void(std::string_view rule, std::string_view detail)>;
+
+  Invariants(int num_workers, Violated violated)
+      : num_workers_(num_workers), violated_(std::move(violated)) {}
+
+  void OnEvent(const Event& event);
+
+  // At the end of a run in which every worker ended or crashed.
+  void Finish();
+
+ private:
+  struct Call {
+    int32_t callee;
+    int64_t deadline_ns;
+    bool started_here = false;
+  };
+  using CallKey = std::pair<int32_t, uint64_t>;  // caller's rank, call id
+
+  struct Member {
+    std::map<uint64_t, Call> open_calls;
+    std::set<uint64_t> closed_calls;
+    bool agent_running = false;
+    bool agent_was_shut_down = false;
+  };
+
+  void CallStarted(const Event& event);
+  void CallCompleted(const Event& event);
+  void Forget(int32_t rank);
+  void Fail(std::string_view rule, const Event& event, std::string_view what);
+
+  const int num_workers_;
+  const Violated violated_;
+  bool failed_ = false;
+  std::map<int32_t, Member> members_;
+  // What each caller's requests were, and what was replied to them. A caller
+  // that is restarted counts from the start, hence sets.
+  std::map<CallKey, std::set<uint64_t>> requests_;
+  std::map<CallKey, std::set<uint64_t>> replies_;
+  std::map<uint64_t, std::set<int32_t>> in_barrier_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_TRACE_INVARIANTS_H_

@@ -1,0 +1,54 @@
+// Turns what an agent reports into events of the trace.
+
+#ifndef REPRISE_SIM_TRACE_TRACE_OBSERVER_H_
+#define REPRISE_SIM_TRACE_TRACE_OBSERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "agent/observer.h"
+#include "sim/trace/trace.h"
+
+namespace reprise {
+
+// As thread-safe as `record`, which must outlive it. Of each event it fills in
+// kind, id, a, b, c and text.
+class TraceObserver : public Observer {
+ public:
+  using Recorder =
+      std::function<void(EventKind kind, uint64_t id, int64_t a, int64_t b,
+                         uint64_t c, std::string_view text)>;
+  // Maps a deadline to the nanoseconds of the trace; the maximum for never.
+  using ToNanoseconds = std::function<int64_t(absl::Time)>;
+
+  TraceObserver(Recorder record, ToNanoseconds to_ns)
+      : record_(std::move(record)), to_ns_(std::move(to_ns)) {}
+
+  void OnCallStarted(WorkerId to, int64_t call_id, const Message& request,
+                     absl::Time deadline) override;
+  void OnCallCompleted(WorkerId to, int64_t call_id, const absl::Status& status,
+                       const Message* reply) override;
+  void OnLateReply(WorkerId from, int64_t call_id) override;
+  void OnRequest(std::string_view caller, int64_t call_id,
+                 const Message& request) override;
+  void OnReply(std::string_view caller, int64_t call_id,
+               const absl::Status& status, const Message* reply) override;
+  void OnPipe(std::string_view what, std::string_view peer,
+              const absl::Status& status) override;
+  void OnListening(std::string_view address) override;
+  void OnListenerFailed(const absl::Status& status) override;
+  void OnBarrierEntered(int64_t barrier) override;
+  void OnBarrierLeft(int64_t barrier, const absl::Status& status) override;
+  void OnMember(std::string_view name, WorkerId id, bool joined) override;
+  void OnShutdown() override;
+
+ private:
+  const Recorder record_;
+  const ToNanoseconds to_ns_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_TRACE_TRACE_OBSERVER_H_

@@ -1,0 +1,127 @@
+#include "sim/view/story.h"
+
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace reprise {
+namespace {
+
+std::string CodeName(int64_t code) {
+  return absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+}
+
+std::string Deadline(const Event& event) {
+  if (event.b == INT64_MAX) return "no deadline";
+  return absl::StrFormat("deadline %.6f s",
+                         static_cast<double>(event.b) * 1e-9);
+}
+
+// What happened, as the end of "12.345 w1 "; nothing for what is too small.
+std::optional<std::string> Tell(const Event& event) {
+  switch (event.kind) {
+    case EventKind::kWorkerStarted:
+      return event.a == 0 ? "starts"
+                          : absl::StrCat("starts again (", event.a, ")");
+    case EventKind::kWorkerEnded:
+      return "ends";
+    case EventKind::kNote:
+      return absl::StrCat("notes: ", event.text);
+    case EventKind::kCheckFailed:
+      return absl::StrCat("FAILS: ", event.text);
+    case EventKind::kProbe:
+      return absl::StrCat("reaches '", event.text, "'");
+    case EventKind::kCallStarted:
+      return absl::StrCat("calls w", event.a, " (call ", event.id, ", ",
+                          Deadline(event), ")");
+    case EventKind::kCallCompleted:
+      return absl::StrCat("call ", event.id, " to w", event.a,
+                          " is done: ", CodeName(event.b),
+                          event.text.empty() ? "" : " ", event.text);
+    case EventKind::kCallLateReply:
+      return absl::StrCat("drops a late reply to call ", event.id);
+    case EventKind::kRequest:
+      return absl::StrCat("gets call ", event.id, " of ", event.text);
+    case EventKind::kReply:
+      return absl::StrCat("answers call ", event.id, " of ", event.text, ": ",
+                          CodeName(event.b));
+    case EventKind::kPipeConnecting:
+      return absl::StrCat("connects to ", event.text);
+    case EventKind::kPipeFailed:
+      return absl::StrCat("loses its connection: ", event.text);
+    case EventKind::kListening:
+      return absl::StrCat("listens at ", event.text);
+    case EventKind::kListenerFailed:
+      return absl::StrCat("loses its listener: ", event.text);
+    case EventKind::kBarrierEntered:
+      return absl::StrCat("enters barrier ", event.id);
+    case EventKind::kBarrierLeft:
+      return absl::StrCat("leaves barrier ", event.id, ": ", CodeName(event.b),
+                          event.text.empty() ? "" : " ", event.text);
+    case EventKind::kShutdown:
+      return "has shut down";
+    case EventKind::kRefused:
+      return "is refused a connection";
+    case EventKind::kBreak:
+      return "has a connection broken";
+    case EventKind::kStall:
+      return std::nullopt;
+    case EventKind::kFault:
+      return absl::StrCat("FAULT ", event.text);
+    case EventKind::kCrash:
+      return "CRASHES";
+    case EventKind::kRestart:
+      return "is restarted";
+    default:
+      return std::nullopt;
+  }
+}
+
+std::string LineOf(const Event& event, const std::string& what) {
+  return absl::StrFormat(
+      "%14.6f  %-6s %s", static_cast<double>(event.time_ns) * 1e-9,
+      event.node < 0 ? "world" : absl::StrCat("w", event.node), what);
+}
+
+}  // namespace
+
+std::vector<std::string> TellStory(const RunResult& result, size_t max_lines) {
+  std::vector<std::string> told;
+  for (const Event& event : result.events) {
+    if (std::optional<std::string> what = Tell(event)) {
+      std::string line = LineOf(event, *what);
+      if (line.size() > 160) line = line.substr(0, 157) + "...";
+      told.push_back(std::move(line));
+    }
+  }
+  std::vector<std::string> end;
+  if (!result.held()) {
+    for (const std::string& waiting : result.waiting) {
+      end.push_back("                " + waiting);
+      if (end.size() + 12 > max_lines) {
+        end.push_back("                ...");
+        break;
+      }
+    }
+    end.push_back(absl::StrCat(
+        "violated: ", result.rule,
+        result.waiting.empty() ? absl::StrCat(": ", result.detail) : ""));
+  }
+  const size_t room = max_lines > end.size() ? max_lines - end.size() : 0;
+  std::vector<std::string> story;
+  if (told.size() > room) {
+    story.push_back(absl::StrFormat("%14s  %d earlier lines are left out",
+                                    "...", told.size() - (room - 1)));
+    told.erase(told.begin(),
+               told.end() - static_cast<std::ptrdiff_t>(room - 1));
+  }
+  story.insert(story.end(), told.begin(), told.end());
+  story.insert(story.end(), end.begin(), end.end());
+  return story;
+}
+
+}  // namespace reprise

@@ -1,0 +1,172 @@
+#include "sim/world/sim_runtime.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/runtime/mutex.h"
+
+namespace reprise {
+namespace {
+
+// A queue of waiting fibers, first come first served, whose head lies in a
+// lock's slot.
+void Enqueue(void*& head, Fiber* fiber) {
+  fiber->next_waiter = nullptr;
+  if (head == nullptr) {
+    head = fiber;
+    return;
+  }
+  auto* last = static_cast<Fiber*>(head);
+  while (last->next_waiter != nullptr) last = last->next_waiter;
+  last->next_waiter = fiber;
+}
+
+Fiber* Dequeue(void*& head) {
+  auto* const first = static_cast<Fiber*>(head);
+  if (first != nullptr) head = std::exchange(first->next_waiter, nullptr);
+  return first;
+}
+
+void Remove(void*& head, Fiber* fiber) {
+  if (head == fiber) {
+    head = std::exchange(fiber->next_waiter, nullptr);
+    return;
+  }
+  for (auto* at = static_cast<Fiber*>(head); at != nullptr;
+       at = at->next_waiter) {
+    if (at->next_waiter != fiber) continue;
+    at->next_waiter = std::exchange(fiber->next_waiter, nullptr);
+    return;
+  }
+}
+
+class SimThread : public Thread {
+ public:
+  SimThread(World& world, Site& site, Fiber* fiber)
+      : world_(world), site_(site), fiber_(fiber) {}
+
+  void Join() override {
+    Scheduler& scheduler = world_.scheduler();
+    scheduler.Point(site_);
+    while (fiber_->state != FiberState::kDone) {
+      fiber_->joiner = scheduler.current();
+      scheduler.Block(site_, {"joins", fiber_->label}, Scheduler::kNever);
+    }
+  }
+
+ private:
+  World& world_;
+  Site& site_;
+  Fiber* const fiber_;
+};
+
+}  // namespace
+
+SimRuntime::SimRuntime(World& world, Node& node)
+    : world_(world),
+      node_(node),
+      sleep_site_(*world.decisions().SiteAt(node.label, "sleep")),
+      start_site_(*world.decisions().SiteAt(node.label, "start")),
+      join_site_(*world.decisions().SiteAt(node.label, "join")),
+      random_site_(*world.decisions().SiteAt(node.label, "random")) {}
+
+absl::Time SimRuntime::Now() { return world_.Now(); }
+
+void SimRuntime::SleepUntil(absl::Time deadline) {
+  const int64_t deadline_ns = World::ToNanoseconds(deadline);
+  world_.scheduler().Point(sleep_site_);
+  if (deadline_ns <= world_.now_ns()) return;
+  world_.scheduler().Block(sleep_site_, {"sleeps", ""}, deadline_ns);
+}
+
+std::unique_ptr<Thread> SimRuntime::StartThread(
+    std::string name, absl::AnyInvocable<void()> body) {
+  Fiber* const fiber = world_.scheduler().Start(node_, name, std::move(body));
+  auto thread = std::make_unique<SimThread>(world_, join_site_, fiber);
+  world_.scheduler().Point(start_site_);
+  return thread;
+}
+
+// A function of seed, node and count, in a replay too: no decision to keep.
+uint64_t SimRuntime::RandomBits() {
+  const uint64_t bits = random_site_.Bits(DecisionKind::kLatency);
+  ++random_site_.count;
+  return bits;
+}
+
+const void* SimRuntime::CurrentThread() { return world_.scheduler().current(); }
+
+Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
+  if (slot == nullptr) {
+    // Verbs and names are literals: looked up by address first, as objects
+    // with a lock of their own come and go with every call.
+    for (const CachedSite& cached : cache_) {
+      if (cached.verb == verb && cached.name == name) {
+        slot = cached.site;
+        return *cached.site;
+      }
+    }
+    Site* site =
+        world_.decisions().SiteAt(node_.label, absl::StrCat(verb, ":", name));
+    cache_.push_back({verb, name, site});
+    slot = site;
+  }
+  return *static_cast<Site*>(slot);
+}
+
+void SimRuntime::Lock(Mutex& mutex) {
+  Site& site = SiteOf(mutex.slots().site, "lock", mutex.name());
+  world_.scheduler().Point(site);
+  Acquire(mutex, site);
+}
+
+void SimRuntime::Acquire(Mutex& mutex, Site& site) {
+  Mutex::Slots& slots = mutex.slots();
+  Scheduler& scheduler = world_.scheduler();
+  while (slots.holder != nullptr) {
+    Enqueue(slots.first_waiter, scheduler.current());
+    scheduler.Block(site, {"locks", mutex.name(), &slots.holder},
+                    Scheduler::kNever);
+  }
+  slots.holder = scheduler.current();
+}
+
+void SimRuntime::Unlock(Mutex& mutex) {
+  Mutex::Slots& slots = mutex.slots();
+  slots.holder = nullptr;
+  if (slots.first_waiter != nullptr) {
+    world_.scheduler().Wake(Dequeue(slots.first_waiter));
+  }
+}
+
+bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
+  CondVar::Slots& slots = cond_var.slots();
+  Scheduler& scheduler = world_.scheduler();
+  Site& site = SiteOf(slots.site, "wait", cond_var.name());
+  const int64_t deadline_ns = World::ToNanoseconds(deadline);
+  // Between a caller's test of its condition and its sleep.
+  scheduler.Point(site);
+  if (deadline_ns <= world_.now_ns()) {
+    Unlock(mutex);
+    Lock(mutex);
+    return false;
+  }
+  Fiber* const self = scheduler.current();
+  Enqueue(slots.first_waiter, self);
+  Unlock(mutex);
+  const bool notified =
+      scheduler.Block(site, {"waits for", cond_var.name()}, deadline_ns);
+  if (!notified) Remove(slots.first_waiter, self);
+  Acquire(mutex, SiteOf(mutex.slots().site, "lock", mutex.name()));
+  return notified;
+}
+
+void SimRuntime::Notify(CondVar& cond_var, bool all) {
+  void*& head = cond_var.slots().first_waiter;
+  while (head != nullptr) {
+    world_.scheduler().Wake(Dequeue(head));
+    if (!all) return;
+  }
+}
+
+}  // namespace reprise

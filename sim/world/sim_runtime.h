@@ -1,0 +1,52 @@
+// The runtime seam of one simulated node: threads are fibers, time is virtual.
+
+#ifndef REPRISE_SIM_WORLD_SIM_RUNTIME_H_
+#define REPRISE_SIM_WORLD_SIM_RUNTIME_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/runtime/runtime.h"
+#include "sim/world/world.h"
+
+namespace reprise {
+
+// Used by the fibers of `node` only; must not outlive its world.
+class SimRuntime : public Runtime {
+ public:
+  SimRuntime(World& world, Node& node);
+
+  absl::Time Now() override;
+  void SleepUntil(absl::Time deadline) override;
+  std::unique_ptr<Thread> StartThread(std::string name,
+                                      absl::AnyInvocable<void()> body) override;
+  uint64_t RandomBits() override;
+  const void* CurrentThread() override;
+
+ private:
+  void Lock(Mutex& mutex) override;
+  void Unlock(Mutex& mutex) override;
+  bool Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) override;
+  void Notify(CondVar& cond_var, bool all) override;
+
+  void Acquire(Mutex& mutex, Site& site);
+  Site& SiteOf(void*& slot, const char* verb, const char* name);
+
+  World& world_;
+  Node& node_;
+  struct CachedSite {
+    const char* verb;
+    const char* name;
+    Site* site;
+  };
+  std::vector<CachedSite> cache_;
+  Site& sleep_site_;
+  Site& start_site_;
+  Site& join_site_;
+  Site& random_site_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_WORLD_SIM_RUNTIME_H_

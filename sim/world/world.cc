@@ -1,0 +1,230 @@
+#include "sim/world/world.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "sim/world/arena.h"
+
+namespace reprise {
+namespace {
+
+thread_local constinit World* t_world = nullptr;
+
+// Alarms come before everything else of the same time, in the order of the
+// fibers' ids.
+constexpr uint64_t kAlarmSource = 0;
+
+absl::Time Epoch() { return absl::FromUnixSeconds(1'600'000'000); }
+
+}  // namespace
+
+std::string_view ToString(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kFinished:
+      return "finished";
+    case Outcome::kStopped:
+      return "stopped";
+    case Outcome::kDeadlock:
+      return "deadlock";
+    case Outcome::kTimeLimit:
+      return "time limit";
+  }
+  return "?";
+}
+
+World::World(const WorldOptions& options)
+    : options_(options),
+      decisions_(options.seed, options.recording, options.keep),
+      trace_(options.keep),
+      scheduler_(*this, options.schedule) {}
+
+World::~World() = default;
+
+void World::Dispose(std::unique_ptr<World> world) {
+  if (world->clean_) return;
+  world->scheduler_.ReturnStacks();
+  (void)world.release();
+}
+
+World* World::Current() { return t_world; }
+
+Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
+  auto node = std::make_unique<Node>();
+  node->world = this;
+  node->rank = rank;
+  node->incarnation = incarnation;
+  node->label =
+      incarnation == 0 ? name : name + "+" + std::to_string(incarnation);
+  node->name = std::move(name);
+  node->io_site = decisions_.SiteAt(node->label, "io");
+  nodes_.push_back(std::move(node));
+  return *nodes_.back();
+}
+
+Outcome World::Run() {
+  World* const outer = std::exchange(t_world, this);
+  scheduler_.Run();
+  t_world = outer;
+  const Outcome outcome = Judge();
+  if (outcome != Outcome::kFinished) AbandonFibers();
+  return outcome;
+}
+
+Outcome World::Judge() const {
+  if (!failed_rule_.empty()) return Outcome::kStopped;
+  if (over_limit_) return Outcome::kTimeLimit;
+  return scheduler_.num_unfinished() == 0 ? Outcome::kFinished
+                                          : Outcome::kDeadlock;
+}
+
+absl::Time World::Now() const { return Epoch() + absl::Nanoseconds(now_ns_); }
+
+int64_t World::ToNanoseconds(absl::Time time) {
+  if (time == absl::InfiniteFuture()) return Scheduler::kNever;
+  const absl::Duration since = time - Epoch();
+  const int64_t floor_ns = absl::ToInt64Nanoseconds(since);
+  if (floor_ns == INT64_MAX) return Scheduler::kNever - 1;
+  return absl::Nanoseconds(floor_ns) < since ? floor_ns + 1 : floor_ns;
+}
+
+bool World::Later(const Event& x, const Event& y) {
+  if (x.time_ns != y.time_ns) return x.time_ns > y.time_ns;
+  if (x.order.source != y.order.source) return x.order.source > y.order.source;
+  return x.order.number > y.order.number;
+}
+
+void World::Push(Event event) {
+  event.time_ns = std::max(event.time_ns, now_ns_);
+  events_.push_back(event);
+  std::push_heap(events_.begin(), events_.end(), &World::Later);
+}
+
+void World::At(int64_t time_ns, EventOrder order,
+               absl::AnyInvocable<void()> event) {
+  uint32_t slot = 0;
+  if (free_calls_.empty()) {
+    slot = static_cast<uint32_t>(calls_.size());
+    calls_.push_back(std::move(event));
+  } else {
+    slot = free_calls_.back();
+    free_calls_.pop_back();
+    calls_[slot] = std::move(event);
+  }
+  Push({time_ns, {order.source + 1, order.number}, nullptr, 0, slot});
+}
+
+void World::SetAlarm(int64_t time_ns, Fiber& fiber) {
+  Push({time_ns, {kAlarmSource, fiber.id}, &fiber, fiber.wait_count, 0});
+}
+
+bool World::DeliverNextEvents() {
+  bool delivered = false;
+  while (!events_.empty()) {
+    const Event event = events_.front();
+    if (event.fiber != nullptr &&
+        scheduler_.IsAlarmStale(event.fiber, event.wait_count)) {
+      std::pop_heap(events_.begin(), events_.end(), &World::Later);
+      events_.pop_back();
+      continue;  // Must not move the clock.
+    }
+    if (delivered && event.time_ns != now_ns_) break;
+    if (event.time_ns > options_.max_time_ns) {
+      over_limit_ = true;
+      return false;
+    }
+    std::pop_heap(events_.begin(), events_.end(), &World::Later);
+    events_.pop_back();
+    now_ns_ = event.time_ns;
+    delivered = true;
+    if (event.fiber != nullptr) {
+      scheduler_.Alarm(event.fiber, event.wait_count);
+    } else {
+      absl::AnyInvocable<void()> call = std::move(calls_[event.slot]);
+      free_calls_.push_back(event.slot);
+      call();
+    }
+    if (scheduler_.stopped()) return false;
+  }
+  return delivered;
+}
+
+void World::PostIo(Node& node, absl::AnyInvocable<void()> work) {
+  if (!node.alive) return;
+  node.io_work.push_back(std::move(work));
+  if (node.io == nullptr) {
+    node.io = scheduler_.Start(
+        node, "io",
+        [this, &node] {
+          for (;;) {
+            while (!node.io_work.empty()) {
+              absl::AnyInvocable<void()> next = std::move(node.io_work.front());
+              node.io_work.pop_front();
+              next();
+            }
+            node.io_waits = true;
+            ++node.io_site->count;
+            scheduler_.Block(*node.io_site, {"waits for", "the network"},
+                             Scheduler::kNever);
+          }
+        },
+        /*daemon=*/true);
+  } else if (node.io_waits) {
+    node.io_waits = false;
+    scheduler_.Wake(node.io);
+  }
+}
+
+void World::Fail(std::string_view rule, std::string_view detail) {
+  if (!failed_rule_.empty()) return;
+  failed_rule_ = std::string(rule);
+  failed_detail_ = std::string(detail);
+  scheduler_.Stop();
+}
+
+void World::Crash(Node& node) {
+  if (!node.alive) return;
+  node.alive = false;
+  AbandonFibers();
+  Record(&node, EventKind::kCrash, 0, node.incarnation);
+  for (const auto& watcher : crash_watchers_) watcher(node);
+  scheduler_.Abandon(node);
+}
+
+void World::AbandonFibers() {
+  clean_ = false;
+  ExpectLostObjects();
+}
+
+void World::Pause(Node& node) { scheduler_.Pause(node); }
+void World::Resume(Node& node) { scheduler_.Resume(node); }
+
+std::vector<std::string> World::DescribeFibers() const {
+  std::vector<std::string> lines;
+  for (const auto& fiber : scheduler_.fibers()) {
+    if (fiber->daemon || fiber->state == FiberState::kDone ||
+        fiber->state == FiberState::kDead) {
+      continue;
+    }
+    if (fiber->state != FiberState::kBlocked) {
+      lines.push_back(absl::StrCat(fiber->label, " can run"));
+      continue;
+    }
+    std::string line = absl::StrCat(
+        fiber->label, " ", fiber->waiting.verb, " ",
+        std::string(fiber->waiting.name.data(), fiber->waiting.name.size()));
+    if (fiber->waiting.holder != nullptr && *fiber->waiting.holder != nullptr) {
+      absl::StrAppend(&line, ", held by ",
+                      static_cast<const Fiber*>(*fiber->waiting.holder)->label);
+    }
+    if (fiber->wake_ns != Scheduler::kNever) {
+      absl::StrAppendFormat(&line, ", until %.9f s",
+                            static_cast<double>(fiber->wake_ns) * 1e-9);
+    }
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+}  // namespace reprise

@@ -1,0 +1,172 @@
+// A world: virtual time, the fibers of all nodes, the events to come, and the
+// record of what happened. A run is a function of its seed and options.
+//
+// Time moves only when no fiber can run: to the next event. Simultaneous
+// events are ordered by a key of their own, never by who made them first.
+// Several worlds may run at once on different OS threads.
+
+#ifndef REPRISE_SIM_WORLD_WORLD_H_
+#define REPRISE_SIM_WORLD_WORLD_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/time/time.h"
+#include "sim/trace/trace.h"
+#include "sim/world/decision.h"
+#include "sim/world/scheduler.h"
+
+namespace reprise {
+
+struct WorldOptions {
+  uint64_t seed = 1;
+  ScheduleOptions schedule;
+  // Decisions to follow instead of drawing them; null: draw. Not owned.
+  const std::vector<Decision>* recording = nullptr;
+  // Keep all events and decisions, not only their hash.
+  bool keep = false;
+  // A run that goes on past either has failed.
+  int64_t max_time_ns = int64_t{3600} * 1'000'000'000;
+  int64_t max_points = 50'000'000;
+};
+
+enum class Outcome : uint8_t {
+  kFinished,   // every fiber came to its end
+  kStopped,    // by `World::Fail`
+  kDeadlock,   // fibers are left, and nothing will ever wake them
+  kTimeLimit,  // max_time_ns or max_points
+};
+
+std::string_view ToString(Outcome outcome);
+
+// One incarnation of a simulated machine: what dies in a crash. A restart
+// makes a new one.
+struct Node {
+  World* world = nullptr;
+  int32_t rank = -1;
+  int32_t incarnation = 0;
+  std::string name;   // "w1"
+  std::string label;  // "w1", after a restart "w1+1"
+  bool alive = true;
+  bool paused = false;
+  std::deque<Fiber*> paused_ready;
+  std::vector<Fiber*> fibers;
+  std::map<std::string, int> thread_names;  // threads started, by name
+  // The node's transport thread and its work.
+  Fiber* io = nullptr;
+  bool io_waits = false;
+  std::deque<absl::AnyInvocable<void()>> io_work;
+  Site* io_site = nullptr;
+};
+
+// Orders events of the same time: by source (a connection, a node), then by
+// number at that source.
+struct EventOrder {
+  uint64_t source = 0;
+  uint64_t number = 0;
+};
+
+// Not thread-safe.
+class World {
+ public:
+  explicit World(const WorldOptions& options);
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+  ~World();
+
+  // Ends `world`: destroys it if it finished and nothing crashed in it, else
+  // abandons it where it stands, as its fibers may be anywhere.
+  static void Dispose(std::unique_ptr<World> world);
+
+  // The world whose `Run` is on this OS thread's stack; null outside.
+  static World* Current();
+
+  Node& AddNode(int32_t rank, std::string name, int32_t incarnation = 0);
+
+  // Runs to the end. Once.
+  Outcome Run();
+
+  int64_t now_ns() const { return now_ns_; }
+  // Virtual time as an absl::Time; its zero is a fixed date.
+  absl::Time Now() const;
+  static int64_t ToNanoseconds(absl::Time time);  // rounded up; saturates
+
+  // Runs `event` at `time_ns`, or at once if that has passed. It runs on no
+  // fiber and must not block.
+  void At(int64_t time_ns, EventOrder order, absl::AnyInvocable<void()> event);
+
+  // Runs `work` on the node's transport thread.
+  void PostIo(Node& node, absl::AnyInvocable<void()> work);
+
+  // What is wrong, once: the first call stops the run.
+  void Fail(std::string_view rule, std::string_view detail);
+  const std::string& failed_rule() const { return failed_rule_; }
+  const std::string& failed_detail() const { return failed_detail_; }
+
+  // A power cut at `node`: its fibers never run again, and whoever watches
+  // learns. Does not return if called on one of them.
+  void Crash(Node& node);
+  void Pause(Node& node);
+  void Resume(Node& node);
+  void OnCrash(std::function<void(Node&)> watcher) {
+    crash_watchers_.push_back(std::move(watcher));
+  }
+
+  void Record(const Node* node, EventKind kind, uint64_t id = 0, int64_t a = 0,
+              int64_t b = 0, uint64_t c = 0, std::string_view text = {}) {
+    trace_.Record(now_ns_, node == nullptr ? -1 : node->rank, kind, id, a, b, c,
+                  text);
+  }
+
+  // Who waits for what, a line for each fiber that is not done.
+  std::vector<std::string> DescribeFibers() const;
+
+  Scheduler& scheduler() { return scheduler_; }
+  Decisions& decisions() { return decisions_; }
+  Trace& trace() { return trace_; }
+  const WorldOptions& options() const { return options_; }
+
+  // For the scheduler: an alarm for a timed wait; and the next event. False
+  // when none is left or the run is over.
+  void SetAlarm(int64_t time_ns, Fiber& fiber);
+  bool DeliverNextEvents();
+
+ private:
+  struct Event {
+    int64_t time_ns;
+    EventOrder order;
+    Fiber* fiber;         // of an alarm; null for any other event
+    uint64_t wait_count;  // of an alarm
+    uint32_t slot;        // of any other event: index into `calls_`
+  };
+  Outcome Judge() const;
+  void AbandonFibers();
+  static bool Later(const Event& x, const Event& y);
+  void Push(Event event);
+
+  const WorldOptions options_;
+  int64_t now_ns_ = 0;
+  Decisions decisions_;
+  Trace trace_;
+  std::vector<Event> events_;  // a heap, earliest first
+  std::vector<absl::AnyInvocable<void()>> calls_;
+  std::vector<uint32_t> free_calls_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::vector<std::function<void(Node&)>> crash_watchers_;
+  bool over_limit_ = false;
+  bool clean_ = true;  // finished, without a crash
+  std::string failed_rule_;
+  std::string failed_detail_;
+  Scheduler scheduler_;  // last: its fibers use the rest
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_WORLD_WORLD_H_

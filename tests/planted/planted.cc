@@ -1,0 +1,133 @@
+#include "tests/planted/planted.h"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "agent/planted.h"
+
+namespace reprise {
+namespace {
+
+struct Entry {
+  std::string_view name;
+  std::string_view what;
+  std::string_view scenario;
+  std::string_view command = "explore";
+};
+
+// Numbers of defects are those of PyTorch's agent.
+constexpr auto kDefects = std::to_array<Entry>({
+    {"lost_wakeup",
+     "defect 8: the timer is told to stop without its lock, and sleeps on",
+     "timeouts"},
+    {"orphan_call",
+     "defect 7: a call is entered before it is known to be valid, and never "
+     "counted",
+     "lifecycle"},
+    {"shared_pool",
+     "defect 9: completions and timeouts wait for a worker of the pool that "
+     "runs handlers",
+     "timeouts"},
+    {"join_ignores_timeout", "defect 12: a join waits past its deadline",
+     "shutdown_barrier"},
+    {"double_decrement",
+     "a timeout that loses to the reply counts the call down again",
+     "timeouts"},
+    {"callback_after_shutdown",
+     "handlers and callbacks still run when the shutdown has returned",
+     "shutdown_barrier"},
+    {"dead_pipe_reused", "defect 5: a failed connection is used again for ever",
+     "peer_dies"},
+    {"stale_listener", "a listener that failed is not replaced", "peer_dies"},
+    {"late_reply_fatal",
+     "a reply to a call that timed out breaks the connection", "timeouts"},
+    {"unlocked_maps",
+     "defect 1: who is there is changed piece by piece, without the lock",
+     "graceful_leave"},
+    {"lock_over_store",
+     "defect 2: the lock of who is there is held while the store is asked",
+     "slow_store"},
+    {"stale_names",
+     "defect 16: who joined first never learns of those who come and go",
+     "rejoin"},
+    {"leave_wipes_maps",
+     "defect 3: when one leaves, the device maps of all others are dropped",
+     "graceful_leave"},
+    {"join_wrong_reverse_map",
+     "defect 4: replies take the map that their caller made for somebody else",
+     "graceful_leave"},
+    {"dash_in_name", "defect 14: a name is cut at its first dash",
+     "dynamic_join"},
+    {"stale_record_poisons",
+     "defect 14: what a worker that crashed left behind keeps it out for ever",
+     "rejoin"},
+    {"token_not_released",
+     "defect 15: a join that failed keeps the token of the group",
+     "graceful_leave"},
+    {"leave_drops_replies",
+     "defect 23: who leaves does not wait for the calls that it serves",
+     "graceful_leave"},
+    {"truncated_timeout",
+     "defect 11: a timeout of less than a millisecond is none", "timeouts"},
+    {"barrier_out_of_step",
+     "defect 13: who gives up in a barrier counts it as left", "join_again"},
+    {"retry_emptied_message",
+     "defect 6: a retry sends a message whose payload was moved out",
+     "retries"},
+    {"retry_after_shutdown",
+     "a shutdown forgets the calls that wait for their next attempt",
+     "retries"},
+    {"no_keepalive", "defect 22: a silent peer is noticed by timeouts only",
+     "half_open"},
+    {"idempotency_ignored", "a server runs every resend of a call",
+     "idempotent"},
+    {"pending_leak", "defect 10: a call that timed out stays in the table",
+     "timeouts"},
+    {"cancel_stays_here", "a cancelled call is not cancelled at the server",
+     "cancel_reaches_server"},
+    {"pointer_order",
+     "connections are closed in the order of their addresses in memory",
+     "lifecycle", "verify"},
+    {"stray_clock", "a deadline is taken from the machine's own clock",
+     "lifecycle", "verify"},
+});
+
+// A bit each. Set before any agent exists.
+std::atomic<uint64_t> planted = 0;
+
+}  // namespace
+
+const std::vector<PlantedDefect>& PlantedDefects() {
+  static const auto* const defects = [] {
+    auto* const all = new std::vector<PlantedDefect>();
+    for (const Entry& entry : kDefects) {
+      all->push_back({std::string(entry.name), std::string(entry.what),
+                      std::string(entry.scenario), std::string(entry.command)});
+    }
+    return all;
+  }();
+  return *defects;
+}
+
+bool Plant(std::string_view name) {
+  for (size_t i = 0; i < kDefects.size(); ++i) {
+    if (kDefects[i].name == name) {
+      planted |= uint64_t{1} << i;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool IsPlanted(const char* name) {
+  const uint64_t bits = planted;
+  if (bits == 0) return false;
+  for (size_t i = 0; i < kDefects.size(); ++i) {
+    if ((bits >> i & 1) != 0 && kDefects[i].name == name) return true;
+  }
+  return false;
+}
+
+}  // namespace reprise

@@ -1,0 +1,283 @@
+#include "tools/processes/coordinator.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tools/processes/interruption.h"
+
+namespace reprise {
+namespace {
+
+// Deaths and stops make no noise: look for them so often, and more often when
+// one is expected.
+constexpr int64_t kLookMs = 50;
+constexpr int64_t kLookCloselyMs = 1;
+
+}  // namespace
+
+Coordinator::Coordinator(const ProcessRunOptions& options,
+                         const std::vector<Fault>& faults,
+                         std::string store_url)
+    : options_(options),
+      faults_(faults),
+      store_url_(std::move(store_url)),
+      start_ns_(MonotonicNanoseconds()),
+      members_(static_cast<size_t>(options.scenario->workers)),
+      events_seen_(faults.size(), 0),
+      begun_(faults.size(), false) {}
+
+absl::Status Coordinator::Run() {
+  absl::Status status;
+  for (size_t rank = 0; rank < members_.size() && status.ok(); ++rank) {
+    status = StartWorker(static_cast<int32_t>(rank));
+  }
+  while (status.ok() && !IsOver()) {
+    if (Interruption::signal() != 0) {
+      status = absl::CancelledError("interrupted");
+      break;
+    }
+    status = DoWhatIsDue();
+    WaitForWorkers();
+  }
+  KillAll();
+  return status;
+}
+
+bool Coordinator::IsOver() const {
+  if (failed()) return true;
+  return std::none_of(members_.begin(), members_.end(), [](const Member& m) {
+    return m.child != nullptr || m.restart_at_ns != kForEver;
+  });
+}
+
+absl::Status Coordinator::StartWorker(int32_t rank) {
+  Member& member = members_[rank];
+  const int incarnation = member.incarnation + 1;
+  member = Member();
+  member.incarnation = incarnation;
+  const int64_t start_ns = Now();
+  WorkerArguments arguments;
+  arguments.scenario = options_.scenario->name;
+  arguments.rank = rank;
+  arguments.world_size = options_.scenario->workers;
+  arguments.incarnation = incarnation;
+  arguments.seed = options_.seed;
+  arguments.params = options_.params;
+  arguments.transport = options_.transport;
+  arguments.store_url = store_url_;
+  arguments.plant = options_.plant;
+  arguments.start_ns = start_ns_;
+  auto child = WorkerChild::Start(std::move(arguments));
+  if (!child.ok()) return child.status();
+  member.child = *std::move(child);
+  // Told when it is there, as somebody may wait for it to strike it down.
+  if (incarnation != 0) {
+    OnEvent({start_ns, rank, EventKind::kRestart, 0, incarnation, 0, 0, ""});
+  }
+  return absl::OkStatus();
+}
+
+void Coordinator::Record(int32_t node, EventKind kind, int64_t a,
+                         std::string_view text) {
+  OnEvent({Now(), node, kind, 0, a, 0, 0, std::string(text)});
+}
+
+void Coordinator::OnTraceLine(int32_t rank, std::string_view line) {
+  Event event;
+  if (!ParseEvent(line, event) || event.node != rank) {
+    Fail("trace",
+         absl::StrCat("w", rank, " wrote what is no line of a trace: ",
+                      std::string(line.substr(0, 300))),
+         Now());
+    return;
+  }
+  OnEvent(event);
+}
+
+void Coordinator::OnEvent(const Event& event) {
+  events_.push_back(event);
+  if (event.kind == EventKind::kWorkerEnded) {
+    members_[event.node].ended_body = true;
+  } else if (event.kind == EventKind::kCheckFailed) {
+    Fail("check", event.text, event.time_ns);
+  }
+  if (failed()) return;
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    const Fault& fault = faults_[i];
+    if (fault.at_event && fault.event == event.kind &&
+        fault.event_worker == event.node &&
+        ++events_seen_[i] == fault.event_number) {
+      Begin(fault);
+    }
+  }
+}
+
+void Coordinator::Begin(const Fault& fault) {
+  Member& member = members_[fault.worker];
+  if (member.child == nullptr || member.crash != nullptr) return;
+  if (fault.kind == FaultKind::kCrash) {
+    member.crash = &fault;
+    member.child->Signal(SIGKILL);
+  } else if (member.pause == nullptr) {
+    member.pause = &fault;
+    member.child->Signal(SIGSTOP);
+  }
+}
+
+void Coordinator::Struck(const Fault& fault, int64_t until_ns) {
+  ++strikes_[std::string(ToString(fault.kind))];
+  end_.last_effect_ns = std::max(end_.last_effect_ns, until_ns);
+  Record(-1, EventKind::kFault, 0, fault.text);
+}
+
+absl::Status Coordinator::DoWhatIsDue() {
+  const int64_t now_ns = Now();
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    if (faults_[i].at_event || begun_[i] || faults_[i].after_ns > now_ns) {
+      continue;
+    }
+    begun_[i] = true;
+    Begin(faults_[i]);
+  }
+  for (size_t rank = 0; rank < members_.size(); ++rank) {
+    Member& member = members_[rank];
+    if (member.continue_at_ns <= now_ns) {
+      member.continue_at_ns = kForEver;
+      member.pause = nullptr;
+      member.stopped = false;
+      member.child->Signal(SIGCONT);
+    }
+    if (member.restart_at_ns > now_ns) continue;
+    absl::Status status = StartWorker(static_cast<int32_t>(rank));
+    if (!status.ok()) return status;
+  }
+  if (now_ns > absl::ToInt64Nanoseconds(options_.max_wall_time)) {
+    Fail("time-limit",
+         absl::StrCat("not over after ",
+                      absl::FormatDuration(options_.max_wall_time)),
+         now_ns);
+  }
+  return absl::OkStatus();
+}
+
+int Coordinator::PollTimeoutMs() const {
+  const int64_t now_ns = Now();
+  int64_t until_ns = absl::ToInt64Nanoseconds(options_.max_wall_time);
+  int64_t look_ms = kLookMs;
+  for (const Member& member : members_) {
+    until_ns =
+        std::min({until_ns, member.continue_at_ns, member.restart_at_ns});
+    if (member.child == nullptr) continue;
+    const bool will_stop = member.pause != nullptr && !member.stopped;
+    if (will_stop || member.crash != nullptr || member.child->trace_ended()) {
+      look_ms = kLookCloselyMs;
+    }
+  }
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    if (!faults_[i].at_event && !begun_[i]) {
+      until_ns = std::min(until_ns, faults_[i].after_ns);
+    }
+  }
+  const int64_t wait_ms = (until_ns - now_ns + 999'999) / 1'000'000;
+  return static_cast<int>(std::clamp<int64_t>(wait_ms, 0, look_ms));
+}
+
+void Coordinator::WaitForWorkers() {
+  std::vector<pollfd> fds;
+  for (const Member& member : members_) {
+    if (member.child != nullptr) member.child->AddPollFds(fds);
+  }
+  if (!failed()) poll(fds.data(), fds.size(), PollTimeoutMs());
+  for (size_t rank = 0; rank < members_.size(); ++rank) {
+    if (members_[rank].child != nullptr) Look(static_cast<int32_t>(rank));
+  }
+}
+
+void Coordinator::Look(int32_t rank) {
+  Member& member = members_[rank];
+  member.child->Read([&](std::string_view line) { OnTraceLine(rank, line); });
+  switch (member.child->Look()) {
+    case WorkerChild::State::kRuns:
+      break;
+    case WorkerChild::State::kStopped:
+      if (member.pause != nullptr && !member.stopped) {
+        member.stopped = true;
+        const int64_t now_ns = Now();
+        const bool ends = member.pause->for_ns != kForEver;
+        if (ends) member.continue_at_ns = now_ns + member.pause->for_ns;
+        Struck(*member.pause, ends ? member.continue_at_ns : now_ns);
+      }
+      break;
+    case WorkerChild::State::kDied:
+      Died(rank);
+      break;
+  }
+}
+
+void Coordinator::Died(int32_t rank) {
+  Member& member = members_[rank];
+  member.child->WaitForEnd(
+      [&](std::string_view line) { OnTraceLine(rank, line); });
+  const std::unique_ptr<WorkerChild> child = std::move(member.child);
+  member.continue_at_ns = kForEver;
+  const Fault* const crash = std::exchange(member.crash, nullptr);
+  if (crash != nullptr && child->died_of(SIGKILL)) {
+    const int64_t now_ns = Now();
+    if (crash->restart_ns >= 0) {
+      member.restart_at_ns = now_ns + crash->restart_ns;
+    }
+    Struck(*crash, now_ns + std::max<int64_t>(crash->restart_ns, 0));
+    Record(rank, EventKind::kCrash, member.incarnation);
+    return;
+  }
+  if (child->exited_well() && member.ended_body && !child->trace_is_torn()) {
+    return;
+  }
+  Record(rank, EventKind::kCrash, member.incarnation);
+  Fail("process",
+       absl::StrCat("w", rank, " ",
+                    child->exited_well() && !child->trace_is_torn()
+                        ? "exited before its body had returned; it "
+                        : "",
+                    child->DescribeEnd()),
+       Now());
+}
+
+void Coordinator::KillAll() {
+  for (const Member& member : members_) {
+    if (member.child != nullptr) member.child->Signal(SIGKILL);
+  }
+  for (size_t rank = 0; rank < members_.size(); ++rank) {
+    if (members_[rank].child == nullptr) continue;
+    members_[rank].child->WaitForEnd([&](std::string_view line) {
+      Event event;
+      if (ParseEvent(line, event)) events_.push_back(std::move(event));
+    });
+    members_[rank].child = nullptr;
+  }
+}
+
+void Coordinator::Fail(std::string_view rule, std::string detail,
+                       int64_t failed_ns) {
+  if (failed()) return;
+  end_.rule = std::string(rule);
+  end_.detail = std::move(detail);
+  end_.failed_ns = failed_ns;
+}
+
+RunResult Coordinator::TakeResult() {
+  RunResult result;
+  result.wall_seconds = static_cast<double>(Now()) * 1e-9;
+  result.strikes = std::move(strikes_);
+  end_.num_workers = options_.scenario->workers;
+  end_.settle_time = options_.scenario->settle_time;
+  Judge(end_, std::move(events_), result);
+  return result;
+}
+
+}  // namespace reprise

@@ -1,0 +1,84 @@
+// Starts the workers of a process run, lets the faults happen to them, and
+// checks what they tell.
+
+#ifndef REPRISE_TOOLS_PROCESSES_COORDINATOR_H_
+#define REPRISE_TOOLS_PROCESSES_COORDINATOR_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "fault_injection/fault.h"
+#include "sim/scenario/run_result.h"
+#include "sim/trace/trace.h"
+#include "tools/processes/judge.h"
+#include "tools/processes/process_run.h"
+#include "tools/processes/worker_child.h"
+
+namespace reprise {
+
+// One run. Not thread-safe. No process is left once `Run` has returned.
+class Coordinator {
+ public:
+  // `faults`: crashes and pauses only. All must outlive the coordinator.
+  Coordinator(const ProcessRunOptions& options,
+              const std::vector<Fault>& faults, std::string store_url);
+
+  // An error if a process cannot be started.
+  absl::Status Run();
+
+  // But for `faults`. Once.
+  RunResult TakeResult();
+
+ private:
+  struct Member {
+    std::unique_ptr<WorkerChild> child;  // null once it has died
+    int incarnation = -1;
+    bool ended_body = false;       // this incarnation
+    const Fault* crash = nullptr;  // it was killed by
+    const Fault* pause = nullptr;  // it was told to stop by
+    bool stopped = false;          // and has, until
+    int64_t continue_at_ns = kForEver;
+    int64_t restart_at_ns = kForEver;  // the next incarnation starts
+  };
+
+  int64_t Now() const { return MonotonicNanoseconds() - start_ns_; }
+  bool IsOver() const;
+  absl::Status StartWorker(int32_t rank);
+  void Record(int32_t node, EventKind kind, int64_t a = 0,
+              std::string_view text = {});
+  void OnTraceLine(int32_t rank, std::string_view line);
+  void OnEvent(const Event& event);
+  void Begin(const Fault& fault);
+  void Struck(const Fault& fault, int64_t until_ns);
+  // What is due by now: faults, restarts, the ends of pauses.
+  absl::Status DoWhatIsDue();
+  // How long to wait for the workers.
+  int PollTimeoutMs() const;
+  void WaitForWorkers();
+  void Look(int32_t rank);
+  void Died(int32_t rank);
+  void KillAll();
+  // Ends the run.
+  void Fail(std::string_view rule, std::string detail, int64_t failed_ns);
+  bool failed() const { return !end_.rule.empty(); }
+
+  const ProcessRunOptions& options_;
+  const std::vector<Fault>& faults_;
+  const std::string store_url_;
+  const int64_t start_ns_;  // of MonotonicNanoseconds
+  std::vector<Member> members_;
+  std::vector<int64_t> events_seen_;  // per fault
+  std::vector<bool> begun_;           // per fault at a time
+  std::vector<Event> events_;
+  std::map<std::string, int64_t> strikes_;
+  ProcessRunEnd end_;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_TOOLS_PROCESSES_COORDINATOR_H_

@@ -1,0 +1,98 @@
+#include "tools/processes/real_worker.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/runtime/runtime.h"
+#include "agent/transport/transports.h"
+#include "tools/processes/worker_arguments.h"
+
+namespace reprise {
+namespace {
+
+// What `RealRuntime().Now()` was at the start of the run, or a little less:
+// then a deadline in the trace is never later than the one that was kept.
+absl::Time StartOfRun(int64_t start_ns) {
+  absl::Time best;
+  int64_t best_error_ns = INT64_MAX;
+  for (int i = 0; i < 16; ++i) {
+    const int64_t before_ns = MonotonicNanoseconds();
+    const absl::Time now = RealRuntime().Now();
+    const int64_t error_ns = MonotonicNanoseconds() - before_ns;
+    if (error_ns >= best_error_ns) continue;
+    best_error_ns = error_ns;
+    best = now - absl::Nanoseconds(before_ns - start_ns);
+  }
+  return best;
+}
+
+}  // namespace
+
+void RealTrace::Record(EventKind kind, uint64_t id, int64_t a, int64_t b,
+                       uint64_t c, std::string_view text) {
+  // The time is read with the lock held: times ascend from event to event.
+  std::lock_guard<std::mutex> lock(mutex_);
+  sink_({MonotonicNanoseconds() - start_ns_, node_, kind, id, a, b, c,
+         std::string(text)});
+}
+
+RealWorker::RealWorker(AgentOptions options, int incarnation, uint64_t seed,
+                       const ScenarioParams& params,
+                       std::shared_ptr<Store> store, RealTrace& trace)
+    : Worker(std::move(options), incarnation, seed, params),
+      store_(std::move(store)),
+      trace_(trace),
+      observer_(
+          [this](EventKind kind, uint64_t id, int64_t a, int64_t b, uint64_t c,
+                 std::string_view text) {
+            trace_.Record(kind, id, a, b, c, text);
+          },
+          [start = StartOfRun(trace.start_ns())](absl::Time deadline) {
+            // Saturates: never is the maximum.
+            return absl::ToInt64Nanoseconds(deadline - start);
+          }) {}
+
+void RealWorker::Run(const Scenario& scenario) {
+  trace_.Record(EventKind::kWorkerStarted, 0, incarnation(), 0, 0, {});
+  scenario.body(*this);
+  trace_.Record(EventKind::kWorkerEnded, 0, incarnation(), 0, 0, {});
+}
+
+Environment RealWorker::environment() {
+  return {&RealRuntime(), store_, &RealTransports(), &observer_};
+}
+
+void RealWorker::Note(std::string_view text) {
+  trace_.Record(EventKind::kNote, 0, 0, 0, 0, text);
+}
+
+bool RealWorker::Check(bool holds, std::string_view rule,
+                       std::string_view detail) {
+  if (holds) return true;
+  trace_.Record(
+      EventKind::kCheckFailed, 0, 0, 0, 0,
+      absl::StrCat(name(), ": ", std::string(rule), ": ", std::string(detail)));
+  return false;
+}
+
+void RealWorker::Reached(std::string_view probe) {
+  trace_.Record(EventKind::kProbe, 0, 0, 0, 0, probe);
+}
+
+AgentOptions RealWorkerOptions(int rank, int world_size,
+                               std::string_view transport,
+                               std::string_view bind_address) {
+  AgentOptions options;
+  options.name = absl::StrCat("w", rank);
+  options.id = rank;
+  options.world_size = world_size;
+  // This one alone, so that every byte goes over it: beside a second one, a
+  // connection would begin on the other, and a transport that does not work
+  // here would quietly be done without.
+  options.transport.transports = {std::string(transport)};
+  options.transport.bind_address = std::string(bind_address);
+  return options;
+}
+
+}  // namespace reprise

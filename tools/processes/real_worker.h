@@ -1,0 +1,72 @@
+// A worker over real transports, and the trace of what it does.
+
+#ifndef REPRISE_TOOLS_PROCESSES_REAL_WORKER_H_
+#define REPRISE_TOOLS_PROCESSES_REAL_WORKER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string_view>
+
+#include "agent/agent.h"
+#include "agent/options.h"
+#include "agent/store/store.h"
+#include "sim/scenario/scenario.h"
+#include "sim/trace/trace.h"
+#include "sim/trace/trace_observer.h"
+
+namespace reprise {
+
+// Gives events their times, in order. Thread-safe.
+class RealTrace {
+ public:
+  // One event at a time, their times ascending.
+  using Sink = std::function<void(Event event)>;
+
+  // Times count from `start_ns`, of MonotonicNanoseconds.
+  RealTrace(int32_t node, int64_t start_ns, Sink sink)
+      : node_(node), start_ns_(start_ns), sink_(std::move(sink)) {}
+
+  int64_t start_ns() const { return start_ns_; }
+  void Record(EventKind kind, uint64_t id, int64_t a, int64_t b, uint64_t c,
+              std::string_view text);
+
+ private:
+  const int32_t node_;
+  const int64_t start_ns_;
+  std::mutex mutex_;
+  const Sink sink_;
+};
+
+// What a scenario's body sees; used by the body's threads.
+class RealWorker : public Worker {
+ public:
+  // All must outlive the worker.
+  RealWorker(AgentOptions options, int incarnation, uint64_t seed,
+             const ScenarioParams& params, std::shared_ptr<Store> store,
+             RealTrace& trace);
+
+  // Runs the body, between the events of its start and its end.
+  void Run(const Scenario& scenario);
+
+  Environment environment() override;
+  void Note(std::string_view text) override;
+  bool Check(bool holds, std::string_view rule,
+             std::string_view detail) override;
+  void Reached(std::string_view probe) override;
+
+ private:
+  const std::shared_ptr<Store> store_;
+  RealTrace& trace_;
+  TraceObserver observer_;
+};
+
+// Options of worker w<rank>, over this one transport alone.
+AgentOptions RealWorkerOptions(int rank, int world_size,
+                               std::string_view transport,
+                               std::string_view bind_address);
+
+}  // namespace reprise
+
+#endif  // REPRISE_TOOLS_PROCESSES_REAL_WORKER_H_

@@ -1,0 +1,68 @@
+#include "tools/processes/worker_process.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "agent/store/open_store.h"
+#include "sim/trace/trace.h"
+#include "tools/processes/real_worker.h"
+#include "tools/processes/worker_arguments.h"
+
+namespace reprise {
+namespace {
+
+// As it happens: a worker that is killed has said what it did.
+void WriteLine(int fd, const Event& event) {
+  const std::string text = ToString(event) + "\n";
+  std::string_view line = text;
+  while (!line.empty()) {
+    const ssize_t written = write(fd, line.data(), line.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return;  // Nobody listens any more: we will be killed.
+    line.remove_prefix(static_cast<size_t>(written));
+  }
+}
+
+int Refuse(std::string_view why) {
+  std::fprintf(stderr, "reprise: %.*s\n", static_cast<int>(why.size()),
+               why.data());
+  return 2;
+}
+
+}  // namespace
+
+int WorkerProcessMain(int argc, char** argv,
+                      const std::function<bool(const std::string&)>& plant) {
+  std::vector<std::string> words;
+  for (int i = 2; i < argc; ++i) words.emplace_back(argv[i]);
+  const auto arguments = ParseWorkerArguments(words);
+  if (!arguments.ok()) return Refuse(arguments.status().ToString());
+  const auto scenario = AllScenarios().find(arguments->scenario);
+  if (scenario == AllScenarios().end()) {
+    return Refuse(absl::StrCat("no scenario '", arguments->scenario, "'"));
+  }
+  if (!arguments->plant.empty() && !(plant && plant(arguments->plant))) {
+    return Refuse(absl::StrCat("no planted defect '", arguments->plant, "'"));
+  }
+  auto store = OpenStore(RealRuntime(), arguments->store_url);
+  if (!store.ok()) return Refuse(store.status().ToString());
+
+  RealTrace trace(
+      arguments->rank, arguments->start_ns,
+      [fd = arguments->trace_fd](const Event& event) { WriteLine(fd, event); });
+  RealWorker worker(RealWorkerOptions(arguments->rank, arguments->world_size,
+                                      arguments->transport, "127.0.0.1"),
+                    arguments->incarnation, arguments->seed, arguments->params,
+                    *std::move(store), trace);
+  worker.Run(scenario->second);
+  return 0;
+}
+
+}  // namespace reprise
