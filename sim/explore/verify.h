@@ -16,7 +16,8 @@ namespace reprise {
 struct VerifyOptions {
   SimRunOptions run;
   // The arguments that make this program run the same seed in another process
-  // ("run lifecycle --seed 7 ..."); --trace is added.
+  // ("run lifecycle --seed 7 ..."); --trace is added. Empty: no other process
+  // is started.
   std::vector<std::string> command;
 };
 
