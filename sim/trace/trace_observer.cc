@@ -13,6 +13,22 @@ std::string_view TextOf(const absl::Status& status) {
   return std::string_view(message.data(), message.size()).substr(0, 300);
 }
 
+EventKind KindOf(PipeEvent event) {
+  switch (event) {
+    case PipeEvent::kConnecting:
+      return EventKind::kPipeConnecting;
+    case PipeEvent::kConnected:
+      return EventKind::kPipeConnected;
+    case PipeEvent::kAccepted:
+      return EventKind::kPipeAccepted;
+    case PipeEvent::kFailed:
+      return EventKind::kPipeFailed;
+    case PipeEvent::kClosed:
+      break;
+  }
+  return EventKind::kPipeClosed;
+}
+
 }  // namespace
 
 void TraceObserver::OnCallStarted(WorkerId to, int64_t call_id,
@@ -45,16 +61,11 @@ void TraceObserver::OnReply(std::string_view caller, int64_t call_id,
           reply == nullptr ? 0 : Digest(*reply), caller);
 }
 
-void TraceObserver::OnPipe(std::string_view what, std::string_view peer,
+void TraceObserver::OnPipe(PipeEvent event, std::string_view peer,
                            const absl::Status& status) {
-  const EventKind kind = what == "connecting"  ? EventKind::kPipeConnecting
-                         : what == "connected" ? EventKind::kPipeConnected
-                         : what == "failed"    ? EventKind::kPipeFailed
-                         : what == "accepted"  ? EventKind::kPipeAccepted
-                                               : EventKind::kPipeClosed;
   std::string text(peer);
   if (!status.ok()) text.append(": ").append(TextOf(status));
-  record_(kind, 0, 0, static_cast<int64_t>(status.code()), 0, text);
+  record_(KindOf(event), 0, 0, static_cast<int64_t>(status.code()), 0, text);
 }
 
 void TraceObserver::OnListening(std::string_view address) {

@@ -35,7 +35,7 @@ class TraceObserver : public Observer {
                  const Message& request) override;
   void OnReply(std::string_view caller, int64_t call_id,
                const absl::Status& status, const Message* reply) override;
-  void OnPipe(std::string_view what, std::string_view peer,
+  void OnPipe(PipeEvent event, std::string_view peer,
               const absl::Status& status) override;
   void OnListening(std::string_view address) override;
   void OnListenerFailed(const absl::Status& status) override;
