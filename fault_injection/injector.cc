@@ -61,7 +61,7 @@ void Injector::Injected(const std::string& kind, std::string_view text) {
   last_effect_ns_ = std::max(last_effect_ns_, world_.now_ns());
   // A lasting fault strikes with every message; the story needs the first few.
   if (count <= 3) {
-    world_.Record(nullptr, EventKind::kFault, 0, 0, 0, 0, text);
+    world_.Record(nullptr, {.kind = EventKind::kFault, .text = text});
   }
 }
 

@@ -107,8 +107,10 @@ void Endpoint::Send(Frame frame, bool is_object) {
   const uint64_t number = frames_sent_++;
   // May crash this very node, and then does not return, unless this runs on no
   // fiber.
-  world.Record(&node_, phase, connection_, static_cast<int64_t>(number),
-               static_cast<int64_t>(bytes));
+  world.Record(&node_, {.kind = phase,
+                        .id = connection_,
+                        .frame = static_cast<int64_t>(number),
+                        .num_bytes = static_cast<int64_t>(bytes)});
   if (error_ || !node_.alive) return;
   BreakKind kind = BreakKind::kReset;
   if (network_.TakeCut(node_.rank, remote_rank_, bytes, kind)) {
@@ -135,8 +137,10 @@ void Endpoint::Deliver() {
   Frame frame = std::move(flying_.front());
   flying_.pop_front();
   if (!node_.alive || error_) return;
-  network_.world_.Record(&node_, EventKind::kDeliver, connection_, 0,
-                         static_cast<int64_t>(frame.size()));
+  network_.world_.Record(&node_,
+                         {.kind = EventKind::kDeliver,
+                          .id = connection_,
+                          .num_bytes = static_cast<int64_t>(frame.size())});
   arrived_.push_back(std::move(frame));
   if (!reads_.empty()) PostProgress();
 }
@@ -189,8 +193,9 @@ void Endpoint::Fail(const Error& error) {
 
 void Endpoint::Break(BreakKind kind) {
   World& world = network_.world_;
-  world.Record(&node_, EventKind::kBreak, connection_,
-               static_cast<int64_t>(kind));
+  world.Record(&node_, {.kind = EventKind::kBreak,
+                        .id = connection_,
+                        .break_kind = static_cast<int64_t>(kind)});
   std::shared_ptr<Endpoint> peer = peer_.lock();
   if (kind == BreakKind::kEndOfStream) {
     SendEndOfStream();

@@ -207,8 +207,10 @@ std::shared_ptr<Endpoint> Network::Connect(Node& node,
   }
   auto client = std::make_shared<Endpoint>(*this, node, connection,
                                            /*is_server=*/false, remote_rank);
-  world_.Record(&node, EventKind::kConnect, connection, remote_rank, 0, 0,
-                address);
+  world_.Record(&node, {.kind = EventKind::kConnect,
+                        .id = connection,
+                        .rank = remote_rank,
+                        .text = address});
   Site& site = client->latency_site();
   ++site.count;
   int64_t arrival_ns = world_.now_ns() + DrawLatency(site, 0);
@@ -237,7 +239,8 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
     }
   }
   if (!refused) {
-    world_.Record(&listener->node(), EventKind::kAccept, client->connection());
+    world_.Record(&listener->node(),
+                  {.kind = EventKind::kAccept, .id = client->connection()});
     // A fault may have struck at this event.
     if (!client_node.alive) return;
     refused = !listener->node().alive;
@@ -248,7 +251,8 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
   const EventOrder order{client->connection() * 2, UINT64_MAX};
   if (refused) {
     world_.At(answer_ns, order, [this, client] {
-      world_.Record(&client->node(), EventKind::kRefused, client->connection());
+      world_.Record(&client->node(),
+                    {.kind = EventKind::kRefused, .id = client->connection()});
       client->Fail(RefusedError());
     });
     return;
@@ -343,7 +347,8 @@ void Network::Knock(int32_t rank) {
     const uint64_t connection = (uint64_t{0xffff} << 32) + ++connects_[-1];
     auto server = std::make_shared<Endpoint>(*this, node, connection,
                                              /*is_server=*/true, -1);
-    world_.Record(&node, EventKind::kAccept, connection, -1);
+    world_.Record(&node,
+                  {.kind = EventKind::kAccept, .id = connection, .rank = -1});
     // A fault may have struck at this event.
     if (!node.alive) continue;
     server->Fail(TP_CREATE_ERROR(tensorpipe::EOFError));

@@ -155,8 +155,9 @@ class SimStoreClient : public Store {
     if (server_.InOutage(node_.rank)) {
       return absl::UnavailableError("store: connection refused");
     }
-    world_.Record(&node_, EventKind::kStore, 0, 0, 0, 0,
-                  absl::StrCat(std::string(operation), " ", std::string(key)));
+    const std::string what =
+        absl::StrCat(std::string(operation), " ", std::string(key));
+    world_.Record(&node_, {.kind = EventKind::kStore, .text = what});
     return absl::OkStatus();
   }
 

@@ -11,22 +11,23 @@
 namespace reprise {
 namespace {
 
-std::string CodeName(int64_t code) {
-  return absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+std::string CodeName(const Event& event) {
+  return absl::StatusCodeToString(event.code());
 }
 
 std::string Deadline(const Event& event) {
-  if (event.b == INT64_MAX) return "no deadline";
+  if (event.deadline_ns() == INT64_MAX) return "no deadline";
   return absl::StrFormat("deadline %.6f s",
-                         static_cast<double>(event.b) * 1e-9);
+                         static_cast<double>(event.deadline_ns()) * 1e-9);
 }
 
 // What happened, as the end of "12.345 w1 "; nothing for what is too small.
 std::optional<std::string> Tell(const Event& event) {
   switch (event.kind) {
     case EventKind::kWorkerStarted:
-      return event.a == 0 ? "starts"
-                          : absl::StrCat("starts again (", event.a, ")");
+      return event.incarnation() == 0
+                 ? "starts"
+                 : absl::StrCat("starts again (", event.incarnation(), ")");
     case EventKind::kWorkerEnded:
       return "ends";
     case EventKind::kNote:
@@ -36,11 +37,11 @@ std::optional<std::string> Tell(const Event& event) {
     case EventKind::kProbe:
       return absl::StrCat("reaches '", event.text, "'");
     case EventKind::kCallStarted:
-      return absl::StrCat("calls w", event.a, " (call ", event.id, ", ",
+      return absl::StrCat("calls w", event.rank(), " (call ", event.id, ", ",
                           Deadline(event), ")");
     case EventKind::kCallCompleted:
-      return absl::StrCat("call ", event.id, " to w", event.a,
-                          " is done: ", CodeName(event.b),
+      return absl::StrCat("call ", event.id, " to w", event.rank(),
+                          " is done: ", CodeName(event),
                           event.text.empty() ? "" : " ", event.text);
     case EventKind::kCallLateReply:
       return absl::StrCat("drops a late reply to call ", event.id);
@@ -48,7 +49,7 @@ std::optional<std::string> Tell(const Event& event) {
       return absl::StrCat("gets call ", event.id, " of ", event.text);
     case EventKind::kReply:
       return absl::StrCat("answers call ", event.id, " of ", event.text, ": ",
-                          CodeName(event.b));
+                          CodeName(event));
     case EventKind::kPipeConnecting:
       return absl::StrCat("connects to ", event.text);
     case EventKind::kPipeFailed:
@@ -60,7 +61,7 @@ std::optional<std::string> Tell(const Event& event) {
     case EventKind::kBarrierEntered:
       return absl::StrCat("enters barrier ", event.id);
     case EventKind::kBarrierLeft:
-      return absl::StrCat("leaves barrier ", event.id, ": ", CodeName(event.b),
+      return absl::StrCat("leaves barrier ", event.id, ": ", CodeName(event),
                           event.text.empty() ? "" : " ", event.text);
     case EventKind::kShutdown:
       return "has shut down";

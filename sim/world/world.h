@@ -119,10 +119,10 @@ class World {
     crash_watchers_.push_back(std::move(watcher));
   }
 
-  void Record(const Node* node, EventKind kind, uint64_t id = 0, int64_t a = 0,
-              int64_t b = 0, uint64_t c = 0, std::string_view text = {}) {
-    trace_.Record(now_ns_, node == nullptr ? -1 : node->rank, kind, id, a, b, c,
-                  text);
+  // Adds an event of `node` (null: of the world) to the trace. Does not return
+  // if the event triggers the crash of the node whose fiber this runs on.
+  void Record(const Node* node, const EventDetails& details) {
+    trace_.Record(now_ns_, node == nullptr ? -1 : node->rank, details);
   }
 
   // Who waits for what, a line for each fiber that is not done.

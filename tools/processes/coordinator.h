@@ -49,8 +49,7 @@ class Coordinator {
   int64_t Now() const { return MonotonicNanoseconds() - start_ns_; }
   bool IsOver() const;
   absl::Status StartWorker(int32_t rank);
-  void Record(int32_t node, EventKind kind, int64_t a = 0,
-              std::string_view text = {});
+  void Record(int32_t node, const EventDetails& details);
   void OnTraceLine(int32_t rank, std::string_view line);
   void OnEvent(const Event& event);
   void Begin(const Fault& fault);

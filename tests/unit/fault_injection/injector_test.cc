@@ -68,11 +68,10 @@ int64_t Count(const RunResult& result, EventKind kind, int32_t node = -2) {
 }
 
 int64_t FailedCalls(const RunResult& result, absl::StatusCode code) {
-  return std::count_if(result.events.begin(), result.events.end(),
-                       [&](const Event& event) {
-                         return event.kind == EventKind::kCallCompleted &&
-                                event.b == static_cast<int64_t>(code);
-                       });
+  return std::count_if(
+      result.events.begin(), result.events.end(), [&](const Event& event) {
+        return event.kind == EventKind::kCallCompleted && event.code() == code;
+      });
 }
 
 int64_t Injections(const RunResult& result, const std::string& kind) {
