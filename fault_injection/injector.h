@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fault_injection/fault.h"
+#include "fault_injection/fault_kind.h"
 #include "sim/network/network.h"
 #include "sim/store/sim_store.h"
 #include "sim/world/world.h"
@@ -31,7 +32,8 @@ class Injector {
   Injector(World& world, Network& network, SimStoreServer& store,
            std::vector<Fault> faults, WorkerControl control);
 
-  // How often each kind of fault struck: had an effect on somebody.
+  // How often each kind of fault struck, that is, had an effect on a worker, by
+  // the kind's word.
   const std::map<std::string, int64_t>& injections() const {
     return injections_;
   }
@@ -43,7 +45,7 @@ class Injector {
   void Arm(size_t index);
   void OnEvent(const Event& event);
   void Begin(const Fault& fault);
-  void Injected(const std::string& kind, std::string_view text);
+  void Injected(FaultKind kind, std::string_view trace_text);
   void Lasts(int64_t until_ns);
 
   World& world_;

@@ -122,10 +122,9 @@ void Endpoint::Send(Frame frame, bool is_object) {
   ++latency_site_->count;
   int64_t arrival_ns =
       world.now_ns() + network_.DrawLatency(*latency_site_, bytes);
-  const int64_t silent_until_ns =
-      network_.SilentUntil(node_.rank, remote_rank_);
-  if (silent_until_ns == Scheduler::kNever) return;
-  arrival_ns = std::max({arrival_ns, last_arrival_ns_, silent_until_ns});
+  const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
+  if (held_until_ns == Scheduler::kNever) return;
+  arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
   peer->flying_.push_back(std::move(frame));
   world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
@@ -151,10 +150,9 @@ void Endpoint::SendEndOfStream() {
   World& world = network_.world_;
   ++latency_site_->count;
   int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*latency_site_, 0);
-  const int64_t silent_until_ns =
-      network_.SilentUntil(node_.rank, remote_rank_);
-  if (silent_until_ns == Scheduler::kNever) return;
-  arrival_ns = std::max({arrival_ns, last_arrival_ns_, silent_until_ns});
+  const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
+  if (held_until_ns == Scheduler::kNever) return;
+  arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
   world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
            [peer = std::move(peer)] {

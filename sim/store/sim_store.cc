@@ -194,7 +194,7 @@ bool SimStoreServer::InOutage(int32_t rank) {
   for (int32_t which : {rank, int32_t{-1}}) {
     auto it = outage_until_ns_.find(which);
     if (it != outage_until_ns_.end() && it->second > world_.now_ns()) {
-      if (on_injected_) on_injected_("store-outage");
+      if (on_injected_) on_injected_(FaultKind::kStoreOutage);
       return true;
     }
   }
@@ -203,7 +203,7 @@ bool SimStoreServer::InOutage(int32_t rank) {
 
 int64_t SimStoreServer::ExtraDelay() {
   if (delay_until_ns_ <= world_.now_ns()) return 0;
-  if (on_injected_) on_injected_("store-delay");
+  if (on_injected_) on_injected_(FaultKind::kStoreDelay);
   return delay_ns_;
 }
 

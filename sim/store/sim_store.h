@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "agent/store/store.h"
+#include "fault_injection/fault_kind.h"
 #include "sim/world/world.h"
 
 namespace reprise {
@@ -35,8 +36,8 @@ class SimStoreServer {
     delay_ns_ = delay_ns;
     delay_until_ns_ = until_ns;
   }
-  // Called with "store-outage" or "store-delay" when one of these struck.
-  void OnInjected(std::function<void(const char*)> watcher) {
+  // `watcher` is called each time when one of these strikes.
+  void OnInjected(std::function<void(FaultKind)> watcher) {
     on_injected_ = std::move(watcher);
   }
 
@@ -52,7 +53,7 @@ class SimStoreServer {
   std::map<int32_t, int64_t> outage_until_ns_;
   int64_t delay_ns_ = 0;
   int64_t delay_until_ns_ = 0;
-  std::function<void(const char*)> on_injected_;
+  std::function<void(FaultKind)> on_injected_;
 };
 
 }  // namespace reprise

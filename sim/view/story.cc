@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "fault_injection/fault_kind.h"
 
 namespace reprise {
 namespace {
@@ -21,8 +22,20 @@ std::string Deadline(const Event& event) {
                          static_cast<double>(event.deadline_ns()) * 1e-9);
 }
 
+// The trace of a fault that was renamed has its older word, which may stand for
+// several kinds: those of them that struck in this run.
+std::string PresentWord(const RunResult& result, const std::string& text) {
+  std::string words;
+  for (const FaultKind kind : FaultKindsNamed(text)) {
+    const std::string word(ToString(kind));
+    if (!result.injections.contains(word)) continue;
+    absl::StrAppend(&words, words.empty() ? "" : " or ", word);
+  }
+  return words.empty() ? text : words;
+}
+
 // What happened, as the end of "12.345 w1 "; nothing for what is too small.
-std::optional<std::string> Tell(const Event& event) {
+std::optional<std::string> Tell(const RunResult& result, const Event& event) {
   switch (event.kind) {
     case EventKind::kWorkerStarted:
       return event.incarnation() == 0
@@ -72,7 +85,7 @@ std::optional<std::string> Tell(const Event& event) {
     case EventKind::kStall:
       return std::nullopt;
     case EventKind::kFault:
-      return absl::StrCat("FAULT ", event.text);
+      return absl::StrCat("FAULT ", PresentWord(result, event.text));
     case EventKind::kCrash:
       return "CRASHES";
     case EventKind::kRestart:
@@ -93,7 +106,7 @@ std::string LineOf(const Event& event, const std::string& what) {
 std::vector<std::string> TellStory(const RunResult& result, size_t max_lines) {
   std::vector<std::string> told;
   for (const Event& event : result.events) {
-    if (std::optional<std::string> what = Tell(event)) {
+    if (std::optional<std::string> what = Tell(result, event)) {
       std::string line = LineOf(event, *what);
       if (line.size() > 160) line = line.substr(0, 157) + "...";
       told.push_back(std::move(line));

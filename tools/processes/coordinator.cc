@@ -121,12 +121,18 @@ void Coordinator::OnEvent(const Event& event) {
 void Coordinator::Begin(const Fault& fault) {
   Member& member = members_[fault.worker];
   if (member.child == nullptr || member.crash != nullptr) return;
-  if (fault.kind == FaultKind::kCrash) {
-    member.crash = &fault;
-    member.child->Signal(SIGKILL);
-  } else if (member.pause == nullptr) {
-    member.pause = &fault;
-    member.child->Signal(SIGSTOP);
+  switch (fault.kind) {
+    case FaultKind::kCrash:
+      member.crash = &fault;
+      member.child->Signal(SIGKILL);
+      break;
+    case FaultKind::kPause:
+      if (member.pause != nullptr) break;
+      member.pause = &fault;
+      member.child->Signal(SIGSTOP);
+      break;
+    default:  // exists in the simulator only, as fault_kind.h says
+      break;
   }
 }
 

@@ -24,7 +24,8 @@ namespace reprise {
 // One run. Not thread-safe. No process is left once `Run` has returned.
 class Coordinator {
  public:
-  // `faults`: crashes and pauses only. All must outlive the coordinator.
+  // `faults` are of kinds that exist between processes (fault_kind.h). All
+  // arguments must outlive the coordinator.
   Coordinator(const ProcessRunOptions& options,
               const std::vector<Fault>& faults, std::string store_url);
 
