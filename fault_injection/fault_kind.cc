@@ -57,7 +57,8 @@ constexpr auto kKinds = std::to_array<FaultKindInfo>({
      .older_word = "knock",
      .target = FaultTarget::kWorker,
      .example = "drop-connect w1 after 500ms",
-     .effect = "a client connects to the worker and goes away before its hello"},
+     .effect =
+         "a client connects to the worker and goes away before its hello"},
     {.kind = FaultKind::kStoreOutage,
      .word = "store-outage",
      .target = FaultTarget::kWorkerOrAll,

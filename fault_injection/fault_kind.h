@@ -40,10 +40,10 @@ enum class FaultTarget : uint8_t {
 };
 
 enum class FaultDuration : uint8_t {
-  kInstant,         // it happens and is over
-  kSpan,            // "for 2s"
-  kForEver,         // "for ever"
-  kSpanOrForEver,   // either
+  kInstant,        // it happens and is over
+  kSpan,           // "for 2s"
+  kForEver,        // "for ever"
+  kSpanOrForEver,  // either
 };
 
 struct FaultKindInfo {
@@ -57,10 +57,10 @@ struct FaultKindInfo {
   FaultDuration duration = FaultDuration::kInstant;
 
   // Further words of its line, in this order.
-  bool has_delay = false;    // "20ms", behind the target: how much later
+  bool has_delay = false;         // "20ms", behind the target: how much later
   bool may_be_at_a_byte = false;  // "byte 4096", instead of a time or an event
   std::string_view endings[2] = {};  // its last word is one of these
-  bool may_restart = false;  // "restart 200ms"
+  bool may_restart = false;          // "restart 200ms"
 
   // What makes it true between processes on one machine; empty: it exists in
   // the simulator only.

@@ -154,7 +154,8 @@ class Exploration {
     if (result_.seeds < scenario.enough_seeds) return;
     for (const std::string& probe : scenario.probes) {
       if (result_.probes[probe] == 0) {
-        result_.unproved.push_back("probe '" + probe + "' was never reached");
+        result_.unproved.push_back("coverage probe '" + probe +
+                                   "' was never reached");
       }
     }
     for (const std::string& word : scenario.fault_kinds) {
