@@ -47,7 +47,8 @@ enum class BreakKind : uint8_t {
   kEndOfStream,  // what flies arrives first, then "eof"
 };
 
-// The network of one world. Not thread-safe.
+// The network of one world. Not thread-safe: it is used on the world's OS
+// thread only.
 class Network {
  public:
   Network(World& world, const NetworkOptions& options);
@@ -57,15 +58,16 @@ class Network {
   // their node has crashed.
   TransportSet MakeTransports(Node& node, const TransportOptions& options);
 
-  // Faults. Each takes effect on ranks, whatever their incarnation.
+  // Faults. They concern ranks, whatever incarnation of the worker is alive.
 
   // Connects to `rank` are refused until `until_ns`.
   void RefuseConnects(int32_t rank, int64_t until_ns);
   // Frames and connects between the two, both ways, arrive only after
   // `until_ns` (kNever: never, which is a partition).
   void Hold(int32_t rank_a, int32_t rank_b, int64_t until_ns);
-  // The next `from`'s write to `to` that crosses its `byte`-th byte, counted
-  // over all their connections from now on, breaks its connection.
+  // Breaks the connection of the write of `from` to `to` that crosses the
+  // `byte`-th byte. Bytes are counted over all connections of the two, from now
+  // on.
   void CutAfter(int32_t from, int32_t to, int64_t byte, BreakKind kind);
   // Breaks all open connections between the two now.
   void Cut(int32_t rank_a, int32_t rank_b, BreakKind kind);
@@ -76,7 +78,7 @@ class Network {
     on_injected_ = std::move(watcher);
   }
 
-  // Open connections' ends, for the check that nothing is left.
+  // The number of open ends of connections. At the end of a run it must be 0.
   int64_t num_open_endpoints() const {
     return static_cast<int64_t>(endpoints_.size());
   }
@@ -99,7 +101,8 @@ class Network {
   void Arrive(const std::shared_ptr<Endpoint>& client,
               const std::string& address);
   int64_t DrawLatency(Site& site, size_t bytes);
-  // When something sent now over the link would arrive at the earliest.
+  // When something that is sent over the link now arrives at the earliest; 0
+  // if the link holds nothing back.
   int64_t HeldUntil(int32_t from, int32_t to);
   // Whether the frame breaks its connection.
   bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
