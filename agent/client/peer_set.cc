@@ -88,7 +88,7 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
   if (outdated != nullptr) outdated->Fail("it has left the group");
   if (is_new) {
     if (observer_ != nullptr) {
-      observer_->OnPipe("connecting", peer->name, absl::OkStatus());
+      observer_->OnPipe(PipeEvent::kConnecting, peer->name, absl::OkStatus());
     }
     const absl::Time now = runtime_.Now();
     if (options_.connect_timeout != absl::InfiniteDuration()) {
@@ -199,7 +199,8 @@ absl::Time PeerSet::CheckLives(absl::Time now, bool late) {
 
 void PeerSet::OnPipeEstablished(ClientPipe& pipe) {
   if (observer_ != nullptr) {
-    observer_->OnPipe("connected", pipe.peer().name, absl::OkStatus());
+    observer_->OnPipe(PipeEvent::kConnected, pipe.peer().name,
+                      absl::OkStatus());
   }
   {
     MutexLock lock(mutex_);
@@ -275,7 +276,8 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
       entry.not_before = now + Pause(entry.failures, jitter);
     }
   }
-  if (observer_ != nullptr) observer_->OnPipe("failed", peer.name, status);
+  if (observer_ != nullptr)
+    observer_->OnPipe(PipeEvent::kFailed, peer.name, status);
   calls_.FailPipe(peer.id, pipe.generation(), status);
 }
 
@@ -307,7 +309,8 @@ void PeerSet::Close() {
   }
   for (const std::shared_ptr<ClientPipe>& pipe : in_order) {
     if (pipe->Close() && observer_ != nullptr) {
-      observer_->OnPipe("closed", pipe->peer().name, absl::OkStatus());
+      observer_->OnPipe(PipeEvent::kClosed, pipe->peer().name,
+                        absl::OkStatus());
     }
   }
 }

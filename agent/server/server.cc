@@ -59,7 +59,8 @@ void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
   VLOG(1) << "pipe " << accepted->number() << " accepted from "
           << accepted->peer_name();
   if (observer_ != nullptr) {
-    observer_->OnPipe("accepted", accepted->peer_name(), absl::OkStatus());
+    observer_->OnPipe(PipeEvent::kAccepted, accepted->peer_name(),
+                      absl::OkStatus());
   }
   accepted->Start(runtime_.Now() + options_.connect_timeout);
 }
@@ -75,7 +76,7 @@ void Server::OnPipeFailed(ServerPipe& pipe, const absl::Status& status) {
     }
   }
   if (observer_ != nullptr) {
-    observer_->OnPipe("failed", pipe.peer_name(), status);
+    observer_->OnPipe(PipeEvent::kFailed, pipe.peer_name(), status);
   }
 }
 
@@ -343,7 +344,8 @@ void Server::Close() {
   idempotent_.Clear();
   for (const auto& [number, pipe] : pipes) {
     if (pipe->Close() && observer_ != nullptr) {
-      observer_->OnPipe("closed", pipe->peer_name(), absl::OkStatus());
+      observer_->OnPipe(PipeEvent::kClosed, pipe->peer_name(),
+                        absl::OkStatus());
     }
   }
 }
