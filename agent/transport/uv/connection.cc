@@ -61,8 +61,13 @@ bool UvConnection::PeerIsOpen() {
 }
 
 bool UvConnection::PeerIsProcess(pid_t pid) {
-  const std::lock_guard lock(socket_mutex_);
-  return socket_ >= 0 && peer_.IsHeldBy(pid, socket_);
+  const std::lock_guard lock(peer_mutex_);
+  std::optional<TcpEnds> ends;
+  {
+    const std::lock_guard socket_lock(socket_mutex_);
+    if (socket_ >= 0) ends = TcpEndsOf(socket_);
+  }
+  return ends.has_value() && peer_.IsHeldBy(pid, *ends);
 }
 
 void UvConnection::Open() {

@@ -86,6 +86,7 @@ class UvConnection final
   // The socket while it is open, for other threads than the loop's.
   std::mutex socket_mutex_;
   int socket_ = -1;
+  std::mutex peer_mutex_;  // of those who ask, never the loop's
   TcpPeer peer_;
   FrameReader reader_;
   bool into_place_ = false;  // where the read under way goes

@@ -41,17 +41,16 @@ std::string ToProcForm(const sockaddr_storage& address) {
   return text;
 }
 
-// The inode of the socket of that process's network that is bound to `local`
-// and connected to `remote`; empty when there is none.
-std::string FindInode(pid_t pid, const char* table, const std::string& local,
-                      const std::string& remote) {
-  std::ifstream file(absl::StrCat("/proc/", pid, "/net/", table));
+// The inode of the socket of that process's network at the other end; empty
+// when there is none.
+std::string FindInode(pid_t pid, const TcpEnds& ends) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/net/", ends.table));
   std::string line;
   while (std::getline(file, line)) {
     const std::vector<std::string> columns =
         absl::StrSplit(line, ' ', absl::SkipEmpty());
-    if (columns.size() > kInodeColumn && columns[kLocalColumn] == local &&
-        columns[kRemoteColumn] == remote) {
+    if (columns.size() > kInodeColumn && columns[kLocalColumn] == ends.theirs &&
+        columns[kRemoteColumn] == ends.ours) {
       return columns[kInodeColumn];
     }
   }
@@ -68,23 +67,28 @@ std::string ReadLink(const std::string& path) {
 
 }  // namespace
 
-bool TcpPeer::IsHeldBy(pid_t pid, int fd) {
-  if (pid == pid_) return ReadLink(link_) == target_;
-  return Find(pid, fd);
-}
-
-bool TcpPeer::Find(pid_t pid, int fd) {
+std::optional<TcpEnds> TcpEndsOf(int fd) {
   sockaddr_storage ours = {};
   sockaddr_storage theirs = {};
   socklen_t our_size = sizeof(ours);
   socklen_t their_size = sizeof(theirs);
   if (getsockname(fd, reinterpret_cast<sockaddr*>(&ours), &our_size) != 0 ||
       getpeername(fd, reinterpret_cast<sockaddr*>(&theirs), &their_size) != 0) {
-    return false;
+    return std::nullopt;
   }
-  const std::string inode =
-      FindInode(pid, ours.ss_family == AF_INET ? "tcp" : "tcp6",
-                ToProcForm(theirs), ToProcForm(ours));
+  TcpEnds ends = {ToProcForm(ours), ToProcForm(theirs),
+                  ours.ss_family == AF_INET ? "tcp" : "tcp6"};
+  if (ends.ours.empty() || ends.theirs.empty()) return std::nullopt;
+  return ends;
+}
+
+bool TcpPeer::IsHeldBy(pid_t pid, const TcpEnds& ends) {
+  if (pid == pid_) return ReadLink(link_) == target_;
+  return Find(pid, ends);
+}
+
+bool TcpPeer::Find(pid_t pid, const TcpEnds& ends) {
+  const std::string inode = FindInode(pid, ends);
   if (inode.empty() || inode == "0") return false;
   const std::string target = absl::StrCat("socket:[", inode, "]");
   const std::string folder = absl::StrCat("/proc/", pid, "/fd");

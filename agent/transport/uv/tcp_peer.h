@@ -5,21 +5,31 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 
 namespace reprise {
 
+// The two ends of a TCP connection, as /proc/<pid>/net/tcp prints them.
+struct TcpEnds {
+  std::string ours;
+  std::string theirs;
+  const char* table = "tcp";  // or tcp6
+};
+
+// Nothing when `fd` is no socket that is connected over TCP.
+std::optional<TcpEnds> TcpEndsOf(int fd);
+
 // Of one connection. Not thread-safe. Reads /proc, and does not throw.
 class TcpPeer {
  public:
-  // Whether the process `pid` has a descriptor of the socket that is connected
-  // to `fd`, a TCP socket. The first time looks through all sockets in the
-  // network namespace of `pid` and all its descriptors; after that it looks at
-  // the one that it found.
-  bool IsHeldBy(pid_t pid, int fd);
+  // Whether the process `pid` has a descriptor of the socket at the other end.
+  // The first time looks through all sockets in the network namespace of `pid`
+  // and all its descriptors; after that it looks at the one that it found.
+  bool IsHeldBy(pid_t pid, const TcpEnds& ends);
 
  private:
-  bool Find(pid_t pid, int fd);
+  bool Find(pid_t pid, const TcpEnds& ends);
 
   pid_t pid_ = 0;
   std::string link_;    // /proc/<pid>/fd/<n>

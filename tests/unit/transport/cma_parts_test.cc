@@ -229,17 +229,21 @@ TEST(TcpPeerTest, FindsTheProcessThatHoldsTheOtherEnd) {
     TcpPair pair(family);
     if (!pair.works && family == AF_INET6) continue;  // no IPv6 here
     ASSERT_TRUE(pair.works);
+    const auto near = TcpEndsOf(pair.near);
+    const auto far = TcpEndsOf(pair.far);
+    ASSERT_TRUE(near.has_value() && far.has_value());
     TcpPeer peer;
-    EXPECT_FALSE(peer.IsHeldBy(getppid(), pair.near));
-    EXPECT_TRUE(peer.IsHeldBy(getpid(), pair.near));
-    EXPECT_TRUE(peer.IsHeldBy(getpid(), pair.near));
-    EXPECT_FALSE(peer.IsHeldBy(getppid(), pair.near));
-    EXPECT_TRUE(TcpPeer().IsHeldBy(getpid(), pair.far));
+    EXPECT_FALSE(peer.IsHeldBy(getppid(), *near));
+    EXPECT_TRUE(peer.IsHeldBy(getpid(), *near));
+    EXPECT_TRUE(peer.IsHeldBy(getpid(), *near));
+    EXPECT_FALSE(peer.IsHeldBy(getppid(), *near));
+    EXPECT_TRUE(TcpPeer().IsHeldBy(getpid(), *far));
     // Closed, and its descriptor used again at once.
     close(pair.far);
     pair.far = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    EXPECT_FALSE(peer.IsHeldBy(getpid(), pair.near));
-    EXPECT_FALSE(TcpPeer().IsHeldBy(getpid(), pair.near));
+    EXPECT_FALSE(peer.IsHeldBy(getpid(), *near));
+    EXPECT_FALSE(TcpPeer().IsHeldBy(getpid(), *near));
+    EXPECT_FALSE(TcpEndsOf(pair.listener).has_value());
   }
 }
 
