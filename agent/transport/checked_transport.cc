@@ -1,10 +1,12 @@
 #include "agent/transport/checked_transport.h"
 
+#include <optional>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "agent/transport/object_reader.h"
+#include "agent/transport/peer_liveness.h"
 #include "glog/logging.h"
 #include "tensorpipe/common/error.h"
 #include "tensorpipe/core/nop_types.h"
@@ -40,12 +42,13 @@ struct Common {
   const std::shared_ptr<PeerCheck> check;
 };
 
-class CheckedConnection final : public Connection {
+class CheckedConnection final : public Connection, public PeerLiveness {
  public:
   CheckedConnection(std::shared_ptr<const Common> common,
                     std::shared_ptr<Connection> inner, bool is_caller)
       : common_(std::move(common)),
         inner_(std::move(inner)),
+        liveness_(dynamic_cast<PeerLiveness*>(inner_.get())),
         is_caller_(is_caller) {}
 
   void read(read_callback_fn done) override { inner_->read(std::move(done)); }
@@ -86,6 +89,13 @@ class CheckedConnection final : public Connection {
   void setId(std::string id) override { inner_->setId(std::move(id)); }
   void close() override { inner_->close(); }
 
+  bool PeerIsOpen() override {
+    return liveness_ == nullptr || liveness_->PeerIsOpen();
+  }
+  std::optional<pid_t> PeerPid() override {
+    return liveness_ == nullptr ? std::nullopt : liveness_->PeerPid();
+  }
+
  private:
   // Empty when all is well.
   static std::string Receive(const Common& common, std::string_view frame,
@@ -101,6 +111,7 @@ class CheckedConnection final : public Connection {
 
   const std::shared_ptr<const Common> common_;
   const std::shared_ptr<Connection> inner_;
+  PeerLiveness* const liveness_;  // null: `inner_` knows nothing of it
   const bool is_caller_;
 };
 

@@ -1,4 +1,5 @@
-// `RealTransports()`: TensorPipe's transports and channels, and our own uv.
+// `RealTransports()`: TensorPipe's transports and channels, with our own uv and
+// shm.
 
 #include <signal.h>
 
@@ -17,6 +18,7 @@
 #include "agent/transport/address.h"
 #include "agent/transport/checked_transport.h"
 #include "agent/transport/peer_check.h"
+#include "agent/transport/shm/context.h"
 #include "agent/transport/transports.h"
 #include "agent/transport/uv/context.h"
 #include "agent/transport/viability.h"
@@ -77,7 +79,7 @@ std::shared_ptr<tp::channel::Context> CreateMptUv(
 }
 
 constexpr TransportKind kTransports[] = {
-    {"shm", 200, false, kFileDescriptorsPerShm, tp::transport::shm::create,
+    {"shm", 200, false, kFileDescriptorsPerShm, MakeShmContext,
      WhyShmIsNotViable},
     {"ibv", 100, true, kFileDescriptorsPerUv, tp::transport::ibv::create,
      WhyIbvIsNotViable},

@@ -1,8 +1,8 @@
 // The transport seam: which TensorPipe transports and channels an agent uses.
 //
-// `RealTransports()` makes uv, our own, shm and ibv, and basic, cma and mpt_uv;
-// a simulated world hands out its own network instead. Fault decorators wrap
-// the contexts that a provider makes.
+// `RealTransports()` makes uv and shm, our own, and ibv, and basic, cma and
+// mpt_uv; a simulated world hands out its own network instead. Fault decorators
+// wrap the contexts that a provider makes.
 
 #ifndef REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
 #define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
