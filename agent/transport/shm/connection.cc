@@ -183,7 +183,7 @@ void Connection::WakeSoon() {
 void Connection::OnReady() {
   is_ready_ = false;
   if (is_established()) ReadFrames();
-  if (is_established() && !has_ended_) WriteFrames();
+  if (is_established() && !has_ended_) WriteFrames(kTurnBytes);
 }
 
 void Connection::Read(ReadDone done) {
@@ -253,7 +253,7 @@ void Connection::Add(Write write) {
   WakeSoon();
 }
 
-void Connection::WriteFrames() {
+void Connection::WriteFrames(size_t most) {
   size_t total = 0;
   while (!writes_.empty()) {
     const uint64_t before = outbox_->writer.written();
@@ -269,7 +269,7 @@ void Connection::WriteFrames() {
     if (error != 0) return Fail(error);
     if (size == 0) return;
     total += size;
-    if (total >= kTurnBytes) return WakeSoon();
+    if (total >= most) return WakeSoon();
   }
 }
 
@@ -334,6 +334,8 @@ void Connection::RetryNotifying(int64_t pause_ns) {
 }
 
 void Connection::Close() {
+  // What there is room for still goes out.
+  if (is_established() && !has_ended_) WriteFrames(SIZE_MAX);
   SetError({std::make_shared<tensorpipe::transport::ConnectionClosedError>(),
             __FILE__, __LINE__});
 }

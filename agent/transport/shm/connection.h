@@ -90,7 +90,8 @@ class Connection final : public PeerProcess::Member,
   void ReadFrames();
   // False when it failed the connection.
   bool ReadSome();
-  void WriteFrames();
+  // Stops after about `most` bytes, to go on soon.
+  void WriteFrames(size_t most);
   // Copies what there is room for; the finished are moved to `done`. 0 or an
   // error of libuv's.
   int CopyWrites(std::deque<Write>& done);

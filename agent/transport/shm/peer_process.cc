@@ -73,7 +73,7 @@ int PeerProcesses::Find(pid_t pid, size_t queue_bytes,
   const std::pair key(pid, queue_bytes);
   if (const auto known = by_pid_.find(key); known != by_pid_.end()) {
     process = known->second.lock();
-    if (process != nullptr && process->has_files()) return 0;
+    if (process != nullptr && process->can_be_joined()) return 0;
   }
   process = std::make_shared<PeerProcess>(loop_);
   if (const int error = process->Make(queue_bytes); error != 0) return error;

@@ -47,7 +47,7 @@ class PeerProcess final : public Loop::Polled {
   int Make(size_t queue_bytes);
   // For the hello of a member; closed a while after the last one joined.
   const Ring::Files& files() const { return files_; }
-  bool has_files() const { return files_.header.is_open(); }
+  bool can_be_joined() const { return files_.header.is_open() && !is_bad_; }
   void CloseFiles() { files_ = {}; }
 
   // The tokens are the member's until it leaves.
@@ -75,8 +75,8 @@ class PeerProcesses {
  public:
   explicit PeerProcesses(Loop& loop) : loop_(loop) {}
 
-  // Of `pid`; a new one each time if that is not known. With open files. 0 or
-  // an error of libuv's.
+  // One that can be joined, of `pid`; a new one each time if that is 0. 0 or an
+  // error of libuv's.
   int Find(pid_t pid, size_t queue_bytes,
            std::shared_ptr<PeerProcess>& process);
   // Ends what it does by itself.
