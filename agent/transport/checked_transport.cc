@@ -42,13 +42,12 @@ struct Common {
   const std::shared_ptr<PeerCheck> check;
 };
 
-class CheckedConnection final : public Connection, public PeerLiveness {
+class CheckedConnection : public Connection {
  public:
   CheckedConnection(std::shared_ptr<const Common> common,
                     std::shared_ptr<Connection> inner, bool is_caller)
       : common_(std::move(common)),
         inner_(std::move(inner)),
-        liveness_(dynamic_cast<PeerLiveness*>(inner_.get())),
         is_caller_(is_caller) {}
 
   void read(read_callback_fn done) override { inner_->read(std::move(done)); }
@@ -89,13 +88,6 @@ class CheckedConnection final : public Connection, public PeerLiveness {
   void setId(std::string id) override { inner_->setId(std::move(id)); }
   void close() override { inner_->close(); }
 
-  bool PeerIsOpen() override {
-    return liveness_ == nullptr || liveness_->PeerIsOpen();
-  }
-  std::optional<pid_t> PeerPid() override {
-    return liveness_ == nullptr ? std::nullopt : liveness_->PeerPid();
-  }
-
  private:
   // Empty when all is well.
   static std::string Receive(const Common& common, std::string_view frame,
@@ -111,9 +103,39 @@ class CheckedConnection final : public Connection, public PeerLiveness {
 
   const std::shared_ptr<const Common> common_;
   const std::shared_ptr<Connection> inner_;
-  PeerLiveness* const liveness_;  // null: `inner_` knows nothing of it
   const bool is_caller_;
 };
+
+// Of a transport that knows about its peers.
+class CheckedLiveConnection final : public CheckedConnection,
+                                    public PeerLiveness {
+ public:
+  CheckedLiveConnection(std::shared_ptr<const Common> common,
+                        const std::shared_ptr<Connection>& inner,
+                        PeerLiveness& liveness, bool is_caller)
+      : CheckedConnection(std::move(common), inner, is_caller),
+        liveness_(inner, &liveness) {}
+
+  bool PeerIsOpen() override { return liveness_->PeerIsOpen(); }
+  std::optional<pid_t> PeerPid() override { return liveness_->PeerPid(); }
+  bool PeerIsProcess(pid_t pid) override {
+    return liveness_->PeerIsProcess(pid);
+  }
+
+ private:
+  const std::shared_ptr<PeerLiveness> liveness_;
+};
+
+std::shared_ptr<Connection> CheckConnection(
+    const std::shared_ptr<const Common>& common,
+    std::shared_ptr<Connection> inner, bool is_caller) {
+  if (auto* const liveness = dynamic_cast<PeerLiveness*>(inner.get())) {
+    return std::make_shared<CheckedLiveConnection>(common, inner, *liveness,
+                                                   is_caller);
+  }
+  return std::make_shared<CheckedConnection>(common, std::move(inner),
+                                             is_caller);
+}
 
 class CheckedListener final : public Listener {
  public:
@@ -126,8 +148,8 @@ class CheckedListener final : public Listener {
                        const Error& error, std::shared_ptr<Connection> inner) {
       std::shared_ptr<Connection> connection;
       if (inner != nullptr) {
-        connection = std::make_shared<CheckedConnection>(
-            common, std::move(inner), /*is_caller=*/false);
+        connection =
+            CheckConnection(common, std::move(inner), /*is_caller=*/false);
       }
       done(error, std::move(connection));
     });
@@ -148,8 +170,8 @@ class CheckedContext final : public Context {
       : common_(std::move(common)), inner_(std::move(inner)) {}
 
   std::shared_ptr<Connection> connect(std::string address) override {
-    return std::make_shared<CheckedConnection>(
-        common_, inner_->connect(std::move(address)), /*is_caller=*/true);
+    return CheckConnection(common_, inner_->connect(std::move(address)),
+                           /*is_caller=*/true);
   }
   std::shared_ptr<Listener> listen(std::string address) override {
     return std::make_shared<CheckedListener>(

@@ -10,6 +10,7 @@
 
 #include "absl/strings/escaping.h"
 #include "agent/transport/shm/lingering.h"
+#include "agent/transport/shm/ring_frames.h"
 #include "agent/transport/shm/socket_address.h"
 #include "agent/transport/uv/error.h"
 #include "glog/logging.h"
@@ -28,9 +29,6 @@ constexpr size_t kStockQueueBytes = size_t{4} << 20;
 constexpr size_t kInboxBytes = size_t{256} << 10;
 constexpr size_t kQueueBytes = size_t{64} << 10;
 
-// Bytes that are copied before the other end is told, so that both copy at the
-// same time.
-constexpr size_t kPieceBytes = size_t{64} << 10;
 // Bytes that are copied before another connection has its turn.
 constexpr size_t kTurnBytes = size_t{1} << 20;
 
@@ -203,7 +201,7 @@ void Connection::ReadFrames() {
   while (reader_.is_waiting()) {
     if (!has_ended_ && !in_.Refresh()) return Fail(UV_EPROTO);
     const uint64_t before = in_.readable();
-    if (!ReadSome()) return Fail(UV_EPROTO);
+    if (!TakeFrames(in_, reader_)) return Fail(UV_EPROTO);
     const size_t size = before - in_.readable();
     if (size == 0) break;
     in_.Publish();
@@ -214,30 +212,6 @@ void Connection::ReadFrames() {
   if (has_ended_ && (in_.readable() == 0 || reader_.is_waiting())) {
     Fail(UV_EOF);
   }
-}
-
-bool Connection::ReadSome() {
-  size_t size = 0;
-  while (reader_.is_waiting() && size < kPieceBytes) {
-    if (!reader_.is_in_body()) {
-      char header[sizeof(uint32_t)];
-      if (in_.readable() < sizeof(header)) break;
-      in_.Peek(header, sizeof(header));
-      in_.Consume(sizeof(header));
-      std::string_view bytes(header, sizeof(header));
-      if (!reader_.TakeWanted(bytes)) return false;
-      continue;
-    }
-    // Not more than its body: what follows is a header.
-    std::string_view bytes =
-        in_.Contiguous().substr(0, std::min(reader_.body_left(), kPieceBytes));
-    if (bytes.empty()) break;
-    const size_t taken = bytes.size();
-    size += taken;
-    if (!reader_.TakeWanted(bytes)) return false;
-    in_.Consume(taken);
-  }
-  return true;
 }
 
 void Connection::Add(Write write) {

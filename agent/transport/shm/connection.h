@@ -88,8 +88,6 @@ class Connection final : public PeerProcess::Member,
   void OnEnd();
   void WakeSoon();
   void ReadFrames();
-  // False when it failed the connection.
-  bool ReadSome();
   // Stops after about `most` bytes, to go on soon.
   void WriteFrames(size_t most);
   // Copies what there is room for; the finished are moved to `done`. 0 or an
