@@ -28,8 +28,9 @@ FLOORS = [
     ["agent/device"],
     ["agent:message"],
     ["agent/transport:peer_liveness"],
-    ["agent/store", "agent/transport/cma", "agent/transport/shm",
-     "agent/transport/uv"],
+    ["agent/store", "agent/transport/uv"],
+    # They read frames and objects as uv does.
+    ["agent/transport/cma", "agent/transport/shm"],
     ["agent/transport"],
     ["agent:future,observer,options,request", "agent/wire"],
     ["agent:activity", "agent/metrics", "agent/pipe"],
