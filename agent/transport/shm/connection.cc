@@ -46,8 +46,11 @@ constexpr size_t kMaxPrintedId = 100;
 void Connection::Connect(const std::string& address) {
   if (context_->is_closed()) return Close();
   context_->Add(shared_from_this());
-  socket_ = FileDescriptor(
-      ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  {
+    const std::lock_guard<std::mutex> lock(socket_mutex_);
+    socket_ = FileDescriptor(
+        ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  }
   if (!socket_.is_open()) return Fail(uv_translate_sys_error(errno));
   TryToConnect(address, Loop::NowNs() + kConnectNs);
 }
