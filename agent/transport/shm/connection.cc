@@ -112,8 +112,8 @@ int Connection::Greet(size_t inbox_bytes, size_t queue_bytes) {
     process_ = nullptr;
     return error;
   }
-  tokens_ = process_->Join(this);
-  return SendHello(socket_.get(), tokens_, process_->files(), inbox);
+  const Tokens tokens = process_->Join(this);
+  return SendHello(socket_.get(), tokens, process_->files(), inbox);
 }
 
 int Connection::WatchSocket() {
