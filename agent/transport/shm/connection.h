@@ -123,7 +123,6 @@ class Connection final : public PeerProcess::Member,
   FrameReader reader_{sizeof(uint32_t)};
   bool has_ended_ = false;
   std::shared_ptr<PeerProcess> process_;
-  Tokens tokens_;
   std::unique_ptr<Outbox> outbox_;
   std::deque<Write> writes_;
   // Of the first of them.
