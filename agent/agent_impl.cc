@@ -239,9 +239,9 @@ absl::Status Agent::Impl::Stop(absl::Time deadline) {
   connector_.Stop();
   acceptor_.Close();
   server_->Refuse();
-  // What a peer is just copying must stay where it is: it would not notice, and
-  // get whatever comes to lie there (channel cma). A peer that stands still is
-  // not waited for.
+  // Peers get the time to take the tensors of the last replies (channel cma): a
+  // connection that is closed takes them back. A peer that stands still is not
+  // waited for.
   if (!activity_->WaitForNone(Activity::kOffer,
                               runtime_.Now() + kTensorDrainTimeout)) {
     VLOG(1) << "agent " << workers_.self().name

@@ -1,10 +1,12 @@
 #include "agent/transport/checked_transport.h"
 
+#include <optional>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "agent/transport/object_reader.h"
+#include "agent/transport/peer_liveness.h"
 #include "glog/logging.h"
 #include "tensorpipe/common/error.h"
 #include "tensorpipe/core/nop_types.h"
@@ -40,7 +42,7 @@ struct Common {
   const std::shared_ptr<PeerCheck> check;
 };
 
-class CheckedConnection final : public Connection {
+class CheckedConnection : public Connection {
  public:
   CheckedConnection(std::shared_ptr<const Common> common,
                     std::shared_ptr<Connection> inner, bool is_caller)
@@ -104,6 +106,37 @@ class CheckedConnection final : public Connection {
   const bool is_caller_;
 };
 
+// Of a transport that knows about its peers.
+class CheckedLiveConnection final : public CheckedConnection,
+                                    public PeerLiveness {
+ public:
+  CheckedLiveConnection(std::shared_ptr<const Common> common,
+                        const std::shared_ptr<Connection>& inner,
+                        PeerLiveness& liveness, bool is_caller)
+      : CheckedConnection(std::move(common), inner, is_caller),
+        liveness_(inner, &liveness) {}
+
+  bool PeerIsOpen() override { return liveness_->PeerIsOpen(); }
+  std::optional<pid_t> PeerPid() override { return liveness_->PeerPid(); }
+  bool PeerIsProcess(pid_t pid) override {
+    return liveness_->PeerIsProcess(pid);
+  }
+
+ private:
+  const std::shared_ptr<PeerLiveness> liveness_;
+};
+
+std::shared_ptr<Connection> CheckConnection(
+    const std::shared_ptr<const Common>& common,
+    std::shared_ptr<Connection> inner, bool is_caller) {
+  if (auto* const liveness = dynamic_cast<PeerLiveness*>(inner.get())) {
+    return std::make_shared<CheckedLiveConnection>(common, inner, *liveness,
+                                                   is_caller);
+  }
+  return std::make_shared<CheckedConnection>(common, std::move(inner),
+                                             is_caller);
+}
+
 class CheckedListener final : public Listener {
  public:
   CheckedListener(std::shared_ptr<const Common> common,
@@ -115,8 +148,8 @@ class CheckedListener final : public Listener {
                        const Error& error, std::shared_ptr<Connection> inner) {
       std::shared_ptr<Connection> connection;
       if (inner != nullptr) {
-        connection = std::make_shared<CheckedConnection>(
-            common, std::move(inner), /*is_caller=*/false);
+        connection =
+            CheckConnection(common, std::move(inner), /*is_caller=*/false);
       }
       done(error, std::move(connection));
     });
@@ -137,8 +170,8 @@ class CheckedContext final : public Context {
       : common_(std::move(common)), inner_(std::move(inner)) {}
 
   std::shared_ptr<Connection> connect(std::string address) override {
-    return std::make_shared<CheckedConnection>(
-        common_, inner_->connect(std::move(address)), /*is_caller=*/true);
+    return CheckConnection(common_, inner_->connect(std::move(address)),
+                           /*is_caller=*/true);
   }
   std::shared_ptr<Listener> listen(std::string address) override {
     return std::make_shared<CheckedListener>(

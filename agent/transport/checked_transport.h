@@ -16,7 +16,8 @@
 namespace reprise {
 
 // `inner` under the name `transport`. Frames that are not as long as is said
-// are the inner one's to refuse.
+// are the inner one's to refuse. Its connections are `PeerLiveness` where the
+// inner ones are.
 std::shared_ptr<tensorpipe::transport::Context> MakeChecked(
     std::string transport,
     std::shared_ptr<tensorpipe::transport::Context> inner,

@@ -1,4 +1,5 @@
-// `RealTransports()`: TensorPipe's transports and channels, and our own uv.
+// `RealTransports()`: TensorPipe's transports and channels, and our own uv and
+// cma.
 
 #include <signal.h>
 
@@ -16,6 +17,7 @@
 #include "absl/types/span.h"
 #include "agent/transport/address.h"
 #include "agent/transport/checked_transport.h"
+#include "agent/transport/cma/context.h"
 #include "agent/transport/peer_check.h"
 #include "agent/transport/transports.h"
 #include "agent/transport/uv/context.h"
@@ -84,12 +86,17 @@ constexpr TransportKind kTransports[] = {
     {"uv", 0, true, kFileDescriptorsPerUv, CreateUv, NoReasonKnown},
 };
 
+template <CmaProtocol kProtocol>
+std::shared_ptr<tp::channel::Context> CreateCma(
+    const BindAddress&, const std::shared_ptr<PeerCheck>&) {
+  return MakeCmaContext(kProtocol);
+}
+
 constexpr ChannelKind kChannels[] = {
-    {"cma", 1200, false, 0,
-     [](const BindAddress&, const std::shared_ptr<PeerCheck>&) {
-       return tp::channel::cma::create();
-     },
+    {CmaNameOf(CmaProtocol::kOwn), 1250, false, 0, CreateCma<CmaProtocol::kOwn>,
      WhyCmaIsNotViable},
+    {CmaNameOf(CmaProtocol::kStock), 1200, false, 0,
+     CreateCma<CmaProtocol::kStock>, WhyCmaIsNotViable},
     {"mpt_uv", 1100, true, kMptUvLanes* kFileDescriptorsPerUv, CreateMptUv,
      NoReasonKnown},
     {"basic", 1000, false, 0,
@@ -132,6 +139,18 @@ absl::StatusOr<std::vector<Choice<Kind>>> Choose(
     choices.push_back({&*kind, static_cast<int64_t>(names.size() - 1 - i)});
   }
   return choices;
+}
+
+// Who asks for cma means it with peers of either kind.
+std::vector<std::string> WithOwnCma(const std::vector<std::string>& names) {
+  std::vector<std::string> result;
+  for (const std::string& name : names) {
+    if (name == CmaNameOf(CmaProtocol::kStock)) {
+      result.push_back(CmaNameOf(CmaProtocol::kOwn));
+    }
+    result.push_back(name);
+  }
+  return result;
 }
 
 // `create()` gives the context. TensorPipe reports by exceptions what it does
@@ -217,7 +236,7 @@ class RealTransportProvider final : public TransportProvider {
         Choose<TransportKind>(kTransports, options.transports, "transport");
     if (!transports.ok()) return transports.status();
     const auto channels =
-        Choose<ChannelKind>(kChannels, options.channels, "channel");
+        Choose<ChannelKind>(kChannels, WithOwnCma(options.channels), "channel");
     if (!channels.ok()) return channels.status();
     absl::StatusOr<BindAddress> address = BindAddress();
     if (AnyNeedsAddress(*transports) || AnyNeedsAddress(*channels)) {

@@ -1,8 +1,8 @@
 // The transport seam: which TensorPipe transports and channels an agent uses.
 //
-// `RealTransports()` makes uv, our own, shm and ibv, and basic, cma and mpt_uv;
-// a simulated world hands out its own network instead. Fault decorators wrap
-// the contexts that a provider makes.
+// `RealTransports()` makes uv, our own, shm and ibv, and reprise_cma and cma,
+// our own, mpt_uv and basic; a simulated world hands out its own network
+// instead. Fault decorators wrap the contexts that a provider makes.
 
 #ifndef REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
 #define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
@@ -46,7 +46,8 @@ struct TransportSet {
 
 struct TransportOptions {
   // Names to use, in order of preference, first preferred; empty: all that
-  // are viable, at their default priorities.
+  // are viable, at their default priorities. "cma" stands for "reprise_cma" and
+  // "cma": the one is for peers of our own, the other for TensorPipe's.
   std::vector<std::string> transports;
   std::vector<std::string> channels;
   // The address of this machine that peers can reach, for what runs over IP:

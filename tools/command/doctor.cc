@@ -20,7 +20,9 @@ std::string AdviceOn(const TransportProbe& probe) {
     return "needs an InfiniBand device and libibverbs; others do without";
   }
   if (probe.name == "shm") return "see /dev/shm below";
-  if (probe.name == "cma") return "see the ptrace scope below";
+  if (probe.name == "cma" || probe.name == "reprise_cma") {
+    return "see the ptrace scope below";
+  }
   return "set TP_SOCKET_IFNAME to an interface that peers can reach";
 }
 

@@ -1,6 +1,8 @@
 #include "agent/transport/uv/connection.h"
 
 #include <endian.h>
+#include <errno.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,7 +46,28 @@ void UvConnection::initImplFromLoop() {
   uv_tcp_init(context_->loop(), &handle_);
   handle_.data = this;
   Open();
-  if (!error_) uv_tcp_nodelay(&handle_, 1);
+  if (error_) return;
+  uv_tcp_nodelay(&handle_, 1);
+  const std::lock_guard lock(socket_mutex_);
+  uv_fileno(reinterpret_cast<uv_handle_t*>(&handle_), &socket_);
+}
+
+bool UvConnection::PeerIsOpen() {
+  const std::lock_guard lock(socket_mutex_);
+  if (socket_ < 0) return false;
+  char byte;
+  const ssize_t size = recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+bool UvConnection::PeerIsProcess(pid_t pid) {
+  const std::lock_guard lock(peer_mutex_);
+  std::optional<TcpEnds> ends;
+  {
+    const std::lock_guard socket_lock(socket_mutex_);
+    if (socket_ >= 0) ends = TcpEndsOf(socket_);
+  }
+  return ends.has_value() && peer_.IsHeldBy(pid, *ends);
 }
 
 void UvConnection::Open() {
@@ -156,6 +179,10 @@ void UvConnection::handleErrorImpl() {
   // What the system takes at once still goes out. What it does not take ends
   // when the handle is closed.
   Send();
+  {
+    const std::lock_guard lock(socket_mutex_);
+    socket_ = -1;
+  }
   uv_close(reinterpret_cast<uv_handle_t*>(&handle_), [](uv_handle_t* handle) {
     auto& connection = *static_cast<UvConnection*>(handle->data);
     connection.context_->unenroll(connection);

@@ -6,20 +6,26 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "agent/transport/peer_liveness.h"
 #include "agent/transport/uv/context_impl.h"
 #include "agent/transport/uv/frame_reader.h"
+#include "agent/transport/uv/tcp_peer.h"
+#include "tensorpipe/transport/connection_boilerplate.h"
 #include "tensorpipe/transport/connection_impl_boilerplate.h"
 #include "tensorpipe/transport/uv/sockaddr.h"
 #include "uv.h"
 
 namespace reprise {
 
-// Used on the loop's thread; TensorPipe's template hands over to it. Kept alive
-// by the context until libuv has let go of the handle.
+// Used on the loop's thread, but for `PeerIsOpen` and `PeerIsProcess`;
+// TensorPipe's template hands over to it. Kept alive by the context until libuv
+// has let go of the handle.
 class UvConnection final
     : public tensorpipe::transport::ConnectionImplBoilerplate<
           UvContextImpl, UvListener, UvConnection> {
@@ -34,6 +40,10 @@ class UvConnection final
 
   // Sends what was written since last time.
   void Send();
+
+  // As `PeerLiveness` has them.
+  bool PeerIsOpen();
+  bool PeerIsProcess(pid_t pid);
 
  protected:
   using ConnectionImplBoilerplate::readImplFromLoop;
@@ -73,11 +83,62 @@ class UvConnection final
   int fd_ = -1;  // until libuv has it
   uv_tcp_t handle_;
   uv_connect_t connect_;
+  // The socket while it is open, for other threads than the loop's.
+  std::mutex socket_mutex_;
+  int socket_ = -1;
+  std::mutex peer_mutex_;  // of those who ask, never the loop's
+  TcpPeer peer_;
   FrameReader reader_;
   bool into_place_ = false;  // where the read under way goes
   std::vector<Write> unsent_;
 };
 
 }  // namespace reprise
+
+// The public object of such a connection: as TensorPipe's template has it, and
+// with `PeerLiveness`, which a template cannot be asked for.
+template <>
+class tensorpipe::transport::ConnectionBoilerplate<
+    reprise::UvContextImpl, reprise::UvListener, reprise::UvConnection>
+    final : public Connection, public reprise::PeerLiveness {
+ public:
+  template <typename... Args>
+  ConnectionBoilerplate(tensorpipe::transport::ConnectionImplBoilerplate<
+                            reprise::UvContextImpl, reprise::UvListener,
+                            reprise::UvConnection>::ConstructorToken token,
+                        std::shared_ptr<reprise::UvContextImpl> context,
+                        std::string id, Args... args)
+      : impl_(std::make_shared<reprise::UvConnection>(
+            token, std::move(context), std::move(id), std::move(args)...)) {
+    impl_->init();
+  }
+  explicit ConnectionBoilerplate(std::shared_ptr<reprise::UvConnection> impl)
+      : impl_(std::move(impl)) {}
+  ~ConnectionBoilerplate() override { impl_->close(); }
+
+  void read(read_callback_fn done) override { impl_->read(std::move(done)); }
+  void read(AbstractNopHolder& object, read_nop_callback_fn done) override {
+    impl_->read(object, std::move(done));
+  }
+  void read(void* into, size_t length, read_callback_fn done) override {
+    impl_->read(into, length, std::move(done));
+  }
+  void write(const void* bytes, size_t length,
+             write_callback_fn done) override {
+    impl_->write(bytes, length, std::move(done));
+  }
+  void write(const AbstractNopHolder& object, write_callback_fn done) override {
+    impl_->write(object, std::move(done));
+  }
+  void setId(std::string id) override { impl_->setId(std::move(id)); }
+  void close() override { impl_->close(); }
+
+  bool PeerIsOpen() override { return impl_->PeerIsOpen(); }
+  std::optional<pid_t> PeerPid() override { return std::nullopt; }
+  bool PeerIsProcess(pid_t pid) override { return impl_->PeerIsProcess(pid); }
+
+ private:
+  const std::shared_ptr<reprise::UvConnection> impl_;
+};
 
 #endif  // REPRISE_AGENT_TRANSPORT_UV_CONNECTION_H_

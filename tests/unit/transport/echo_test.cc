@@ -162,6 +162,10 @@ TransportSet Stock(const std::string& channel) {
     set.channels.push_back({channel, 0, tensorpipe::channel::basic::create()});
     return set;
   }
+  if (channel == "cma") {
+    set.channels.push_back({channel, 0, tensorpipe::channel::cma::create()});
+    return set;
+  }
   std::vector<std::shared_ptr<tensorpipe::transport::Context>> lanes;
   std::vector<std::shared_ptr<tensorpipe::transport::Listener>> listeners;
   for (int i = 0; i < kMptUvLanes; ++i) {
@@ -192,7 +196,8 @@ TEST_P(StockEchoTest, ItConnectsToUs) {
   ExpectEchoes(server, client);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, StockEchoTest, testing::Values("basic", "mpt_uv"),
+INSTANTIATE_TEST_SUITE_P(All, StockEchoTest,
+                         testing::Values("basic", "mpt_uv", "cma"),
                          [](const testing::TestParamInfo<std::string>& info) {
                            return info.param;
                          });

@@ -79,10 +79,11 @@ TEST(RealTransportsTest, ProbeListsEverythingWithItsPriority) {
     std::printf("%s %s: %s\n", rows.back().c_str(),
                 probe.viable ? "viable" : "not viable", probe.detail.c_str());
   }
-  EXPECT_EQ(rows, (std::vector<std::string>{
-                      "transport shm 200", "transport ibv 100",
-                      "transport uv 0", "channel cma 1200",
-                      "channel mpt_uv 1100", "channel basic 1000"}));
+  EXPECT_EQ(rows,
+            (std::vector<std::string>{
+                "transport shm 200", "transport ibv 100", "transport uv 0",
+                "channel reprise_cma 1250", "channel cma 1200",
+                "channel mpt_uv 1100", "channel basic 1000"}));
   // These ask nothing of the machine but loopback.
   EXPECT_TRUE(by_name["uv"].viable) << by_name["uv"].detail;
   EXPECT_TRUE(by_name["mpt_uv"].viable) << by_name["mpt_uv"].detail;
@@ -112,6 +113,14 @@ TEST(RealTransportsTest, TheOrderOfTheListGivesThePriorities) {
   EXPECT_EQ(PrioritiesOf(set->channels),
             (Priorities{{"basic", 1}, {"mpt_uv", 0}}));
   EXPECT_EQ(set->transports[0].address, "127.0.0.1:0");
+}
+
+TEST(RealTransportsTest, CmaIsForPeersOfEitherKind) {
+  const auto set = Make({"uv"}, {"cma", "basic"});
+  ASSERT_TRUE(set.ok()) << set.status();
+  if (set->channels.size() == 1) GTEST_SKIP() << "cma does not work here";
+  EXPECT_EQ(PrioritiesOf(set->channels),
+            (Priorities{{"reprise_cma", 2}, {"cma", 1}, {"basic", 0}}));
 }
 
 TEST(RealTransportsTest, RefusesUnknownNames) {

@@ -1,0 +1,66 @@
+#include "agent/transport/cma/copier.h"
+
+#include <system_error>
+#include <utility>
+
+#include "glog/logging.h"
+#include "tensorpipe/common/system.h"
+
+namespace reprise {
+
+bool Copier::Run(Step step) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (joining_) return false;
+    if (steps_.size() >= num_idle_ && threads_.size() < kMaxThreads &&
+        !StartThread()) {
+      return false;
+    }
+    steps_.push_back(std::move(step));
+  }
+  changed_.notify_one();
+  return true;
+}
+
+bool Copier::StartThread() {
+  try {
+    threads_.emplace_back([this] { Work(); });
+  } catch (const std::system_error& error) {
+    LOG_EVERY_N(WARNING, 100)
+        << "cannot start a thread that copies tensors, " << threads_.size()
+        << " are there: " << error.what();
+  }
+  return !threads_.empty();
+}
+
+void Copier::Work() {
+  tensorpipe::setThreadName("reprise_cma");
+  std::unique_lock lock(mutex_);
+  while (true) {
+    ++num_idle_;
+    changed_.wait(lock, [&] { return joining_ || !steps_.empty(); });
+    --num_idle_;
+    if (steps_.empty()) return;
+    Step step = std::move(steps_.front());
+    steps_.pop_front();
+    lock.unlock();
+    const bool has_more = step();
+    // What a step holds may take locks when it goes.
+    if (!has_more) step = nullptr;
+    lock.lock();
+    if (has_more) steps_.push_back(std::move(step));
+  }
+}
+
+void Copier::Join() {
+  std::vector<std::thread> threads;
+  {
+    const std::lock_guard lock(mutex_);
+    joining_ = true;
+    threads.swap(threads_);
+  }
+  changed_.notify_all();
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace reprise

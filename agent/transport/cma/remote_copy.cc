@@ -1,0 +1,84 @@
+#include "agent/transport/cma/remote_copy.h"
+
+#include <errno.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "agent/planted.h"
+#include "agent/transport/cma/copier.h"
+#include "agent/transport/cma/error.h"
+
+namespace reprise {
+namespace {
+
+using tensorpipe::Error;
+
+Error Read(pid_t pid, uint64_t from, void* into, size_t size) {
+  iovec local = {into, size};
+  iovec remote = {reinterpret_cast<void*>(from), size};
+  const ssize_t count = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+  if (count < 0) {
+    return {
+        std::make_shared<tensorpipe::SystemError>("process_vm_readv", errno),
+        __FILE__, __LINE__};
+  }
+  if (static_cast<size_t>(count) != size) {
+    return {std::make_shared<tensorpipe::ShortReadError>(
+                static_cast<ssize_t>(size), count),
+            __FILE__, __LINE__};
+  }
+  return Error::kSuccess;
+}
+
+}  // namespace
+
+bool RemoteCopy::Step() {
+  const size_t size = std::min(length - copied, Copier::kPieceBytes);
+  Error error =
+      *stop ? CmaErrorOf("closed before a tensor was copied") : CopyPiece(size);
+  if (!error && (copied += size) < length) return true;
+  done(error);
+  return false;
+}
+
+Error RemoteCopy::CopyPiece(size_t size) {
+  // Before anything is read, too: not of whatever process a stranger names.
+  if (word == 0 && copied == 0) {
+    if (Error error = Check()) return error;
+  }
+  Error error =
+      Read(pid, from + copied, static_cast<char*>(into) + copied, size);
+  return error ? error : Check();
+}
+
+Error RemoteCopy::Check() const {
+  if (REPRISE_PLANTED(cma_unchecked)) return Error::kSuccess;
+  if (word == 0) {
+    if (liveness == nullptr) {
+      return CmaErrorOf(
+          "over this transport it cannot be told whether TensorPipe's own "
+          "sender still held its memory when it was copied; use another "
+          "channel with that peer");
+    }
+    if (!liveness->PeerIsProcess(pid)) {
+      return CmaErrorOf(absl::StrCat(
+          "the peer says that its tensor lies in process ", pid,
+          ", of which it cannot be shown that it holds the other end of the "
+          "connection"));
+    }
+    if (!liveness->PeerIsOpen()) {
+      return CmaErrorOf("the sender closed before its tensor was copied");
+    }
+    return Error::kSuccess;
+  }
+  // Two calls, so that the data is read first on every processor.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  uint64_t now = 0;
+  if (Error error = Read(pid, word, &now, sizeof(now))) return error;
+  if (now == value) return Error::kSuccess;
+  return CmaErrorOf("the sender let go of its tensor before it was copied");
+}
+
+}  // namespace reprise
