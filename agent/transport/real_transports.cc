@@ -279,6 +279,7 @@ class RealTransportProvider final : public TransportProvider {
     }
     if (set.channels.empty()) return NothingWorks("channel", reasons);
     check->SetUp(set);
+    set.arrivals = check->arrivals();
     return set;
   }
 };

@@ -107,6 +107,9 @@ struct Scenario {
   std::vector<std::string> probes = {};
   std::vector<std::string> fault_kinds = {};
   int enough_seeds = 200;
+  // In a simulated world: what each connection carries in each direction. 0:
+  // the simulated network's default, 1 GB/s.
+  int64_t bytes_per_second = 0;
   // A run must be over by then, and so long after the last fault.
   absl::Duration max_time = absl::Minutes(10);
   absl::Duration settle_time = absl::Minutes(5);
