@@ -75,4 +75,10 @@ bool Activity::WaitForNone(Kind kind, absl::Time deadline) {
   return counts_.running[kind] <= 0;
 }
 
+#ifdef REPRISE_WITH_PLANTED_DEFECTS
+void PlantedAccess::EndCall(Activity& activity) {
+  activity.End(Activity::kCall);
+}
+#endif
+
 }  // namespace reprise

@@ -52,6 +52,7 @@ class Activity {
 
    private:
     friend class Activity;
+    friend struct PlantedAccess;
     Token(Activity* activity, Kind kind) : activity_(activity), kind_(kind) {}
 
     Activity* activity_ = nullptr;
@@ -83,12 +84,10 @@ class Activity {
   // Waits until none of this kind runs. Returns false at `deadline`.
   bool WaitForNone(Kind kind, absl::Time deadline);
 
-  // For planted defects only: a token that was never counted, and a count that
-  // goes twice.
-  Token PlantUncounted(Kind kind) { return Token(this, kind); }
+ private:
+  friend struct PlantedAccess;
   void End(Kind kind);
 
- private:
   Mutex mutex_;
   CondVar changed_;  // a count reached 0, or interrupted_ was set
   Counts counts_ ABSL_GUARDED_BY(mutex_);

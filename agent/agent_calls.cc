@@ -75,7 +75,9 @@ absl::Status Agent::Impl::Explain(absl::Status status, MessageType type) const {
 }
 
 Agent::Impl::Times Agent::Impl::StartNow(absl::Duration timeout) {
-  Times times{runtime_.Now(), absl::InfiniteFuture(), timeout};
+  Times times{.start = runtime_.Now(),
+              .deadline = absl::InfiniteFuture(),
+              .timeout = timeout};
   times.deadline = times.start + timeout;  // infinite if that is
   if (REPRISE_PLANTED(stray_clock)) times.deadline += StrayClock();
   return times;
@@ -102,19 +104,20 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
   if (!encoded.ok()) {
     if (REPRISE_PLANTED(orphan_call)) {
       if (const auto pipe = peers_.Acquire(to); pipe.ok()) {
-        calls_->PlantOrphan(*call, (*pipe)->generation());
+        PlantedAccess::EnterOrphan(*calls_, call->to(), call->id(),
+                                   (*pipe)->generation());
       }
     }
     return Refuse(encoded.status());
   }
   return Dispatch(to, *std::move(call), *std::move(encoded), shown, options,
-                  times, /*is_attempt=*/false);
+                  times);
 }
 
 Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
                              std::shared_ptr<const EncodedMessage> encoded,
                              const Message& request, const CallOptions& options,
-                             const Times& times, bool is_attempt) {
+                             const Times& times) {
   const int64_t id = call.id();
   absl::StatusOr<std::shared_ptr<ClientPipe>> pipe = peers_.Acquire(to);
   if (!pipe.ok()) return Refuse(pipe.status());
@@ -126,9 +129,11 @@ Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
   VLOG(2) << "call " << id << " to " << to->name << " starts";
   Future future = calls_->Enter(
       std::move(call), (*pipe)->generation(), times.deadline, times.timeout,
-      {&counters, encoded->type(), times.start}, is_attempt);
-  absl::Status status = (*pipe)->Write(
-      {std::move(encoded), times.deadline, options.idempotency_key});
+      {.peer = &counters, .type = encoded->type(), .started = times.start});
+  absl::Status status =
+      (*pipe)->Write({.message = std::move(encoded),
+                      .deadline = times.deadline,
+                      .idempotency_key = options.idempotency_key});
   if (!status.ok()) calls_->Complete(to->id, id, std::move(status));
   return future;
 }
@@ -149,7 +154,7 @@ Future Agent::Impl::SendAttempt(
     again = *Encode(std::move(emptied), call->id());
   }
   return Dispatch(to, *std::move(call), std::move(again), request, options,
-                  StartNow(timeout), /*is_attempt=*/true);
+                  StartNow(timeout));
 }
 
 Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,

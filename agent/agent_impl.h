@@ -115,7 +115,7 @@ class Agent::Impl {
   Future Dispatch(const MemberPtr& to, CallTable::Reservation call,
                   std::shared_ptr<const EncodedMessage> encoded,
                   const Message& request, const CallOptions& options,
-                  const Times& times, bool is_attempt);
+                  const Times& times);
   // Of a call with these options, or why there can be none.
   absl::StatusOr<absl::Duration> CheckCall(const Message& request,
                                            const CallOptions& options) const;

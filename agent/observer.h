@@ -1,4 +1,7 @@
 // What an agent tells of itself as it happens: for logs, traces and checks.
+//
+// The application implements an `Observer` and gives it to `Agent::Start` in
+// the environment. The observer must outlive the agent.
 
 #ifndef REPRISE_AGENT_OBSERVER_H_
 #define REPRISE_AGENT_OBSERVER_H_
@@ -13,15 +16,26 @@
 
 namespace reprise {
 
-// Called on whatever thread the event happens on, several at a time, with no
-// lock of the agent's held. Implementations must be quick, must not block and
-// must not call the agent. The default does nothing.
+// What happened to a connection of the agent.
+enum class PipeEvent : uint8_t {
+  kConnecting,  // we begin to open a connection to call the peer
+  kConnected,   // that connection carries calls
+  kAccepted,    // the peer has opened a connection to call us
+  kFailed,      // a connection of either kind failed; the status says why
+  kClosed,      // we closed one, because the agent shuts down
+};
+
+// Each function is called on the thread on which the event happens. Several
+// may be called at the same time, and no lock of the agent's is held meanwhile.
+// An implementation must be quick, must not block and must not call the agent.
+// By default the functions do nothing.
 class Observer {
  public:
   virtual ~Observer() = default;
 
-  // The caller's side. `call_id` is the id on the wire, unique per agent.
-  // Each started call is completed exactly once; refused calls are neither.
+  // The caller's side. `call_id` is the id on the wire and is unique in an
+  // agent. Each call that was started is completed exactly once. A call that
+  // was refused is neither started nor completed.
   virtual void OnCallStarted(WorkerId /*to*/, int64_t /*call_id*/,
                              const Message& /*request*/,
                              absl::Time /*deadline*/) {}
@@ -29,7 +43,8 @@ class Observer {
   virtual void OnCallCompleted(WorkerId /*to*/, int64_t /*call_id*/,
                                const absl::Status& /*status*/,
                                const Message* /*reply*/) {}
-  // A reply to a call that was completed before (timed out, cancelled).
+  // A reply came to a call that had been completed before, because it timed
+  // out or was cancelled.
   virtual void OnLateReply(WorkerId /*from*/, int64_t /*call_id*/) {}
 
   // The server's side. `caller` is the name that the peer claims.
@@ -39,24 +54,26 @@ class Observer {
                        const absl::Status& /*status*/,
                        const Message* /*reply*/) {}
 
-  // Connections. `what` is "connecting", "connected", "failed", "accepted",
-  // "closed"; `peer` a name.
-  virtual void OnPipe(std::string_view /*what*/, std::string_view /*peer*/,
+  // Connections. `peer` is the name of the worker at the other end, as it
+  // claims it. `status` is OK unless `event` is kFailed.
+  virtual void OnPipe(PipeEvent /*event*/, std::string_view /*peer*/,
                       const absl::Status& /*status*/) {}
-  // `address` is what was published in the store.
+  // The agent listens, and has published `address` in the store.
   virtual void OnListening(std::string_view /*address*/) {}
   virtual void OnListenerFailed(const absl::Status& /*status*/) {}
 
-  // Barriers, by their number on the store, from 1.
+  // This worker entered or left a barrier. Barriers are numbered from 1, as in
+  // the store.
   virtual void OnBarrierEntered(int64_t /*barrier*/) {}
   virtual void OnBarrierLeft(int64_t /*barrier*/,
                              const absl::Status& /*status*/) {}
 
-  // Another worker came to a dynamic group, or went from it.
+  // This agent has learned that another worker joined or left its dynamic
+  // group.
   virtual void OnMember(std::string_view /*name*/, WorkerId /*id*/,
                         bool /*joined*/) {}
 
-  // Nothing but this comes after it.
+  // The agent has shut down. No other function is called after this one.
   virtual void OnShutdown() {}
 };
 

@@ -1,7 +1,6 @@
 #include "fault_injection/fault.h"
 
 #include <charconv>
-#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -12,11 +11,6 @@
 
 namespace reprise {
 namespace {
-
-constexpr std::string_view kKindNames[] = {
-    "crash",   "pause", "cut",          "refuse",
-    "silence", "knock", "store-outage", "store-delay",
-};
 
 // The words of a line, taken one by one.
 class Words {
@@ -91,29 +85,20 @@ absl::Status ParsePair(const Words& words, std::string_view word,
   return absl::OkStatus();
 }
 
-// Whom or what the fault hits.
-absl::Status ParseTarget(Words& words, Fault& fault) {
-  if (fault.kind == FaultKind::kStoreDelay) {
-    auto delay_ns = words.Duration();
-    if (!delay_ns.ok()) return delay_ns.status();
-    fault.delay_ns = *delay_ns;
+absl::Status ParseTarget(const FaultKindInfo& kind, Words& words,
+                         Fault& fault) {
+  if (kind.target == FaultTarget::kStore) return absl::OkStatus();
+  const std::string word = words.Take();
+  if (kind.target == FaultTarget::kWorkerOrAll && word == "all") {
+    fault.worker = kAllWorkers;
     return absl::OkStatus();
   }
-  const std::string word = words.Take();
-  switch (fault.kind) {
-    case FaultKind::kStoreOutage:
-      if (word == "all") {
-        fault.worker = kAllWorkers;
-        return absl::OkStatus();
-      }
-      break;
-    case FaultKind::kSilence:
-      return ParsePair(words, word, '-', fault);
-    case FaultKind::kCut:
-      return ParsePair(words, word,
-                       word.find('>') == std::string::npos ? '-' : '>', fault);
-    default:
-      break;
+  if (kind.target == FaultTarget::kPair) {
+    return ParsePair(words, word, '-', fault);
+  }
+  if (kind.target == FaultTarget::kLink) {
+    return ParsePair(words, word,
+                     word.find('>') == std::string::npos ? '-' : '>', fault);
   }
   auto worker = words.Worker(word);
   if (!worker.ok()) return worker.status();
@@ -163,30 +148,73 @@ absl::Status ParseWhen(Words& words, Fault& fault) {
   return absl::OkStatus();
 }
 
-absl::Status ParseRest(Words& words, Fault& fault) {
-  const bool lasts = fault.kind == FaultKind::kPause ||
-                     fault.kind == FaultKind::kRefuse ||
-                     fault.kind == FaultKind::kSilence ||
-                     fault.kind == FaultKind::kStoreOutage ||
-                     fault.kind == FaultKind::kStoreDelay;
-  if (lasts) {
-    if (!words.TakeIf("for")) return words.Bad(words.Take(), "'for DURATION'");
-    if (words.TakeIf("ever")) {
-      fault.for_ns = kForEver;
-    } else {
-      auto for_ns = words.Duration();
-      if (!for_ns.ok()) return for_ns.status();
-      fault.for_ns = *for_ns;
+bool MayBe(FaultDuration duration, bool for_ever) {
+  return duration == FaultDuration::kSpanOrForEver ||
+         duration ==
+             (for_ever ? FaultDuration::kForEver : FaultDuration::kSpan);
+}
+
+// Chooses among the kinds that the line's first word means.
+absl::Status ParseDuration(const std::vector<FaultKind>& kinds, Words& words,
+                           Fault& fault) {
+  if (!words.TakeIf("for")) return words.Bad(words.Take(), "'for DURATION'");
+  const bool for_ever = words.TakeIf("ever");
+  for (const FaultKind kind : kinds) {
+    if (!MayBe(InfoOf(kind).duration, for_ever)) continue;
+    fault.kind = kind;
+    fault.for_ns = kForEver;
+    if (for_ever) return absl::OkStatus();
+    auto for_ns = words.Duration();
+    if (!for_ns.ok()) return for_ns.status();
+    fault.for_ns = *for_ns;
+    return absl::OkStatus();
+  }
+  const std::string wrong = for_ever ? "ever" : words.Take();
+  std::string wanted = for_ever ? "a duration such as 200ms or 1.5s" : "'ever'";
+  for (const FaultKind other :
+       FaultKindsNamed(InfoOf(kinds.front()).older_word)) {
+    if (MayBe(InfoOf(other).duration, for_ever)) {
+      absl::StrAppend(&wanted, "; the fault that ",
+                      for_ever ? "lasts for ever" : "ends", " is '",
+                      std::string(ToString(other)), "'");
     }
   }
-  if (fault.kind == FaultKind::kCut) {
-    const std::string word = words.Take();
-    if (word != "reset" && word != "eof") {
-      return words.Bad(word, "'reset' or 'eof'");
-    }
-    fault.end_of_stream = word == "eof";
+  return words.Bad(wrong, wanted);
+}
+
+absl::Status ParseEnding(const FaultKindInfo& kind, Words& words,
+                         Fault& fault) {
+  const std::string word = words.Take();
+  if (word != kind.endings[0] && word != kind.endings[1]) {
+    return words.Bad(word,
+                     absl::StrCat("'", std::string(kind.endings[0]), "' or '",
+                                  std::string(kind.endings[1]), "'"));
   }
-  if (fault.kind == FaultKind::kCrash && words.TakeIf("restart")) {
+  fault.end_of_stream = word == "eof";
+  return absl::OkStatus();
+}
+
+// What the line says after its first word.
+absl::Status ParseRest(const std::vector<FaultKind>& kinds, Words& words,
+                       Fault& fault) {
+  const FaultKindInfo& kind = InfoOf(kinds.front());
+  fault.kind = kind.kind;
+  absl::Status status = ParseTarget(kind, words, fault);
+  if (!status.ok()) return status;
+  if (kind.has_delay) {
+    auto delay_ns = words.Duration();
+    if (!delay_ns.ok()) return delay_ns.status();
+    fault.delay_ns = *delay_ns;
+  }
+  status = kind.may_be_at_a_byte && words.TakeIf("byte")
+               ? ParseByte(words, fault)
+               : ParseWhen(words, fault);
+  if (status.ok() && kind.lasts()) status = ParseDuration(kinds, words, fault);
+  if (status.ok() && !kind.endings[0].empty()) {
+    status = ParseEnding(kind, words, fault);
+  }
+  if (!status.ok()) return status;
+  if (kind.may_restart && words.TakeIf("restart")) {
     auto restart_ns = words.Duration();
     if (!restart_ns.ok()) return restart_ns.status();
     fault.restart_ns = *restart_ns;
@@ -195,41 +223,25 @@ absl::Status ParseRest(Words& words, Fault& fault) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-std::string_view ToString(FaultKind kind) {
-  return kKindNames[static_cast<size_t>(kind)];
+std::string AllWords() {
+  return absl::StrJoin(FaultKinds(), ", ",
+                       [](std::string* out, const FaultKindInfo& kind) {
+                         out->append(kind.word);
+                       });
 }
+
+}  // namespace
 
 absl::StatusOr<Fault> ParseFault(std::string_view line, int num_workers) {
   Words words(line, num_workers);
   Fault fault;
   fault.text = std::string(line);
   const std::string name = words.Take();
-  std::optional<FaultKind> kind;
-  for (size_t i = 0; i < std::size(kKindNames); ++i) {
-    if (kKindNames[i] == name) kind = static_cast<FaultKind>(i);
+  const std::vector<FaultKind> kinds = FaultKindsNamed(name);
+  if (kinds.empty()) {
+    return words.Bad(name, absl::StrCat("one of ", AllWords()));
   }
-  if (!kind) {
-    return words.Bad(
-        name, absl::StrCat("one of ", absl::StrJoin(kKindNames, ", ",
-                                                    [](std::string* out,
-                                                       std::string_view n) {
-                                                      out->append(n);
-                                                    })));
-  }
-  fault.kind = *kind;
-  if (absl::Status status = ParseTarget(words, fault); !status.ok()) {
-    return status;
-  }
-  if (fault.kind == FaultKind::kCut && words.TakeIf("byte")) {
-    if (absl::Status status = ParseByte(words, fault); !status.ok()) {
-      return status;
-    }
-  } else if (absl::Status status = ParseWhen(words, fault); !status.ok()) {
-    return status;
-  }
-  if (absl::Status status = ParseRest(words, fault); !status.ok()) {
+  if (absl::Status status = ParseRest(kinds, words, fault); !status.ok()) {
     return status;
   }
   return fault;

@@ -23,8 +23,11 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
       faults_(std::move(faults)),
       control_(std::move(control)),
       events_seen_(faults_.size(), 0) {
-  network_.OnInjected([this](const char* kind) { Injected(kind, kind); });
-  store_.OnInjected([this](const char* kind) { Injected(kind, kind); });
+  const auto struck = [this](FaultKind kind) {
+    Injected(kind, InfoOf(kind).trace_text());
+  };
+  network_.OnInjected(struck);
+  store_.OnInjected(struck);
   for (size_t i = 0; i < faults_.size(); ++i) Arm(i);
   if (std::any_of(faults_.begin(), faults_.end(),
                   [](const Fault& fault) { return fault.at_event; })) {
@@ -56,12 +59,13 @@ void Injector::OnEvent(const Event& event) {
   }
 }
 
-void Injector::Injected(const std::string& kind, std::string_view text) {
-  const int64_t count = ++injections_[kind];
+void Injector::Injected(FaultKind kind, std::string_view trace_text) {
+  const int64_t count = ++injections_[std::string(ToString(kind))];
   last_effect_ns_ = std::max(last_effect_ns_, world_.now_ns());
-  // A lasting fault strikes with every message; the story needs the first few.
+  // A fault that lasts strikes with every message. The first three are enough
+  // for the story.
   if (count <= 3) {
-    world_.Record(nullptr, EventKind::kFault, 0, 0, 0, 0, text);
+    world_.Record(nullptr, {.kind = EventKind::kFault, .text = trace_text});
   }
 }
 
@@ -78,7 +82,7 @@ void Injector::Begin(const Fault& fault) {
     case FaultKind::kCrash: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr) return;
-      Injected("crash", fault.text);
+      Injected(fault.kind, fault.text);
       if (fault.restart_ns >= 0) {
         Lasts(now_ns + fault.restart_ns);
         world_.At(now_ns + fault.restart_ns,
@@ -91,7 +95,7 @@ void Injector::Begin(const Fault& fault) {
     case FaultKind::kPause: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr || node->paused) return;
-      Injected("pause", fault.text);
+      Injected(fault.kind, fault.text);
       Lasts(until_ns);
       if (until_ns != Scheduler::kNever) {
         world_.At(until_ns, {kFaultSource, static_cast<uint64_t>(fault.worker)},
@@ -109,12 +113,13 @@ void Injector::Begin(const Fault& fault) {
       Lasts(until_ns);
       network_.RefuseConnects(fault.worker, until_ns);
       return;
-    case FaultKind::kSilence:
+    case FaultKind::kHold:
+    case FaultKind::kPartition:
       Lasts(until_ns);
-      network_.Silence(fault.worker, fault.other, until_ns);
+      network_.Hold(fault.worker, fault.other, until_ns);
       return;
-    case FaultKind::kKnock:
-      network_.Knock(fault.worker);
+    case FaultKind::kDropConnect:
+      network_.DropConnect(fault.worker);
       return;
     case FaultKind::kStoreOutage:
       Lasts(until_ns);

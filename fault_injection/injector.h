@@ -1,4 +1,5 @@
-// Makes the faults of a plan happen in a simulated world.
+// Makes the faults of a plan happen in a simulated world: it begins each fault
+// at its time or event, and counts how often the faults strike.
 
 #ifndef REPRISE_FAULT_INJECTION_INJECTOR_H_
 #define REPRISE_FAULT_INJECTION_INJECTOR_H_
@@ -10,40 +11,42 @@
 #include <vector>
 
 #include "fault_injection/fault.h"
+#include "fault_injection/fault_kind.h"
 #include "sim/network/network.h"
 #include "sim/store/sim_store.h"
 #include "sim/world/world.h"
 
 namespace reprise {
 
-// What the injector needs of whoever runs the workers.
+// How the injector reaches the workers of the run.
 struct WorkerControl {
-  // The present incarnation of a worker; null if none is alive.
+  // The node of the present incarnation; null if the worker is not alive.
   std::function<Node*(int32_t rank)> node;
   // Starts the next incarnation. Called on no fiber.
   std::function<void(int32_t rank)> restart;
 };
 
-// Lives as long as its world, on the world's OS thread. Listens to the trace,
-// so it is made before the first event.
+// Must live as long as its world, and is used on the world's OS thread only. It
+// listens to the trace, so make it before the first event.
 class Injector {
  public:
   Injector(World& world, Network& network, SimStoreServer& store,
            std::vector<Fault> faults, WorkerControl control);
 
-  // How often each kind of fault struck: had an effect on somebody.
+  // How often each kind of fault struck, that is, had an effect on a worker, by
+  // the kind's word.
   const std::map<std::string, int64_t>& injections() const {
     return injections_;
   }
 
-  // When the last fault ended (virtual), or 0.
+  // The virtual time at which the last effect of a fault ended; 0 for none.
   int64_t last_effect_ns() const { return last_effect_ns_; }
 
  private:
   void Arm(size_t index);
   void OnEvent(const Event& event);
   void Begin(const Fault& fault);
-  void Injected(const std::string& kind, std::string_view text);
+  void Injected(FaultKind kind, std::string_view trace_text);
   void Lasts(int64_t until_ns);
 
   World& world_;

@@ -1,8 +1,8 @@
-// The one pseudo-random function of a simulated run.
+// The pseudo-random function from which everything in a simulated run is drawn.
 //
-// A draw is a pure function of (seed, stream, count): draws of one stream never
-// shift those of another. Integers only, so that every compiler and standard
-// library draws the same.
+// A draw is a pure function of (seed, stream, count), so the draws of a stream
+// do not shift those of another. The arithmetic is of integers only, so every
+// compiler and standard library draws the same numbers. Safe on any thread.
 
 #ifndef REPRISE_SIM_RANDOM_H_
 #define REPRISE_SIM_RANDOM_H_

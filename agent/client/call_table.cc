@@ -28,13 +28,12 @@ absl::Status TimeoutError(absl::Duration timeout) {
 CallTable::CallTable(Runtime& runtime, Timer& timer,
                      std::shared_ptr<Activity> activity,
                      std::shared_ptr<Promise::Executor> executor,
-                     ThreadPool& workers, Observer* observer, Limits limits,
+                     Observer* observer, Limits limits,
                      OnCancelled on_cancelled)
     : runtime_(runtime),
       timer_(timer),
       activity_(std::move(activity)),
       executor_(std::move(executor)),
-      workers_(workers),
       observer_(observer),
       limits_(limits),
       on_cancelled_(std::move(on_cancelled)),
@@ -76,7 +75,7 @@ absl::StatusOr<CallTable::Reservation> CallTable::Reserve(
   ++load.num_calls;
   load.num_bytes += options.num_bytes;
   return Reservation(this, to.id, next_id_++, options.num_bytes,
-                     std::move(active));
+                     options.is_attempt, std::move(active));
 }
 
 void CallTable::Unload(WorkerId to, size_t num_bytes) {
@@ -110,9 +109,9 @@ void CallTable::Cancel(CallKey key) {
 
 Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
                         absl::Time deadline, absl::Duration timeout,
-                        const CallMetrics& metrics, bool is_attempt) {
+                        const CallMetrics& metrics) {
   const CallKey key(reservation.to_, reservation.id_);
-  PendingCall call{MakePromise(key, is_attempt),
+  PendingCall call{MakePromise(key, reservation.is_attempt_),
                    std::move(reservation.active_),
                    pipe_generation,
                    timeout,
@@ -164,7 +163,7 @@ void CallTable::OnTimeout(CallKey key) {
   Calls::node_type call = Take(key);
   if (call.empty()) {
     // The reply won by a hair.
-    if (REPRISE_PLANTED(double_decrement)) activity_->End(Activity::kCall);
+    if (REPRISE_PLANTED(double_decrement)) PlantedAccess::EndCall(*activity_);
     return;
   }
   call.mapped().timer.reset();
@@ -217,7 +216,8 @@ void CallTable::Close(const absl::Status& status) {
 
 void CallTable::Finish(Calls::node_type call, Future::Result result) {
   if (REPRISE_PLANTED(shared_pool)) {
-    workers_.Run(
+    // The pool that runs handlers is the executor then.
+    (*executor_)(
         [this, call = std::move(call), result = std::move(result)]() mutable {
           FinishNow(std::move(call), std::move(result));
         });
@@ -253,15 +253,19 @@ bool CallTable::HasPending(WorkerId peer) {
   return first != calls_.end() && first->first.peer() == peer;
 }
 
-void CallTable::PlantOrphan(Reservation& reservation,
-                            uint64_t pipe_generation) {
-  const CallKey key(reservation.to_, reservation.id_);
-  MutexLock lock(mutex_);
-  ++loads_[key.peer()].num_calls;
-  calls_.emplace(key, PendingCall{MakePromise(key, false),
-                                  activity_->PlantUncounted(Activity::kCall),
-                                  pipe_generation, absl::ZeroDuration(),
-                                  std::nullopt, CallMetrics(), 0});
+#ifdef REPRISE_WITH_PLANTED_DEFECTS
+void PlantedAccess::EnterOrphan(CallTable& calls, WorkerId to, int64_t id,
+                                uint64_t pipe_generation) {
+  const CallKey key(to, id);
+  Activity::Token uncounted(calls.activity_.get(), Activity::kCall);
+  MutexLock lock(calls.mutex_);
+  ++calls.loads_[to].num_calls;
+  calls.calls_.emplace(
+      key, CallTable::PendingCall{calls.MakePromise(key, false),
+                                  std::move(uncounted), pipe_generation,
+                                  absl::ZeroDuration(), std::nullopt,
+                                  CallMetrics(), 0});
 }
+#endif
 
 }  // namespace reprise

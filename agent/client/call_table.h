@@ -29,7 +29,6 @@
 #include "agent/observer.h"
 #include "agent/options.h"
 #include "agent/runtime/mutex.h"
-#include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
 
 namespace reprise {
@@ -76,17 +75,19 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
       void operator()(CallTable*) const {}
     };
     Reservation(CallTable* table, WorkerId to, int64_t id, size_t num_bytes,
-                Activity::Token active)
+                bool is_attempt, Activity::Token active)
         : table_(table),
           to_(to),
           id_(id),
           num_bytes_(num_bytes),
+          is_attempt_(is_attempt),
           active_(std::move(active)) {}
 
     std::unique_ptr<CallTable, NoDelete> table_;
     WorkerId to_;
     int64_t id_;
     size_t num_bytes_;
+    bool is_attempt_;
     Activity::Token active_;
   };
 
@@ -104,17 +105,18 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     size_t num_bytes = 0;
     // Until when to wait for room.
     absl::Time wait_until = absl::InfinitePast();
-    // An attempt of a call that is counted already; its callbacks run where it
-    // is completed.
+    // The call is one attempt of a call with retries, which is counted as
+    // active by itself. The callbacks of an attempt's future run on the thread
+    // that completes it.
     bool is_attempt = false;
   };
 
-  // `executor` runs the callbacks of futures. `workers` is what no completion
-  // waits for (planted defects do). `observer` may be null. `on_cancelled` is
-  // called while the call still counts as active.
+  // `executor` runs the callbacks of futures; a completion does not wait for
+  // it. `observer` may be null. `on_cancelled` is called while the call still
+  // counts as active.
   CallTable(Runtime& runtime, Timer& timer, std::shared_ptr<Activity> activity,
-            std::shared_ptr<Promise::Executor> executor, ThreadPool& workers,
-            Observer* observer, Limits limits, OnCancelled on_cancelled);
+            std::shared_ptr<Promise::Executor> executor, Observer* observer,
+            Limits limits, OnCancelled on_cancelled);
   ~CallTable();
 
   // RESOURCE_EXHAUSTED when too much is pending to `to`, and
@@ -127,7 +129,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   // `metrics` hears of the completion.
   Future Enter(Reservation reservation, uint64_t pipe_generation,
                absl::Time deadline, absl::Duration timeout,
-               const CallMetrics& metrics, bool is_attempt = false);
+               const CallMetrics& metrics);
 
   // Returns false when there is no such call: it was completed before, or it is
   // not this peer's.
@@ -143,11 +145,8 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   int64_t num_pending();
   bool HasPending(WorkerId peer);
 
-  // For the planted defect `orphan_call`: entered before it was validated, and
-  // never counted.
-  void PlantOrphan(Reservation& reservation, uint64_t pipe_generation);
-
  private:
+  friend struct PlantedAccess;
   struct PendingCall {
     Promise promise;
     Activity::Token active;
@@ -183,7 +182,6 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   Timer& timer_;
   const std::shared_ptr<Activity> activity_;
   const std::shared_ptr<Promise::Executor> executor_;
-  ThreadPool& workers_;
   Observer* const observer_;
   const Limits limits_;
   const OnCancelled on_cancelled_;

@@ -90,7 +90,7 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
   if (outdated != nullptr) outdated->Fail("it has left the group");
   if (is_new) {
     if (observer_ != nullptr) {
-      observer_->OnPipe("connecting", peer->name, absl::OkStatus());
+      observer_->OnPipe(PipeEvent::kConnecting, peer->name, absl::OkStatus());
     }
     const absl::Time now = runtime_.Now();
     if (options_.connect_timeout != absl::InfiniteDuration()) {
@@ -170,9 +170,9 @@ void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
   const uint64_t number = arrivals == nullptr ? 0 : arrivals->NewPipe();
   std::shared_ptr<tensorpipe::Pipe> opened;
   try {
-    opened = context_.connect(address,
-                              tensorpipe::PipeOptions().remoteName(
-                                  PipeArrivals::NameOf(peer.name, number)));
+    opened =
+        context_.connect(address, tensorpipe::PipeOptions().remoteName(
+                                      PipeArrivals::NameOf(peer.name, number)));
   } catch (const std::exception& error) {
     // TensorPipe throws for what is no address of a transport that we have.
     pipe->Fail(absl::StrCat(
@@ -204,7 +204,8 @@ absl::Time PeerSet::CheckLives(absl::Time now, bool late) {
 
 void PeerSet::OnPipeEstablished(ClientPipe& pipe) {
   if (observer_ != nullptr) {
-    observer_->OnPipe("connected", pipe.peer().name, absl::OkStatus());
+    observer_->OnPipe(PipeEvent::kConnected, pipe.peer().name,
+                      absl::OkStatus());
   }
   {
     MutexLock lock(mutex_);
@@ -283,7 +284,8 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
       entry.not_before = now + Pause(entry.failures, jitter);
     }
   }
-  if (observer_ != nullptr) observer_->OnPipe("failed", peer.name, status);
+  if (observer_ != nullptr)
+    observer_->OnPipe(PipeEvent::kFailed, peer.name, status);
   calls_.FailPipe(peer.id, pipe.generation(), status);
 }
 
@@ -315,7 +317,8 @@ void PeerSet::Close() {
   }
   for (const std::shared_ptr<ClientPipe>& pipe : in_order) {
     if (pipe->Close() && observer_ != nullptr) {
-      observer_->OnPipe("closed", pipe->peer().name, absl::OkStatus());
+      observer_->OnPipe(PipeEvent::kClosed, pipe->peer().name,
+                        absl::OkStatus());
     }
   }
 }

@@ -69,7 +69,7 @@ void Membership::Loop() {
 absl::StatusOr<DynamicGroup::Texts> Membership::Read(absl::Time deadline) {
   if (!REPRISE_PLANTED(lock_over_store)) return group_.Read(deadline);
   absl::StatusOr<DynamicGroup::Texts> texts;
-  workers_.PlantLocked([&] { texts = group_.Read(deadline); });
+  PlantedAccess::CallLocked(workers_, [&] { texts = group_.Read(deadline); });
   return texts;
 }
 
@@ -142,7 +142,7 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
   }
   if (REPRISE_PLANTED(unlocked_maps)) {
     // The names at once, the ids when the store has been asked once more.
-    workers_.PlantNames(members);
+    PlantedAccess::ReplaceNames(workers_, members);
     group_.Read(deadline).status().IgnoreError();
   }
   seen_ = *std::move(texts);

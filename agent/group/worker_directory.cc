@@ -146,16 +146,20 @@ bool WorkerDirectory::HasLeft(WorkerId id) const {
       [id](const WorkerInfo& worker) { return worker.id == id; });
 }
 
-void WorkerDirectory::PlantNames(const std::vector<MemberPtr>& members) {
-  auto half = std::make_shared<MemberSnapshot>(*snapshot());
+#ifdef REPRISE_WITH_PLANTED_DEFECTS
+void PlantedAccess::ReplaceNames(WorkerDirectory& workers,
+                                 const std::vector<MemberPtr>& members) {
+  auto half = std::make_shared<MemberSnapshot>(*workers.snapshot());
   half->by_name_ = MemberSnapshot(members).by_name_;
-  MutexLock lock(mutex_);
-  current_ = std::move(half);
+  MutexLock lock(workers.mutex_);
+  workers.current_ = std::move(half);
 }
 
-void WorkerDirectory::PlantLocked(const std::function<void()>& f) {
-  MutexLock lock(mutex_);
+void PlantedAccess::CallLocked(WorkerDirectory& workers,
+                               const std::function<void()>& f) {
+  MutexLock lock(workers.mutex_);
   f();
 }
+#endif
 
 }  // namespace reprise

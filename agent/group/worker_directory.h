@@ -50,7 +50,7 @@ class MemberSnapshot {
   const MemberPtr& Find(std::string_view name) const;
 
  private:
-  friend class WorkerDirectory;
+  friend struct PlantedAccess;
   std::vector<MemberPtr> by_id_;
   std::vector<MemberPtr> by_name_;
 };
@@ -96,12 +96,9 @@ class WorkerDirectory {
     on_marked_stale_ = std::move(hook);
   }
 
-  // For planted defects only: a picture of which only the names are replaced,
-  // and the lock, held for as long as `f` takes.
-  void PlantNames(const std::vector<MemberPtr>& members);
-  void PlantLocked(const std::function<void()>& f);
-
  private:
+  friend struct PlantedAccess;
+
   WorkerInfo self_;
   std::atomic<WorkerId> self_id_;
   const std::shared_ptr<const MemberSnapshot> fixed_;  // null: dynamic

@@ -46,10 +46,9 @@ void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
     MutexLock lock(mutex_);
     if (!closed_) {
       const uint64_t number = next_pipe_++;
-      accepted =
-          std::make_shared<ServerPipe>(runtime_, timer_, *this, *activity_,
-                                       metrics_, number, pipe, options_.limits,
-                                       options_.arrivals);
+      accepted = std::make_shared<ServerPipe>(
+          runtime_, timer_, *this, *activity_, metrics_, number, pipe,
+          options_.limits, options_.arrivals);
       pipes_.emplace(number, accepted);
     }
   }
@@ -60,7 +59,8 @@ void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
   VLOG(1) << "pipe " << accepted->number() << " accepted from "
           << accepted->peer_name();
   if (observer_ != nullptr) {
-    observer_->OnPipe("accepted", accepted->peer_name(), absl::OkStatus());
+    observer_->OnPipe(PipeEvent::kAccepted, accepted->peer_name(),
+                      absl::OkStatus());
   }
   accepted->Start(options_.connect_timeout);
 }
@@ -76,7 +76,7 @@ void Server::OnPipeFailed(ServerPipe& pipe, const absl::Status& status) {
     }
   }
   if (observer_ != nullptr) {
-    observer_->OnPipe("failed", pipe.peer_name(), status);
+    observer_->OnPipe(PipeEvent::kFailed, pipe.peer_name(), status);
   }
 }
 
@@ -345,7 +345,8 @@ void Server::Close() {
   idempotent_.Clear();
   for (const auto& [number, pipe] : pipes) {
     if (pipe->Close() && observer_ != nullptr) {
-      observer_->OnPipe("closed", pipe->peer_name(), absl::OkStatus());
+      observer_->OnPipe(PipeEvent::kClosed, pipe->peer_name(),
+                        absl::OkStatus());
     }
   }
 }

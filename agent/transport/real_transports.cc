@@ -1,5 +1,5 @@
-// `RealTransports()`: TensorPipe's transports and channels, and our own uv and
-// cma.
+// `RealTransports()`: TensorPipe's transports and channels, with our own uv,
+// shm and cma.
 
 #include <signal.h>
 
@@ -19,6 +19,7 @@
 #include "agent/transport/checked_transport.h"
 #include "agent/transport/cma/context.h"
 #include "agent/transport/peer_check.h"
+#include "agent/transport/shm/context.h"
 #include "agent/transport/transports.h"
 #include "agent/transport/uv/context.h"
 #include "agent/transport/viability.h"
@@ -79,7 +80,7 @@ std::shared_ptr<tp::channel::Context> CreateMptUv(
 }
 
 constexpr TransportKind kTransports[] = {
-    {"shm", 200, false, kFileDescriptorsPerShm, tp::transport::shm::create,
+    {"shm", 200, false, kFileDescriptorsPerShm, MakeShmContext,
      WhyShmIsNotViable},
     {"ibv", 100, true, kFileDescriptorsPerUv, tp::transport::ibv::create,
      WhyIbvIsNotViable},

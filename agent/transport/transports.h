@@ -1,8 +1,8 @@
 // The transport seam: which TensorPipe transports and channels an agent uses.
 //
-// `RealTransports()` makes uv, our own, shm and ibv, and reprise_cma and cma,
-// our own, mpt_uv and basic; a simulated world hands out its own network
-// instead. Fault decorators wrap the contexts that a provider makes.
+// `RealTransports()` makes the transports uv and shm, our own, and ibv, and the
+// channels reprise_cma and cma, our own, mpt_uv and basic. A simulated world
+// hands out its own network instead.
 
 #ifndef REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
 #define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_

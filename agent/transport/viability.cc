@@ -10,7 +10,6 @@
 #include "tensorpipe/common/error.h"
 #include "tensorpipe/common/ibv.h"
 #include "tensorpipe/common/ibv_lib.h"
-#include "tensorpipe/common/shm_segment.h"
 #include "tensorpipe/common/system.h"
 
 namespace reprise {
@@ -18,23 +17,11 @@ namespace {
 
 using tensorpipe::LinuxNamespace;
 
-// What TensorPipe allocates to see whether it can.
-constexpr size_t kProbeBytes = 1 << 20;
-
 bool HasNamespace(LinuxNamespace ns) {
   return tensorpipe::getLinuxNamespaceId(ns).has_value();
 }
 
 }  // namespace
-
-std::string WhyShmIsNotViable() {
-  if (!HasNamespace(LinuxNamespace::kNet)) {
-    return "cannot read /proc/self/ns/net";
-  }
-  const auto [error, segment] = tensorpipe::ShmSegment::alloc(kProbeBytes);
-  if (error) return absl::StrCat("no shared memory: ", error.what());
-  return "TensorPipe says no and does not say why";
-}
 
 std::string WhyIbvIsNotViable() {
   auto [error, library] = tensorpipe::IbvLib::create();

@@ -11,7 +11,6 @@ namespace reprise {
 // To be asked about a context whose `isViable()` is false; each goes through
 // the checks that TensorPipe makes. Never empty. May throw what TensorPipe
 // throws.
-std::string WhyShmIsNotViable();
 std::string WhyIbvIsNotViable();
 std::string WhyCmaIsNotViable();
 

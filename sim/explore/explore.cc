@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "fault_injection/fault_kind.h"
 #include "sim/explore/shrink.h"
 #include "sim/view/story.h"
 
@@ -31,8 +32,10 @@ class Exploration {
     for (const std::string& probe : options.run.scenario->probes) {
       result_.probes[probe] = 0;
     }
-    for (const std::string& kind : options.run.scenario->fault_kinds) {
-      result_.injections[kind] = 0;
+    for (const std::string& word : options.run.scenario->fault_kinds) {
+      for (const FaultKind kind : FaultKindsNamed(word)) {
+        result_.injections[std::string(ToString(kind))] = 0;
+      }
     }
   }
 
@@ -151,14 +154,24 @@ class Exploration {
     if (result_.seeds < scenario.enough_seeds) return;
     for (const std::string& probe : scenario.probes) {
       if (result_.probes[probe] == 0) {
-        result_.unproved.push_back("probe '" + probe + "' was never reached");
+        result_.unproved.push_back("coverage probe '" + probe +
+                                   "' was never reached");
       }
     }
-    for (const std::string& kind : scenario.fault_kinds) {
-      if (result_.injections[kind] == 0) {
-        result_.unproved.push_back("fault '" + kind + "' never struck");
+    for (const std::string& word : scenario.fault_kinds) {
+      if (!Struck(word)) {
+        result_.unproved.push_back("fault '" + word + "' never struck");
       }
     }
+  }
+
+  // An older word may mean several kinds: one of them is enough.
+  bool Struck(std::string_view word) const {
+    for (const FaultKind kind : FaultKindsNamed(word)) {
+      const auto seeds = result_.injections.find(std::string(ToString(kind)));
+      if (seeds != result_.injections.end() && seeds->second > 0) return true;
+    }
+    return false;
   }
 
   const ExploreOptions& options_;

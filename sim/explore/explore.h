@@ -1,4 +1,6 @@
-// Many seeds of a scenario: find a failure, and prove that one could be found.
+// Explores a scenario: runs it under many seeds, makes each failure small, and
+// judges whether a failure could have been found at all, that is, whether all
+// coverage probes were reached and all kinds of fault struck.
 
 #ifndef REPRISE_SIM_EXPLORE_EXPLORE_H_
 #define REPRISE_SIM_EXPLORE_EXPLORE_H_
@@ -21,20 +23,20 @@ struct ExploreOptions {
   std::string plant;  // for the replay files
   uint64_t first_seed = 1;
   uint64_t num_seeds = 100;
-  // Of every `shards` seeds, the `shard`-th.
+  // Only the `shard`-th of every `shards` seeds is run.
   uint64_t shards = 1;
   uint64_t shard = 0;
   int jobs = 1;             // OS threads
-  bool keep_going = false;  // past the first failure
+  bool keep_going = false;  // after the first failure
   double shrink_seconds = 10;
-  // Told about twice in two seconds; on the calling thread.
+  // Called on the calling thread about once a second, with a line for people.
   std::function<void(const std::string&)> progress;
 };
 
 struct ExploreFailure {
   ReplayFile replay;
   std::vector<std::string> story;
-  // The run did not go the same way a second time: then `replay` is of no use.
+  // The run went another way the second time, so `replay` is of no use.
   bool not_deterministic = false;
 };
 
@@ -44,14 +46,19 @@ struct ExploreResult {
   double sim_seconds = 0;
   int64_t events = 0;
   int64_t decisions = 0;
-  std::vector<ExploreFailure> failures;       // by seed
-  std::map<std::string, int64_t> probes;      // seeds that reached each
-  std::map<std::string, int64_t> injections;  // seeds in which each struck
-  // Probes and faults of the scenario that none of enough seeds saw.
+  std::vector<ExploreFailure> failures;  // by seed
+  // The number of seeds that reached each coverage probe, and in which each
+  // kind of fault struck.
+  std::map<std::string, int64_t> probes;
+  std::map<std::string, int64_t> injections;
+  // The coverage probes and faults of the scenario that were seen in none of
+  // enough seeds, a line for each. If there are any, the exploration is
+  // inconclusive.
   std::vector<std::string> unproved;
 };
 
-// Errors are of the set-up (a fault that cannot be read).
+// Blocks until it is done. An error means that the runs could not be set up,
+// for example because a fault line is wrong; failures are in the result.
 absl::StatusOr<ExploreResult> Explore(const ExploreOptions& options);
 
 }  // namespace reprise

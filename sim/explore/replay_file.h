@@ -16,7 +16,8 @@
 //   end
 //
 // Decisions that are not listed are the default. Lines may be edited or
-// deleted; blank lines and lines that begin with '#' mean nothing.
+// deleted. Blank lines and lines that begin with '#' are ignored. Faults may
+// have their older words (fault_injection/fault_kind.h).
 
 #ifndef REPRISE_SIM_EXPLORE_REPLAY_FILE_H_
 #define REPRISE_SIM_EXPLORE_REPLAY_FILE_H_
@@ -49,15 +50,16 @@ struct ReplayFile {
 
 std::string FormatReplay(const ReplayFile& replay);
 
-// INVALID_ARGUMENT names the line.
+// The error is INVALID_ARGUMENT and says which line is wrong.
 absl::StatusOr<ReplayFile> ParseReplay(std::string_view text);
 
 absl::StatusOr<ReplayFile> ReadReplay(const std::string& path);
 
-// Writes `text` to a file whole or not at all.
+// Writes `text` to a file as a whole or not at all. UNAVAILABLE with the
+// system's reason.
 absl::Status WriteFile(const std::string& path, std::string_view text);
 
-// Tells this program from any other: a digest of its executable.
+// Identifies this program: a digest of its executable.
 std::string BuildId();
 
 }  // namespace reprise

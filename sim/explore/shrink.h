@@ -1,4 +1,4 @@
-// Makes a failing run smaller: fewer decisions and faults, the same violated
+// Makes a failed run smaller: fewer decisions and faults that violate the same
 // rule.
 
 #ifndef REPRISE_SIM_EXPLORE_SHRINK_H_
@@ -9,11 +9,10 @@
 
 namespace reprise {
 
-// `options` are those of a run that failed with `failed`, which has its events
-// and decisions kept. Returns the smallest run found, with events and decisions
-// kept, that violates the same rule when its decisions are replayed; within a
-// bounded number of runs and about `max_seconds`. Returns `failed` itself if
-// nothing smaller was found.
+// `options` are those of the run that gave `failed`, whose events and decisions
+// were kept. Returns the smallest run that was found, with its events and
+// decisions, or `failed` itself. Takes at most 400 runs and about `max_seconds`
+// of real time.
 RunResult Shrink(const SimRunOptions& options, RunResult failed,
                  double max_seconds);
 

@@ -119,9 +119,8 @@ class SimRun::SimWorker : public Worker {
         transports_(run.network_, node),
         store_(run.store_.Connect(node)),
         observer_(
-            [this](EventKind kind, uint64_t id, int64_t a, int64_t b,
-                   uint64_t c, std::string_view text) {
-              run_.world_->Record(&node_, kind, id, a, b, c, text);
+            [this](const EventDetails& details) {
+              run_.world_->Record(&node_, details);
             },
             &World::ToNanoseconds) {}
 
@@ -129,19 +128,20 @@ class SimRun::SimWorker : public Worker {
     return {&runtime_, store_, &transports_, &observer_};
   }
   void Note(std::string_view text) override {
-    run_.world_->Record(&node_, EventKind::kNote, 0, 0, 0, 0, text);
+    run_.world_->Record(&node_, {.kind = EventKind::kNote, .text = text});
   }
   bool Check(bool holds, std::string_view rule,
              std::string_view detail) override {
     if (holds) return true;
     const std::string whole = absl::StrCat(name(), ": ", std::string(rule),
                                            ": ", std::string(detail));
-    run_.world_->Record(&node_, EventKind::kCheckFailed, 0, 0, 0, 0, whole);
+    run_.world_->Record(&node_,
+                        {.kind = EventKind::kCheckFailed, .text = whole});
     run_.world_->Fail(rule, absl::StrCat(name(), ": ", std::string(detail)));
     return false;
   }
   void Reached(std::string_view probe) override {
-    run_.world_->Record(&node_, EventKind::kProbe, 0, 0, 0, 0, probe);
+    run_.world_->Record(&node_, {.kind = EventKind::kProbe, .text = probe});
     run_.probes_.insert(std::string(probe));
   }
 
@@ -175,12 +175,15 @@ void SimRun::StartWorker(int32_t rank) {
   slot = std::make_unique<SimWorker>(*this, node, std::move(options));
   SimWorker* const worker = slot.get();
   if (incarnation != 0) {
-    world_->Record(&node, EventKind::kRestart, 0, incarnation);
+    world_->Record(&node,
+                   {.kind = EventKind::kRestart, .incarnation = incarnation});
   }
   world_->scheduler().Start(node, "main", [this, worker, &node] {
-    world_->Record(&node, EventKind::kWorkerStarted, 0, node.incarnation);
+    world_->Record(&node, {.kind = EventKind::kWorkerStarted,
+                           .incarnation = node.incarnation});
     options_.scenario->body(*worker);
-    world_->Record(&node, EventKind::kWorkerEnded, 0, node.incarnation);
+    world_->Record(&node, {.kind = EventKind::kWorkerEnded,
+                           .incarnation = node.incarnation});
     last_worker_ended_ns_ = world_->now_ns();
   });
 }

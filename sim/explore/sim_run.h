@@ -1,4 +1,4 @@
-// One simulated run of a scenario.
+// One run of a scenario in a simulated world.
 
 #ifndef REPRISE_SIM_EXPLORE_SIM_RUN_H_
 #define REPRISE_SIM_EXPLORE_SIM_RUN_H_
@@ -19,20 +19,20 @@ namespace reprise {
 struct SimRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
-  ScenarioParams params;  // all of them
+  ScenarioParams params;  // a value for each parameter of the scenario
   ScheduleOptions schedule;
   NetworkOptions network;
-  // The plan of faults; unset: what the scenario draws for the seed.
+  // The plan, a fault line each; unset: what the scenario draws for the seed.
   std::optional<std::vector<std::string>> faults;
-  // Decisions to follow; null: draw them.
+  // The decisions to follow; null: they are drawn. Must outlive the run.
   const std::vector<Decision>* recording = nullptr;
-  bool keep_trace = false;  // events and decisions
-  uint64_t scatter = 0;     // shuffles heap addresses; 0: does not
+  bool keep_trace = false;  // keep the events and decisions
+  uint64_t scatter = 0;     // shuffles heap addresses by this seed; 0: not
 };
 
-// A function of its options but for `wall_seconds`. Thread-safe: several runs
-// may be under way, each on its own OS thread. INVALID_ARGUMENT for a fault
-// that cannot be read.
+// Runs it on the calling thread. The result depends on the options only, except
+// for `wall_seconds`. Several OS threads may have a run each at the same time.
+// INVALID_ARGUMENT if a fault line is wrong; a violated rule is in the result.
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options);
 
 }  // namespace reprise

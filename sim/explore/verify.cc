@@ -123,6 +123,7 @@ absl::StatusOr<VerifyResult> Verify(const VerifyOptions& options) {
     return result;
   }
 
+  if (options.command.empty()) return result;
   absl::StatusOr<std::vector<std::string>> fresh = TraceOfFreshProcess(options);
   if (!fresh.ok()) return fresh.status();
   Compare(expected, *fresh, "in a fresh process", result);

@@ -107,8 +107,10 @@ void Endpoint::Send(Frame frame, bool is_object) {
   const uint64_t number = frames_sent_++;
   // May crash this very node, and then does not return, unless this runs on no
   // fiber.
-  world.Record(&node_, phase, connection_, static_cast<int64_t>(number),
-               static_cast<int64_t>(bytes));
+  world.Record(&node_, {.kind = phase,
+                        .id = connection_,
+                        .frame = static_cast<int64_t>(number),
+                        .num_bytes = static_cast<int64_t>(bytes)});
   if (error_ || !node_.alive) return;
   BreakKind kind = BreakKind::kReset;
   if (network_.TakeCut(node_.rank, remote_rank_, bytes, kind)) {
@@ -120,14 +122,13 @@ void Endpoint::Send(Frame frame, bool is_object) {
   ++latency_site_->count;
   int64_t arrival_ns =
       world.now_ns() + network_.DrawLatency(*latency_site_, bytes);
-  const int64_t silent_until_ns =
-      network_.SilentUntil(node_.rank, remote_rank_);
-  if (silent_until_ns == Scheduler::kNever) return;
-  arrival_ns = std::max({arrival_ns, last_arrival_ns_, silent_until_ns});
+  const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
+  if (held_until_ns == Scheduler::kNever) return;
+  arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
-  // What a silence holds back arrives at once when it ends.
+  // What was held back arrives at once when the hold ends.
   int64_t begin_ns = arrival_ns;
-  if (silent_until_ns == 0) begin_ns -= network_.TransferNs(bytes);
+  if (held_until_ns == 0) begin_ns -= network_.TransferNs(bytes);
   peer->flying_.push_back(
       {std::move(frame), std::max(begin_ns, world.now_ns())});
   world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
@@ -140,8 +141,10 @@ void Endpoint::Deliver() {
   flying_.pop_front();
   last_received_ns_ = network_.world_.now_ns();
   if (!node_.alive || error_) return;
-  network_.world_.Record(&node_, EventKind::kDeliver, connection_, 0,
-                         static_cast<int64_t>(frame.size()));
+  network_.world_.Record(&node_,
+                         {.kind = EventKind::kDeliver,
+                          .id = connection_,
+                          .num_bytes = static_cast<int64_t>(frame.size())});
   arrived_.push_back(std::move(frame));
   if (!reads_.empty()) PostProgress();
 }
@@ -161,10 +164,9 @@ void Endpoint::SendEndOfStream() {
   World& world = network_.world_;
   ++latency_site_->count;
   int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*latency_site_, 0);
-  const int64_t silent_until_ns =
-      network_.SilentUntil(node_.rank, remote_rank_);
-  if (silent_until_ns == Scheduler::kNever) return;
-  arrival_ns = std::max({arrival_ns, last_arrival_ns_, silent_until_ns});
+  const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
+  if (held_until_ns == Scheduler::kNever) return;
+  arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
   world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
            [peer = std::move(peer)] {
@@ -203,8 +205,9 @@ void Endpoint::Fail(const Error& error) {
 
 void Endpoint::Break(BreakKind kind) {
   World& world = network_.world_;
-  world.Record(&node_, EventKind::kBreak, connection_,
-               static_cast<int64_t>(kind));
+  world.Record(&node_, {.kind = EventKind::kBreak,
+                        .id = connection_,
+                        .break_kind = static_cast<int64_t>(kind)});
   std::shared_ptr<Endpoint> peer = peer_.lock();
   if (kind == BreakKind::kEndOfStream) {
     SendEndOfStream();

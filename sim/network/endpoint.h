@@ -1,5 +1,5 @@
-// One end of a simulated connection: frames that arrived, reads and writes that
-// wait, and how it broke.
+// One end of a simulated connection: the frames that have arrived, the reads
+// and writes that wait, and the error with which it broke.
 
 #ifndef REPRISE_SIM_NETWORK_ENDPOINT_H_
 #define REPRISE_SIM_NETWORK_ENDPOINT_H_
@@ -18,7 +18,8 @@
 
 namespace reprise {
 
-// Held by its SimConnection, and by what flies towards it. Not thread-safe.
+// Owned by its SimConnection, and by the events that bring frames to it. Not
+// thread-safe: it is used on the world's OS thread only.
 class Endpoint : public std::enable_shared_from_this<Endpoint> {
  public:
   using Frame = std::vector<uint8_t>;
@@ -28,19 +29,21 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
            int32_t remote_rank);
   ~Endpoint();
 
-  // `into` is null for a read that takes a frame of any length.
+  // Reads the next frame. If `into` is null, the frame may have any length, and
+  // `done` gets a pointer to it.
   void Read(void* into, size_t length, Connection::read_callback_fn done);
-  // `is_object`: a serialised object of TensorPipe's own, not user bytes.
+  // `is_object`: the frame is a serialised object of TensorPipe's own and not
+  // the user's bytes.
   void Write(Frame frame, bool is_object, Connection::write_callback_fn done);
   void Close();
 
-  // The connection is there: what was written goes out.
+  // The connection has been made: sends what was written before.
   void Establish(const std::shared_ptr<Endpoint>& peer);
-  // Fails everything that waits and everything to come.
+  // Fails all reads and writes, those that wait and those to come.
   void Fail(const tensorpipe::Error& error);
   // Breaks both ends now.
   void Break(BreakKind kind);
-  // The next frame that flies here has arrived.
+  // The next frame that is on its way to this end arrives.
   void Deliver();
 
   // How long ago a byte last arrived here, of a frame that has arrived or of
@@ -72,10 +75,10 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
 
   void Send(Frame frame, bool is_object);
   EventKind PhaseOf(bool is_object);
-  // Tells the other end that this one is gone, after what flies.
+  // Tells the other end that this end is gone, after all frames on their way.
   void SendEndOfStream();
   void PostProgress();
-  // On the transport thread: calls back whatever can be.
+  // On the transport thread: calls the callbacks that are due.
   void Progress();
 
   Network& network_;
@@ -90,8 +93,8 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   bool progress_posted_ = false;
   tensorpipe::Error error_;
 
-  std::deque<FlyingFrame> flying_;  // towards this end
-  std::deque<Frame> arrived_;  // and not yet read
+  std::deque<FlyingFrame> flying_;  // on their way to this end
+  std::deque<Frame> arrived_;       // and not read yet
   bool end_of_stream_ = false;
   std::deque<PendingRead> reads_;
   std::deque<PendingWrite> writes_;  // before the connection is there

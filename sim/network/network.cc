@@ -230,15 +230,17 @@ std::shared_ptr<Endpoint> Network::Connect(Node& node,
   }
   auto client = std::make_shared<Endpoint>(*this, node, connection,
                                            /*is_server=*/false, remote_rank);
-  world_.Record(&node, EventKind::kConnect, connection, remote_rank, 0, 0,
-                address);
+  world_.Record(&node, {.kind = EventKind::kConnect,
+                        .id = connection,
+                        .rank = remote_rank,
+                        .text = address});
   Site& site = client->latency_site();
   ++site.count;
   int64_t arrival_ns = world_.now_ns() + DrawLatency(site, 0);
   if (remote_rank >= 0) {
-    const int64_t silent_until_ns = SilentUntil(node.rank, remote_rank);
-    if (silent_until_ns == Scheduler::kNever) return client;
-    arrival_ns = std::max(arrival_ns, silent_until_ns);
+    const int64_t held_until_ns = HeldUntil(node.rank, remote_rank);
+    if (held_until_ns == Scheduler::kNever) return client;
+    arrival_ns = std::max(arrival_ns, held_until_ns);
   }
   world_.At(arrival_ns, {connection * 2, UINT64_MAX - 1},
             [this, client, address] { Arrive(client, address); });
@@ -256,11 +258,12 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
     auto until = refused_until_ns_.find(listener->node().rank);
     if (until != refused_until_ns_.end() && until->second > world_.now_ns()) {
       refused = true;
-      Injected("refuse");
+      Injected(FaultKind::kRefuse);
     }
   }
   if (!refused) {
-    world_.Record(&listener->node(), EventKind::kAccept, client->connection());
+    world_.Record(&listener->node(),
+                  {.kind = EventKind::kAccept, .id = client->connection()});
     // A fault may have struck at this event.
     if (!client_node.alive) return;
     refused = !listener->node().alive;
@@ -271,7 +274,8 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
   const EventOrder order{client->connection() * 2, UINT64_MAX};
   if (refused) {
     world_.At(answer_ns, order, [this, client] {
-      world_.Record(&client->node(), EventKind::kRefused, client->connection());
+      world_.Record(&client->node(),
+                    {.kind = EventKind::kRefused, .id = client->connection()});
       client->Fail(RefusedError());
     });
     return;
@@ -314,15 +318,16 @@ void Network::RefuseConnects(int32_t rank, int64_t until_ns) {
   refused_until_ns_[rank] = until_ns;
 }
 
-void Network::Silence(int32_t rank_a, int32_t rank_b, int64_t until_ns) {
-  silent_until_ns_[{rank_a, rank_b}] = until_ns;
-  silent_until_ns_[{rank_b, rank_a}] = until_ns;
+void Network::Hold(int32_t rank_a, int32_t rank_b, int64_t until_ns) {
+  held_until_ns_[{rank_a, rank_b}] = until_ns;
+  held_until_ns_[{rank_b, rank_a}] = until_ns;
 }
 
-int64_t Network::SilentUntil(int32_t from, int32_t to) {
-  auto it = silent_until_ns_.find({from, to});
-  if (it == silent_until_ns_.end() || it->second <= world_.now_ns()) return 0;
-  Injected("silence");
+int64_t Network::HeldUntil(int32_t from, int32_t to) {
+  auto it = held_until_ns_.find({from, to});
+  if (it == held_until_ns_.end() || it->second <= world_.now_ns()) return 0;
+  Injected(it->second == Scheduler::kNever ? FaultKind::kPartition
+                                           : FaultKind::kHold);
   return it->second;
 }
 
@@ -337,7 +342,7 @@ bool Network::TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind) {
   if (it->second.bytes_left > 0) return false;
   kind = it->second.kind;
   cuts_.erase(it);
-  Injected("cut");
+  Injected(FaultKind::kCut);
   return true;
 }
 
@@ -353,10 +358,10 @@ void Network::Cut(int32_t rank_a, int32_t rank_b, BreakKind kind) {
     }
   }
   for (const auto& endpoint : broken) endpoint->Break(kind);
-  if (!broken.empty()) Injected("cut");
+  if (!broken.empty()) Injected(FaultKind::kCut);
 }
 
-void Network::Knock(int32_t rank) {
+void Network::DropConnect(int32_t rank) {
   bool struck = false;
   const std::map<std::string, SimListener*> listeners = listeners_;
   for (const auto& [address, listener] : listeners) {
@@ -365,14 +370,15 @@ void Network::Knock(int32_t rank) {
     const uint64_t connection = (uint64_t{0xffff} << 32) + ++connects_[-1];
     auto server = std::make_shared<Endpoint>(*this, node, connection,
                                              /*is_server=*/true, -1);
-    world_.Record(&node, EventKind::kAccept, connection, -1);
+    world_.Record(&node,
+                  {.kind = EventKind::kAccept, .id = connection, .rank = -1});
     // A fault may have struck at this event.
     if (!node.alive) continue;
     server->Fail(TP_CREATE_ERROR(tensorpipe::EOFError));
     listener->Arrived(std::move(server));
     struck = true;
   }
-  if (struck) Injected("knock");
+  if (struck) Injected(FaultKind::kDropConnect);
 }
 
 void Network::NodeCrashed(Node& node) {

@@ -3,8 +3,9 @@
 // Connections carry frames, in order, each after a latency drawn at the site of
 // its connection and direction. What can go wrong goes wrong as on TCP: a
 // connect is refused, a connection breaks at a byte (the frame in which that
-// byte lies never arrives) by a reset or an end of stream, or a link goes
-// silent and either heals, and then everything arrives late, or never does.
+// byte lies never arrives) by a reset or an end of stream, or a link holds
+// everything back and either heals, and then everything arrives late, or never
+// does.
 //
 //   node w0                              node w1
 //   tensorpipe::Context                  tensorpipe::Context
@@ -25,6 +26,7 @@
 #include <vector>
 
 #include "agent/transport/transports.h"
+#include "fault_injection/fault_kind.h"
 #include "sim/world/world.h"
 
 namespace reprise {
@@ -45,7 +47,8 @@ enum class BreakKind : uint8_t {
   kEndOfStream,  // what flies arrives first, then "eof"
 };
 
-// The network of one world. Not thread-safe.
+// The network of one world. Not thread-safe: it is used on the world's OS
+// thread only.
 class Network {
  public:
   Network(World& world, const NetworkOptions& options);
@@ -55,27 +58,27 @@ class Network {
   // their node has crashed.
   TransportSet MakeTransports(Node& node, const TransportOptions& options);
 
-  // Faults. Each takes effect on ranks, whatever their incarnation.
+  // Faults. They concern ranks, whatever incarnation of the worker is alive.
 
   // Connects to `rank` are refused until `until_ns`.
   void RefuseConnects(int32_t rank, int64_t until_ns);
   // Frames and connects between the two, both ways, arrive only after
-  // `until_ns` (kNever: never).
-  void Silence(int32_t rank_a, int32_t rank_b, int64_t until_ns);
-  // The next `from`'s write to `to` that crosses its `byte`-th byte, counted
-  // over all their connections from now on, breaks its connection.
+  // `until_ns` (kNever: never, which is a partition).
+  void Hold(int32_t rank_a, int32_t rank_b, int64_t until_ns);
+  // Breaks the connection of the write of `from` to `to` that crosses the
+  // `byte`-th byte. Bytes are counted over all connections of the two, from now
+  // on.
   void CutAfter(int32_t from, int32_t to, int64_t byte, BreakKind kind);
   // Breaks all open connections between the two now.
   void Cut(int32_t rank_a, int32_t rank_b, BreakKind kind);
   // Connects to every listener of `rank` and goes away before the hello.
-  void Knock(int32_t rank);
-  // Called when a fault that was set up above struck, with its kind: "refuse",
-  // "silence", "cut", "knock".
-  void OnInjected(std::function<void(const char*)> watcher) {
+  void DropConnect(int32_t rank);
+  // `watcher` is called each time when a fault that was set up above strikes.
+  void OnInjected(std::function<void(FaultKind)> watcher) {
     on_injected_ = std::move(watcher);
   }
 
-  // Open connections' ends, for the check that nothing is left.
+  // The number of open ends of connections. At the end of a run it must be 0.
   int64_t num_open_endpoints() const {
     return static_cast<int64_t>(endpoints_.size());
   }
@@ -103,12 +106,13 @@ class Network {
     return static_cast<int64_t>(bytes) * 1'000'000'000 /
            options_.bytes_per_second;
   }
-  // When something sent now over the link would arrive at the earliest.
-  int64_t SilentUntil(int32_t from, int32_t to);
+  // When something that is sent over the link now arrives at the earliest; 0
+  // if the link holds nothing back.
+  int64_t HeldUntil(int32_t from, int32_t to);
   // Whether the frame breaks its connection.
   bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
   void NodeCrashed(Node& node);
-  void Injected(const char* kind) {
+  void Injected(FaultKind kind) {
     if (on_injected_) on_injected_(kind);
   }
 
@@ -120,9 +124,9 @@ class Network {
   std::map<int32_t, int64_t> next_port_;
   std::map<int32_t, uint64_t> connects_;
   std::map<int32_t, int64_t> refused_until_ns_;
-  std::map<Link, int64_t> silent_until_ns_;
+  std::map<Link, int64_t> held_until_ns_;
   std::map<Link, CutPlan> cuts_;
-  std::function<void(const char*)> on_injected_;
+  std::function<void(FaultKind)> on_injected_;
 };
 
 // The transport seam of one node.

@@ -1,4 +1,5 @@
-// What one run of a scenario came to, simulated or in processes.
+// The result of one run of a scenario, simulated or in processes. Plain data:
+// it outlives the run and may be copied.
 
 #ifndef REPRISE_SIM_SCENARIO_RUN_RESULT_H_
 #define REPRISE_SIM_SCENARIO_RUN_RESULT_H_
@@ -15,7 +16,7 @@
 namespace reprise {
 
 struct RunResult {
-  // Empty when everything held, else the rule that was violated; and how.
+  // The rule that was violated, and how; empty if everything held.
   std::string rule;
   std::string detail;
 
@@ -27,12 +28,13 @@ struct RunResult {
   double wall_seconds = 0;
 
   std::vector<std::string> faults;            // the plan, a line each
-  std::map<std::string, int64_t> injections;  // by kind of fault
-  std::set<std::string> probes;               // reached
-  std::vector<std::string> waiting;  // who waits for what, at a deadlock
-  std::vector<Event> events;         // if they were kept
-  std::vector<Decision> decisions;   // likewise
-  std::string first_mismatch;        // where a replay left the recording
+  std::map<std::string, int64_t> injections;  // strikes, by the kind's word
+  std::set<std::string> probes;               // the coverage probes reached
+  std::vector<std::string>
+      waiting;                      // what each thread waits for, at a deadlock
+  std::vector<Event> events;        // if they were to be kept
+  std::vector<Decision> decisions;  // likewise
+  std::string first_mismatch;       // where a replay left the recording
 
   bool held() const { return rule.empty(); }
 };

@@ -35,7 +35,8 @@ namespace reprise {
 
 using ScenarioParams = std::map<std::string, int64_t, std::less<>>;
 
-// What one worker's body sees of the world. Used by that worker's threads.
+// What the body of a scenario sees of the world. The threads of one worker use
+// it, also at the same time.
 class Worker {
  public:
   virtual ~Worker() = default;
@@ -43,36 +44,38 @@ class Worker {
   const std::string& name() const { return options_.name; }
   int rank() const { return static_cast<int>(options_.id); }
   int world_size() const { return static_cast<int>(options_.world_size); }
-  // 0, and one more after each restart.
+  // 0 at first; each restart adds 1.
   int incarnation() const { return incarnation_; }
   std::string NameOf(int rank) const { return "w" + std::to_string(rank); }
 
-  // To start agents with: the seams, and options with name, id, world size and
-  // transports filled in.
+  // To start agents with: the seams, and options in which the name, the id, the
+  // world size and the transports are filled in.
   virtual Environment environment() = 0;
   const AgentOptions& options() const { return options_; }
   Runtime& runtime() { return *environment().runtime; }
   absl::Time In(absl::Duration duration) { return runtime().Now() + duration; }
   void Sleep(absl::Duration duration) { runtime().SleepUntil(In(duration)); }
 
-  // A parameter of the scenario; it must be among its `params`.
+  // A parameter of the scenario. The process ends if it is not among the
+  // scenario's `params`.
   int64_t param(std::string_view name) const;
 
-  // Random numbers of this worker, the same in every run of the seed.
+  // Random numbers for this worker, the same in every run of the seed. `use`
+  // names the stream.
   RandomStream random(std::string_view use) const {
     return RandomStream(HashCombine(seed_, HashBytes(options_.name)), use);
   }
 
-  // A line of the story.
+  // Adds a line to the story.
   virtual void Note(std::string_view text) = 0;
-  // Fails the run, with the rule's name and the detail, unless `holds`.
-  // Returns `holds`.
+  // Unless `holds`, fails the run with the rule's name and the detail. Returns
+  // `holds`.
   virtual bool Check(bool holds, std::string_view rule,
                      std::string_view detail) = 0;
   bool CheckOk(const absl::Status& status, std::string_view rule) {
     return status.ok() || Check(false, rule, status.ToString());
   }
-  // A rare path was taken: one of the scenario's `probes`.
+  // Marks that a rare path was taken: a coverage probe of the scenario.
   virtual void Reached(std::string_view probe) = 0;
 
  protected:
@@ -97,32 +100,34 @@ struct Scenario {
   // Parameters and their defaults.
   ScenarioParams params = {};
   std::function<void(Worker&)> body = nullptr;
-  // The faults of one run, in the words of docs/faults.md; null: none. Draw
-  // from `random` only.
+  // The plan of one run: fault lines as docs/faults.md describes them. Null:
+  // no faults. Draw from `random` only.
   std::function<std::vector<std::string>(RandomStream& random,
                                          const ScenarioParams& params)>
       faults = nullptr;
-  // Rare paths that an exploration must reach, and kinds of faults that must
-  // strike, in `enough_seeds` seeds.
+  // Coverage probes that an exploration must reach, and kinds of fault (their
+  // words) that must strike. An exploration of at least `enough_seeds` seeds
+  // that misses one of them is inconclusive.
   std::vector<std::string> probes = {};
   std::vector<std::string> fault_kinds = {};
   int enough_seeds = 200;
   // In a simulated world: what each connection carries in each direction. 0:
   // the simulated network's default, 1 GB/s.
   int64_t bytes_per_second = 0;
-  // A run must be over by then, and so long after the last fault.
+  // A run fails if it takes longer than `max_time`, or if a worker ends later
+  // than `settle_time` after the last fault. Both are virtual time.
   absl::Duration max_time = absl::Minutes(10);
   absl::Duration settle_time = absl::Minutes(5);
-  // The same over real transports, in processes of their own, where time is
-  // not free: other defaults of `params`; and a smaller group of faults, those
-  // that have a real counterpart. Null: none.
+  // For runs over real transports, where time is not free: other defaults of
+  // `params`, and a plan of the kinds of fault that exist between processes.
+  // Null: no faults.
   ScenarioParams process_params = {};
   std::function<std::vector<std::string>(RandomStream& random,
                                          const ScenarioParams& params)>
       process_faults = nullptr;
 };
 
-// All scenarios linked into the program, by name.
+// All scenarios that are linked into the program, by name.
 const std::map<std::string, Scenario, std::less<>>& AllScenarios();
 
 class ScenarioRegistration {

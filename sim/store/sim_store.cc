@@ -155,8 +155,9 @@ class SimStoreClient : public Store {
     if (server_.InOutage(node_.rank)) {
       return absl::UnavailableError("store: connection refused");
     }
-    world_.Record(&node_, EventKind::kStore, 0, 0, 0, 0,
-                  absl::StrCat(std::string(operation), " ", std::string(key)));
+    const std::string what =
+        absl::StrCat(std::string(operation), " ", std::string(key));
+    world_.Record(&node_, {.kind = EventKind::kStore, .text = what});
     return absl::OkStatus();
   }
 
@@ -193,7 +194,7 @@ bool SimStoreServer::InOutage(int32_t rank) {
   for (int32_t which : {rank, int32_t{-1}}) {
     auto it = outage_until_ns_.find(which);
     if (it != outage_until_ns_.end() && it->second > world_.now_ns()) {
-      if (on_injected_) on_injected_("store-outage");
+      if (on_injected_) on_injected_(FaultKind::kStoreOutage);
       return true;
     }
   }
@@ -202,7 +203,7 @@ bool SimStoreServer::InOutage(int32_t rank) {
 
 int64_t SimStoreServer::ExtraDelay() {
   if (delay_until_ns_ <= world_.now_ns()) return 0;
-  if (on_injected_) on_injected_("store-delay");
+  if (on_injected_) on_injected_(FaultKind::kStoreDelay);
   return delay_ns_;
 }
 

@@ -1,5 +1,5 @@
-// The simulated store: one for a world, reached by each node after a virtual
-// delay, and unreachable during an outage.
+// The simulated store. A world has one. Each node reaches it after a virtual
+// delay, and not at all during an outage. Errors are those of agent/store.
 
 #ifndef REPRISE_SIM_STORE_SIM_STORE_H_
 #define REPRISE_SIM_STORE_SIM_STORE_H_
@@ -13,11 +13,13 @@
 #include <vector>
 
 #include "agent/store/store.h"
+#include "fault_injection/fault_kind.h"
 #include "sim/world/world.h"
 
 namespace reprise {
 
-// The server's side. Not thread-safe; outlives its clients' use of it.
+// The server's side. Not thread-safe: it is used on the world's OS thread only.
+// It must outlive the operations of its clients.
 class SimStoreServer {
  public:
   explicit SimStoreServer(World& world) : world_(world) {}
@@ -30,13 +32,13 @@ class SimStoreServer {
   void SetOutage(int32_t rank, int64_t until_ns) {
     outage_until_ns_[rank] = until_ns;
   }
-  // Operations take so much longer until `until_ns`.
+  // Until `until_ns`, each way to the store and back takes `delay_ns` longer.
   void SetDelay(int64_t delay_ns, int64_t until_ns) {
     delay_ns_ = delay_ns;
     delay_until_ns_ = until_ns;
   }
-  // Called with "store-outage" or "store-delay" when one of these struck.
-  void OnInjected(std::function<void(const char*)> watcher) {
+  // `watcher` is called each time when one of these strikes.
+  void OnInjected(std::function<void(FaultKind)> watcher) {
     on_injected_ = std::move(watcher);
   }
 
@@ -52,7 +54,7 @@ class SimStoreServer {
   std::map<int32_t, int64_t> outage_until_ns_;
   int64_t delay_ns_ = 0;
   int64_t delay_until_ns_ = 0;
-  std::function<void(const char*)> on_injected_;
+  std::function<void(FaultKind)> on_injected_;
 };
 
 }  // namespace reprise

@@ -1,5 +1,5 @@
-// A digest of what a message carries, so that "byte for byte" can be checked
-// from the trace.
+// The digest of a message, by which the trace shows whether a message arrived
+// byte for byte as it was sent.
 
 #ifndef REPRISE_SIM_TRACE_DIGEST_H_
 #define REPRISE_SIM_TRACE_DIGEST_H_
@@ -10,8 +10,10 @@
 
 namespace reprise {
 
-// Of type, payload, and every tensor's type, shape and elements, whatever its
-// strides and storage. Never 0. CPU tensors within their bounds only.
+// The digest of the type, the payload, and the type, shape and elements of each
+// tensor. Strides and storage do not matter. It is never 0. Tensors must be in
+// memory that the CPU can read; of a tensor beyond the bounds of its storage
+// the elements are left out.
 uint64_t Digest(const Message& message);
 
 }  // namespace reprise

@@ -8,9 +8,6 @@
 namespace reprise {
 namespace {
 
-constexpr auto kOk = static_cast<int64_t>(absl::StatusCode::kOk);
-constexpr auto kDeadlineExceeded =
-    static_cast<int64_t>(absl::StatusCode::kDeadlineExceeded);
 // The remote function ran out of time in a call of its own, and said so.
 constexpr std::string_view kRemoteError = "Error on Node ";
 
@@ -78,7 +75,7 @@ void Invariants::OnEvent(const Event& event) {
     case EventKind::kRequest: {
       const int32_t caller = RankOf(event.text);
       auto sent = requests_.find({caller, event.id});
-      if (sent == requests_.end() || !sent->second.contains(event.c)) {
+      if (sent == requests_.end() || !sent->second.contains(event.digest())) {
         Fail("byte-for-byte", event,
              absl::StrCat("the request from ", event.text,
                           " is not what it sent"));
@@ -86,15 +83,15 @@ void Invariants::OnEvent(const Event& event) {
       break;
     }
     case EventKind::kReply:
-      if (event.b == kOk) {
-        replies_[{RankOf(event.text), event.id}].insert(event.c);
+      if (event.is_ok()) {
+        replies_[{RankOf(event.text), event.id}].insert(event.digest());
       }
       break;
     case EventKind::kBarrierEntered:
       in_barrier_[event.id].insert(event.node);
       break;
     case EventKind::kBarrierLeft:
-      if (event.b == kOk &&
+      if (event.is_ok() &&
           in_barrier_[event.id].size() < static_cast<size_t>(num_workers_)) {
         Fail("barrier", event,
              absl::StrCat("left barrier ", event.id, " when only ",
@@ -129,8 +126,8 @@ void Invariants::CallStarted(const Event& event) {
     Fail("exactly-once", event, "its id was used before");
     return;
   }
-  member.open_calls[event.id] = {static_cast<int32_t>(event.a), event.b, true};
-  requests_[{event.node, event.id}].insert(event.c);
+  member.open_calls[event.id] = {event.rank(), event.deadline_ns(), true};
+  requests_[{event.node, event.id}].insert(event.digest());
 }
 
 void Invariants::CallCompleted(const Event& event) {
@@ -146,16 +143,17 @@ void Invariants::CallCompleted(const Event& event) {
   const Call call = open->second;
   member.open_calls.erase(open);
   member.closed_calls.insert(event.id);
-  if (event.b == kDeadlineExceeded && event.time_ns < call.deadline_ns &&
+  if (event.digest() ode() == absl::StatusCode::kDeadlineExceeded &&
+      event.time_ns < call.deadline_ns &&
       !event.text.starts_with(kRemoteError)) {
     Fail("deadline", event,
          absl::StrCat("timed out ", call.deadline_ns - event.time_ns,
                       " ns before its deadline"));
-  } else if (event.b != kOk && event.text.empty()) {
+  } else if (!event.is_ok() && event.text.empty()) {
     Fail("named-cause", event, "failed without a cause");
-  } else if (event.b == kOk) {
+  } else if (event.is_ok()) {
     auto sent = replies_.find({event.node, event.id});
-    if (sent == replies_.end() || !sent->second.contains(event.c)) {
+    if (sent == replies_.end() || !sent->second.contains(event.digest())) {
       Fail("byte-for-byte", event,
            absl::StrCat("the reply is not what w", call.callee, " sent"));
     }

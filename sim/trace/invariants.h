@@ -1,16 +1,16 @@
-// What must always hold, checked on the trace of all workers.
+// The rules that hold in every scenario, checked on the trace of all workers.
 //
-//  exactly-once      a started call is completed once, never twice, and is
-//                    never left open by an agent that was shut down
-//  deadline          a call does not time out before its deadline (an error of
-//                    the remote function is none of its own)
-//  byte-for-byte     a request arrives, and a reply arrives, as it was sent
+//  exactly-once      a call that was started is completed exactly once, and no
+//                    call is open when its agent has shut down
+//  deadline          a call does not time out before its deadline, unless the
+//                    remote function reports a timeout of its own
+//  byte-for-byte     requests and replies arrive as they were sent
 //  named-cause       a failed call says why
-//  after-shutdown    nothing happens to an agent that was shut down
-//  barrier           nobody leaves a barrier before all members are in it
-//  shutdown          a worker that ended has shut down its agent
+//  after-shutdown    nothing happens to an agent that has shut down
+//  barrier           no worker leaves a barrier before all members are in it
+//  shutdown          a worker shuts down its agent before it ends
 //
-// The rest is found where it shows: `deadlock` and `leak` by the world,
+// Other rules are checked elsewhere: `deadlock` and `leak` by the world,
 // `settle` by the run, and a scenario's own rules by `Worker::Check`.
 
 #ifndef REPRISE_SIM_TRACE_INVARIANTS_H_
@@ -28,10 +28,10 @@
 
 namespace reprise {
 
-// Not thread-safe: sees the events of one run in their order.
+// Not thread-safe. It is given the events of one run in their order.
 class Invariants {
  public:
-  // Told of the first violation, and of no other.
+  // Called for the first violation only.
   using Violated =
       std::function<void(std::string_view rule, std::string_view detail)>;
 
@@ -40,7 +40,7 @@ class Invariants {
 
   void OnEvent(const Event& event);
 
-  // At the end of a run in which every worker ended or crashed.
+  // To be called at the end of a run in which every worker ended or crashed.
   void Finish();
 
  private:
@@ -67,8 +67,8 @@ class Invariants {
   const Violated violated_;
   bool failed_ = false;
   std::map<int32_t, Member> members_;
-  // What each caller's requests were, and what was replied to them. A caller
-  // that is restarted counts from the start, hence sets.
+  // The digests of each caller's requests, and of the replies to them. A caller
+  // that was restarted uses the same call ids again, so these are sets.
   std::map<CallKey, std::set<uint64_t>> requests_;
   std::map<CallKey, std::set<uint64_t>> replies_;
   std::map<uint64_t, std::set<int32_t>> in_barrier_;

@@ -29,13 +29,13 @@ constexpr std::array<std::string_view, static_cast<size_t>(EventKind::kCount)>
 };
 static_assert(!kNames.back().empty());
 
-// The scheduler's events are for hashing and for the raw trace; no check or
-// trigger needs them, and there are very many.
+// The scheduler's events are for the hash and for the raw trace. No check and
+// no fault line needs them.
 bool IsSchedulers(EventKind kind) {
   return kind >= EventKind::kSwitch && kind <= EventKind::kFiberEnded;
 }
 
-// Takes the part of `rest` up to the next blank.
+// Takes from `rest` what comes before the next blank.
 std::string_view NextField(std::string_view& rest) {
   const size_t end = rest.find(' ');
   std::string_view field = rest.substr(0, end);
@@ -95,6 +95,17 @@ bool ParseEvent(std::string_view line, Event& event) {
   return rest.empty() ||
          absl::CUnescape(absl::string_view(rest.data(), rest.size()),
                          &event.text);
+}
+
+Event MakeEvent(int64_t time_ns, int32_t node, const EventDetails& details) {
+  return {.time_ns = time_ns,
+          .node = node,
+          .kind = details.kind,
+          .id = details.id,
+          .a = details.a(),
+          .b = details.b(),
+          .c = details.c(),
+          .text = std::string(details.text)};
 }
 
 void Trace::Record(int64_t time_ns, int32_t node, EventKind kind, uint64_t id,

@@ -1,7 +1,9 @@
-// The canonical event log of a run, and the rolling hash over it.
+// The event log of a run, and the rolling hash over it.
 //
-// Every view of a run (story, timeline, checks) is made from it. The same seed
-// and parameters give the same trace, byte for byte.
+// Every view of a run (story, checks) is made from the trace. In the simulator
+// the same seed and parameters give the same trace, byte for byte. Processes
+// over real transports write the same events, and only their times and their
+// order differ from run to run.
 
 #ifndef REPRISE_SIM_TRACE_TRACE_H_
 #define REPRISE_SIM_TRACE_TRACE_H_
@@ -12,71 +14,115 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
+
 namespace reprise {
 
-// The names in `ToString` are part of the trace's text form and of fault
-// triggers ("crash w1 at call.started#3").
+// The name of each kind (`ToString`) is part of the text form of a trace and of
+// fault lines ("crash w1 when w1 call.started#3"). The number of each kind is
+// part of the hash. The comments say which details a kind has.
 enum class EventKind : uint8_t {
-  // A worker's life. subject: worker.
-  kWorkerStarted,  // a: incarnation, from 0
-  kWorkerEnded,    // a: incarnation
+  // A worker's life.
+  kWorkerStarted,  // incarnation
+  kWorkerEnded,    // incarnation
   kNote,           // text: what the scenario says
   kCheckFailed,    // text: "rule: detail"
-  kProbe,          // text: the probe that was reached
-  // Calls, seen by the caller. id: call id.
-  kCallStarted,    // a: callee's rank, b: deadline (ns, max: never), c: digest
-  kCallCompleted,  // a: callee's rank, b: absl status code, c: reply's digest
-  kCallLateReply,  // a: callee's rank
-  // Calls, seen by the callee. id: call id; text: the caller's claimed name.
-  kRequest,  // c: digest
-  kReply,    // b: absl status code, c: digest
-  // Connections of the agent. text: peer, and why.
+  kProbe,          // text: the coverage probe that was reached
+  // Calls, as the caller sees them. id: the call's.
+  kCallStarted,    // rank: of the callee; deadline_ns; digest
+  kCallCompleted,  // rank: of the callee; code; digest: of the reply; text
+  kCallLateReply,  // rank: of the callee
+  // Calls, as the callee sees them. id: the call's; text: the caller's name,
+  // as it claims it.
+  kRequest,  // digest
+  kReply,    // code; digest
+  // Connections of the agent. text: the peer's name, and why; code.
   kPipeConnecting,
   kPipeConnected,
   kPipeFailed,
   kPipeAccepted,
   kPipeClosed,
-  kListening,  // text: address
-  kListenerFailed,
-  // Barriers. id: barrier number.
+  kListening,       // text: the address
+  kListenerFailed,  // code; text: why
+  // Barriers. id: the barrier's number.
   kBarrierEntered,
-  kBarrierLeft,  // b: absl status code
-  // What a member of a dynamic group learned. a: id, text: name.
+  kBarrierLeft,  // code; text: why
+  // What a member of a dynamic group learned. rank: the other member's id;
+  // text: its name.
   kMemberJoined,
   kMemberLeft,
   kShutdown,
-  // The network. id: connection, a: frame number, b: bytes.
-  kConnect,
+  // The network. id: the connection's.
+  kConnect,  // rank: of the listener, -1 for none; text: the address
   kRefused,
-  kAccept,
+  kAccept,  // rank: -1 if the client is the fault `drop-connect`
+  // The node is about to send a frame of this phase. frame; num_bytes.
   kSendHello,
   kSendDescriptor,
   kSendPayload,
   kSendTensor,
-  kDeliver,
-  kBreak,
-  // The store. text: operation and key, b: status code.
+  kDeliver,  // num_bytes
+  kBreak,    // break_kind
+  // An operation takes effect in the store. text: the operation and the key.
   kStore,
-  // The scheduler. id: fiber.
+  // The scheduler. id: the fiber's.
   kSwitch,
-  kStall,  // a: ns
+  kStall,  // stall_ns
   kFiberStarted,
   kFiberEnded,
   // The world.
-  kFault,  // text: the fault that struck
-  kCrash,
-  kRestart,
+  kFault,    // text: the fault that struck
+  kCrash,    // incarnation
+  kRestart,  // incarnation: the new one
   kCount,
 };
 
 std::string_view ToString(EventKind kind);
 
-// Returns kCount for a name that there is not.
+// Returns kCount for a name that no kind has.
 EventKind EventKindFromString(std::string_view name);
 
-// Digest of a message as kept in call events: 0 for none.
+// What is recorded of an event besides its time and its node:
+//
+//   world.Record(&node, {.kind = EventKind::kStall, .id = fiber,
+//                        .stall_ns = ns});
+//
+// An event carries three numbers besides its id, which its text form calls a, b
+// and c. Each detail stands for one of the three, and the comments of
+// `EventKind` say which details a kind has. The others stay 0.
+struct EventDetails {
+  EventKind kind = EventKind::kNote;
+  uint64_t id = 0;
+
+  // `a`: at most one of these.
+  int64_t rank = 0;
+  int64_t incarnation = 0;  // from 0
+  int64_t frame = 0;        // its number on the connection, from 0
+  int64_t break_kind = 0;   // a BreakKind of sim/network
+  int64_t stall_ns = 0;
+
+  // `b`: at most one of these.
+  absl::StatusCode code = absl::StatusCode::kOk;
+  int64_t deadline_ns = 0;  // of the run's clock; the maximum for none
+  int64_t num_bytes = 0;
+
+  // `c`: see digest.h; 0 for none.
+  uint64_t digest = 0;
+
+  std::string_view text = {};
+
+  int64_t a() const {
+    return rank + incarnation + frame + break_kind + stall_ns;
+  }
+  int64_t b() const {
+    return static_cast<int64_t>(code) + deadline_ns + num_bytes;
+  }
+  uint64_t c() const { return digest; }
+};
+
+// An event, as it is kept, written and read.
 struct Event {
-  int64_t time_ns = 0;  // virtual, from the start of the run
+  int64_t time_ns = 0;  // from the start of the run; virtual in the simulator
   int32_t node = -1;    // rank of the worker; -1: the world
   EventKind kind = EventKind::kNote;
   uint64_t id = 0;
@@ -84,41 +130,56 @@ struct Event {
   int64_t b = 0;
   uint64_t c = 0;
   std::string text;
+
+  // The numbers by their meaning in events of kinds that have them.
+  int32_t rank() const { return static_cast<int32_t>(a); }
+  int64_t incarnation() const { return a; }
+  int64_t stall_ns() const { return a; }
+  absl::StatusCode code() const { return static_cast<absl::StatusCode>(b); }
+  bool is_ok() const { return code() == absl::StatusCode::kOk; }
+  int64_t deadline_ns() const { return b; }
+  uint64_t digest() const { return c; }
 };
 
-// One line, without the newline: "12.345678901 w1 call.started id=3 ...".
+Event MakeEvent(int64_t time_ns, int32_t node, const EventDetails& details);
+
+// One line, without the newline:
+// "t=12345 n=1 call.started id=3 a=2 b=99 c=00000000000000ff text".
 std::string ToString(const Event& event);
 
-// The inverse, for traces that come from other processes. False: not a line
-// of a trace.
+// The inverse, for traces that come from other processes. Returns false if
+// `line` is not a line of a trace; `event` has no useful value then.
 bool ParseEvent(std::string_view line, Event& event);
 
-// Not thread-safe: one run, one OS thread.
+// The trace of one simulated run. Not thread-safe: a run has one OS thread.
 class Trace {
  public:
-  // Sees each event as it is recorded, before it returns.
+  // Sees each event as it is recorded, before `Record` returns.
   using Listener = std::function<void(const Event&)>;
 
-  // Whether to keep the events (else only the hash and the count).
+  // `keep_events`: keep all events, and not only their hash and number.
   explicit Trace(bool keep_events) : keep_events_(keep_events) {}
 
-  // `listener` sees kinds below `limit` only, i.e. not the ones of the
-  // scheduler unless asked for.
+  // `listener` sees all events but those of the scheduler (kSwitch to
+  // kFiberEnded), of which there are very many.
   void AddListener(Listener listener) {
     listeners_.push_back(std::move(listener));
   }
 
-  // `text` costs a hash of its bytes; the events of the scheduler and the
-  // network have none.
-  void Record(int64_t time_ns, int32_t node, EventKind kind, uint64_t id = 0,
-              int64_t a = 0, int64_t b = 0, uint64_t c = 0,
-              std::string_view text = {});
+  // May not return: a listener may crash the node on whose fiber this runs.
+  void Record(int64_t time_ns, int32_t node, const EventDetails& details) {
+    Record(time_ns, node, details.kind, details.id, details.a(), details.b(),
+           details.c(), details.text);
+  }
 
   uint64_t hash() const { return hash_; }
   int64_t num_events() const { return num_events_; }
   const std::vector<Event>& events() const { return events_; }
 
  private:
+  void Record(int64_t time_ns, int32_t node, EventKind kind, uint64_t id,
+              int64_t a, int64_t b, uint64_t c, std::string_view text);
+
   const bool keep_events_;
   uint64_t hash_ = 0;
   int64_t num_events_ = 0;

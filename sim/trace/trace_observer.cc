@@ -7,81 +7,109 @@ namespace {
 
 uint64_t Id(int64_t call_id) { return static_cast<uint64_t>(call_id); }
 
+uint64_t DigestOf(const Message* reply) {
+  return reply == nullptr ? 0 : Digest(*reply);
+}
+
 // Long enough to name a cause, short enough for a line of a story.
 std::string_view TextOf(const absl::Status& status) {
   const auto message = status.message();
   return std::string_view(message.data(), message.size()).substr(0, 300);
 }
 
+EventKind KindOf(PipeEvent event) {
+  switch (event) {
+    case PipeEvent::kConnecting:
+      return EventKind::kPipeConnecting;
+    case PipeEvent::kConnected:
+      return EventKind::kPipeConnected;
+    case PipeEvent::kAccepted:
+      return EventKind::kPipeAccepted;
+    case PipeEvent::kFailed:
+      return EventKind::kPipeFailed;
+    case PipeEvent::kClosed:
+      break;
+  }
+  return EventKind::kPipeClosed;
+}
+
 }  // namespace
 
 void TraceObserver::OnCallStarted(WorkerId to, int64_t call_id,
                                   const Message& request, absl::Time deadline) {
-  record_(EventKind::kCallStarted, Id(call_id), to, to_ns_(deadline),
-          Digest(request), {});
+  record_({.kind = EventKind::kCallStarted,
+           .id = Id(call_id),
+           .rank = to,
+           .deadline_ns = to_ns_(deadline),
+           .digest = Digest(request)});
 }
 
 void TraceObserver::OnCallCompleted(WorkerId to, int64_t call_id,
                                     const absl::Status& status,
                                     const Message* reply) {
-  record_(EventKind::kCallCompleted, Id(call_id), to,
-          static_cast<int64_t>(status.code()),
-          reply == nullptr ? 0 : Digest(*reply), TextOf(status));
+  record_({.kind = EventKind::kCallCompleted,
+           .id = Id(call_id),
+           .rank = to,
+           .code = status.code(),
+           .digest = DigestOf(reply),
+           .text = TextOf(status)});
 }
 
 void TraceObserver::OnLateReply(WorkerId from, int64_t call_id) {
-  record_(EventKind::kCallLateReply, Id(call_id), from, 0, 0, {});
+  record_({.kind = EventKind::kCallLateReply, .id = Id(call_id), .rank = from});
 }
 
 void TraceObserver::OnRequest(std::string_view caller, int64_t call_id,
                               const Message& request) {
-  record_(EventKind::kRequest, Id(call_id), 0, 0, Digest(request), caller);
+  record_({.kind = EventKind::kRequest,
+           .id = Id(call_id),
+           .digest = Digest(request),
+           .text = caller});
 }
 
 void TraceObserver::OnReply(std::string_view caller, int64_t call_id,
                             const absl::Status& status, const Message* reply) {
-  record_(EventKind::kReply, Id(call_id), 0,
-          static_cast<int64_t>(status.code()),
-          reply == nullptr ? 0 : Digest(*reply), caller);
+  record_({.kind = EventKind::kReply,
+           .id = Id(call_id),
+           .code = status.code(),
+           .digest = DigestOf(reply),
+           .text = caller});
 }
 
-void TraceObserver::OnPipe(std::string_view what, std::string_view peer,
+void TraceObserver::OnPipe(PipeEvent event, std::string_view peer,
                            const absl::Status& status) {
-  const EventKind kind = what == "connecting"  ? EventKind::kPipeConnecting
-                         : what == "connected" ? EventKind::kPipeConnected
-                         : what == "failed"    ? EventKind::kPipeFailed
-                         : what == "accepted"  ? EventKind::kPipeAccepted
-                                               : EventKind::kPipeClosed;
   std::string text(peer);
   if (!status.ok()) text.append(": ").append(TextOf(status));
-  record_(kind, 0, 0, static_cast<int64_t>(status.code()), 0, text);
+  record_({.kind = KindOf(event), .code = status.code(), .text = text});
 }
 
 void TraceObserver::OnListening(std::string_view address) {
-  record_(EventKind::kListening, 0, 0, 0, 0, address);
+  record_({.kind = EventKind::kListening, .text = address});
 }
 
 void TraceObserver::OnListenerFailed(const absl::Status& status) {
-  record_(EventKind::kListenerFailed, 0, 0, static_cast<int64_t>(status.code()),
-          0, TextOf(status));
+  record_({.kind = EventKind::kListenerFailed,
+           .code = status.code(),
+           .text = TextOf(status)});
 }
 
 void TraceObserver::OnBarrierEntered(int64_t barrier) {
-  record_(EventKind::kBarrierEntered, Id(barrier), 0, 0, 0, {});
+  record_({.kind = EventKind::kBarrierEntered, .id = Id(barrier)});
 }
 
 void TraceObserver::OnBarrierLeft(int64_t barrier, const absl::Status& status) {
-  record_(EventKind::kBarrierLeft, Id(barrier), 0,
-          static_cast<int64_t>(status.code()), 0, TextOf(status));
+  record_({.kind = EventKind::kBarrierLeft,
+           .id = Id(barrier),
+           .code = status.code(),
+           .text = TextOf(status)});
 }
 
 void TraceObserver::OnMember(std::string_view name, WorkerId id, bool joined) {
-  record_(joined ? EventKind::kMemberJoined : EventKind::kMemberLeft, 0, id, 0,
-          0, name);
+  record_({.kind = joined ? EventKind::kMemberJoined : EventKind::kMemberLeft,
+           .rank = id,
+           .text = name});
 }
 
-void TraceObserver::OnShutdown() {
-  record_(EventKind::kShutdown, 0, 0, 0, 0, {});
-}
+void TraceObserver::OnShutdown() { record_({.kind = EventKind::kShutdown}); }
 
 }  // namespace reprise

@@ -13,14 +13,13 @@
 
 namespace reprise {
 
-// As thread-safe as `record`, which must outlive it. Of each event it fills in
-// kind, id, a, b, c and text.
+// As thread-safe as the recorder and the clock that it is made with.
 class TraceObserver : public Observer {
  public:
-  using Recorder =
-      std::function<void(EventKind kind, uint64_t id, int64_t a, int64_t b,
-                         uint64_t c, std::string_view text)>;
-  // Maps a deadline to the nanoseconds of the trace; the maximum for never.
+  // Called once for each event, on the thread on which it happens.
+  using Recorder = std::function<void(const EventDetails& details)>;
+  // Maps a deadline to the nanoseconds of the trace. An infinite deadline is
+  // the highest int64_t.
   using ToNanoseconds = std::function<int64_t(absl::Time)>;
 
   TraceObserver(Recorder record, ToNanoseconds to_ns)
@@ -35,7 +34,7 @@ class TraceObserver : public Observer {
                  const Message& request) override;
   void OnReply(std::string_view caller, int64_t call_id,
                const absl::Status& status, const Message* reply) override;
-  void OnPipe(std::string_view what, std::string_view peer,
+  void OnPipe(PipeEvent event, std::string_view peer,
               const absl::Status& status) override;
   void OnListening(std::string_view address) override;
   void OnListenerFailed(const absl::Status& status) override;

@@ -7,26 +7,40 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "fault_injection/fault_kind.h"
 
 namespace reprise {
 namespace {
 
-std::string CodeName(int64_t code) {
-  return absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+std::string CodeName(const Event& event) {
+  return absl::StatusCodeToString(event.code());
 }
 
 std::string Deadline(const Event& event) {
-  if (event.b == INT64_MAX) return "no deadline";
+  if (event.deadline_ns() == INT64_MAX) return "no deadline";
   return absl::StrFormat("deadline %.6f s",
-                         static_cast<double>(event.b) * 1e-9);
+                         static_cast<double>(event.deadline_ns()) * 1e-9);
+}
+
+// The trace of a fault that was renamed has its older word, which may stand for
+// several kinds: those of them that struck in this run.
+std::string PresentWord(const RunResult& result, const std::string& text) {
+  std::string words;
+  for (const FaultKind kind : FaultKindsNamed(text)) {
+    const std::string word(ToString(kind));
+    if (!result.injections.contains(word)) continue;
+    absl::StrAppend(&words, words.empty() ? "" : " or ", word);
+  }
+  return words.empty() ? text : words;
 }
 
 // What happened, as the end of "12.345 w1 "; nothing for what is too small.
-std::optional<std::string> Tell(const Event& event) {
+std::optional<std::string> Tell(const RunResult& result, const Event& event) {
   switch (event.kind) {
     case EventKind::kWorkerStarted:
-      return event.a == 0 ? "starts"
-                          : absl::StrCat("starts again (", event.a, ")");
+      return event.incarnation() == 0
+                 ? "starts"
+                 : absl::StrCat("starts again (", event.incarnation(), ")");
     case EventKind::kWorkerEnded:
       return "ends";
     case EventKind::kNote:
@@ -36,11 +50,11 @@ std::optional<std::string> Tell(const Event& event) {
     case EventKind::kProbe:
       return absl::StrCat("reaches '", event.text, "'");
     case EventKind::kCallStarted:
-      return absl::StrCat("calls w", event.a, " (call ", event.id, ", ",
+      return absl::StrCat("calls w", event.rank(), " (call ", event.id, ", ",
                           Deadline(event), ")");
     case EventKind::kCallCompleted:
-      return absl::StrCat("call ", event.id, " to w", event.a,
-                          " is done: ", CodeName(event.b),
+      return absl::StrCat("call ", event.id, " to w", event.rank(),
+                          " is done: ", CodeName(event),
                           event.text.empty() ? "" : " ", event.text);
     case EventKind::kCallLateReply:
       return absl::StrCat("drops a late reply to call ", event.id);
@@ -48,7 +62,7 @@ std::optional<std::string> Tell(const Event& event) {
       return absl::StrCat("gets call ", event.id, " of ", event.text);
     case EventKind::kReply:
       return absl::StrCat("answers call ", event.id, " of ", event.text, ": ",
-                          CodeName(event.b));
+                          CodeName(event));
     case EventKind::kPipeConnecting:
       return absl::StrCat("connects to ", event.text);
     case EventKind::kPipeFailed:
@@ -60,7 +74,7 @@ std::optional<std::string> Tell(const Event& event) {
     case EventKind::kBarrierEntered:
       return absl::StrCat("enters barrier ", event.id);
     case EventKind::kBarrierLeft:
-      return absl::StrCat("leaves barrier ", event.id, ": ", CodeName(event.b),
+      return absl::StrCat("leaves barrier ", event.id, ": ", CodeName(event),
                           event.text.empty() ? "" : " ", event.text);
     case EventKind::kShutdown:
       return "has shut down";
@@ -71,7 +85,7 @@ std::optional<std::string> Tell(const Event& event) {
     case EventKind::kStall:
       return std::nullopt;
     case EventKind::kFault:
-      return absl::StrCat("FAULT ", event.text);
+      return absl::StrCat("FAULT ", PresentWord(result, event.text));
     case EventKind::kCrash:
       return "CRASHES";
     case EventKind::kRestart:
@@ -92,7 +106,7 @@ std::string LineOf(const Event& event, const std::string& what) {
 std::vector<std::string> TellStory(const RunResult& result, size_t max_lines) {
   std::vector<std::string> told;
   for (const Event& event : result.events) {
-    if (std::optional<std::string> what = Tell(event)) {
+    if (std::optional<std::string> what = Tell(result, event)) {
       std::string line = LineOf(event, *what);
       if (line.size() > 160) line = line.substr(0, 157) + "...";
       told.push_back(std::move(line));

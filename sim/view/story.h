@@ -1,4 +1,4 @@
-// A trace as a story: who did what when, for people.
+// The story of a run: its trace, told in sentences for people.
 
 #ifndef REPRISE_SIM_VIEW_STORY_H_
 #define REPRISE_SIM_VIEW_STORY_H_
@@ -11,8 +11,9 @@
 
 namespace reprise {
 
-// At most `max_lines` lines: what led to the end of the run, the violated rule
-// last. Of a long run, what is left out is counted.
+// At most `max_lines` lines: the last events of the run, then what each thread
+// waits for at a deadlock, then the rule that was violated. The first line says
+// how many earlier lines are left out.
 std::vector<std::string> TellStory(const RunResult& result, size_t max_lines);
 
 }  // namespace reprise

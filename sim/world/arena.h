@@ -1,14 +1,15 @@
-// A heap per simulated run.
+// A heap of its own for each simulated run.
 //
-// A node that crashes is abandoned where it stands: nobody unwinds its stacks
-// or frees its objects, as in a real crash. So that it leaks nothing into the
-// next run, everything that a run allocates with `operator new` comes from an
-// arena of its OS thread, which is emptied afterwards. The arena also counts
-// what is alive, which shows leaks, and can scatter addresses, which shows code
-// whose behaviour depends on them.
+// A node that crashes is abandoned: its stacks are not unwound and its objects
+// are not freed, as in a real crash. So that no memory is lost from run to run,
+// everything that a run allocates with `operator new` comes from an arena of
+// its OS thread, which is emptied after the run. The arena also counts the
+// living allocations, which shows leaks, and can scatter addresses, which shows
+// code whose behaviour depends on them.
 //
-// Compiled out under the sanitizers, which bring their own heap: `kHasArena`.
-// There what is abandoned is lost, and LeakSanitizer is told so.
+// The sanitizers bring their own heap, so there is no arena in their builds
+// (`kHasArena`). There the memory of abandoned objects is lost, and
+// LeakSanitizer is told to expect that.
 
 #ifndef REPRISE_SIM_WORLD_ARENA_H_
 #define REPRISE_SIM_WORLD_ARENA_H_
@@ -30,22 +31,25 @@ inline constexpr bool kHasArena = true;
 inline constexpr bool kHasArena = true;
 #endif
 
-// While one lives, `operator new` on this OS thread allocates from the
-// thread's arena. Objects made inside must not be used once it is gone. Static
-// objects must not be made inside: warm them up in a run without a scope.
+// While an ArenaScope exists, `operator new` on this OS thread allocates from
+// the thread's arena. Objects made meanwhile must not be used after it. Static
+// objects must not be made meanwhile either: make them first, in a run without
+// an ArenaScope.
 class ArenaScope {
  public:
-  // With `scatter` not 0, addresses are shuffled by it.
+  // `scatter` other than 0 is the seed by which addresses are shuffled.
   explicit ArenaScope(uint64_t scatter = 0);
   ArenaScope(const ArenaScope&) = delete;
   ArenaScope& operator=(const ArenaScope&) = delete;
   ~ArenaScope();
 
-  // Allocations made inside and not freed. 0 where there is no arena.
+  // The number of allocations that were made in this scope and not freed. It
+  // is 0 in builds without an arena.
   int64_t live_allocations() const;
 };
 
-// While one lives, `operator new` on this OS thread is the ordinary one.
+// While an ArenaPause exists, `operator new` on this OS thread is the ordinary
+// one. For results that outlive the arena.
 class ArenaPause {
  public:
   ArenaPause();
@@ -57,9 +61,9 @@ class ArenaPause {
   void* const paused_;
 };
 
-// From now on this process has objects that nobody will ever free: a leak
-// check at its end would find nothing else. Runs in which nothing was abandoned
-// are checked by themselves.
+// Tells LeakSanitizer that from now on this process has objects that are never
+// freed, so that it does not report them when the process ends. A run in which
+// nothing was abandoned checks itself for leaks.
 void ExpectLostObjects();
 
 }  // namespace reprise

@@ -1,10 +1,11 @@
 // Decisions: every choice that a world makes.
 //
-// A choice is made at a site (a labelled place on one node, "w1 lock:calls")
-// on one visit to it (the count), and is drawn from a stream keyed the same
-// way, so that a new draw at one site shifts no other. In a replay the choices
-// come from a recording instead, matched by (site, count, kind); the first one
-// that does not fit is named.
+// A choice is made at a site, which is a labelled place on one node such as
+// "w1 lock:calls", at one visit to it, which the count numbers. It is drawn
+// from a stream that has the same key, so a new draw at one site does not shift
+// the draws at any other. In a replay the choices come from a recording
+// instead. They are matched by site, count and kind, and the first recorded
+// choice that cannot be followed is reported.
 
 #ifndef REPRISE_SIM_WORLD_DECISION_H_
 #define REPRISE_SIM_WORLD_DECISION_H_
@@ -22,11 +23,11 @@
 namespace reprise {
 
 enum class DecisionKind : uint8_t {
-  kSwitch,   // at a point: 1 = let somebody else run; default 0
-  kNext,     // who runs next; value: hash of the fiber's label; default: the
-             // one that has waited longest
-  kStall,    // at a point: nanoseconds to stall; default 0
-  kLatency,  // nanoseconds a message takes; default: as drawn
+  kSwitch,   // at a point: 1 lets another fiber run; the default is 0
+  kNext,     // the hash of the label of the fiber that runs next; the default
+             // is the fiber that has waited longest
+  kStall,    // at a point: nanoseconds to stall; the default is 0
+  kLatency,  // nanoseconds that a message takes; the default is drawn
 };
 
 std::string_view ToString(DecisionKind kind);
@@ -44,7 +45,7 @@ struct Site {
   }
 };
 
-// One decision that was not the default.
+// A decision that differs from the default.
 struct Decision {
   std::string site;
   uint64_t count = 0;
@@ -60,21 +61,23 @@ struct Decision {
 // The decisions of one run. Not thread-safe.
 class Decisions {
  public:
-  // `recording`: if not null, the choices to make; every choice that it does
-  // not hold is the default. `keep_trace`: whether to keep what was decided.
+  // If `recording` is not null, the choices are made as it says, and every
+  // choice that it does not contain is the default. It must outlive this
+  // object. `keep_trace`: whether to keep the decisions for `kept`.
   Decisions(uint64_t seed, const std::vector<Decision>* recording,
             bool keep_trace);
 
   uint64_t seed() const { return seed_; }
   bool replaying() const { return recording_ != nullptr; }
 
-  // The site at `node`'s `label`, made at its first use. Stays valid.
+  // The site with this label on `node`. It is made at the first use and stays
+  // valid as long as this object.
   Site* SiteAt(std::string_view node, std::string_view label);
 
-  // What the recording holds for this visit, if anything.
+  // What the recording says for this visit, or nothing.
   std::optional<uint64_t> Recorded(const Site& site, DecisionKind kind);
 
-  // A recorded choice could not be followed.
+  // Notes that a recorded choice could not be followed.
   void Mismatch(const Site& site, DecisionKind kind);
 
   // Notes a choice other than the default.

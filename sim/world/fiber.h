@@ -16,8 +16,9 @@ namespace reprise {
 class World;
 struct Node;
 
-// Recycled stacks of one OS thread. A stack has a guard page below it and
-// costs address space until it is touched.
+// The stacks of the fibers of one OS thread, which are used again. A stack has
+// a guard page below it. Until a page of it is touched it costs only address
+// space.
 class StackPool {
  public:
   static StackPool& OfThisThread();
@@ -29,8 +30,8 @@ class StackPool {
   Stack Take();
   void Return(Stack stack);
 
-  // Before a stack is used again: forgets what a sanitizer knows of the frames
-  // that were never returned from.
+  // To be called before a stack is used again in a build with a sanitizer: it
+  // forgets what the sanitizer knows of frames that never returned.
   static void Wipe(Stack stack);
 
   ~StackPool();
@@ -39,19 +40,18 @@ class StackPool {
   std::vector<Stack> free_;
 };
 
-// The place where a thread of execution can be left and taken up again. Also
-// stands for the OS thread's own stack, which `Run` was called on.
+// A thread of execution that can be left and continued later: a fiber, or the
+// OS thread's own stack on which `Run` was called.
 class ExecutionContext {
  public:
-  // An empty one, for the OS thread's own stack.
+  // For the OS thread's own stack.
   ExecutionContext() = default;
-  // One that calls `entry(argument)`, which must never return, at the first
-  // switch to it.
+  // At the first switch to it, calls `entry(argument)`, which must not return.
   ExecutionContext(StackPool::Stack stack, void (*entry)(void*),
                    void* argument);
 
-  // Leaves `from`, which must be the running one, for `to`. Returns when
-  // something switches back. With `for_good`, nothing ever will.
+  // Leaves `from`, which must be running, and continues `to`. Returns when
+  // another switch continues `from`. `for_good` says that none will.
   static void Switch(ExecutionContext& from, ExecutionContext& to,
                      bool for_good = false);
 
@@ -62,7 +62,7 @@ class ExecutionContext {
   void* context_ = nullptr;
   void (*entry_)(void*) = nullptr;
   void* argument_ = nullptr;
-  // The C++ runtime's per-thread record of exceptions being handled.
+  // The C++ runtime's record of the exceptions that this thread handles.
   void* exceptions_[2] = {nullptr, nullptr};
   StackPool::Stack stack_;
   [[maybe_unused]] void* fake_stack_ = nullptr;  // of AddressSanitizer
@@ -70,11 +70,12 @@ class ExecutionContext {
 
 enum class FiberState : uint8_t { kReady, kRunning, kBlocked, kDone, kDead };
 
-// What a blocked fiber waits for, for reports.
+// What a blocked fiber waits for. Reports of a deadlock show it.
 struct WaitReason {
   const char* verb = "";  // "locks", "waits for", "sleeps", "joins"
   std::string_view name;  // of the mutex, the condition variable, the fiber
-  const void* const* holder = nullptr;  // where the holding Fiber is to be seen
+  // Points to the Fiber that holds the mutex, if it is a mutex.
+  const void* const* holder = nullptr;
 };
 
 struct Fiber {
@@ -83,7 +84,7 @@ struct Fiber {
   std::string label;  // "w1/worker-0", unique in the world
   uint64_t label_hash = 0;
   uint64_t id = 0;
-  bool daemon = false;  // does not keep the world running
+  bool daemon = false;  // the world ends without waiting for it
   FiberState state = FiberState::kReady;
   int64_t priority = 0;  // under PCT
   ExecutionContext context;
@@ -95,7 +96,7 @@ struct Fiber {
   WaitReason waiting;
   int64_t wake_ns = 0;                 // valid while blocked with a deadline
   const void* wait_address = nullptr;  // of a futex or a foreign lock
-  uint64_t wait_count = 0;  // tells this wait's alarm from an earlier one's
+  uint64_t wait_count = 0;  // tells the alarm of this wait from earlier alarms
   bool timed_out = false;
 };
 

@@ -75,7 +75,7 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   Fiber* const result = fiber.get();
   fibers_.push_back(std::move(fiber));
   node.fibers.push_back(result);
-  world_.Record(&node, EventKind::kFiberStarted, result->id);
+  world_.Record(&node, {.kind = EventKind::kFiberStarted, .id = result->id});
   if (node.alive) {
     if (!daemon) ++num_unfinished_;
     MakeReady(result);
@@ -95,7 +95,7 @@ void Scheduler::Enter(void* argument) {
 void Scheduler::Finish(Fiber& fiber) {
   fiber.state = FiberState::kDone;
   if (!fiber.daemon) --num_unfinished_;
-  world_.Record(fiber.node, EventKind::kFiberEnded, fiber.id);
+  world_.Record(fiber.node, {.kind = EventKind::kFiberEnded, .id = fiber.id});
   if (fiber.joiner != nullptr) Wake(fiber.joiner);
   finished_ = &fiber;
   Site& site = *world_.decisions().SiteAt(fiber.node->label, "end");
@@ -136,7 +136,9 @@ void Scheduler::MaybePreempt(Site& site) {
   ++site.count;
   if (current() == nullptr) return;
   if (const int64_t stall_ns = DecideStall(site); stall_ns > 0) {
-    world_.Record(current_->node, EventKind::kStall, current_->id, stall_ns);
+    world_.Record(
+        current_->node,
+        {.kind = EventKind::kStall, .id = current_->id, .stall_ns = stall_ns});
     Block(site, {"stalls", "", nullptr}, world_.now_ns() + stall_ns);
     return;
   }
@@ -213,7 +215,7 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
   current_ = to;
   if (to != nullptr) {
     to->state = FiberState::kRunning;
-    world_.Record(to->node, EventKind::kSwitch, to->id);
+    world_.Record(to->node, {.kind = EventKind::kSwitch, .id = to->id});
   } else if (from == nullptr) {
     return;  // Nothing ever ran.
   }

@@ -1,8 +1,9 @@
-// Runs the fibers of a world, one at a time, and decides who runs next.
+// Runs the fibers of a world, one at a time, and decides which runs next.
 //
-// A fiber runs until it blocks, or until a *point* (a lock, the entry of a
-// wait, a start) at which the schedule takes the processor away or lets it
-// stall. When nobody can run, the scheduler asks the world for the next event.
+// A fiber runs until it blocks, or until a *point* (a lock, the begin of a
+// wait, the start of a thread) at which the schedule lets another fiber run or
+// lets this one stall. When no fiber can run, the scheduler asks the world for
+// the next event.
 
 #ifndef REPRISE_SIM_WORLD_SCHEDULER_H_
 #define REPRISE_SIM_WORLD_SCHEDULER_H_
@@ -21,23 +22,26 @@
 namespace reprise {
 
 enum class Policy : uint8_t {
-  kCooperative,  // switch only when blocked, first come first served
-  kRandom,       // switch at a point with a probability, to anybody
-  kPct,          // the highest of random priorities; `pct_depth` - 1 times in a
-                 // run the running fiber's drops below all others
+  kCooperative,  // a fiber runs until it blocks; the next is the one that has
+                 // waited longest
+  kRandom,       // at each point, with a probability, any other fiber runs
+  kPct,          // fibers have random priorities and the highest runs;
+                 // `pct_depth` - 1 times in a run the priority of the running
+                 // fiber drops below all others
 };
 
 struct ScheduleOptions {
   Policy policy = Policy::kRandom;
   double switch_probability = 0.5;  // random
   int pct_depth = 3;
-  // About as many points as a run has; PCT spreads its changes over them.
+  // About the number of points in a run. PCT spreads its changes over them.
   int64_t pct_length = 20000;
-  // At a point, under random and PCT: stall for up to `max_stall_ns`. Without
-  // stalls code takes no time, and a timeout and a reply never meet.
+  // The probability at each point, under random and PCT, that the fiber stalls
+  // for up to `max_stall_ns`. Without stalls code takes no virtual time, and a
+  // timeout would never expire just when the reply arrives.
   double stall_probability = 0.02;
   int64_t max_stall_ns = 50'000;
-  // Points at TensorPipe's own locks too.
+  // Whether TensorPipe's own locks are points too.
   bool tensorpipe_locks = false;
 };
 
@@ -52,46 +56,46 @@ class Scheduler {
   Scheduler(World& world, const ScheduleOptions& options);
   ~Scheduler();
 
-  // Makes a fiber that is ready to run `body`. `node` may not be null.
+  // Makes a fiber that is ready to run `body`. A daemon does not keep the run
+  // from ending.
   Fiber* Start(Node& node, std::string_view name,
                absl::AnyInvocable<void()> body, bool daemon = false);
 
-  // From the OS thread's own stack: runs until nothing can run any more and no
-  // event is left, or until `Stop`.
+  // Called on the OS thread's own stack. Returns when no fiber can run and no
+  // event is left, or after `Stop`.
   void Run();
 
-  // After the run, when the fibers that are left are abandoned.
+  // To be called after the run if fibers are left, which are abandoned.
   void ReturnStacks();
 
   // Ends the run at the next switch; fibers are abandoned.
   void Stop() { stopped_ = true; }
   bool stopped() const { return stopped_; }
 
-  // The rest is for the fiber that runs.
+  // The rest is called by the fiber that runs, or by the world's events.
 
   // Null on the OS thread's own stack and while an event is delivered.
   Fiber* current() const { return in_event_ ? nullptr : current_; }
 
-  // Perhaps lets others run, or stalls.
+  // A point: the schedule may let another fiber run here, or stall this one.
   void MaybePreempt(Site& site);
 
-  // Blocks until `Wake`, or until virtual time `deadline_ns`. Returns false on
-  // the latter. `site` is where it blocks: the choice of who runs next is made
-  // there.
+  // Blocks until `Wake` or until the virtual time `deadline_ns`, and returns
+  // false in the latter case. The choice of the next fiber is made at `site`.
   bool Block(Site& site, WaitReason reason, int64_t deadline_ns);
 
   // Makes a blocked fiber ready; does nothing for any other.
   void Wake(Fiber* fiber);
 
-  // Ends a timed wait, if it is still the same one.
+  // Ends a timed wait, unless the fiber has begun another wait since.
   void Alarm(Fiber* fiber, uint64_t wait_count);
   bool IsAlarmStale(const Fiber* fiber, uint64_t wait_count) const;
 
-  // A crash: none of the node's fibers ever runs again. Does not return if one
-  // of them is running.
+  // A crash: none of the node's fibers ever runs again. Does not return if it
+  // is called on one of them.
   void Abandon(Node& node);
 
-  // Stopped, as by SIGSTOP: the node's fibers do not run until `Resume`.
+  // As SIGSTOP does: the node's fibers do not run until `Resume`.
   void Pause(Node& node);
   void Resume(Node& node);
 
@@ -128,7 +132,7 @@ class Scheduler {
   std::vector<std::unique_ptr<Fiber>> fibers_;
   // Stacks of finished fibers, for reuse within the run.
   std::vector<StackPool::Stack> free_stacks_;
-  Fiber* finished_ = nullptr;  // its stack is free once it has been left
+  Fiber* finished_ = nullptr;  // its stack is free after the switch away
   int64_t num_unfinished_ = 0;
   int64_t num_points_ = 0;
   int64_t num_switches_ = 0;

@@ -1,4 +1,5 @@
-// The runtime seam of one simulated node: threads are fibers, time is virtual.
+// The runtime seam of one simulated node: threads are fibers, time is virtual,
+// and random bits are drawn from the world's decisions.
 
 #ifndef REPRISE_SIM_WORLD_SIM_RUNTIME_H_
 #define REPRISE_SIM_WORLD_SIM_RUNTIME_H_
@@ -12,7 +13,7 @@
 
 namespace reprise {
 
-// Used by the fibers of `node` only; must not outlive its world.
+// Only the fibers of `node` may use it. It must not outlive its world.
 class SimRuntime : public Runtime {
  public:
   SimRuntime(World& world, Node& node);

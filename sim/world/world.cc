@@ -187,7 +187,7 @@ void World::Crash(Node& node) {
   if (!node.alive) return;
   node.alive = false;
   AbandonFibers();
-  Record(&node, EventKind::kCrash, 0, node.incarnation);
+  Record(&node, {.kind = EventKind::kCrash, .incarnation = node.incarnation});
   for (const auto& watcher : crash_watchers_) watcher(node);
   scheduler_.Abandon(node);
 }

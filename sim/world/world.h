@@ -1,9 +1,10 @@
 // A world: virtual time, the fibers of all nodes, the events to come, and the
-// record of what happened. A run is a function of its seed and options.
+// trace of what happened. A run is a function of its seed and options.
 //
-// Time moves only when no fiber can run: to the next event. Simultaneous
-// events are ordered by a key of their own, never by who made them first.
-// Several worlds may run at once on different OS threads.
+// Time moves only when no fiber can run, and then to the next event. Events of
+// the same time are ordered by a key of their own and not by the order in which
+// they were made. Several worlds may run at the same time, each on its own OS
+// thread.
 
 #ifndef REPRISE_SIM_WORLD_WORLD_H_
 #define REPRISE_SIM_WORLD_WORLD_H_
@@ -28,26 +29,26 @@ namespace reprise {
 struct WorldOptions {
   uint64_t seed = 1;
   ScheduleOptions schedule;
-  // Decisions to follow instead of drawing them; null: draw. Not owned.
+  // The decisions to follow; null: they are drawn. Must outlive the world.
   const std::vector<Decision>* recording = nullptr;
   // Keep all events and decisions, not only their hash.
   bool keep_trace = false;
-  // A run that goes on past either has failed.
+  // A run that exceeds one of these has failed (kTimeLimit).
   int64_t max_time_ns = int64_t{3600} * 1'000'000'000;
   int64_t max_points = 50'000'000;
 };
 
 enum class Outcome : uint8_t {
-  kFinished,   // every fiber came to its end
-  kStopped,    // by `World::Fail`
-  kDeadlock,   // fibers are left, and nothing will ever wake them
-  kTimeLimit,  // max_time_ns or max_points
+  kFinished,   // every fiber has ended
+  kStopped,    // `World::Fail` was called
+  kDeadlock,   // fibers are left, and no event will ever wake them
+  kTimeLimit,  // max_time_ns or max_points was exceeded
 };
 
 std::string_view ToString(Outcome outcome);
 
-// One incarnation of a simulated machine: what dies in a crash. A restart
-// makes a new one.
+// One incarnation of a simulated machine. A crash ends it, and a restart makes
+// a new one.
 struct Node {
   World* world = nullptr;
   int32_t rank = -1;
@@ -58,16 +59,16 @@ struct Node {
   bool paused = false;
   std::deque<Fiber*> paused_ready;
   std::vector<Fiber*> fibers;
-  std::map<std::string, int> thread_names;  // threads started, by name
-  // The node's transport thread and its work.
+  std::map<std::string, int> thread_names;  // number of threads, by name
+  // The node's transport thread and the work that waits for it.
   Fiber* io = nullptr;
   bool io_waits = false;
   std::deque<absl::AnyInvocable<void()>> io_work;
   Site* io_site = nullptr;
 };
 
-// Orders events of the same time: by source (a connection, a node), then by
-// number at that source.
+// Orders events of the same time: first by the source, such as a connection or
+// a node, then by the number of the event at its source.
 struct EventOrder {
   uint64_t source = 0;
   uint64_t number = 0;
@@ -81,8 +82,8 @@ class World {
   World& operator=(const World&) = delete;
   ~World();
 
-  // Ends `world`: destroys it if it finished and nothing crashed in it, else
-  // abandons it where it stands, as its fibers may be anywhere.
+  // Destroys `world` if it finished and nothing crashed in it. Otherwise its
+  // fibers may be anywhere in the code, and it is abandoned with them.
   static void Dispose(std::unique_ptr<World> world);
 
   // The world whose `Run` is on this OS thread's stack; null outside.
@@ -90,7 +91,7 @@ class World {
 
   Node& AddNode(int32_t rank, std::string name, int32_t incarnation = 0);
 
-  // Runs to the end. Once.
+  // Runs to the end. To be called once.
   Outcome Run();
 
   int64_t now_ns() const { return now_ns_; }
@@ -105,13 +106,13 @@ class World {
   // Runs `work` on the node's transport thread.
   void PostIo(Node& node, absl::AnyInvocable<void()> work);
 
-  // What is wrong, once: the first call stops the run.
+  // Stops the run as failed. Only the first call counts.
   void Fail(std::string_view rule, std::string_view detail);
   const std::string& failed_rule() const { return failed_rule_; }
   const std::string& failed_detail() const { return failed_detail_; }
 
-  // A power cut at `node`: its fibers never run again, and whoever watches
-  // learns. Does not return if called on one of them.
+  // A power cut at `node`: its fibers never run again, and the watchers are
+  // called. Does not return if it is called on one of its fibers.
   void Crash(Node& node);
   void Pause(Node& node);
   void Resume(Node& node);
@@ -119,13 +120,13 @@ class World {
     crash_watchers_.push_back(std::move(watcher));
   }
 
-  void Record(const Node* node, EventKind kind, uint64_t id = 0, int64_t a = 0,
-              int64_t b = 0, uint64_t c = 0, std::string_view text = {}) {
-    trace_.Record(now_ns_, node == nullptr ? -1 : node->rank, kind, id, a, b, c,
-                  text);
+  // Adds an event of `node` (null: of the world) to the trace. Does not return
+  // if the event triggers the crash of the node whose fiber this runs on.
+  void Record(const Node* node, const EventDetails& details) {
+    trace_.Record(now_ns_, node == nullptr ? -1 : node->rank, details);
   }
 
-  // Who waits for what, a line for each fiber that is not done.
+  // What each fiber that has not ended waits for, a line for each.
   std::vector<std::string> DescribeFibers() const;
 
   Scheduler& scheduler() { return scheduler_; }
@@ -133,8 +134,9 @@ class World {
   Trace& trace() { return trace_; }
   const WorldOptions& options() const { return options_; }
 
-  // For the scheduler: an alarm for a timed wait; and the next event. False
-  // when none is left or the run is over.
+  // For the scheduler. `SetAlarm` makes the event that ends a timed wait.
+  // `DeliverNextEvents` moves the time to the next events and delivers them; it
+  // returns false if none is left or the run is over.
   void SetAlarm(int64_t time_ns, Fiber& fiber);
   bool DeliverNextEvents();
 

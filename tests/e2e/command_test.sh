@@ -26,6 +26,7 @@ is_json() { python3 -c 'import json,sys; json.load(sys.stdin)' || {
 
 expect 0 'Exit codes' --help
 expect 0 '--seeds' explore --help
+expect 0 'hold w0-w1 after 1s for 2s' run --help
 expect 2 'no subcommand' 
 expect 2 'no scenario .nonsense.; there are .*echo' run nonsense
 expect 2 'no schedule .x.' run echo --schedule x
@@ -43,8 +44,8 @@ expect 0 'echo seed 3: hash' verify echo --seed 3
 expect 0 '0 failed' explore echo --seeds 20 --jobs 2
 expect 0 'basic' doctor
 
-# What lists faults or probes that cannot come proves too little.
-expect 4 'PROVED TOO LITTLE' explore peer_dies --seeds 200 --no-faults
+# The scenario lists faults and coverage probes that cannot come without faults.
+expect 4 'INCONCLUSIVE' explore peer_dies --seeds 200 --no-faults
 
 printf 'reprise replay 1\nscenario gone\nseed 1\nend\n' >gone.replay
 expect 2 'no scenario .gone.' replay gone.replay

@@ -109,11 +109,11 @@ constexpr std::array<Family, 8> kFamilies = {{
       return "refuse " + Pick(random) + AtSomePoint(random) + ForAWhile(random);
     },
     [](RandomStream& random) {
-      return "silence " + PickPair(random, "-") + AtSomePoint(random) +
+      return "hold " + PickPair(random, "-") + AtSomePoint(random) +
              ForAWhile(random);
     },
     [](RandomStream& random) {
-      return "knock " + Pick(random) + AtSomePoint(random);
+      return "drop-connect " + Pick(random) + AtSomePoint(random);
     },
     [](RandomStream& random) {
       return "pause " + Pick(random) + AtSomePoint(random) + ForAWhile(random);

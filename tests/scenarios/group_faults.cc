@@ -51,7 +51,7 @@ std::vector<std::string> DrawGroupFaults(RandomStream& random,
                       when_and_how_long);
       break;
     case 1:
-      lines.push_back("silence " + first + "-" + second + when_and_how_long);
+      lines.push_back("hold " + first + "-" + second + when_and_how_long);
       break;
     case 2:
       lines.push_back("refuse " + first + when_and_how_long);

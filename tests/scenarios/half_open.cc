@@ -76,11 +76,11 @@ std::vector<std::string> DrawFaults(RandomStream& random,
   if (random.OneIn(6)) return {};
   const int64_t first = static_cast<int64_t>(random.Below(3));
   const int64_t second = (first + random.Between(1, 2)) % 3;
-  std::string line = "silence w" + std::to_string(first) + "-w" +
-                     std::to_string(second) + " after " +
-                     std::to_string(random.Between(500, 8000)) + "ms for ";
-  if (random.OneIn(3)) return {line + "ever"};
-  return {line + std::to_string(random.Between(100, 8000)) + "ms"};
+  const std::string line =
+      " w" + std::to_string(first) + "-w" + std::to_string(second) + " after " +
+      std::to_string(random.Between(500, 8000)) + "ms for ";
+  if (random.OneIn(3)) return {"partition" + line + "ever"};
+  return {"hold" + line + std::to_string(random.Between(100, 8000)) + "ms"};
 }
 
 REPRISE_SCENARIO(half_open, {.description = "peers that say nothing any more",
@@ -89,7 +89,7 @@ REPRISE_SCENARIO(half_open, {.description = "peers that say nothing any more",
                              .body = HalfOpen,
                              .faults = DrawFaults,
                              .probes = {"healed", "no sign of life"},
-                             .fault_kinds = {"silence"},
+                             .fault_kinds = {"hold", "partition"},
                              .max_time = absl::Minutes(5),
                              .settle_time = absl::Minutes(3),
                              .process_params = {{"slack_ms", 2000}}});

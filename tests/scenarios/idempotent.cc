@@ -113,7 +113,7 @@ std::vector<std::string> DrawFaults(RandomStream& random,
                        std::to_string(random.OneIn(2) ? first : second) +
                        event + std::to_string(random.Between(1, 15));
     if (random.OneIn(4)) {
-      faults.push_back("silence " + line + " for " +
+      faults.push_back("hold " + line + " for " +
                        std::to_string(random.Between(1, 500)) + "ms");
     } else {
       faults.push_back("cut " + line + (random.OneIn(2) ? " reset" : " eof"));
@@ -128,7 +128,7 @@ REPRISE_SCENARIO(idempotent,
                   .body = Idempotent,
                   .faults = DrawFaults,
                   .probes = {"sent again", "reconnected"},
-                  .fault_kinds = {"cut", "silence"},
+                  .fault_kinds = {"cut", "hold"},
                   .max_time = absl::Hours(2),
                   .settle_time = absl::Hours(1)});
 

@@ -114,37 +114,37 @@ void LinkCut(Worker& worker) {
   (*agent)->JoinAndShutdown(absl::Seconds(60));
 }
 
-std::vector<std::string> Silences(RandomStream& random, const ScenarioParams&) {
+std::vector<std::string> Holds(RandomStream& random, const ScenarioParams&) {
   std::vector<std::string> faults;
   for (int64_t left = random.Between(1, 2); left > 0; --left) {
     const int64_t first = random.Between(0, 2);
     faults.push_back(absl::StrCat(
-        "silence w", first, "-w", (first + random.Between(1, 2)) % 3, " after ",
+        "hold w", first, "-w", (first + random.Between(1, 2)) % 3, " after ",
         random.Between(0, 3000), "ms for ", random.Between(1, 4000), "ms"));
   }
   return faults;
 }
 
-REPRISE_SCENARIO(link_cut,
-                 {.description = "calls through silences of the network",
-                  .workers = 3,
-                  .params = {{"bound_ms", 1000},
-                             {"duration_ms", 4000},
-                             {"every_ms", 50},
-                             {"heal_ms", 20'000},
-                             {"interval_ms", 300},
-                             {"slack_ms", 100}},
-                  .body = LinkCut,
-                  .faults = Silences,
-                  .probes = {"failed", "healed"},
-                  .fault_kinds = {"silence"},
-                  .enough_seeds = 50,
-                  .max_time = absl::Minutes(5),
-                  .settle_time = absl::Minutes(1),
-                  // Processes that wait for a core are no dead links.
-                  .process_params = {{"bound_ms", 6000},
-                                     {"interval_ms", 2000},
-                                     {"slack_ms", 5000}}});
+REPRISE_SCENARIO(
+    link_cut,
+    {.description = "calls through links that carry nothing for a while",
+     .workers = 3,
+     .params = {{"bound_ms", 1000},
+                {"duration_ms", 4000},
+                {"every_ms", 50},
+                {"heal_ms", 20'000},
+                {"interval_ms", 300},
+                {"slack_ms", 100}},
+     .body = LinkCut,
+     .faults = Holds,
+     .probes = {"failed", "healed"},
+     .fault_kinds = {"hold"},
+     .enough_seeds = 50,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(1),
+     // Processes that wait for a core are no dead links.
+     .process_params = {
+         {"bound_ms", 6000}, {"interval_ms", 2000}, {"slack_ms", 5000}}});
 
 }  // namespace
 }  // namespace reprise::scenarios

@@ -217,7 +217,7 @@ REPRISE_SCENARIO(
      .probes = {"came back", "all left together", "reconnected",
                 "never answered", "answered after a failure",
                 "failed after join", "join ran out of time", "could not start"},
-     .fault_kinds = {"crash", "pause", "cut", "refuse", "silence", "knock",
+     .fault_kinds = {"crash", "pause", "cut", "refuse", "hold", "drop-connect",
                      "store-outage", "store-delay"},
      .enough_seeds = 200,
      .max_time = absl::Minutes(5),

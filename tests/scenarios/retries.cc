@@ -172,7 +172,7 @@ std::vector<std::string> DrawFaults(RandomStream& random,
       faults.push_back("cut " + pair + " when " + at +
                        (random.OneIn(2) ? " reset" : " eof"));
     } else if (random.OneIn(2)) {
-      faults.push_back("silence " + pair + " when " + at + " for " +
+      faults.push_back("hold " + pair + " when " + at + " for " +
                        std::to_string(random.Between(1, 1000)) + "ms");
     } else {
       faults.push_back("refuse w" + std::to_string(second) + " when " + at +
@@ -191,7 +191,7 @@ REPRISE_SCENARIO(retries,
                   .faults = DrawFaults,
                   .probes = {"succeeded after retries",
                              "shut down before the next attempt"},
-                  .fault_kinds = {"cut", "silence", "refuse"},
+                  .fault_kinds = {"cut", "hold", "refuse"},
                   .max_time = absl::Hours(2),
                   .settle_time = absl::Hours(1)});
 

@@ -4,29 +4,41 @@
 //   message  the four payloads that the wire format makes of a call of 64
 //            bytes, there and back; as many at a time as the argument says
 //   tensor   a tensor of so many bytes, there and back
+//   frame    a frame of so many bytes there and back, without the core
+//   idle     `cpu` is the share of a core that a context and a connection take
+//            while nothing happens
 
 #include <benchmark/benchmark.h>
+#include <sys/resource.h>
 
+#include <chrono>
 #include <functional>
 #include <future>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "agent/transport/transports.h"
+#include "tensorpipe/common/nop.h"
+#include "tensorpipe/core/nop_types.h"
 #include "tensorpipe/tensorpipe.h"
+#include "tensorpipe/transport/connection.h"
+#include "tensorpipe/transport/listener.h"
 
 namespace reprise {
 namespace {
 
-// "uv" and "shm": ours, "stock_uv" and "stock_shm": TensorPipe's.
-std::shared_ptr<tensorpipe::Context> MakeContext(const std::string& kind,
-                                                 std::string& address) {
-  auto context = std::make_shared<tensorpipe::Context>();
+bool IsUv(const std::string& kind) { return kind.find("uv") != kind.npos; }
+
+// "uv" and "shm": ours, "stock_uv" and "stock_shm": TensorPipe's. Null when it
+// does not work here.
+std::shared_ptr<tensorpipe::transport::Context> MakeTransport(
+    const std::string& kind,
+    std::shared_ptr<tensorpipe::channel::Context>& channel) {
   std::shared_ptr<tensorpipe::transport::Context> transport;
-  std::shared_ptr<tensorpipe::channel::Context> channel =
-      tensorpipe::channel::basic::create();
+  channel = tensorpipe::channel::basic::create();
   if (kind == "stock_uv") {
     transport = tensorpipe::transport::uv::create();
   } else if (kind == "stock_shm") {
@@ -41,10 +53,17 @@ std::shared_ptr<tensorpipe::Context> MakeContext(const std::string& kind,
     transport = set->transports[0].context;
     channel = set->channels[0].context;
   }
-  if (!transport->isViable()) return nullptr;
-  const bool is_uv = kind.find("uv") != kind.npos;
-  const std::string name = is_uv ? "uv" : "shm";
-  address = name + "://" + (is_uv ? "127.0.0.1" : "");
+  return transport->isViable() ? transport : nullptr;
+}
+
+std::shared_ptr<tensorpipe::Context> MakeContext(const std::string& kind,
+                                                 std::string& address) {
+  auto context = std::make_shared<tensorpipe::Context>();
+  std::shared_ptr<tensorpipe::channel::Context> channel;
+  auto transport = MakeTransport(kind, channel);
+  if (transport == nullptr) return nullptr;
+  const std::string name = IsUv(kind) ? "uv" : "shm";
+  address = name + "://" + (IsUv(kind) ? "127.0.0.1" : "");
   context->registerTransport(0, name, std::move(transport));
   context->registerChannel(0, "basic", std::move(channel));
   return context;
@@ -170,8 +189,121 @@ void BM_Tensor(benchmark::State& state, const std::string& kind) {
   state.SetBytesProcessed(state.items_processed() * state.range(0) * 2);
 }
 
+// The ends of one connection without the core. What is written first is an
+// object of uv's core, or a listener of ours would not accept it.
+class Wire {
+ public:
+  explicit Wire(const std::string& kind) {
+    std::shared_ptr<tensorpipe::channel::Context> unused;
+    server_ = MakeTransport(kind, unused);
+    client_ = MakeTransport(kind, unused);
+    if (server_ == nullptr || client_ == nullptr) return;
+    listener_ = server_->listen(IsUv(kind) ? "127.0.0.1" : "");
+    std::promise<std::shared_ptr<tensorpipe::transport::Connection>> accepted;
+    listener_->accept(
+        [&](const tensorpipe::Error&,
+            std::shared_ptr<tensorpipe::transport::Connection> connection) {
+          accepted.set_value(std::move(connection));
+        });
+    near = client_->connect(listener_->addr());
+    tensorpipe::NopHolder<tensorpipe::Packet> hello;
+    hello.getObject() = tensorpipe::RequestedConnection{1};
+    std::promise<void> written;
+    near->write(hello, [&](const tensorpipe::Error&) { written.set_value(); });
+    far = accepted.get_future().get();
+    tensorpipe::NopHolder<tensorpipe::Packet> came;
+    std::promise<void> read;
+    far->read(came, [&](const tensorpipe::Error&) { read.set_value(); });
+    written.get_future().wait();
+    read.get_future().wait();
+  }
+  ~Wire() {
+    near = nullptr;
+    far = nullptr;
+    if (server_ != nullptr) server_->join();
+    if (client_ != nullptr) client_->join();
+  }
+
+  // Null when the transport does not work here.
+  std::shared_ptr<tensorpipe::transport::Connection> near;
+  std::shared_ptr<tensorpipe::transport::Connection> far;
+
+ private:
+  std::shared_ptr<tensorpipe::transport::Context> server_;
+  std::shared_ptr<tensorpipe::transport::Context> client_;
+  std::shared_ptr<tensorpipe::transport::Listener> listener_;
+};
+
+// Frames back and forth, each written in the callback of the one before.
+void BM_Frame(benchmark::State& state, const std::string& kind) {
+  constexpr int kRounds = 512;
+  Wire wire(kind);
+  if (wire.near == nullptr) return state.SkipWithError("it does not work here");
+  const auto size = static_cast<size_t>(state.range(0));
+  std::string near(size, 'x');
+  std::string far(size, 'x');
+  const auto write = [size](auto& connection, std::string& bytes) {
+    connection->write(bytes.data(), size, [](const tensorpipe::Error&) {});
+  };
+  std::function<void()> serve = [&] {
+    wire.far->read(far.data(), size,
+                   [&](const tensorpipe::Error& error, const void*, size_t) {
+                     if (error) return;
+                     write(wire.far, far);
+                     serve();
+                   });
+  };
+  serve();
+  int left = 0;
+  std::promise<void>* done = nullptr;
+  std::function<void()> call = [&] {
+    write(wire.near, near);
+    wire.near->read(near.data(), size,
+                    [&](const tensorpipe::Error&, const void*, size_t) {
+                      if (--left == 0) return done->set_value();
+                      call();
+                    });
+  };
+  for (auto _ : state) {
+    std::promise<void> all_came;
+    done = &all_came;
+    left = kRounds;
+    call();
+    all_came.get_future().wait();
+  }
+  state.SetItemsProcessed(state.iterations() * kRounds);
+}
+
+double CpuSeconds() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) +
+           1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+// Two contexts, so half of what the process takes.
+void BM_Idle(benchmark::State& state, const std::string& kind) {
+  constexpr double kSeconds = 2;
+  const Wire wire(kind);
+  if (wire.near == nullptr) return state.SkipWithError("it does not work here");
+  double cpu = 0;
+  for (auto _ : state) {
+    const double before = CpuSeconds();
+    std::this_thread::sleep_for(std::chrono::duration<double>(kSeconds));
+    cpu += CpuSeconds() - before;
+  }
+  state.counters["cpu"] = benchmark::Counter(
+      cpu / kSeconds / static_cast<double>(state.iterations()) / 2);
+}
+
 void Messages(benchmark::internal::Benchmark* benchmark) {
   benchmark->Arg(1)->Arg(64)->UseRealTime();
+}
+void Frames(benchmark::internal::Benchmark* benchmark) {
+  benchmark->Arg(64)->Arg(1 << 16)->Arg(1 << 20)->UseRealTime();
 }
 void Tensors(benchmark::internal::Benchmark* benchmark) {
   benchmark->Arg(1 << 16)->Arg(1 << 20)->Arg(1 << 24)->UseRealTime();
@@ -181,6 +313,15 @@ BENCHMARK_CAPTURE(BM_Message, stock_uv, "stock_uv")->Apply(Messages);
 BENCHMARK_CAPTURE(BM_Message, uv, "uv")->Apply(Messages);
 BENCHMARK_CAPTURE(BM_Message, stock_shm, "stock_shm")->Apply(Messages);
 BENCHMARK_CAPTURE(BM_Message, shm, "shm")->Apply(Messages);
+BENCHMARK_CAPTURE(BM_Frame, stock_uv, "stock_uv")->Apply(Frames);
+BENCHMARK_CAPTURE(BM_Frame, uv, "uv")->Apply(Frames);
+BENCHMARK_CAPTURE(BM_Frame, stock_shm, "stock_shm")->Apply(Frames);
+BENCHMARK_CAPTURE(BM_Frame, shm, "shm")->Apply(Frames);
+BENCHMARK_CAPTURE(BM_Idle, uv, "uv")->Iterations(1)->UseRealTime();
+BENCHMARK_CAPTURE(BM_Idle, stock_shm, "stock_shm")
+    ->Iterations(1)
+    ->UseRealTime();
+BENCHMARK_CAPTURE(BM_Idle, shm, "shm")->Iterations(1)->UseRealTime();
 BENCHMARK_CAPTURE(BM_Tensor, stock_uv, "stock_uv")->Apply(Tensors);
 BENCHMARK_CAPTURE(BM_Tensor, uv, "uv")->Apply(Tensors);
 BENCHMARK_CAPTURE(BM_Tensor, stock_shm, "stock_shm")->Apply(Tensors);

@@ -3,9 +3,12 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "fault_injection/fault_kind.h"
 #include "glog/logging.h"
 #include "tools/command/report.h"
 #include "tools/command/subcommands.h"
@@ -17,7 +20,7 @@ namespace {
 constexpr char kFooter[] =
     "Exit codes: 0 all held; 1 a rule was violated (replay: again); 2 usage "
     "or\n"
-    "input error; 3 not deterministic; 4 the exploration proved too little.\n";
+    "input error; 3 not deterministic; 4 the exploration was inconclusive.\n";
 
 // The flags that every subcommand takes.
 void AddCommon(CLI::App& app, CommonFlags& common) {
@@ -29,7 +32,69 @@ void AddCommon(CLI::App& app, CommonFlags& common) {
   }
 }
 
-void AddWorker(CLI::App& app, WorkerCommand& worker) {
+void AddTrace(CLI::App& app, std::string& path) {
+  app.add_option("--trace", path,
+                 "write every event to this file, a line each");
+}
+
+std::string FaultHelp() { return "Faults:\n" + DescribeFaultKinds(); }
+
+CLI::App* AddRun(CLI::App& app, RunCommand& run) {
+  CLI::App* const run_app = app.add_subcommand("run", "one run of a scenario");
+  run_app->footer(FaultHelp());
+  run.run.AddTo(*run_app, /*with_seed=*/true);
+  run_app
+      ->add_option("--on", run.on,
+                   "sim, or uv or shm: a process for each worker")
+      ->capture_default_str();
+  AddTrace(*run_app, run.trace_path);
+  run_app
+      ->add_option("--max-wall-seconds", run.max_wall_seconds,
+                   "uv and shm: kill a run that takes longer")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000));
+  return run_app;
+}
+
+CLI::App* AddExplore(CLI::App& app, ExploreCommand& explore) {
+  CLI::App* const explore_app = app.add_subcommand(
+      "explore", "many seeds of a scenario, up to the first failure");
+  explore_app->footer(FaultHelp());
+  explore.run.AddTo(*explore_app, /*with_seed=*/false);
+  explore_app->add_option("--seeds", explore.seeds, "how many")
+      ->capture_default_str();
+  explore_app->add_option("--first-seed", explore.first_seed, "the first")
+      ->capture_default_str();
+  explore_app->add_option("--jobs", explore.jobs, "OS threads, a world each")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64));
+  explore_app->add_flag("--keep-going", explore.keep_going,
+                        "go on past the first failure");
+  explore_app->add_option("--out", explore.out,
+                          "the directory for replay files (default: here, or a "
+                          "test's undeclared outputs)");
+  return explore_app;
+}
+
+CLI::App* AddReplay(CLI::App& app, ReplayCommand& replay) {
+  CLI::App* const replay_app =
+      app.add_subcommand("replay", "a recorded failure, once more");
+  replay_app->add_option("file", replay.path, "the replay file")->required();
+  AddTrace(*replay_app, replay.trace_path);
+  return replay_app;
+}
+
+CLI::App* AddVerify(CLI::App& app, VerifyCommand& verify) {
+  CLI::App* const verify_app =
+      app.add_subcommand("verify", "whether a run is a function of its seed");
+  verify_app->footer(FaultHelp());
+  verify.run.AddTo(*verify_app, /*with_seed=*/true);
+  verify_app->add_option("--seeds", verify.seeds, "how many, from --seed")
+      ->capture_default_str();
+  return verify_app;
+}
+
+CLI::App* AddWorker(CLI::App& app, WorkerCommand& worker) {
   CLI::App* const worker_app = app.add_subcommand(
       "worker", "one worker of a run over several machines, a process on each");
   worker_app
@@ -71,11 +136,38 @@ void AddWorker(CLI::App& app, WorkerCommand& worker) {
                    "give up a run that takes longer")
       ->capture_default_str()
       ->check(CLI::Range(1, 1'000'000));
+  return worker_app;
+}
+
+void StartLogging(int argc, char** argv) {
+  FLAGS_logtostderr = true;
+  // The story tells what the agent warns of. Logs are for the agent's users:
+  // of the subcommands, `worker` runs one agent for them.
+  FLAGS_minloglevel = google::GLOG_FATAL;
+  if (argc > 1 && std::string_view(argv[1]) == "worker") {
+    FLAGS_minloglevel = FLAGS_v > 0 ? google::GLOG_INFO : google::GLOG_WARNING;
+  }
+  google::InitGoogleLogging(argv[0]);
+}
+
+// `bazel run` starts programs in a directory of its own. Paths on the command
+// line are relative to the user's.
+void ChangeToTheUsersDirectory() {
+  const char* const directory = std::getenv("BUILD_WORKING_DIRECTORY");
+  if (directory != nullptr && chdir(directory) != 0) {
+    PrintNotice("cannot change to the caller's directory");
+  }
 }
 
 int ListPlants(const Planting& planting) {
   for (const std::string& line : planting.describe()) PrintLine(line);
   return kHeld;
+}
+
+absl::Status SwitchOn(const CommonFlags& common) {
+  if (common.planting->plant(common.plant)) return absl::OkStatus();
+  return absl::InvalidArgumentError("no planted defect '" + common.plant +
+                                    "'; --plant list lists them");
 }
 
 }  // namespace
@@ -87,20 +179,8 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
     return WorkerProcessMain(argc, argv,
                              planting == nullptr ? nullptr : planting->plant);
   }
-  // What the agent warns of is part of the story; logs are for its users.
-  FLAGS_logtostderr = true;
-  FLAGS_minloglevel = google::GLOG_FATAL;
-  if (argc > 1 && std::string_view(argv[1]) == "worker") {
-    // The logs of a machine are for who runs it.
-    FLAGS_minloglevel = FLAGS_v > 0 ? google::GLOG_INFO : google::GLOG_WARNING;
-  }
-  google::InitGoogleLogging(argv[0]);
-  // `bazel run` starts programs elsewhere; paths are relative to the user.
-  if (const char* directory = std::getenv("BUILD_WORKING_DIRECTORY")) {
-    if (chdir(directory) != 0) {
-      PrintNotice("cannot change to the caller's directory");
-    }
-  }
+  StartLogging(argc, argv);
+  ChangeToTheUsersDirectory();
 
   CommonFlags common;
   common.planting = planting;
@@ -108,87 +188,42 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   ExploreCommand explore;
   ReplayCommand replay;
   VerifyCommand verify;
-
+  WorkerCommand worker;
   CLI::App app(
-      "reprise: plays scenarios of the tensor-RPC agent, in a simulated "
-      "world or in processes, and plays their failures again.");
+      "reprise: a deterministic simulator of the tensor-RPC agent that finds "
+      "and replays its failures; it also runs scenarios in processes.");
   app.footer(kFooter);
   app.require_subcommand(0, 1);
   AddCommon(app, common);
   // `--json` may stand behind the subcommand too.
   app.fallthrough();
-
-  CLI::App* list = app.add_subcommand("list", "the scenarios that there are");
-
-  CLI::App* run_app = app.add_subcommand("run", "one run of a scenario");
-  run.run.AddTo(*run_app, /*with_seed=*/true);
-  run_app
-      ->add_option("--on", run.on,
-                   "sim, or uv or shm: a process for each worker")
-      ->capture_default_str();
-  run_app->add_option("--trace", run.trace_path,
-                      "write every event to this file, a line each");
-  run_app
-      ->add_option("--max-wall-seconds", run.max_wall_seconds,
-                   "uv and shm: kill a run that takes longer")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1'000'000));
-
-  CLI::App* explore_app = app.add_subcommand(
-      "explore", "many seeds of a scenario, up to the first failure");
-  explore.run.AddTo(*explore_app, /*with_seed=*/false);
-  explore_app->add_option("--seeds", explore.seeds, "how many")
-      ->capture_default_str();
-  explore_app->add_option("--first-seed", explore.first_seed, "the first")
-      ->capture_default_str();
-  explore_app->add_option("--jobs", explore.jobs, "OS threads, a world each")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 64));
-  explore_app->add_flag("--keep-going", explore.keep_going,
-                        "go on past the first failure");
-  explore_app->add_option("--out", explore.out,
-                          "the directory for replay files (default: here, or a "
-                          "test's undeclared outputs)");
-
-  CLI::App* replay_app =
-      app.add_subcommand("replay", "a recorded failure, once more");
-  replay_app->add_option("file", replay.path, "the replay file")->required();
-  replay_app->add_option("--trace", replay.trace_path,
-                         "write every event to this file, a line each");
-
-  CLI::App* verify_app =
-      app.add_subcommand("verify", "whether a run is a function of its seed");
-  verify.run.AddTo(*verify_app, /*with_seed=*/true);
-  verify_app->add_option("--seeds", verify.seeds, "how many, from --seed")
-      ->capture_default_str();
-
-  CLI::App* doctor = app.add_subcommand(
+  const CLI::App* const list_app =
+      app.add_subcommand("list", "the scenarios that there are");
+  const CLI::App* const run_app = AddRun(app, run);
+  const CLI::App* const explore_app = AddExplore(app, explore);
+  const CLI::App* const replay_app = AddReplay(app, replay);
+  const CLI::App* const verify_app = AddVerify(app, verify);
+  const CLI::App* const doctor_app = app.add_subcommand(
       "doctor", "which transports, channels and stores can work here");
-
-  WorkerCommand worker;
-  AddWorker(app, worker);
+  const CLI::App* const worker_app = AddWorker(app, worker);
 
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kHeld : kUsage;
   }
+  if (common.plant == "list") return ListPlants(*planting);
   if (!common.plant.empty()) {
-    if (common.plant == "list") return ListPlants(*planting);
-    if (!planting->plant(common.plant)) {
-      return UsageError(
-          absl::InvalidArgumentError("no planted defect '" + common.plant +
-                                     "'; --plant list lists them"),
-          common.json);
-    }
+    absl::Status status = SwitchOn(common);
+    if (!status.ok()) return UsageError(status, common.json);
   }
-  if (*list) return DoList(common);
+  if (*list_app) return DoList(common);
   if (*run_app) return DoRun(common, run);
   if (*explore_app) return DoExplore(common, explore);
   if (*replay_app) return DoReplay(common, replay);
   if (*verify_app) return DoVerify(common, verify);
-  if (*doctor) return DoDoctor(common);
-  if (app.got_subcommand("worker")) return DoWorker(common, worker);
+  if (*doctor_app) return DoDoctor(common);
+  if (*worker_app) return DoWorker(common, worker);
   PrintNotice("no subcommand; see --help");
   return kUsage;
 }

@@ -1,4 +1,8 @@
-// The `reprise` command.
+// The `reprise` command: a deterministic simulator of the agent that finds and
+// replays its failures.
+//
+// A program is the command, an agent (as it is shipped or with planted defects)
+// and the scenarios that are linked into it.
 
 #ifndef REPRISE_TOOLS_COMMAND_COMMAND_H_
 #define REPRISE_TOOLS_COMMAND_COMMAND_H_
@@ -9,13 +13,15 @@
 
 namespace reprise {
 
-// Exit codes. `replay` uses kViolated for "it happened again", and
-// kNotDeterministic when the same build went another way.
+// Exit codes. `replay` returns kViolated when the failure happened again, and
+// kNotDeterministic when the build that recorded it went another way.
+// `explore` returns kInconclusive when nothing failed, but a coverage probe was
+// never reached or a kind of fault never struck.
 inline constexpr int kHeld = 0;
 inline constexpr int kViolated = 1;
 inline constexpr int kUsage = 2;
 inline constexpr int kNotDeterministic = 3;
-inline constexpr int kProvedTooLittle = 4;
+inline constexpr int kInconclusive = 4;
 
 // A program whose agent has planted defects offers `--plant`.
 struct Planting {
@@ -23,7 +29,8 @@ struct Planting {
   std::function<std::vector<std::string>()> describe;  // a line each
 };
 
-// `planting` is null for a real agent. Returns the exit code.
+// Runs the command line and returns the exit code. `planting` is null for the
+// agent as it is shipped. To be called once, from `main`.
 int CommandMain(int argc, char** argv, const Planting* planting);
 
 }  // namespace reprise

@@ -56,7 +56,7 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
   json["schedule"] = command.run.Describe();
   json["first_seed"] = command.first_seed;
   json["outcome"] = !result.failures.empty()   ? "violated"
-                    : !result.unproved.empty() ? "proved too little"
+                    : !result.unproved.empty() ? "inconclusive"
                                                : "held";
   json["seeds"] = result.seeds;
   json["events"] = result.events;
@@ -130,7 +130,7 @@ void PrintSummary(const ExploreResult& result, const ExploreCommand& command) {
               absl::StrJoin(result.injections, ", ", pair));
   }
   for (const std::string& what : result.unproved) {
-    PrintLine("PROVED TOO LITTLE: " + what);
+    PrintLine("INCONCLUSIVE: " + what);
   }
 }
 
@@ -186,7 +186,7 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command) {
   }
   if (not_deterministic) return kNotDeterministic;
   if (!result->failures.empty()) return kViolated;
-  return result->unproved.empty() ? kHeld : kProvedTooLittle;
+  return result->unproved.empty() ? kHeld : kInconclusive;
 }
 
 }  // namespace reprise

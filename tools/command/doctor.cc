@@ -19,7 +19,9 @@ std::string AdviceOn(const TransportProbe& probe) {
   if (probe.name == "ibv") {
     return "needs an InfiniBand device and libibverbs; others do without";
   }
-  if (probe.name == "shm") return "see /dev/shm below";
+  if (probe.name == "shm") {
+    return "mount /proc, and let a seccomp filter pass memfd_create";
+  }
   if (probe.name == "cma" || probe.name == "reprise_cma") {
     return "see the ptrace scope below";
   }

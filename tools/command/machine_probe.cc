@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/statvfs.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <fstream>
 #include <optional>
@@ -16,14 +16,15 @@
 namespace reprise {
 namespace {
 
-constexpr int64_t kMiB = int64_t{1} << 20;
 // Two mappings for the stack of each fiber; what Linux gives by default is
 // enough for some ten thousands.
 constexpr int64_t kMinMappings = 65530;
-// Each connection over shm takes a ring buffer of 2 MiB at either end.
-constexpr int64_t kMinShmBytes = 64 * kMiB;
-// An agent with all transports and channels takes some 150.
 constexpr int64_t kMinDescriptors = 1024;
+// What an agent with all transports and channels takes, about.
+constexpr int64_t kAgentDescriptors = 150;
+// What the pipe to a peer on this host takes: two connections of its own and
+// two of the channel cma, over shm.
+constexpr int64_t kPeerDescriptors = 4;
 // What the heaps of simulated runs reserve (sim/arena.cc); nothing of it is
 // touched.
 constexpr size_t kAddressSpace = size_t{1} << 40;
@@ -68,26 +69,6 @@ DoctorFinding ProbeAddressSpace() {
   return finding;
 }
 
-DoctorFinding ProbeShm() {
-  DoctorFinding finding{"machine", "/dev/shm", false, "", ""};
-  struct statvfs shm;
-  if (statvfs("/dev/shm", &shm) != 0) {
-    finding.detail = absl::StrCat("cannot be looked at: ", strerror(errno));
-    finding.advice = "mount -t tmpfs tmpfs /dev/shm";
-    return finding;
-  }
-  const int64_t free_bytes =
-      static_cast<int64_t>(shm.f_bavail) * static_cast<int64_t>(shm.f_frsize);
-  finding.works = free_bytes >= kMinShmBytes;
-  finding.detail = absl::StrCat(free_bytes / kMiB, " MiB free; a connection ",
-                                "over shm takes 2 MiB at either end");
-  if (!finding.works) {
-    finding.advice =
-        "mount -o remount,size=1G /dev/shm (a container: --shm-size=1g)";
-  }
-  return finding;
-}
-
 DoctorFinding ProbePtraceScope() {
   DoctorFinding finding{"machine", "ptrace scope", true, "", ""};
   const auto scope = ReadNumber("/proc/sys/kernel/yama/ptrace_scope");
@@ -114,9 +95,15 @@ DoctorFinding ProbeDescriptors() {
   }
   const auto soft = static_cast<int64_t>(limit.rlim_cur);
   finding.works = limit.rlim_cur == RLIM_INFINITY || soft >= kMinDescriptors;
-  finding.detail = absl::StrCat(
-      limit.rlim_cur == RLIM_INFINITY ? "unlimited" : absl::StrCat(soft),
-      "; an agent with all transports and channels takes some 150");
+  finding.detail =
+      limit.rlim_cur == RLIM_INFINITY
+          ? "unlimited"
+          : absl::StrCat(soft, ", enough for about ",
+                         std::max<int64_t>(soft - kAgentDescriptors, 0) /
+                             kPeerDescriptors,
+                         " peers on this host: an agent takes some ",
+                         kAgentDescriptors, ", and ", kPeerDescriptors,
+                         " for each peer over shm and cma");
   if (!finding.works) {
     finding.advice = absl::StrCat("ulimit -n ", 4 * kMinDescriptors);
   }
@@ -126,7 +113,7 @@ DoctorFinding ProbeDescriptors() {
 }  // namespace
 
 std::vector<DoctorFinding> ProbeMachine() {
-  return {ProbeMappings(), ProbeAddressSpace(), ProbeShm(), ProbePtraceScope(),
+  return {ProbeMappings(), ProbeAddressSpace(), ProbePtraceScope(),
           ProbeDescriptors()};
 }
 

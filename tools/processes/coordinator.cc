@@ -77,14 +77,15 @@ absl::Status Coordinator::StartWorker(int32_t rank) {
   member.child = *std::move(child);
   // Told when it is there, as somebody may wait for it to strike it down.
   if (incarnation != 0) {
-    OnEvent({start_ns, rank, EventKind::kRestart, 0, incarnation, 0, 0, ""});
+    OnEvent(
+        MakeEvent(start_ns, rank,
+                  {.kind = EventKind::kRestart, .incarnation = incarnation}));
   }
   return absl::OkStatus();
 }
 
-void Coordinator::Record(int32_t node, EventKind kind, int64_t a,
-                         std::string_view text) {
-  OnEvent({Now(), node, kind, 0, a, 0, 0, std::string(text)});
+void Coordinator::Record(int32_t node, const EventDetails& details) {
+  OnEvent(MakeEvent(Now(), node, details));
 }
 
 void Coordinator::OnTraceLine(int32_t rank, std::string_view line) {
@@ -120,19 +121,25 @@ void Coordinator::OnEvent(const Event& event) {
 void Coordinator::Begin(const Fault& fault) {
   Member& member = members_[fault.worker];
   if (member.child == nullptr || member.crash != nullptr) return;
-  if (fault.kind == FaultKind::kCrash) {
-    member.crash = &fault;
-    member.child->Signal(SIGKILL);
-  } else if (member.pause == nullptr) {
-    member.pause = &fault;
-    member.child->Signal(SIGSTOP);
+  switch (fault.kind) {
+    case FaultKind::kCrash:
+      member.crash = &fault;
+      member.child->Signal(SIGKILL);
+      break;
+    case FaultKind::kPause:
+      if (member.pause != nullptr) break;
+      member.pause = &fault;
+      member.child->Signal(SIGSTOP);
+      break;
+    default:  // exists in the simulator only, as fault_kind.h says
+      break;
   }
 }
 
 void Coordinator::Injected(const Fault& fault, int64_t until_ns) {
   ++injections_[std::string(ToString(fault.kind))];
   end_.last_effect_ns = std::max(end_.last_effect_ns, until_ns);
-  Record(-1, EventKind::kFault, 0, fault.text);
+  Record(-1, {.kind = EventKind::kFault, .text = fault.text});
 }
 
 absl::Status Coordinator::DoWhatIsDue() {
@@ -232,13 +239,14 @@ void Coordinator::Died(int32_t rank) {
       member.restart_at_ns = now_ns + crash->restart_ns;
     }
     Injected(*crash, now_ns + std::max<int64_t>(crash->restart_ns, 0));
-    Record(rank, EventKind::kCrash, member.incarnation);
+    Record(rank,
+           {.kind = EventKind::kCrash, .incarnation = member.incarnation});
     return;
   }
   if (child->exited_well() && member.ended_body && !child->trace_is_torn()) {
     return;
   }
-  Record(rank, EventKind::kCrash, member.incarnation);
+  Record(rank, {.kind = EventKind::kCrash, .incarnation = member.incarnation});
   Fail("process",
        absl::StrCat("w", rank, " ",
                     child->exited_well() && !child->trace_is_torn()

@@ -24,7 +24,8 @@ namespace reprise {
 // One run. Not thread-safe. No process is left once `Run` has returned.
 class Coordinator {
  public:
-  // `faults`: crashes and pauses only. All must outlive the coordinator.
+  // `faults` are of kinds that exist between processes (fault_kind.h). All
+  // arguments must outlive the coordinator.
   Coordinator(const ProcessRunOptions& options,
               const std::vector<Fault>& faults, std::string store_url);
 
@@ -49,8 +50,7 @@ class Coordinator {
   int64_t Now() const { return MonotonicNanoseconds() - start_ns_; }
   bool IsOver() const;
   absl::Status StartWorker(int32_t rank);
-  void Record(int32_t node, EventKind kind, int64_t a = 0,
-              std::string_view text = {});
+  void Record(int32_t node, const EventDetails& details);
   void OnTraceLine(int32_t rank, std::string_view line);
   void OnEvent(const Event& event);
   void Begin(const Fault& fault);

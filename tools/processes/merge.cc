@@ -12,8 +12,6 @@
 namespace reprise {
 namespace {
 
-constexpr auto kOk = static_cast<int64_t>(absl::StatusCode::kOk);
-
 // A caller's rank, a call's id, a digest: what a cause and its effect share.
 using CallKey = std::tuple<int32_t, uint64_t, uint64_t>;
 
@@ -70,9 +68,9 @@ class Merger {
 
   static void Count(const Event& event, Calls& calls) {
     if (event.kind == EventKind::kCallStarted) {
-      ++calls.starts[{event.node, event.id, event.c}];
-    } else if (event.kind == EventKind::kReply && event.b == kOk) {
-      ++calls.replies[{RankOf(event.text), event.id, event.c}];
+      ++calls.starts[{event.node, event.id, event.digest()}];
+    } else if (event.kind == EventKind::kReply && event.is_ok()) {
+      ++calls.replies[{RankOf(event.text), event.id, event.digest()}];
     }
   }
 
@@ -91,14 +89,15 @@ class Merger {
   bool IsAllowed(const Event& event, int64_t error_ns) const {
     switch (event.kind) {
       case EventKind::kRequest:
-        return !IsAhead({RankOf(event.text), event.id, event.c},
+        return !IsAhead({RankOf(event.text), event.id, event.digest()},
                         to_come_.starts, seen_.starts);
       case EventKind::kCallCompleted:
-        return event.b != kOk || !IsAhead({event.node, event.id, event.c},
-                                          to_come_.replies, seen_.replies);
+        return !event.is_ok() ||
+               !IsAhead({event.node, event.id, event.digest()},
+                        to_come_.replies, seen_.replies);
       case EventKind::kBarrierLeft: {
         const auto entries = entries_.find(event.id);
-        if (event.b != kOk || entries == entries_.end()) return true;
+        if (!event.is_ok() || entries == entries_.end()) return true;
         for (const Entry& entry : entries->second) {
           if (entry.earliest_ns <= event.time_ns + error_ns) return false;
         }

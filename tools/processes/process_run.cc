@@ -4,7 +4,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "fault_injection/fault.h"
+#include "fault_injection/fault_kind.h"
 #include "tools/processes/coordinator.h"
 #include "tools/processes/interruption.h"
 #include "tools/processes/scratch_directory.h"
@@ -17,13 +19,23 @@ bool IsOfProcesses(EventKind kind) {
   return kind < EventKind::kConnect || kind > EventKind::kFiberEnded;
 }
 
+// "'crash' (kill -9) and 'pause' (stop and continue)".
+std::string KindsBetweenProcesses() {
+  std::vector<std::string> kinds;
+  for (const FaultKindInfo& kind : FaultKinds()) {
+    if (kind.in_processes.empty()) continue;
+    kinds.push_back(absl::StrCat("'", std::string(kind.word), "' (",
+                                 std::string(kind.in_processes), ")"));
+  }
+  return absl::StrJoin(kinds, " and ");
+}
+
 absl::Status CheckFault(const Fault& fault) {
-  if (fault.kind != FaultKind::kCrash && fault.kind != FaultKind::kPause) {
+  if (InfoOf(fault.kind).in_processes.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "fault '", fault.text,
-        "': between processes there are 'crash' (kill -9) and 'pause' (stop "
-        "and continue); '",
-        std::string(ToString(fault.kind)), "' is the simulator's"));
+        "fault '", fault.text, "': '", std::string(ToString(fault.kind)),
+        "' exists in the simulator only; between processes there are ",
+        KindsBetweenProcesses()));
   }
   if (fault.at_event && !IsOfProcesses(fault.event)) {
     return absl::InvalidArgumentError(absl::StrCat(

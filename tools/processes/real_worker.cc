@@ -29,12 +29,10 @@ absl::Time StartOfRun(int64_t start_ns) {
 
 }  // namespace
 
-void RealTrace::Record(EventKind kind, uint64_t id, int64_t a, int64_t b,
-                       uint64_t c, std::string_view text) {
+void RealTrace::Record(const EventDetails& details) {
   // The time is read with the lock held: times ascend from event to event.
   std::lock_guard<std::mutex> lock(mutex_);
-  sink_({MonotonicNanoseconds() - start_ns_, node_, kind, id, a, b, c,
-         std::string(text)});
+  sink_(MakeEvent(MonotonicNanoseconds() - start_ns_, node_, details));
 }
 
 RealWorker::RealWorker(AgentOptions options, int incarnation, uint64_t seed,
@@ -43,20 +41,18 @@ RealWorker::RealWorker(AgentOptions options, int incarnation, uint64_t seed,
     : Worker(std::move(options), incarnation, seed, params),
       store_(std::move(store)),
       trace_(trace),
-      observer_(
-          [this](EventKind kind, uint64_t id, int64_t a, int64_t b, uint64_t c,
-                 std::string_view text) {
-            trace_.Record(kind, id, a, b, c, text);
-          },
-          [start = StartOfRun(trace.start_ns())](absl::Time deadline) {
-            // Saturates: never is the maximum.
-            return absl::ToInt64Nanoseconds(deadline - start);
-          }) {}
+      observer_([this](const EventDetails& details) { trace_.Record(details); },
+                [start = StartOfRun(trace.start_ns())](absl::Time deadline) {
+                  // Saturates: never is the maximum.
+                  return absl::ToInt64Nanoseconds(deadline - start);
+                }) {}
 
 void RealWorker::Run(const Scenario& scenario) {
-  trace_.Record(EventKind::kWorkerStarted, 0, incarnation(), 0, 0, {});
+  trace_.Record(
+      {.kind = EventKind::kWorkerStarted, .incarnation = incarnation()});
   scenario.body(*this);
-  trace_.Record(EventKind::kWorkerEnded, 0, incarnation(), 0, 0, {});
+  trace_.Record(
+      {.kind = EventKind::kWorkerEnded, .incarnation = incarnation()});
 }
 
 Environment RealWorker::environment() {
@@ -64,20 +60,20 @@ Environment RealWorker::environment() {
 }
 
 void RealWorker::Note(std::string_view text) {
-  trace_.Record(EventKind::kNote, 0, 0, 0, 0, text);
+  trace_.Record({.kind = EventKind::kNote, .text = text});
 }
 
 bool RealWorker::Check(bool holds, std::string_view rule,
                        std::string_view detail) {
   if (holds) return true;
-  trace_.Record(
-      EventKind::kCheckFailed, 0, 0, 0, 0,
-      absl::StrCat(name(), ": ", std::string(rule), ": ", std::string(detail)));
+  const std::string whole =
+      absl::StrCat(name(), ": ", std::string(rule), ": ", std::string(detail));
+  trace_.Record({.kind = EventKind::kCheckFailed, .text = whole});
   return false;
 }
 
 void RealWorker::Reached(std::string_view probe) {
-  trace_.Record(EventKind::kProbe, 0, 0, 0, 0, probe);
+  trace_.Record({.kind = EventKind::kProbe, .text = probe});
 }
 
 AgentOptions RealWorkerOptions(int rank, int world_size,

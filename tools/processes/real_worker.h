@@ -29,8 +29,7 @@ class RealTrace {
       : node_(node), start_ns_(start_ns), sink_(std::move(sink)) {}
 
   int64_t start_ns() const { return start_ns_; }
-  void Record(EventKind kind, uint64_t id, int64_t a, int64_t b, uint64_t c,
-              std::string_view text);
+  void Record(const EventDetails& details);
 
  private:
   const int32_t node_;

@@ -17,10 +17,6 @@
 namespace reprise {
 namespace {
 
-// Of frames that may have any length: objects of TensorPipe's, the longest of
-// which tell of the tensors of a message, some hundred bytes for each.
-constexpr size_t kLongestObject = size_t{16} << 20;
-
 constexpr size_t kMaxPrintedId = 100;
 
 }  // namespace

@@ -1,10 +1,10 @@
 #include "agent/transport/uv/frame_reader.h"
 
+#include <endian.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
-
-#include "agent/transport/uv/first_frames.h"
 
 namespace reprise {
 namespace {
@@ -15,14 +15,11 @@ constexpr size_t kManyBytes = size_t{16} << 10;
 }  // namespace
 
 void FrameReader::Read(void* into, size_t length, Done done) {
-  // An empty frame may have no memory at all.
-  static char nowhere;
-  char* const place = into == nullptr ? &nowhere : static_cast<char*>(into);
-  reads_.push_back({place, length, std::move(done)});
+  reads_.push_back({true, static_cast<char*>(into), length, std::move(done)});
 }
 
 void FrameReader::ReadUpTo(size_t longest, Done done) {
-  reads_.push_back({nullptr, longest, std::move(done)});
+  reads_.push_back({false, nullptr, longest, std::move(done)});
 }
 
 bool FrameReader::Take(std::string_view bytes) {
@@ -50,7 +47,7 @@ bool FrameReader::Take(std::string_view bytes) {
 bool FrameReader::Advance(std::string_view& bytes) {
   while (!reads_.empty()) {
     if (!in_body_) {
-      if (bytes.size() < kFrameHeader) break;
+      if (bytes.size() < header_bytes_) break;
       if (!TakeHeader(bytes)) return false;
     }
     TakeBody(bytes);
@@ -60,12 +57,14 @@ bool FrameReader::Advance(std::string_view& bytes) {
 }
 
 bool FrameReader::TakeHeader(std::string_view& bytes) {
-  const uint64_t length = FrameLength(bytes);
+  uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), header_bytes_);
+  length = le64toh(length);
   const PendingRead& read = reads_.front();
-  if (read.into == nullptr ? length > read.length : length != read.length) {
+  if (read.is_sized ? length != read.length : length > read.length) {
     return false;
   }
-  bytes.remove_prefix(kFrameHeader);
+  bytes.remove_prefix(header_bytes_);
   in_body_ = true;
   length_ = length;
   size_ = 0;
@@ -76,8 +75,8 @@ bool FrameReader::TakeHeader(std::string_view& bytes) {
 void FrameReader::TakeBody(std::string_view& bytes) {
   const size_t size = std::min(bytes.size(), length_ - size_);
   if (size > 0) {
-    if (char* const into = reads_.front().into; into != nullptr) {
-      std::memcpy(into + size_, bytes.data(), size);
+    if (reads_.front().is_sized) {
+      std::memcpy(reads_.front().into + size_, bytes.data(), size);
     } else {
       body_.append(bytes.data(), size);  // memory only for what has come
     }
@@ -89,13 +88,12 @@ void FrameReader::TakeBody(std::string_view& bytes) {
   PendingRead read = std::move(reads_.front());
   reads_.pop_front();
   read.done(tensorpipe::Error::kSuccess,
-            read.into != nullptr ? read.into : body_.data(), length_);
+            read.is_sized ? read.into : body_.data(), length_);
   if (body_.capacity() > kManyBytes) body_ = {};
 }
 
 absl::Span<char> FrameReader::Room() {
-  if (!in_body_ || reads_.front().into == nullptr ||
-      length_ - size_ < kManyBytes) {
+  if (!in_body_ || !reads_.front().is_sized || length_ - size_ < kManyBytes) {
     return {};
   }
   return {reads_.front().into + size_, length_ - size_};

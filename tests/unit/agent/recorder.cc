@@ -8,6 +8,25 @@
 #include "tests/unit/agent/cluster.h"
 
 namespace reprise::testing {
+namespace {
+
+const char* WordFor(PipeEvent event) {
+  switch (event) {
+    case PipeEvent::kConnecting:
+      return "connecting";
+    case PipeEvent::kConnected:
+      return "connected";
+    case PipeEvent::kAccepted:
+      return "accepted";
+    case PipeEvent::kFailed:
+      return "failed";
+    case PipeEvent::kClosed:
+      return "closed";
+  }
+  return "?";
+}
+
+}  // namespace
 
 bool Recorder::WaitFor(const std::string& event, int times) {
   const absl::Time deadline = Soon();
@@ -66,9 +85,9 @@ void Recorder::OnReply(std::string_view, int64_t, const absl::Status& status,
   Record("reply");
 }
 
-void Recorder::OnPipe(std::string_view what, std::string_view peer,
+void Recorder::OnPipe(PipeEvent event, std::string_view peer,
                       const absl::Status&) {
-  Record(absl::StrCat("pipe ", std::string(what), " ", std::string(peer)));
+  Record(absl::StrCat("pipe ", WordFor(event), " ", std::string(peer)));
 }
 
 void Recorder::OnListening(std::string_view) { Record("listening"); }

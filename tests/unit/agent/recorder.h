@@ -17,8 +17,8 @@
 namespace reprise::testing {
 
 // Events are named "started", "completed", "late", "request", "reply",
-// "pipe <what> <peer>", "listening", "listener failed", "entered <n>",
-// "left <n>", "shutdown".
+// "pipe connected <peer>" and the like, "listening", "listener failed",
+// "entered <n>", "left <n>", "shutdown".
 class Recorder : public Observer {
  public:
   // Until the event has been heard `times` times; false when it was not.
@@ -35,7 +35,7 @@ class Recorder : public Observer {
                  const Message& request) override;
   void OnReply(std::string_view caller, int64_t call_id,
                const absl::Status& status, const Message* reply) override;
-  void OnPipe(std::string_view what, std::string_view peer,
+  void OnPipe(PipeEvent event, std::string_view peer,
               const absl::Status& status) override;
   void OnListening(std::string_view address) override;
   void OnListenerFailed(const absl::Status& status) override;

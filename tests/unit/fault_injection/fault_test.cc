@@ -91,19 +91,37 @@ TEST(FaultTest, Refuse) {
   EXPECT_EQ(fault.for_ns, 2 * kSecond);
 }
 
-TEST(FaultTest, Silence) {
-  const Fault fault = Parse("silence w0-w1 after 1.5s for 2s");
-  EXPECT_EQ(fault.kind, FaultKind::kSilence);
+TEST(FaultTest, Hold) {
+  const Fault fault = Parse("hold w0-w1 after 1.5s for 2s");
+  EXPECT_EQ(fault.kind, FaultKind::kHold);
   EXPECT_EQ(fault.worker, 0);
   EXPECT_EQ(fault.other, 1);
   EXPECT_EQ(fault.after_ns, 1500 * kMs);
   EXPECT_EQ(fault.for_ns, 2 * kSecond);
-  EXPECT_EQ(Parse("silence w0-w1 after 1s for ever").for_ns, kForEver);
 }
 
-TEST(FaultTest, Knock) {
-  const Fault fault = Parse("knock w1 after 500ms");
-  EXPECT_EQ(fault.kind, FaultKind::kKnock);
+TEST(FaultTest, Partition) {
+  const Fault fault = Parse("partition w2-w1 when w1 request for ever");
+  EXPECT_EQ(fault.kind, FaultKind::kPartition);
+  EXPECT_EQ(fault.worker, 2);
+  EXPECT_EQ(fault.other, 1);
+  EXPECT_EQ(fault.for_ns, kForEver);
+}
+
+TEST(FaultTest, WhatMayEndAndWhatMayNot) {
+  EXPECT_EQ(Parse("pause w1 after 1s for ever").for_ns, kForEver);
+  EXPECT_EQ(Parse("refuse w1 after 1s for ever").for_ns, kForEver);
+  const absl::Status hold =
+      ParseFault("hold w0-w1 after 1s for ever", 3).status();
+  EXPECT_THAT(std::string(hold.message()), HasSubstr("'partition'"));
+  const absl::Status partition =
+      ParseFault("partition w0-w1 after 1s for 2s", 3).status();
+  EXPECT_THAT(std::string(partition.message()), HasSubstr("'hold'"));
+}
+
+TEST(FaultTest, DropConnect) {
+  const Fault fault = Parse("drop-connect w1 after 500ms");
+  EXPECT_EQ(fault.kind, FaultKind::kDropConnect);
   EXPECT_EQ(fault.worker, 1);
   EXPECT_EQ(fault.after_ns, 500 * kMs);
 }
@@ -125,7 +143,7 @@ TEST(FaultTest, StoreDelay) {
 }
 
 TEST(FaultTest, BlanksDoNotMatter) {
-  const Fault fault = Parse("  knock   w1  after 1ms ");
+  const Fault fault = Parse("  drop-connect   w1  after 1ms ");
   EXPECT_EQ(fault.worker, 1);
   EXPECT_EQ(fault.after_ns, kMs);
 }
@@ -197,6 +215,10 @@ constexpr Malformed kMalformed[] = {
     {"refuse w1 after 1s", "it ends"},
     {"refuse w0-w1 after 1s for 1s", "w0-w1"},
     {"silence w0>w1 after 1s for 1s", "w0>w1"},
+    {"hold w0-w1 after 1s", "it ends"},
+    {"hold w0-w1 after 1s for ever", "ever"},
+    {"partition w0-w1 after 1s for 2s", "2s"},
+    {"partition w0 after 1s for ever", "w0"},
     {"knock w1 after 1s for 2s", "for"},
     {"store-outage some after 1s for 2s", "some"},
     {"store-delay all after 1s for 2s", "all"},
@@ -208,10 +230,10 @@ INSTANTIATE_TEST_SUITE_P(All, MalformedFaultTest,
 
 TEST(FaultTest, FaultsInOrderOrTheFirstError) {
   const auto faults =
-      ParseFaults({"knock w1 after 1s", "crash w0 after 2s"}, 3);
+      ParseFaults({"drop-connect w1 after 1s", "crash w0 after 2s"}, 3);
   ASSERT_TRUE(faults.ok()) << faults.status();
   ASSERT_EQ(faults->size(), 2u);
-  EXPECT_EQ((*faults)[0].kind, FaultKind::kKnock);
+  EXPECT_EQ((*faults)[0].kind, FaultKind::kDropConnect);
   EXPECT_EQ((*faults)[1].kind, FaultKind::kCrash);
   EXPECT_TRUE(ParseFaults({}, 3)->empty());
   const absl::Status status =
@@ -219,16 +241,35 @@ TEST(FaultTest, FaultsInOrderOrTheFirstError) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("then"));
 }
 
-TEST(FaultTest, KindsAreNamedAsInTheirLines) {
-  for (const char* line :
-       {"crash w1 after 1s", "pause w1 after 1s for 1s",
-        "cut w0-w1 after 1s eof", "refuse w1 after 1s for 1s",
-        "silence w0-w1 after 1s for 1s", "knock w1 after 1s",
-        "store-outage all after 1s for 1s",
-        "store-delay 1ms after 1s for 1s"}) {
-    const std::string_view text = line;
-    EXPECT_EQ(ToString(Parse(line).kind), text.substr(0, text.find(' ')));
+TEST(FaultTest, EveryRowOfTheTableIsTrue) {
+  for (const FaultKindInfo& kind : FaultKinds()) {
+    const std::string example(kind.example);
+    SCOPED_TRACE(example);
+    EXPECT_TRUE(example.starts_with(std::string(kind.word) + " "));
+    EXPECT_EQ(ToString(kind.kind), kind.word);
+    EXPECT_EQ(FaultKindsNamed(kind.word), std::vector<FaultKind>{kind.kind});
+    const Fault fault = Parse(example);
+    EXPECT_EQ(fault.kind, kind.kind);
+    EXPECT_EQ(fault.for_ns != 0, kind.lasts());
+    EXPECT_EQ(fault.delay_ns != 0, kind.has_delay);
+    EXPECT_NE(DescribeFaultKinds().find(example), std::string::npos);
+    EXPECT_NE(DescribeFaultKinds().find(kind.effect), std::string::npos);
+    if (kind.older_word.empty()) continue;
+    const std::string older =
+        std::string(kind.older_word) + example.substr(kind.word.size());
+    EXPECT_EQ(Parse(older).kind, kind.kind);
+    EXPECT_EQ(Parse(older).text, older);
   }
+}
+
+TEST(FaultTest, AnOlderWordMayMeanSeveralKinds) {
+  EXPECT_EQ(FaultKindsNamed("silence"),
+            (std::vector<FaultKind>{FaultKind::kHold, FaultKind::kPartition}));
+  EXPECT_EQ(Parse("silence w0-w1 after 1s for 2s").kind, FaultKind::kHold);
+  EXPECT_EQ(Parse("silence w0-w1 after 1s for ever").kind,
+            FaultKind::kPartition);
+  EXPECT_TRUE(FaultKindsNamed("").empty());
+  EXPECT_TRUE(FaultKindsNamed("explode").empty());
 }
 
 TEST(FaultTest, FormattedDurationsCanBeRead) {

@@ -153,7 +153,7 @@ TEST(NetworkTest, NobodyListens) {
   });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
   EXPECT_EQ(world.network().num_open_endpoints(), 0);
-  EXPECT_EQ(world.injections("refuse"), 0);
+  EXPECT_EQ(world.injections(FaultKind::kRefuse), 0);
 }
 
 TEST(NetworkTest, RefusedForAWhile) {
@@ -182,7 +182,7 @@ TEST(NetworkTest, RefusedForAWhile) {
     context->join();
   });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
-  EXPECT_EQ(world.injections("refuse"), 1);
+  EXPECT_EQ(world.injections(FaultKind::kRefuse), 1);
 }
 
 struct CutRun {
@@ -203,7 +203,7 @@ CutRun RunWithCut(bool towards_server, int64_t byte, BreakKind kind,
       << testing::PrintToString(world.world()->DescribeFibers());
   EXPECT_TRUE(exchange.ended()) << byte;
   EXPECT_EQ(world.network().num_open_endpoints(), 0) << byte;
-  result.struck = world.injections("cut") == 1;
+  result.struck = world.injections(FaultKind::kCut) == 1;
   result.client_error = exchange.client_error();
   result.server_error = exchange.server_error();
   // Whoever has all of it needs no error; the cut keeps somebody from that.
@@ -260,7 +260,7 @@ TEST(NetworkTest, CutNowBreaksWhatIsOpen) {
     slow_world.network().Cut(1, 0, BreakKind::kReset);
   });
   EXPECT_EQ(slow_world.Run(), Outcome::kFinished);
-  EXPECT_EQ(slow_world.injections("cut"), 1);
+  EXPECT_EQ(slow_world.injections(FaultKind::kCut), 1);
   EXPECT_FALSE(exchange.came_back());
   EXPECT_THAT(exchange.client_error(),
               AnyOf(HasSubstr("reset"), HasSubstr("eof")));
@@ -273,15 +273,15 @@ TEST(NetworkTest, CutWithNothingOpenDoesNotStrike) {
   world.world()->At(1, {0, 0},
                     [&] { world.network().Cut(0, 1, BreakKind::kReset); });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
-  EXPECT_EQ(world.injections("cut"), 0);
+  EXPECT_EQ(world.injections(FaultKind::kCut), 0);
 }
 
-TEST(NetworkTest, ASilenceThatHealsDelays) {
+TEST(NetworkTest, ALinkThatHealsDelays) {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     NetworkWorld world(With(Policy::kRandom, seed));
     // In another phase with each seed.
     world.world()->At(static_cast<int64_t>(seed) * 30 * kMicrosecond, {0, 0},
-                      [&] { world.network().Silence(1, 0, 5 * kSecond); });
+                      [&] { world.network().Hold(1, 0, 5 * kSecond); });
     Exchange exchange(world, SmallParcel());
     ASSERT_EQ(world.Run(), Outcome::kFinished);
     EXPECT_TRUE(exchange.came_back()) << seed << exchange.client_error();
@@ -291,23 +291,23 @@ TEST(NetworkTest, ASilenceThatHealsDelays) {
                 exchange.client_knew_ns() < 100 * kMillisecond)
         << seed;
     if (seed <= 10) {
-      EXPECT_GT(world.injections("silence"), 0) << seed;
+      EXPECT_GT(world.injections(FaultKind::kHold), 0) << seed;
       EXPECT_GE(exchange.client_knew_ns(), 5 * kSecond) << seed;
     }
     ExpectNothingLeft(world, exchange);
   }
 }
 
-TEST(NetworkTest, ASilenceForEverEndsWhenTheEndsClose) {
+TEST(NetworkTest, APartitionEndsWhenTheEndsClose) {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     NetworkWorld world(With(Policy::kRandom, seed));
-    world.world()->At(
-        static_cast<int64_t>(seed - 1) * 30 * kMicrosecond, {0, 0},
-        [&] { world.network().Silence(0, 1, Scheduler::kNever); });
+    world.world()->At(static_cast<int64_t>(seed - 1) * 30 * kMicrosecond,
+                      {0, 0},
+                      [&] { world.network().Hold(0, 1, Scheduler::kNever); });
     Exchange exchange(world, SmallParcel());
     ASSERT_EQ(world.Run(), Outcome::kFinished)
         << seed << testing::PrintToString(world.world()->DescribeFibers());
-    if (world.injections("silence") > 0 && !exchange.came_back()) {
+    if (world.injections(FaultKind::kPartition) > 0 && !exchange.came_back()) {
       EXPECT_THAT(exchange.client_error(), HasSubstr("closed")) << seed;
       EXPECT_EQ(exchange.client_knew_ns() / kSecond, 10) << seed;
     }
@@ -318,13 +318,14 @@ TEST(NetworkTest, ASilenceForEverEndsWhenTheEndsClose) {
   }
 }
 
-TEST(NetworkTest, AKnockKillsABareListener) {
+TEST(NetworkTest, ADroppedConnectKillsABareListener) {
   NetworkWorld world;
   world.world().Start(1, "server", [&] {
     auto context = world.MakeContext(1);
     auto listener = context->listen({"sim://"});
     const std::string url = listener->url("sim");
-    world.world()->At(kMillisecond, {0, 0}, [&] { world.network().Knock(1); });
+    world.world()->At(kMillisecond, {0, 0},
+                      [&] { world.network().DropConnect(1); });
     auto [error, pipe] = Accept(*listener);
     EXPECT_TRUE(static_cast<bool>(error));
     // Its port is closed.
@@ -341,15 +342,15 @@ TEST(NetworkTest, AKnockKillsABareListener) {
     context->join();
   });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
-  EXPECT_EQ(world.injections("knock"), 1);
+  EXPECT_EQ(world.injections(FaultKind::kDropConnect), 1);
   EXPECT_EQ(world.network().num_open_endpoints(), 0);
 }
 
-TEST(NetworkTest, AKnockAtNobodyDoesNotStrike) {
+TEST(NetworkTest, ADroppedConnectToNobodyDoesNotStrike) {
   NetworkWorld world;
-  world.world()->At(1, {0, 0}, [&] { world.network().Knock(1); });
+  world.world()->At(1, {0, 0}, [&] { world.network().DropConnect(1); });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
-  EXPECT_EQ(world.injections("knock"), 0);
+  EXPECT_EQ(world.injections(FaultKind::kDropConnect), 0);
 }
 
 TEST(NetworkTest, ACrashResetsThePeersConnections) {

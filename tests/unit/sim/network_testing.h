@@ -25,7 +25,7 @@ class NetworkWorld {
   explicit NetworkWorld(const WorldOptions& options = With(Policy::kRandom),
                         const NetworkOptions& network = {})
       : network_(std::make_unique<Network>(*world_of(options), network)) {
-    network_->OnInjected([this](const char* kind) { ++injections_[kind]; });
+    network_->OnInjected([this](FaultKind kind) { ++injections_[kind]; });
     (*world_)->OnCrash([this](Node&) { clean_ = false; });
   }
   ~NetworkWorld() {
@@ -36,7 +36,7 @@ class NetworkWorld {
 
   TestWorld& world() { return *world_; }
   Network& network() { return *network_; }
-  int injections(const std::string& kind) { return injections_[kind]; }
+  int injections(FaultKind kind) { return injections_[kind]; }
 
   Outcome Run() {
     const Outcome outcome = world_->Run();
@@ -67,7 +67,7 @@ class NetworkWorld {
 
   std::unique_ptr<TestWorld> world_;
   std::unique_ptr<Network> network_;
-  std::map<std::string, int> injections_;
+  std::map<FaultKind, int> injections_;
   bool clean_ = true;
 };
 

@@ -372,7 +372,7 @@ TEST(SimScheduleTest, StallsTakeVirtualTime) {
   for (const Event& event : world->trace().events()) {
     if (event.kind != EventKind::kStall) continue;
     ++stalls;
-    stalled_ns += event.a;
+    stalled_ns += event.stall_ns();
   }
   EXPECT_EQ(stalls, 100);
   EXPECT_EQ(stalled_ns, world.now_ns());

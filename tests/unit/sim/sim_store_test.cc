@@ -52,15 +52,14 @@ INSTANTIATE_TEST_SUITE_P(
 class SimStoreTest : public testing::Test {
  protected:
   SimStoreTest() : world_(With(Policy::kRandom)), server_(*world_) {
-    server_.OnInjected(
-        [this](const char* kind) { injections_.push_back(kind); });
+    server_.OnInjected([this](FaultKind kind) { injections_.push_back(kind); });
   }
 
   absl::Time In(absl::Duration duration) { return world_.After(duration); }
 
   TestWorld world_;
   SimStoreServer server_;
-  std::vector<std::string> injections_;
+  std::vector<FaultKind> injections_;
 };
 
 TEST_F(SimStoreTest, OperationsTakeVirtualTime) {
@@ -86,7 +85,7 @@ TEST_F(SimStoreTest, AnOutageRefusesUntilItEnds) {
           store->Delete("key", In(absl::Seconds(5))).status()}) {
       EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
     }
-    EXPECT_EQ(injections_, std::vector<std::string>(6, "store-outage"));
+    EXPECT_EQ(injections_, std::vector<FaultKind>(6, FaultKind::kStoreOutage));
     // Nothing took effect, and it heals.
     world_.runtime(1).SleepUntil(In(absl::Seconds(1)));
     EXPECT_EQ(store->TryGet("key", In(absl::Seconds(5))).status().code(),
@@ -130,7 +129,7 @@ TEST_F(SimStoreTest, ADelay) {
     EXPECT_LT(world_.now_ns() - before_ns, kMillisecond);
   });
   EXPECT_EQ(world_.Run(), Outcome::kFinished);
-  EXPECT_EQ(injections_, std::vector<std::string>(3, "store-delay"));
+  EXPECT_EQ(injections_, std::vector<FaultKind>(3, FaultKind::kStoreDelay));
 }
 
 TEST_F(SimStoreTest, AReplyThatIsTooLateMayHaveHadItsEffect) {

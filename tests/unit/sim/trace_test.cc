@@ -113,17 +113,56 @@ TEST(TraceTest, TheHashTellsEveryFieldAndTheOrder) {
   for (const Difference& d : differences) {
     Trace trace(/*keep_events=*/false);
     const Event& e = d.event;
-    trace.Record(e.time_ns, e.node, e.kind, e.id, e.a, e.b, e.c, e.text);
+    trace.Record(e.time_ns, e.node,
+                 {.kind = e.kind,
+                  .id = e.id,
+                  .rank = e.a,
+                  .num_bytes = e.b,
+                  .digest = e.c,
+                  .text = e.text});
     EXPECT_TRUE(hashes.insert(trace.hash()).second) << d.what;
   }
   Trace forwards(false);
   Trace backwards(false);
-  forwards.Record(1, 0, EventKind::kNote, 1);
-  forwards.Record(1, 0, EventKind::kNote, 2);
-  backwards.Record(1, 0, EventKind::kNote, 2);
-  backwards.Record(1, 0, EventKind::kNote, 1);
+  forwards.Record(1, 0, {.kind = EventKind::kNote, .id = 1});
+  forwards.Record(1, 0, {.kind = EventKind::kNote, .id = 2});
+  backwards.Record(1, 0, {.kind = EventKind::kNote, .id = 2});
+  backwards.Record(1, 0, {.kind = EventKind::kNote, .id = 1});
   EXPECT_NE(forwards.hash(), backwards.hash());
   EXPECT_EQ(forwards.num_events(), 2);
+}
+
+TEST(TraceTest, EveryDetailIsOneOfTheThreeNumbers) {
+  const EventKind kind = EventKind::kNote;
+  for (const EventDetails& details :
+       {EventDetails{.kind = kind, .rank = -3},
+        EventDetails{.kind = kind, .incarnation = -3},
+        EventDetails{.kind = kind, .frame = -3},
+        EventDetails{.kind = kind, .break_kind = -3},
+        EventDetails{.kind = kind, .stall_ns = -3}}) {
+    const Event event = MakeEvent(0, 0, details);
+    EXPECT_EQ(event.a, -3);
+    EXPECT_EQ(event.b, 0);
+  }
+  const Event started = MakeEvent(9, 1,
+                                  {.kind = EventKind::kCallStarted,
+                                   .id = 5,
+                                   .rank = 2,
+                                   .deadline_ns = INT64_MAX,
+                                   .digest = 7,
+                                   .text = "x"});
+  ExpectEqual(started,
+              Event{9, 1, EventKind::kCallStarted, 5, 2, INT64_MAX, 7, "x"});
+  EXPECT_EQ(started.rank(), 2);
+  EXPECT_EQ(started.deadline_ns(), INT64_MAX);
+  EXPECT_EQ(started.digest(), 7u);
+  const Event failed = MakeEvent(0, 0,
+                                 {.kind = EventKind::kCallCompleted,
+                                  .code = absl::StatusCode::kUnavailable});
+  EXPECT_EQ(failed.code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(failed.is_ok());
+  EXPECT_EQ(MakeEvent(0, 0, {.num_bytes = 11}).b, 11);
+  EXPECT_EQ(MakeEvent(0, 0, {.incarnation = 4}).incarnation(), 4);
 }
 
 TEST(TraceTest, KeepingAndListeningDoNotChangeTheHash) {
@@ -132,8 +171,8 @@ TEST(TraceTest, KeepingAndListeningDoNotChangeTheHash) {
   std::vector<Event> heard;
   kept.AddListener([&](const Event& event) { heard.push_back(event); });
   for (Trace* trace : {&bare, &kept}) {
-    trace->Record(1, 0, EventKind::kNote, 0, 0, 0, 0, "x");
-    trace->Record(2, 0, EventKind::kSwitch, 3);
+    trace->Record(1, 0, {.kind = EventKind::kNote, .text = "x"});
+    trace->Record(2, 0, {.kind = EventKind::kSwitch, .id = 3});
   }
   EXPECT_EQ(bare.hash(), kept.hash());
   EXPECT_TRUE(bare.events().empty());

@@ -403,14 +403,15 @@ TEST_F(ProcessRunTest, ViolatedInvariantsAreFound) {
 TEST_F(ProcessRunTest, FaultsOfTheSimulatorOnly) {
   for (const char* fault :
        {"cut w0-w1 after 1s reset", "refuse w1 after 1s for 2s",
-        "silence w0-w1 after 1s for 2s", "knock w1 after 1s",
+        "hold w0-w1 after 1s for 2s", "drop-connect w1 after 1s",
         "store-outage all after 1s for 2s", "store-delay 1ms after 1s for 2s",
         "crash w1 when w1 send.payload#3"}) {
     const absl::Status status = Run("echo", "uv", {fault}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << fault;
     EXPECT_THAT(std::string(status.message()), HasSubstr(fault));
   }
-  const absl::Status status = Run("echo", "uv", {"knock w1 after 1s"}).status();
+  const absl::Status status =
+      Run("echo", "uv", {"drop-connect w1 after 1s"}).status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("kill -9"));
 }
 

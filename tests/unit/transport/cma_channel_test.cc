@@ -98,7 +98,7 @@ TEST_P(CmaChannelTest, TensorsOfAllSizesComeInTheirOrder) {
 }
 
 TEST_P(CmaChannelTest, MoreThanIsStagedAtATimeComesThrough) {
-  constexpr size_t kBytes = size_t{24} << 20;
+  constexpr size_t kBytes = size_t{16} << 20;
   Link link(wires_, *ends_.sender, *ends_.receiver);
   std::vector<std::vector<char>> sources;
   std::vector<std::vector<char>> targets(5, std::vector<char>(kBytes));
@@ -120,7 +120,7 @@ TEST_P(CmaChannelTest, MoreThanIsStagedAtATimeComesThrough) {
 TEST_P(CmaChannelTest, WhatIsCutInMidFlightIsRightOrRefused) {
   std::mt19937 random(1);
   Tally all;
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < 120; ++round) {
     const Tally tally =
         CutInMidFlight(wires_, *ends_.sender, *ends_.receiver, random);
     all.right += tally.right;

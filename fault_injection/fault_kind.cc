@@ -1,0 +1,119 @@
+#include "fault_injection/fault_kind.h"
+
+#include <array>
+#include <cstddef>
+
+#include "absl/strings/str_cat.h"
+
+namespace reprise {
+namespace {
+
+constexpr auto kKinds = std::to_array<FaultKindInfo>({
+    {.kind = FaultKind::kCrash,
+     .word = "crash",
+     .target = FaultTarget::kWorker,
+     .may_restart = true,
+     .in_processes = "kill -9",
+     .example = "crash w1 when w1 send.payload#3 restart 200ms",
+     .effect = "the worker dies, and is started again if the line says so"},
+    {.kind = FaultKind::kPause,
+     .word = "pause",
+     .target = FaultTarget::kWorker,
+     .duration = FaultDuration::kSpanOrForEver,
+     .in_processes = "stop and continue",
+     .example = "pause w2 when w0 call.started#10 for 300ms",
+     .effect = "no thread of the worker runs"},
+    {.kind = FaultKind::kCut,
+     .word = "cut",
+     .target = FaultTarget::kLink,
+     .may_be_at_a_byte = true,
+     .endings = {"reset", "eof"},
+     .example = "cut w0>w1 byte 4096 reset",
+     .effect = "the write that crosses this byte breaks its connection; at a "
+               "time or an event (cut w0-w1 after 1s eof) all connections "
+               "between the two break"},
+    {.kind = FaultKind::kRefuse,
+     .word = "refuse",
+     .target = FaultTarget::kWorker,
+     .duration = FaultDuration::kSpanOrForEver,
+     .example = "refuse w1 after 1s for 2s",
+     .effect = "connects to the worker are refused"},
+    {.kind = FaultKind::kHold,
+     .word = "hold",
+     .older_word = "silence",
+     .target = FaultTarget::kPair,
+     .duration = FaultDuration::kSpan,
+     .example = "hold w0-w1 after 1s for 2s",
+     .effect = "what is sent between the two arrives when it is over"},
+    {.kind = FaultKind::kPartition,
+     .word = "partition",
+     .older_word = "silence",
+     .target = FaultTarget::kPair,
+     .duration = FaultDuration::kForEver,
+     .example = "partition w0-w1 after 1s for ever",
+     .effect = "what is sent between the two never arrives"},
+    {.kind = FaultKind::kDropConnect,
+     .word = "drop-connect",
+     .older_word = "knock",
+     .target = FaultTarget::kWorker,
+     .example = "drop-connect w1 after 500ms",
+     .effect =
+         "a client connects to the worker and goes away before its hello"},
+    {.kind = FaultKind::kStoreOutage,
+     .word = "store-outage",
+     .target = FaultTarget::kWorkerOrAll,
+     .duration = FaultDuration::kSpanOrForEver,
+     .example = "store-outage all after 1s for 2s",
+     .effect = "the worker, or all, cannot reach the store"},
+    {.kind = FaultKind::kStoreDelay,
+     .word = "store-delay",
+     .target = FaultTarget::kStore,
+     .duration = FaultDuration::kSpanOrForEver,
+     .has_delay = true,
+     .example = "store-delay 50ms after 1s for 2s",
+     .effect = "each way to the store and back takes so much longer"},
+});
+
+constexpr bool IsInTheOrderOfTheEnum() {
+  for (size_t i = 0; i < kKinds.size(); ++i) {
+    if (kKinds[i].kind != static_cast<FaultKind>(i)) return false;
+  }
+  return true;
+}
+static_assert(IsInTheOrderOfTheEnum());
+
+}  // namespace
+
+std::span<const FaultKindInfo> FaultKinds() { return kKinds; }
+
+const FaultKindInfo& InfoOf(FaultKind kind) {
+  return kKinds[static_cast<size_t>(kind)];
+}
+
+std::string_view ToString(FaultKind kind) { return InfoOf(kind).word; }
+
+std::vector<FaultKind> FaultKindsNamed(std::string_view word) {
+  std::vector<FaultKind> kinds;
+  for (const FaultKindInfo& info : kKinds) {
+    if (!word.empty() && (info.word == word || info.older_word == word)) {
+      kinds.push_back(info.kind);
+    }
+  }
+  return kinds;
+}
+
+std::string DescribeFaultKinds() {
+  std::string text;
+  for (const FaultKindInfo& info : kKinds) {
+    absl::StrAppend(&text, "  ", std::string(info.example), "\n      ",
+                    std::string(info.effect),
+                    info.in_processes.empty()
+                        ? ""
+                        : absl::StrCat(" (between processes: ",
+                                       std::string(info.in_processes), ")"),
+                    "\n");
+  }
+  return text;
+}
+
+}  // namespace reprise

@@ -1,0 +1,119 @@
+// A program of its own explores, shrinks and verifies a scenario by calling the
+// library: no command, no process.
+
+#include "sim/explore/explore.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/agent.h"
+#include "sim/explore/replay_file.h"
+#include "sim/explore/shrink.h"
+#include "sim/explore/sim_run.h"
+#include "sim/explore/verify.h"
+#include "sim/scenario/scenario.h"
+
+namespace reprise {
+namespace {
+
+// w1 calls w0 once. The rule `prompt` fails when the call takes `bound_us`.
+void CallOnce(Worker& worker) {
+  auto agent =
+      Agent::Start(worker.environment(), worker.options(),
+                   Blocking([](Message message,
+                               const RequestInfo&) -> absl::StatusOr<Message> {
+                     message.type = MessageType::kScriptRet;
+                     return message;
+                   }),
+                   worker.In(absl::Minutes(1)));
+  if (!worker.CheckOk(agent.status(), "started")) return;
+  if (worker.rank() == 1) {
+    const absl::Time begun = worker.runtime().Now();
+    Message request;
+    request.type = MessageType::kScriptCall;
+    (*agent)->Send("w0", std::move(request)).Wait();
+    worker.Check(worker.runtime().Now() - begun <
+                     absl::Microseconds(worker.param("bound_us")),
+                 "prompt", "the call took too long");
+  }
+  (*agent)->JoinForShutdown(worker.In(absl::Minutes(1))).IgnoreError();
+  (*agent)->Shutdown(worker.In(absl::Minutes(1))).IgnoreError();
+}
+
+const Scenario& CallOnceScenario() {
+  static const Scenario scenario = {.name = "call_once",
+                                    .workers = 2,
+                                    .params = {{"bound_us", 1'000'000}},
+                                    .body = CallOnce};
+  return scenario;
+}
+
+SimRunOptions RunOptions(int64_t bound_us) {
+  SimRunOptions options;
+  options.scenario = &CallOnceScenario();
+  options.params = {{"bound_us", bound_us}};
+  return options;
+}
+
+TEST(ExploreTest, AScenarioThatHoldsHasNoFailures) {
+  ExploreOptions options;
+  options.run = RunOptions(1'000'000);
+  options.num_seeds = 20;
+  const absl::StatusOr<ExploreResult> result = Explore(options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->seeds, 20);
+  EXPECT_TRUE(result->failures.empty());
+}
+
+TEST(ExploreTest, AFailureIsFoundAndItsReplayFileFailsAgain) {
+  ExploreOptions options;
+  options.run = RunOptions(1);
+  options.num_seeds = 20;
+  const absl::StatusOr<ExploreResult> result = Explore(options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->failures.size(), 1u);
+  const ExploreFailure& failure = result->failures.front();
+  EXPECT_EQ(failure.replay.rule, "prompt");
+  EXPECT_FALSE(failure.story.empty());
+
+  const absl::StatusOr<ReplayFile> read =
+      ParseReplay(FormatReplay(failure.replay));
+  ASSERT_TRUE(read.ok()) << read.status();
+  SimRunOptions again = RunOptions(read->params.at("bound_us"));
+  again.seed = read->seed;
+  again.faults = read->faults;
+  again.recording = &read->decisions;
+  const absl::StatusOr<RunResult> replayed = RunSimulated(again);
+  ASSERT_TRUE(replayed.ok()) << replayed.status();
+  EXPECT_EQ(replayed->rule, "prompt");
+  EXPECT_EQ(replayed->hash, read->hash);
+}
+
+TEST(ExploreTest, ShrinkKeepsTheRuleAndDropsDecisions) {
+  SimRunOptions options = RunOptions(1);
+  options.keep_trace = true;
+  options.schedule.policy = Policy::kRandom;
+  absl::StatusOr<RunResult> failed = RunSimulated(options);
+  ASSERT_TRUE(failed.ok()) << failed.status();
+  ASSERT_EQ(failed->rule, "prompt");
+  const size_t before = failed->decisions.size();
+  const RunResult small = Shrink(options, *failed, /*max_seconds=*/10);
+  EXPECT_EQ(small.rule, "prompt");
+  EXPECT_LT(small.decisions.size(), before);
+}
+
+TEST(ExploreTest, VerifyComparesRunsOfOneSeed) {
+  VerifyOptions options;
+  options.run = RunOptions(1'000'000);
+  const absl::StatusOr<VerifyResult> result = Verify(options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->differs, "");
+  EXPECT_NE(result->hash, 0u);
+}
+
+}  // namespace
+}  // namespace reprise
