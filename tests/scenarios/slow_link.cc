@@ -18,8 +18,8 @@ constexpr int64_t kBytesPerSecond = 100'000;
 constexpr absl::Duration kInterval = absl::Seconds(1);
 constexpr absl::Duration kBound = absl::Seconds(3);
 constexpr absl::Duration kConnect = absl::Seconds(2);
-// After that a server takes a client for dead.
-constexpr absl::Duration kLongest = 2 * kBound;
+// After twice the bound a server takes a client for dead.
+constexpr absl::Duration kLongest = absl::Seconds(6);
 // Takes 7 to 12 s, each way.
 constexpr int64_t kMinLarge = 700'000;
 constexpr int64_t kMaxLarge = 1'200'000;
