@@ -143,7 +143,7 @@ void Invariants::CallCompleted(const Event& event) {
   const Call call = open->second;
   member.open_calls.erase(open);
   member.closed_calls.insert(event.id);
-  if (event.digest() ode() == absl::StatusCode::kDeadlineExceeded &&
+  if (event.code() == absl::StatusCode::kDeadlineExceeded &&
       event.time_ns < call.deadline_ns &&
       !event.text.starts_with(kRemoteError)) {
     Fail("deadline", event,
