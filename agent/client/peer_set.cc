@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
+#include "agent/transport/arrivals.h"
+#include "agent/wire/message_codec.h"
 #include "agent/wire/rpc_error.h"
 #include "glog/logging.h"
 
@@ -164,10 +166,13 @@ void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
     return;
   }
   const std::string& address = contact->address;
+  const std::shared_ptr<PipeArrivals>& arrivals = options_.pipe.arrivals;
+  const uint64_t number = arrivals == nullptr ? 0 : arrivals->NewPipe();
   std::shared_ptr<tensorpipe::Pipe> opened;
   try {
-    opened = context_.connect(address,
-                              tensorpipe::PipeOptions().remoteName(peer.name));
+    opened =
+        context_.connect(address, tensorpipe::PipeOptions().remoteName(
+                                      PipeArrivals::NameOf(peer.name, number)));
   } catch (const std::exception& error) {
     // TensorPipe throws for what is no address of a transport that we have.
     pipe->Fail(absl::StrCat(
@@ -177,7 +182,7 @@ void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
     return;
   }
   VLOG(1) << "connecting to " << peer.name << " at " << address;
-  pipe->Open(opened, contact->features);
+  pipe->Open(opened, contact->features, number);
 }
 
 absl::Time PeerSet::CheckLives(absl::Time now, bool late) {
@@ -226,9 +231,12 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   Future::Result result = absl::UnknownError("");
   absl::StatusOr<DecodedMessage> decoded = std::move(message).Decode();
   if (!decoded.ok()) {
-    result = absl::Status(decoded.status().code(),
-                          absl::StrCat("cannot read the reply of ", peer.name,
-                                       ": ", decoded.status().message()));
+    const std::string text =
+        absl::StrCat("cannot read the reply of ", peer.name, ": ",
+                     decoded.status().message());
+    result = IsTooLarge(decoded.status())
+                 ? TooLargeError(text)
+                 : absl::Status(decoded.status().code(), text);
   } else if (decoded->message.type == MessageType::kException) {
     result = StatusFromException(decoded->message.payload);
   } else {

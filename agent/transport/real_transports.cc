@@ -1,5 +1,5 @@
-// `RealTransports()`: TensorPipe's transports and channels, with our own uv, shm
-// and cma.
+// `RealTransports()`: TensorPipe's transports and channels, with our own uv,
+// shm and cma.
 
 #include <signal.h>
 
@@ -280,6 +280,7 @@ class RealTransportProvider final : public TransportProvider {
     }
     if (set.channels.empty()) return NothingWorks("channel", reasons);
     check->SetUp(set);
+    set.arrivals = check->arrivals();
     return set;
   }
 };

@@ -169,7 +169,16 @@ void Connection::OnEnd() {
   WakeSoon();
 }
 
-void Connection::OnToken() { WakeSoon(); }
+void Connection::OnToken() {
+  last_token_ns_ = Loop::NowNs();
+  WakeSoon();
+}
+
+absl::Duration Connection::SinceToken() const {
+  const int64_t last_ns = last_token_ns_;
+  return last_ns == 0 ? absl::InfiniteDuration()
+                      : absl::Nanoseconds(Loop::NowNs() - last_ns);
+}
 
 void Connection::OnBadQueue() {
   context_->loop().AddTimer(
