@@ -74,6 +74,7 @@ class ClientPipe final : public MessageSink,
              const Options& options);
 
   const Member& peer() const { return *peer_; }
+  const MemberPtr& shared_peer() const { return peer_; }
   PeerCounters& counters() const { return counters_; }
   uint64_t generation() const { return generation_; }
   // Whether anything was ever carried.
