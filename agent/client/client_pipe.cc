@@ -28,8 +28,8 @@ ClientPipe::ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
 void ClientPipe::ExpectWithin(absl::Time deadline, absl::Duration timeout) {
   MutexLock lock(mutex_);
   if (state_ == State::kFailed || established_) return;
-  expectation_ = timer_.Schedule(
-      deadline, [self = shared_from_this(), timeout] {
+  expectation_ =
+      timer_.Schedule(deadline, [self = shared_from_this(), timeout] {
         self->OnConnectTimeout(timeout);
       });
 }

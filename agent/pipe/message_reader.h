@@ -32,8 +32,8 @@ void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
                   std::shared_ptr<MessageSink> sink, const WireLimits& limits);
 
 // The error's text, without the place in TensorPipe's sources that it came
-// from. Where it is known what the text means, that comes first: "refused: ...",
-// "reset: ...", "closed by the peer: ...".
+// from. Where it is known what the text means, that comes first: "refused:
+// ...", "reset: ...", "closed by the peer: ...".
 std::string Describe(const tensorpipe::Error& error);
 
 }  // namespace reprise

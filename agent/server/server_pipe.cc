@@ -74,8 +74,8 @@ void ServerPipe::ExpectFirstMessage(absl::Time deadline,
   if (deadline == absl::InfiniteFuture()) return;
   MutexLock lock(mutex_);
   if (pipe_ == nullptr || established_) return;
-  expectation_ = timer_.Schedule(
-      deadline, [self = shared_from_this(), connect_timeout] {
+  expectation_ =
+      timer_.Schedule(deadline, [self = shared_from_this(), connect_timeout] {
         self->OnNoFirstMessage(connect_timeout);
       });
 }

@@ -60,16 +60,16 @@ class ServerPipe final : public MessageSink,
   PeerCounters& counters() const { return counters_; }
 
   // Begins to read. Fails when no byte arrives for `connect_timeout` before the
-  // first message begins: TensorPipe does not notice when a client dies while it
-  // connects.
+  // first message begins: TensorPipe does not notice when a client dies while
+  // it connects.
   void Start(absl::Duration connect_timeout);
 
   // The peer said that it lets no `bound` pass without a byte, and expects the
   // same of us. Returns after what time to check, at the latest.
   absl::Duration ExpectSigns(absl::Duration bound);
   // Fails when no byte has arrived for twice the bound. Sends a sign of life
-  // while a message arrives. Returns when to check again, at the latest. `late`:
-  // as in `Keepalive`.
+  // while a message arrives. Returns when to check again, at the latest.
+  // `late`: as in `Keepalive`.
   absl::Time CheckLiveness(absl::Time now, bool late);
 
   // A request came; its call is pending until `Write` gets the reply or `Drop`

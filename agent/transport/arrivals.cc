@@ -82,10 +82,9 @@ void PipeArrivals::OfferLanes(
   }
 }
 
-void PipeArrivals::ClaimLane(
-    const std::string& address,
-    const tensorpipe::channel::mpt::ClientHello& hello,
-    ArrivalClock* connection) {
+void PipeArrivals::ClaimLane(const std::string& address,
+                             const tensorpipe::channel::mpt::ClientHello& hello,
+                             ArrivalClock* connection) {
   absl::MutexLock lock(&mutex_);
   const auto found = offers_.find({address, hello.registrationId});
   if (found != offers_.end()) EnterPipe(found->second, connection);

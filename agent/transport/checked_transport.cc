@@ -235,16 +235,16 @@ class CheckedListener final : public Listener {
       : common_(std::move(common)), inner_(std::move(inner)) {}
 
   void accept(accept_callback_fn done) override {
-    inner_->accept([common = common_, address = inner_->addr(),
-                    done = std::move(done)](
-                       const Error& error, std::shared_ptr<Connection> inner) {
-      std::shared_ptr<Connection> connection;
-      if (inner != nullptr) {
-        connection = CheckConnection(common, std::move(inner),
-                                     /*is_caller=*/false, address);
-      }
-      done(error, std::move(connection));
-    });
+    inner_->accept(
+        [common = common_, address = inner_->addr(), done = std::move(done)](
+            const Error& error, std::shared_ptr<Connection> inner) {
+          std::shared_ptr<Connection> connection;
+          if (inner != nullptr) {
+            connection = CheckConnection(common, std::move(inner),
+                                         /*is_caller=*/false, address);
+          }
+          done(error, std::move(connection));
+        });
   }
   std::string addr() const override { return inner_->addr(); }
   void setId(std::string id) override { inner_->setId(std::move(id)); }

@@ -16,9 +16,8 @@ constexpr size_t kMinChunk = size_t{1} << 20;
 constexpr size_t kMaxChunks = 4096;
 
 absl::Status SystemError(const char* call) {
-  return absl::ResourceExhaustedError(
-      absl::StrCat("no memory to skip a message: ", call, ": ",
-                   strerror(errno)));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no memory to skip a message: ", call, ": ", strerror(errno)));
 }
 
 }  // namespace
@@ -34,7 +33,8 @@ absl::StatusOr<DiscardMemory> DiscardMemory::Make(size_t num_bytes) {
   }
   size_t chunk = kMinChunk;
   while (chunk * kMaxChunks < num_bytes) chunk *= 2;
-  const size_t num_chunks = std::max<size_t>(1, (num_bytes + chunk - 1) / chunk);
+  const size_t num_chunks =
+      std::max<size_t>(1, (num_bytes + chunk - 1) / chunk);
   DiscardMemory memory;
   void* const range =
       mmap(nullptr, num_chunks * chunk, PROT_NONE,

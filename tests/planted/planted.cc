@@ -32,6 +32,8 @@ constexpr auto kDefects = std::to_array<Entry>({
      "timeouts"},
     {"join_ignores_timeout", "defect 12: a join waits past its deadline",
      "shutdown_barrier"},
+    {"shutdown_waits", "a shutdown waits past its deadline for handlers",
+     "shutdown_barrier"},
     {"double_decrement",
      "a timeout that loses to the reply counts the call down again",
      "timeouts"},
