@@ -121,6 +121,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                                          ExecutorOf(callback_pool_))),
       limits_{.max_payload_bytes = options_.max_payload_bytes,
               .max_tensor_bytes = options_.max_tensor_bytes},
+      instance_(runtime_.RandomBits() | 1),
+      sent_keys_(runtime_),
       peers_(runtime_, timer_, connector_, environment.store, *context_,
              workers_, *calls_, *activity_, metrics_, observer_,
              {options_.connect_timeout,
@@ -130,15 +132,18 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
               options_.shortest_reconnect_pause,
               options_.longest_reconnect_pause,
               {options_.keepalive_interval, options_.keepalive_bound, limits_,
-               runtime_.RandomBits()}}),
+               instance_, &sent_keys_}}),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
           std::move(handler), workers_,
-          Server::Options{
-              options_.connect_timeout,
-              limits_,
-              {options_.max_idempotent_calls, options_.max_idempotent_bytes,
-               options_.idempotency_memory}})),
+          Server::Options{options_.connect_timeout,
+                          limits_,
+                          {options_.max_idempotent_calls_per_caller,
+                           options_.max_idempotent_calls,
+                           options_.max_idempotent_bytes_per_caller,
+                           options_.max_idempotent_bytes,
+                           options_.idempotency_memory, instance_},
+                          options_.server_bounds})),
       acceptor_(runtime_, timer_, connector_, *context_, transports.transports,
                 environment.store, AddressKey(workers_.self().name),
                 options_.store_timeout, observer_,
@@ -147,7 +152,7 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                   server->AddPipe(pipe);
                 }),
       quiescence_barrier_(runtime_, *store_, workers_, *activity_, observer_),
-      group_(runtime_, *store_, options_,
+      group_(runtime_, *store_, options_, OwnFeatures(instance_),
              [this](const std::string& address, absl::Time until) {
                return NobodyListensAt(runtime_, *context_, address, until);
              }),
@@ -171,7 +176,7 @@ absl::Status Agent::Impl::Open(absl::Time deadline) {
   if (workers_.is_dynamic()) return JoinDynamicGroup(deadline);
   // Before the address, so that who finds the one finds the other.
   if (absl::Status status = store_->Set(FeaturesKey(workers_.self().name),
-                                        std::string(OwnFeatures()), deadline);
+                                        OwnFeatures(instance_), deadline);
       !status.ok()) {
     return status;
   }

@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/activity.h"
+#include "agent/client/sent_keys.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
 #include "agent/pipe/message_reader.h"
@@ -65,6 +66,8 @@ class ClientPipe final : public MessageSink,
     absl::Duration keepalive_bound;
     WireLimits limits;
     uint64_t instance = 0;  // of this agent, for idempotency keys
+    // Required; must outlive the pipe.
+    SentKeys* sent_keys = nullptr;
   };
 
   // `options` must outlive the pipe, `activity` and `counters` its callbacks.

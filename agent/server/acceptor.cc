@@ -20,8 +20,8 @@ constexpr int kAcceptsArmed = 4;
 constexpr absl::Duration kFirstPause = absl::Milliseconds(100);
 constexpr absl::Duration kLongestPause = absl::Seconds(5);
 
-// The connector also opens the pipes to peers, and the shutdown waits for it: a
-// store that stalls is not waited for longer, but asked again later.
+// The connector also opens the pipes to peers, and the shutdown waits for it.
+// So a store that hangs is not waited for longer than this, but asked again.
 constexpr absl::Duration kLongestPublish = absl::Seconds(1);
 
 }  // namespace
@@ -73,7 +73,8 @@ absl::Status Acceptor::Listen() {
     return CannotListen(
         absl::StrCat(transport, " cannot listen there any more"));
   }
-  // The old one goes when this returns: not in a callback, and with no lock.
+  // The old listener is destroyed when this returns: not in a callback, and
+  // with no lock held.
   std::shared_ptr<tensorpipe::Listener> old = listener;
   uint64_t generation = 0;
   {

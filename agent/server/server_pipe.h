@@ -1,4 +1,8 @@
 // A connection that a peer has opened to call us.
+//
+// It reads requests one after another and hands them to its owner, and writes
+// replies. While too many replies wait to be written, because the peer does not
+// take them, nothing more is read: what the peer sends stays in its own socket.
 
 #ifndef REPRISE_AGENT_SERVER_SERVER_PIPE_H_
 #define REPRISE_AGENT_SERVER_SERVER_PIPE_H_
@@ -20,6 +24,7 @@
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/timer.h"
+#include "agent/server/admission.h"
 #include "agent/wire/message_codec.h"
 #include "tensorpipe/core/pipe.h"
 
@@ -39,19 +44,24 @@ class ServerPipe final : public MessageSink,
                                IncomingMessage message) = 0;
     // Once. `status` is UNAVAILABLE "connection from w1 failed: ...".
     virtual void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) = 0;
-    // Once for each `Write`: it has left, or never will.
-    virtual void OnReplyWritten() = 0;
+    // Once for each `Write` of so many bytes: it has left, or never will.
+    virtual void OnReplyWritten(ServerPipe& pipe, size_t num_bytes) = 0;
   };
 
   // `number` counts the pipes that an agent has accepted. `activity`, `metrics`
-  // and `limits` must outlive the pipe's callbacks.
+  // and `limits` must outlive the pipe's callbacks. `admitted` counts this
+  // connection. Nothing is read while `max_unwritten` replies are unwritten.
   ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Activity& activity,
              Metrics& metrics, uint64_t number,
-             std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits);
+             std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits,
+             Admission::PeerPtr admitted, size_t max_unwritten);
+
+  // The name that the peer claims, or "?" when that is no worker's name.
+  static std::string PeerName(tensorpipe::Pipe& pipe);
 
   uint64_t number() const { return number_; }
-  // What the peer claims, or "?" when that is no worker's name.
   const std::string& peer_name() const { return peer_name_; }
+  const Admission::PeerPtr& admitted() const { return admitted_; }
   PeerCounters& counters() const { return counters_; }
 
   // Begins to read. Fails unless a message begins to arrive before `deadline`:
@@ -80,14 +90,19 @@ class ServerPipe final : public MessageSink,
   bool Close();
 
   void OnMessageBegins(size_t num_bytes) override;
+  bool ReadsOn() override;
   void OnMessage(IncomingMessage message) override;
   void OnReadFailed(const std::string& cause) override;
 
  private:
+  void EndWrite(size_t num_bytes);
+
   Runtime& runtime_;
   Timer& timer_;
   Owner& owner_;
   const WireLimits& limits_;
+  const Admission::PeerPtr admitted_;
+  const size_t max_unwritten_;
   const uint64_t number_;
   const std::string peer_name_;
   Activity& activity_;
@@ -101,6 +116,9 @@ class ServerPipe final : public MessageSink,
   std::shared_ptr<tensorpipe::Pipe> pipe_ ABSL_GUARDED_BY(mutex_);
   std::optional<Timer::Key> expectation_ ABSL_GUARDED_BY(mutex_);
   absl::Duration bound_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  size_t num_unwritten_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Whether the next message waits until replies were written.
+  bool holds_reading_ ABSL_GUARDED_BY(mutex_) = false;
   // The latest ones.
   std::deque<int64_t> cancelled_ ABSL_GUARDED_BY(mutex_);
 };
