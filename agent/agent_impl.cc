@@ -139,6 +139,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                                          ExecutorOf(callback_pool_))),
       limits_{.max_payload_bytes = options_.max_payload_bytes,
               .max_tensor_bytes = options_.max_tensor_bytes},
+      instance_(runtime_.RandomBits() | 1),
+      sent_keys_(runtime_),
       peers_(
           runtime_, timer_, connector_, lookups_, *context_, workers_, *calls_,
           *activity_, metrics_, observer_,
@@ -151,18 +153,25 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
            .pipe = {.keepalive_interval = options_.keepalive_interval,
                     .keepalive_bound = options_.keepalive_bound,
                     .limits = limits_,
-                    .instance = runtime_.RandomBits(),
-                    .arrivals = parts.transports.arrivals}}),
+                    .instance = instance_,
+                    .arrivals = parts.transports.arrivals,
+                    .sent_keys = &sent_keys_}}),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
           std::move(handler), workers_,
           Server::Options{
               .connect_timeout = options_.connect_timeout,
               .limits = limits_,
-              .idempotency = {.max_calls = options_.max_idempotent_calls,
+              .idempotency = {.max_calls_per_caller =
+                                  options_.max_idempotent_calls_per_caller,
+                              .max_calls = options_.max_idempotent_calls,
+                              .max_bytes_per_caller =
+                                  options_.max_idempotent_bytes_per_caller,
                               .max_bytes = options_.max_idempotent_bytes,
-                              .memory = options_.idempotency_memory},
-              .arrivals = parts.transports.arrivals})),
+                              .memory = options_.idempotency_memory,
+                              .id = instance_},
+              .arrivals = parts.transports.arrivals,
+              .bounds = options_.server_bounds})),
       acceptor_(
           runtime_, timer_, listener_pool_, *context_,
           parts.transports.transports, store_access_,
@@ -172,7 +181,7 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
             server->AddPipe(pipe);
           }),
       quiescence_barrier_(runtime_, *store_, workers_, *activity_, observer_),
-      group_(runtime_, *store_, options_,
+      group_(runtime_, *store_, options_, OwnFeatures(instance_),
              [this](const std::string& address, absl::Time until) {
                return NobodyListensAt(runtime_, *context_, address, until);
              }),
@@ -210,7 +219,7 @@ absl::Status Agent::Impl::Open(absl::Time deadline) {
   if (workers_.is_dynamic()) return JoinDynamicGroup(deadline);
   // Before the address, so that a worker that finds the one finds the other.
   if (absl::Status status = store_->Set(FeaturesKey(workers_.self().name),
-                                        std::string(OwnFeatures()), deadline);
+                                        OwnFeatures(instance_), deadline);
       !status.ok()) {
     return status;
   }

@@ -22,6 +22,7 @@
 #include "agent/client/call_table.h"
 #include "agent/client/peer_set.h"
 #include "agent/client/retry.h"
+#include "agent/client/sent_keys.h"
 #include "agent/device/device_map.h"
 #include "agent/group/detached_store.h"
 #include "agent/group/dynamic_group.h"
@@ -163,6 +164,10 @@ class Agent::Impl {
   const std::shared_ptr<CallTable> calls_;
   const std::shared_ptr<Retrier> retrier_;
   const WireLimits limits_;
+  // Of this agent: numbers are drawn, so that no other agent has it. Also that
+  // of its memory of idempotency keys.
+  const uint64_t instance_;
+  SentKeys sent_keys_;
   PeerSet peers_;
   const std::shared_ptr<Server> server_;
   Acceptor acceptor_;

@@ -11,8 +11,16 @@ namespace {
 
 // Of `GetMetrics`: those that only grow.
 constexpr const char* kTotals[] = {
-    "agent.abandoned_requests", "agent.late_replies",  "agent.listener_reopens",
-    "agent.reconnects",         "agent.refused_calls", "agent.retries",
+    "agent.abandoned_requests",
+    "agent.late_replies",
+    "agent.listener_reopens",
+    "agent.reconnects",
+    "agent.refused_calls",
+    "agent.retries",
+    "agent.refused_connections",
+    "agent.refused_keyed_requests",
+    "agent.refused_requests_for_bytes",
+    "agent.refused_requests_for_calls",
 };
 
 bool IsTotal(const std::string& key) {
@@ -22,10 +30,55 @@ bool IsTotal(const std::string& key) {
   return false;
 }
 
+using LoadsByPeer = std::vector<std::pair<std::string, Admission::Loads>>;
+
+struct LoadFamily {
+  const char* name;
+  const char* help;
+  size_t (*value)(const Admission::Loads& loads);
+};
+
+constexpr LoadFamily kLoadFamilies[] = {
+    {"reprise_server_queued_requests",
+     "Requests of the peer that wait for a thread.",
+     [](const Admission::Loads& loads) { return loads.queued.calls; }},
+    {"reprise_server_queued_bytes",
+     "Bytes of the peer's requests that wait for a thread.",
+     [](const Admission::Loads& loads) { return loads.queued.bytes; }},
+    {"reprise_server_running_requests",
+     "Requests of the peer that were started and not ended.",
+     [](const Admission::Loads& loads) { return loads.running.calls; }},
+    {"reprise_server_unwritten_reply_bytes",
+     "Bytes of replies that the peer has not taken.",
+     [](const Admission::Loads& loads) { return loads.unwritten.bytes; }},
+    {"reprise_server_connections", "Connections that the peer has opened.",
+     [](const Admission::Loads& loads) { return loads.connections; }},
+};
+
+void AppendLoadFamilies(
+    const LoadsByPeer& peers,
+    const std::vector<std::pair<std::string, std::string>>& labels,
+    std::vector<MetricFamily>& families) {
+  for (const LoadFamily& of : kLoadFamilies) {
+    MetricFamily family{of.name, of.help, MetricFamily::Type::kGauge, {}};
+    for (const auto& [name, loads] : peers) {
+      MetricSample sample;
+      sample.labels = labels;
+      sample.labels.emplace_back("peer", name);
+      sample.value = static_cast<double>(of.value(loads));
+      family.samples.push_back(std::move(sample));
+    }
+    families.push_back(std::move(family));
+  }
+}
+
 }  // namespace
 
 std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
   const Activity::Counts activity = activity_->counts();
+  const Admission::Loads loads = server_->admission().loads();
+  const Admission::Refused refused = server_->admission().refused();
+  const auto number = [](size_t n) { return static_cast<int64_t>(n); };
   return {
       {"agent.thread_pool_size", worker_pool_.max_threads()},
       {"agent.num_idle_threads", worker_pool_.num_idle_threads()},
@@ -34,7 +87,17 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
       {"agent.server_active_async_calls", activity.running[Activity::kReply]},
       // There is no Python interpreter here, and so no lock to wait for.
       {"agent.gil_average_wait_time_us", 0},
-      {"agent.worker_queue", worker_pool_.queue_length()},
+      {"agent.worker_queue", number(loads.queued.calls)},
+      {"agent.worker_queue_bytes", number(loads.queued.bytes)},
+      {"agent.running_requests", number(loads.running.calls)},
+      {"agent.running_bytes", number(loads.running.bytes)},
+      {"agent.unwritten_replies", number(loads.unwritten.calls)},
+      {"agent.unwritten_reply_bytes", number(loads.unwritten.bytes)},
+      {"agent.connections", number(loads.connections)},
+      {"agent.refused_requests_for_calls", refused.for_calls},
+      {"agent.refused_requests_for_bytes", refused.for_bytes},
+      {"agent.refused_keyed_requests", server_->num_refused_keys()},
+      {"agent.refused_connections", refused.connections},
       {"agent.callback_queue", callback_pool_.queue_length()},
       {"agent.pending_calls", calls_->num_pending()},
       {"agent.timers", timer_.size()},
@@ -95,6 +158,7 @@ std::vector<MetricFamily> Agent::Impl::GetMetricFamilies() {
     families.push_back(std::move(family));
   }
   AppendPeerFamilies(metrics_, labels, families);
+  AppendLoadFamilies(server_->admission().loads_by_peer(), labels, families);
   return families;
 }
 

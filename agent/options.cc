@@ -86,9 +86,16 @@ absl::Status Validate(const AgentOptions& options) {
         absl::FormatDuration(options.keepalive_interval), " and ",
         absl::FormatDuration(options.keepalive_bound)));
   }
-  if (options.max_idempotent_calls == 0) {
-    return absl::InvalidArgumentError(
-        "max_idempotent_calls must be positive, got 0");
+  if (options.max_idempotent_calls == 0 ||
+      options.max_idempotent_calls_per_caller == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_idempotent_calls and max_idempotent_calls_per_caller must be "
+        "positive, got ",
+        options.max_idempotent_calls, " and ",
+        options.max_idempotent_calls_per_caller));
+  }
+  if (absl::Status status = Validate(options.server_bounds); !status.ok()) {
+    return status;
   }
   return ValidateDevices(
       {{options.name,

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "agent/device/device.h"
 #include "agent/device/device_map.h"
+#include "agent/server_bounds.h"
 #include "agent/transport/transports.h"
 #include "agent/worker_info.h"
 
@@ -58,13 +59,18 @@ struct AgentOptions {
   // workers are not asked.
   absl::Duration keepalive_interval = absl::Seconds(5);
   absl::Duration keepalive_bound = absl::Seconds(15);
-  // What is remembered of calls with an idempotency key: how many, the bytes of
-  // their replies, and for how long.
-  size_t max_idempotent_calls = 65536;
-  size_t max_idempotent_bytes = size_t{64} << 20;
+  // What is remembered, as a server, of calls with an idempotency key: how many
+  // of all callers, the bytes of their replies, and for how long.
+  size_t max_idempotent_calls = size_t{1} << 18;
+  size_t max_idempotent_bytes = size_t{256} << 20;
   absl::Duration idempotency_memory = absl::Minutes(10);
+  // How many of one caller, by its name, and the bytes of their replies.
+  size_t max_idempotent_calls_per_caller = 65536;
+  size_t max_idempotent_bytes_per_caller = size_t{64} << 20;
   // Every single access to the store.
   absl::Duration store_timeout = absl::Seconds(30);
+  // How much is held for workers that call this one.
+  ServerBounds server_bounds;
 
   // In a dynamic group: how often to look who is there,
   absl::Duration membership_refresh = absl::Seconds(2);
@@ -95,9 +101,10 @@ struct CallOptions {
   // value is honoured to the nanosecond, never early.
   absl::Duration timeout = kUnsetTimeout;
   // At most 128 bytes. Not empty: however often calls with this key come from
-  // this agent, over whatever connections, the peer runs its handler once, and
-  // answers all of them with its result. FAILED_PRECONDITION from a peer that
-  // does not know how. See docs/calls.md for how long it remembers.
+  // this agent, over whatever connections, the peer runs its handler at most
+  // once, and answers all of them with its result. FAILED_PRECONDITION when the
+  // peer may have forgotten the key, and from a peer that does not know how.
+  // See docs/calls.md for how long it remembers.
   std::string idempotency_key = {};
 };
 

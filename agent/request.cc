@@ -11,6 +11,7 @@ namespace {
 
 // Tells a dropped reply from an error that a handler answers with.
 constexpr char kUnansweredMark[] = "reprise/unanswered";
+constexpr char kMayRunAgainMark[] = "reprise/may-run-again";
 
 }  // namespace
 
@@ -32,6 +33,15 @@ absl::Status Reply::UnansweredError() {
 
 bool Reply::IsUnanswered(const absl::Status& status) {
   return status.GetPayload(kUnansweredMark).has_value();
+}
+
+absl::Status MayRunAgain(absl::Status error) {
+  error.SetPayload(kMayRunAgainMark, absl::Cord());
+  return error;
+}
+
+bool IsMayRunAgain(const absl::Status& status) {
+  return status.GetPayload(kMayRunAgainMark).has_value();
 }
 
 RequestHandler Blocking(

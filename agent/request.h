@@ -60,6 +60,14 @@ class Reply {
   Send send_;
 };
 
+// Marks an error that a handler answers a call with an idempotency key with:
+// the key is forgotten, and the next attempt with it runs the handler again.
+// For an error after which nothing was done, such as UNAVAILABLE of a database
+// that could not be reached. An error without the mark is the result of the
+// call and is remembered like a reply.
+absl::Status MayRunAgain(absl::Status error);
+bool IsMayRunAgain(const absl::Status& status);
+
 // Runs on the worker pool, several at a time, and may block and make calls. An
 // exception that leaves it becomes an error reply.
 using RequestHandler =

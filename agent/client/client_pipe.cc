@@ -149,6 +149,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     }
     extras.idempotency_key = std::move(call.idempotency_key);
     extras.caller_instance = options_.instance;
+    options_.sent_keys->Stamp(peer_->name, features_.memory, extras);
   }
   tensorpipe::Message parts = ToTensorPipe(*call.message, EncodeExtras(extras));
   VLOG(2) << "call " << call.message->id() << " is written to " << peer_->name;

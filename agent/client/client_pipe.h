@@ -25,6 +25,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/activity.h"
+#include "agent/client/sent_keys.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
 #include "agent/pipe/message_reader.h"
@@ -70,6 +71,8 @@ class ClientPipe final : public MessageSink,
     uint64_t instance = 0;  // of this agent, for idempotency keys
     // When bytes last arrived on a pipe; null: nobody can tell.
     std::shared_ptr<PipeArrivals> arrivals;
+    // Required; must outlive the pipe.
+    SentKeys* sent_keys = nullptr;
   };
 
   // `options` must outlive the pipe, `activity` and `counters` its callbacks.

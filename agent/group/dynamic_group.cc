@@ -56,10 +56,12 @@ bool IsById(const MemberEntry& a, const MemberEntry& b) {
 }  // namespace
 
 DynamicGroup::DynamicGroup(Runtime& runtime, StoreClient& store,
-                           const AgentOptions& options, IsDead is_dead)
+                           const AgentOptions& options, std::string features,
+                           IsDead is_dead)
     : runtime_(runtime),
       store_(store),
       options_(options),
+      features_(std::move(features)),
       is_dead_(std::move(is_dead)),
       devices_{options.device_maps, options.devices, options.device_count} {}
 
@@ -330,8 +332,8 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
       store_.CompareSet(name_key, named.value_or(""), options_.name, deadline);
   if (!claimed.ok()) return claimed.status();
   if (*claimed != options_.name) return LookAgain();
-  absl::Status status = store_.Set(FeaturesKey(options_.name),
-                                   std::string(OwnFeatures()), deadline);
+  absl::Status status =
+      store_.Set(FeaturesKey(options_.name), features_, deadline);
   if (status.ok()) {
     status = store_.Set(AddressKey(options_.name), address_, deadline);
   }

@@ -42,7 +42,8 @@ class DynamicGroup {
       std::function<bool(const std::string& address, absl::Time deadline)>;
 
   DynamicGroup(Runtime& runtime, StoreClient& store,
-               const AgentOptions& options, IsDead is_dead);
+               const AgentOptions& options, std::string features,
+               IsDead is_dead);
 
   // Returns our entry. A dead member that has our name or id is replaced.
   // ALREADY_EXISTS when it lives; INVALID_ARGUMENT when the device maps do not
@@ -113,6 +114,7 @@ class DynamicGroup {
   Runtime& runtime_;
   StoreClient& store_;
   const AgentOptions& options_;
+  const std::string features_;  // as they are published
   const IsDead is_dead_;
   const DeviceInfo devices_;
 

@@ -25,7 +25,7 @@ void ReadBody(std::shared_ptr<tensorpipe::Pipe> pipe,
                    return;
                  }
                  // The next message may arrive while this one is handled.
-                 ReadMessages(pipe, sink, limits);
+                 if (sink->ReadsOn()) ReadMessages(pipe, sink, limits);
                  sink->OnMessage(std::move(*shared));
                });
 }

@@ -19,6 +19,9 @@ class MessageSink {
   virtual ~MessageSink() = default;
   // A message begins to arrive; `OnMessage` or `OnReadFailed` follows.
   virtual void OnMessageBegins() = 0;
+  // False: the next message is not read until the sink calls `ReadMessages`
+  // again. Asked once for each message that has arrived, before `OnMessage`.
+  virtual bool ReadsOn() { return true; }
   virtual void OnMessage(IncomingMessage message) = 0;
   // The last call. The pipe must then be closed.
   virtual void OnReadFailed(const std::string& cause) = 0;

@@ -72,7 +72,8 @@ absl::Status Acceptor::Listen() {
     return CannotListen(
         absl::StrCat(transport, " cannot listen there any more"));
   }
-  // The old one goes when this returns: not in a callback, and with no lock.
+  // The old listener is destroyed when this returns: not in a callback, and
+  // with no lock held.
   std::shared_ptr<tensorpipe::Listener> old = listener;
   uint64_t generation = 0;
   {

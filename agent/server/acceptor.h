@@ -1,12 +1,12 @@
-// Listens for peers, and publishes where.
+// Listens for peers, and publishes the address in the store.
 //
-// TensorPipe's listener dies of one peer that connects and goes away before it
-// has said hello (but over uv, see transport/uv/doorman.h), and of some errors
-// of the system. So a listener that fails is replaced, and the new address is
-// published in the store in place of the old one. Pipes that were accepted
-// before live on. Where nobody can listen, for a busy port or for want of file
-// descriptors, TensorPipe's other transports end the process: each address is
-// tried first, and again later as long as it does not work.
+// TensorPipe's listener fails when a peer connects and goes away before the
+// handshake (except over uv, see agent/transport/uv), and after some errors of
+// the system. A listener that has failed is replaced, and the new address is
+// published in place of the old one. Pipes that were accepted before live on.
+// Where an address cannot be listened at, because its port is busy or file
+// descriptors are short, some of TensorPipe's transports end the process. So
+// each address is tried first, and tried again later while it does not work.
 
 #ifndef REPRISE_AGENT_SERVER_ACCEPTOR_H_
 #define REPRISE_AGENT_SERVER_ACCEPTOR_H_
@@ -34,13 +34,13 @@
 
 namespace reprise {
 
-// Thread-safe. Before it is destroyed: the connector and the timer stopped,
-// `Close` called, the context joined.
+// Thread-safe. Before it is destroyed, the connector and the timer must have
+// been stopped, `Close` called, and the context joined.
 class Acceptor {
  public:
-  // `on_pipe` is called on any thread, with no lock held; it must not block.
+  // `on_pipe` is called on any thread, with no lock held, and must not block.
   // `connector` is a pool of one thread, on which a new listener is made and
-  // published. Each access to the store is given `store_timeout` at most.
+  // published. Each access to the store takes at most `store_timeout`.
   Acceptor(Runtime& runtime, Timer& timer, ThreadPool& connector,
            tensorpipe::Context& context,
            const std::vector<TransportEntry>& transports,
@@ -48,17 +48,18 @@ class Acceptor {
            absl::Duration store_timeout, Observer* observer,
            std::function<void(std::shared_ptr<tensorpipe::Pipe>)> on_pipe);
 
-  // UNAVAILABLE with the reason, the system's or TensorPipe's. Not at the same
-  // time as itself.
+  // Opens a listener in place of the present one, if any. UNAVAILABLE with the
+  // reason, the system's or TensorPipe's. Must not be called while it runs.
   absl::Status Listen();
 
-  // The URL to publish, of the transport with the lowest priority.
+  // The URL to publish, of the transport with the lowest priority; empty when
+  // there is no listener.
   std::string url();
 
-  // Tells that `address`, a `url()`, is in the store.
+  // Says that `address`, a `url()`, is in the store.
   void Published(const std::string& address);
 
-  // Listeners but for the first.
+  // How many listeners were opened, without the first.
   int64_t num_reopens() const { return num_reopens_; }
 
   // Stops accepting. The connector must have been stopped.
@@ -94,7 +95,7 @@ class Acceptor {
 
   Mutex mutex_;
   std::shared_ptr<tensorpipe::Listener> listener_ ABSL_GUARDED_BY(mutex_);
-  // Of `listener_`; its errors are reported once.
+  // Numbers the listeners, so that the errors of each are reported once.
   uint64_t generation_ ABSL_GUARDED_BY(mutex_) = 0;
   bool failed_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

@@ -5,15 +5,17 @@
 #include "glog/logging.h"
 
 namespace reprise {
+
 PendingReply::PendingReply(std::shared_ptr<Sender> sender,
                            std::shared_ptr<ServerPipe> pipe, int64_t call_id,
                            std::shared_ptr<IdempotentCalls::Run> run,
-                           Activity::Token active)
+                           Activity::Token active, Admission::Slot slot)
     : sender_(std::move(sender)),
       pipe_(std::move(pipe)),
       call_id_(call_id),
       run_(std::move(run)),
-      active_(std::move(active)) {}
+      active_(std::move(active)),
+      slot_(std::move(slot)) {}
 
 PendingReply::~PendingReply() {
   if (state_ != kAnswered) Send(Reply::UnansweredError());

@@ -1,8 +1,8 @@
-// The answer that one request is owed: given exactly once, whoever gives it.
-//
-// The user's `Reply`, an exception out of the handler, and a `Reply` that was
-// dropped can meet. While the handler runs, a dropped `Reply` waits for what
-// becomes of the handler: an exception says more.
+// The answer that one request is owed. It is given exactly once, by whichever
+// comes first: the user's `Reply`, an exception that leaves the handler, or the
+// destruction of an unused `Reply`. An unused `Reply` that is destroyed while
+// the handler runs counts only once the handler has returned, because an
+// exception of the handler says more.
 
 #ifndef REPRISE_AGENT_SERVER_PENDING_REPLY_H_
 #define REPRISE_AGENT_SERVER_PENDING_REPLY_H_
@@ -16,15 +16,16 @@
 #include "agent/activity.h"
 #include "agent/message.h"
 #include "agent/request.h"
+#include "agent/server/admission.h"
 #include "agent/server/idempotency.h"
 #include "agent/server/server_pipe.h"
 
 namespace reprise {
 
-// Thread-safe. May outlive the agent: it then answers nobody.
+// Thread-safe. It may outlive the agent, and then answers nobody.
 class PendingReply {
  public:
-  // Who writes the answers. Kept alive, also after its agent has gone.
+  // Writes the answers. It is kept alive, also after its agent has gone.
   class Sender {
    public:
     virtual ~Sender() = default;
@@ -36,12 +37,12 @@ class PendingReply {
 
   PendingReply(std::shared_ptr<Sender> sender, std::shared_ptr<ServerPipe> pipe,
                int64_t call_id, std::shared_ptr<IdempotentCalls::Run> run,
-               Activity::Token active);
+               Activity::Token active, Admission::Slot slot);
   ~PendingReply();
 
   void Answer(absl::StatusOr<Message> result);
 
-  // One of them is called, once.
+  // Exactly one of these two is called, once.
   void HandlerReturned();
   void HandlerThrew(absl::Status error);
 
@@ -55,6 +56,9 @@ class PendingReply {
   const int64_t call_id_;
   const std::shared_ptr<IdempotentCalls::Run> run_;
   Activity::Token active_;
+  // Until the handler has returned and the request was answered: both keep
+  // this object, and with it the request counts as running.
+  const Admission::Slot slot_;
   std::atomic<State> state_ = kHandlerRuns;
 };
 

@@ -33,6 +33,7 @@ Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
       handler_(std::move(handler)),
       workers_in_group_(workers_in_group),
       options_(options),
+      admission_(std::make_shared<Admission>(runtime, workers, options.bounds)),
       idempotent_(runtime, options.idempotency),
       mutex_(runtime, "Server"),
       idle_(runtime, "Server.idle"),
@@ -41,6 +42,19 @@ Server::Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
       }) {}
 
 void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
+  absl::StatusOr<Admission::PeerPtr> admitted =
+      admission_->Connect(ServerPipe::PeerName(*pipe));
+  if (!admitted.ok()) {
+    // At the first, second, fourth, eighth... one: a flood of connections must
+    // not become a flood of lines.
+    const int64_t refused = admission_->refused().connections;
+    LOG_IF(WARNING, (refused & (refused - 1)) == 0)
+        << "a connection from " << ServerPipe::PeerName(*pipe)
+        << " is refused: " << admitted.status().message() << "; " << refused
+        << " were refused so far";
+    pipe->close();
+    return;
+  }
   std::shared_ptr<ServerPipe> accepted;
   {
     MutexLock lock(mutex_);
@@ -48,11 +62,13 @@ void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
       const uint64_t number = next_pipe_++;
       accepted = std::make_shared<ServerPipe>(
           runtime_, timer_, *this, *activity_, metrics_, number, pipe,
-          options_.limits, options_.arrivals);
+          options_.limits, options_.arrivals, *admitted,
+          options_.bounds.unwritten_per_peer.calls);
       pipes_.emplace(number, accepted);
     }
   }
   if (accepted == nullptr) {
+    admission_->Disconnect(**admitted);
     pipe->close();
     return;
   }
@@ -75,6 +91,7 @@ void Server::OnPipeFailed(ServerPipe& pipe, const absl::Status& status) {
       pipes_.erase(found);
     }
   }
+  if (forgotten != nullptr) admission_->Disconnect(*pipe.admitted());
   if (observer_ != nullptr) {
     observer_->OnPipe(PipeEvent::kFailed, pipe.peer_name(), status);
   }
@@ -91,30 +108,35 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
     return;
   }
   absl::Time deadline = absl::InfiniteFuture();
-  IdempotentCalls::Key key;
+  CallExtras extras;
   if (!message.metadata().empty()) {
-    absl::StatusOr<CallExtras> extras = DecodeExtras(message.metadata());
-    if (!extras.ok()) {
-      pipe->Fail(std::string(extras.status().message()));
+    absl::StatusOr<CallExtras> decoded = DecodeExtras(message.metadata());
+    if (!decoded.ok()) {
+      pipe->Fail(std::string(decoded.status().message()));
       return;
     }
-    deadline = runtime_.Now() + extras->remaining;
-    key = {extras->caller_instance, std::move(extras->idempotency_key)};
-    if (REPRISE_PLANTED(idempotency_ignored)) key.second.clear();
+    extras = *std::move(decoded);
+    deadline = runtime_.Now() + extras.remaining;
+    if (REPRISE_PLANTED(idempotency_ignored)) extras.idempotency_key.clear();
   }
   pipe->counters().calls.Add();
   pipe->counters().received_bytes.Add(
       static_cast<int64_t>(message.num_bytes()));
-  VLOG(2) << "call " << message.id() << " of " << pipe->peer_name() << " came";
-  pipe->StartCall(message.id());
-  workers_.Run(
+  const int64_t id = message.id();
+  VLOG(2) << "call " << id << " of " << pipe->peer_name() << " came";
+  pipe->StartCall(id);
+  const size_t num_bytes = message.num_bytes();
+  const absl::Status queued = admission_->Enqueue(
+      pipe->admitted(), num_bytes,
       [self = shared_from_this(),
-       request = Request{std::move(pipe), std::move(message), deadline,
-                         std::move(key), activity_->StartRequest()}]() mutable {
+       request =
+           Request{pipe, std::move(message), deadline, std::move(extras),
+                   activity_->StartRequest()}](Admission::Slot slot) mutable {
         Activity::Token handler = std::move(request.tokens.handler);
-        self->Handle(std::move(request));
+        self->Handle(std::move(request), std::move(slot));
         handler.Release();
       });
+  if (!queued.ok()) RefuseRequest(*pipe, id, queued);
 }
 
 void Server::HandleControl(ServerPipe& pipe, IncomingMessage message) {
@@ -154,10 +176,11 @@ absl::Time Server::CheckLives(absl::Time now, bool late) {
 bool Server::StartRun(const Request& request,
                       std::shared_ptr<IdempotentCalls::Run>& run) {
   const int64_t id = request.message.id();
-  absl::StatusOr<IdempotentCalls::Begun> begun =
-      idempotent_.Begin(request.key, {request.pipe, id});
+  absl::StatusOr<IdempotentCalls::Begun> begun = idempotent_.Begin(
+      request.pipe->peer_name(), request.extras, {request.pipe, id});
   if (!begun.ok()) {
-    SendReply(*request.pipe, id, nullptr, begun.status());
+    ++num_refused_keys_;
+    RefuseRequest(*request.pipe, id, begun.status());
     return false;
   }
   run = std::move(begun->run);
@@ -169,7 +192,7 @@ bool Server::StartRun(const Request& request,
   return false;
 }
 
-void Server::Handle(Request request) {
+void Server::Handle(Request request, Admission::Slot slot) {
   {
     MutexLock lock(mutex_);
     if (closed_ && !REPRISE_PLANTED(callback_after_shutdown)) return;
@@ -187,14 +210,14 @@ void Server::Handle(Request request) {
   std::shared_ptr<IdempotentCalls::Run> run;
   RequestInfo info{request.pipe->peer_name(), id, request.deadline,
                    request.pipe};
-  if (!request.key.second.empty()) {
+  if (!request.extras.idempotency_key.empty()) {
     if (!StartRun(request, run)) return;
     info.deadline = absl::InfiniteFuture();
     info.source = run;
   }
   const auto reply = std::make_shared<PendingReply>(
       shared_from_this(), std::move(request.pipe), id, std::move(run),
-      std::move(request.tokens.reply));
+      std::move(request.tokens.reply), std::move(slot));
   absl::StatusOr<DecodedMessage> decoded = std::move(request.message).Decode();
   if (!decoded.ok()) {
     reply->Answer(absl::Status(
@@ -275,11 +298,33 @@ bool Server::WaitUntilWritten(absl::Time deadline) {
 }
 
 void Server::Refuse() {
-  MutexLock lock(mutex_);
-  closed_ = true;
-  while (replies_being_sent_ > 0) {
-    idle_.WaitUntil(mutex_, absl::InfiniteFuture());
+  {
+    MutexLock lock(mutex_);
+    closed_ = true;
+    while (replies_being_sent_ > 0) {
+      idle_.WaitUntil(mutex_, absl::InfiniteFuture());
+    }
   }
+  idempotent_.Stop();
+  if (!REPRISE_PLANTED(callback_after_shutdown)) admission_->Close();
+}
+
+void Server::RefuseRequest(ServerPipe& pipe, int64_t call_id,
+                           const absl::Status& status) {
+  if (!StartSending()) return;
+  VLOG(1) << "call " << call_id << " of " << pipe.peer_name()
+          << " is refused: " << status;
+  pipe.counters().errors.Add();
+  if (observer_ != nullptr) {
+    observer_->OnReply(pipe.peer_name(), call_id, status, nullptr);
+  }
+  Message refusal;
+  refusal.type = MessageType::kException;
+  refusal.payload = RefusalPayload(workers_in_group_.self_id(), status);
+  const absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+      Encode(std::move(refusal), call_id);
+  if (encoded.ok()) Write(pipe, *encoded);
+  EndSending();
 }
 
 void Server::SendReply(ServerPipe& pipe, int64_t call_id,
@@ -301,13 +346,14 @@ void Server::SendReply(ServerPipe& pipe, int64_t call_id,
       pipe.Fail("a reply to it could not be made");
     }
   } else {
+    const bool remember = result.ok() || !IsMayRunAgain(result.status());
     IdempotentCalls::Answer answer{std::move(encoded), nullptr};
     if (observer_ != nullptr) {
       answer.shown =
           std::make_shared<const absl::StatusOr<Message>>(std::move(result));
     }
     for (const IdempotentCalls::Attempt& attempt :
-         idempotent_.Finish(run, answer)) {
+         idempotent_.Finish(run, answer, remember)) {
       WriteAnswer(*attempt.pipe, attempt.call_id, answer);
     }
   }
@@ -326,10 +372,12 @@ void Server::WriteAnswer(ServerPipe& pipe, int64_t call_id,
 void Server::Write(ServerPipe& pipe,
                    std::shared_ptr<const EncodedMessage> reply) {
   ++unwritten_;
+  admission_->ReplyStarted(*pipe.admitted(), reply->num_bytes());
   pipe.Write(std::move(reply));
 }
 
-void Server::OnReplyWritten() {
+void Server::OnReplyWritten(ServerPipe& pipe, size_t num_bytes) {
+  admission_->ReplyEnded(*pipe.admitted(), num_bytes);
   if (--unwritten_ != 0 || !waits_for_written_) return;
   MutexLock lock(mutex_);
   idle_.NotifyAll();
@@ -344,6 +392,7 @@ void Server::Close() {
   }
   idempotent_.Clear();
   for (const auto& [number, pipe] : pipes) {
+    admission_->Disconnect(*pipe->admitted());
     if (pipe->Close() && observer_ != nullptr) {
       observer_->OnPipe(PipeEvent::kClosed, pipe->peer_name(),
                         absl::OkStatus());

@@ -1,4 +1,9 @@
-// The serving side: runs the handler for what peers ask, and answers.
+// The serving side of an agent: it takes connections and requests of peers
+// within the bounds of agent/server_bounds.h, runs the handler for them on the
+// worker pool, peer after peer, and answers.
+//
+// Control requests (signs of life, cancellations) are handled where they
+// arrive, on the transport's thread, and never wait for requests.
 
 #ifndef REPRISE_AGENT_SERVER_SERVER_H_
 #define REPRISE_AGENT_SERVER_SERVER_H_
@@ -24,16 +29,19 @@
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
+#include "agent/server/admission.h"
 #include "agent/server/idempotency.h"
 #include "agent/server/pending_reply.h"
 #include "agent/server/server_pipe.h"
+#include "agent/server_bounds.h"
 #include "agent/transport/arrivals.h"
+#include "agent/wire/call_extras.h"
 #include "tensorpipe/core/pipe.h"
 
 namespace reprise {
 
-// Thread-safe. Replies that the user still holds keep it alive; after `Close`
-// it touches nothing of the agent's.
+// Thread-safe. Replies that the user still holds keep it alive. After `Close`
+// it does not touch anything of the agent's.
 class Server final : public PendingReply::Sender,
                      public ServerPipe::Owner,
                      public std::enable_shared_from_this<Server> {
@@ -44,6 +52,7 @@ class Server final : public PendingReply::Sender,
     IdempotentCalls::Options idempotency;
     // When bytes last arrived on a pipe; null: nobody can tell.
     std::shared_ptr<PipeArrivals> arrivals;
+    ServerBounds bounds;
   };
   // `workers_in_group` names us in errors.
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
@@ -53,22 +62,26 @@ class Server final : public PendingReply::Sender,
 
   void AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe);
 
-  // Drops requests that wait for a worker, and all replies, from now on; waits
-  // for replies that are just being handed to their pipes.
+  // From now on drops all requests that wait for a thread, and all replies.
+  // Waits for replies that are just being handed to their pipes. Runs of calls
+  // with idempotency keys are cancelled.
   void Refuse();
 
   // Closes the pipes in the order in which they were accepted. `Refuse` comes
   // first.
   void Close();
 
-  // Waits until the replies that were given have left, or their connections
-  // have failed. False at `deadline`.
+  // Waits until the replies that were given have been written or their
+  // connections have failed. Returns false at `deadline`.
   bool WaitUntilWritten(absl::Time deadline);
 
   int64_t num_pipes();
   // Requests that were dropped: their callers had given up before the handler
   // was to start.
   int64_t num_abandoned() const { return num_abandoned_; }
+  // Calls with idempotency keys that were refused, for whatever reason.
+  int64_t num_refused_keys() const { return num_refused_keys_; }
+  Admission& admission() { return *admission_; }
 
   void SendReply(ServerPipe& pipe, int64_t call_id,
                  const std::shared_ptr<IdempotentCalls::Run>& run,
@@ -78,13 +91,13 @@ class Server final : public PendingReply::Sender,
   void OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
                      IncomingMessage message) override;
   void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) override;
-  void OnReplyWritten() override;
+  void OnReplyWritten(ServerPipe& pipe, size_t num_bytes) override;
 
   struct Request {
     std::shared_ptr<ServerPipe> pipe;
     IncomingMessage message;
     absl::Time deadline = absl::InfiniteFuture();
-    IdempotentCalls::Key key;  // its text empty: none
+    CallExtras extras;  // its deadline counts from the arrival
     Activity::RequestTokens tokens;
   };
 
@@ -92,13 +105,16 @@ class Server final : public PendingReply::Sender,
   absl::Time CheckLives(absl::Time now, bool late);
 
   // On a worker.
-  void Handle(Request request);
+  void Handle(Request request, Admission::Slot slot);
   // False: the handler has run or runs for another attempt, or never will;
   // this one was or will be answered.
   bool StartRun(const Request& request,
                 std::shared_ptr<IdempotentCalls::Run>& run);
   void RunHandler(Message request, const RequestInfo& info,
                   const std::shared_ptr<PendingReply>& reply);
+  // Answers a request whose handler does not run for it.
+  void RefuseRequest(ServerPipe& pipe, int64_t call_id,
+                     const absl::Status& status);
   // Between them `Close` waits.
   bool StartSending();
   void EndSending();
@@ -117,7 +133,9 @@ class Server final : public PendingReply::Sender,
   const RequestHandler handler_;
   const WorkerDirectory& workers_in_group_;
   const Options options_;
+  const std::shared_ptr<Admission> admission_;
   std::atomic<int64_t> num_abandoned_ = 0;
+  std::atomic<int64_t> num_refused_keys_ = 0;
   IdempotentCalls idempotent_;
 
   Mutex mutex_;

@@ -33,29 +33,27 @@ ServerPipe::ServerPipe(Runtime& runtime, Timer& timer, Owner& owner,
                        Activity& activity, Metrics& metrics, uint64_t number,
                        std::shared_ptr<tensorpipe::Pipe> pipe,
                        const WireLimits& limits,
-                       std::shared_ptr<PipeArrivals> arrivals)
-    : ServerPipe(runtime, timer, owner, activity, metrics, number, pipe, limits,
-                 std::move(arrivals),
-                 PipeArrivals::Parse(pipe->getRemoteName())) {}
-
-ServerPipe::ServerPipe(Runtime& runtime, Timer& timer, Owner& owner,
-                       Activity& activity, Metrics& metrics, uint64_t number,
-                       std::shared_ptr<tensorpipe::Pipe> pipe,
-                       const WireLimits& limits,
                        std::shared_ptr<PipeArrivals> arrivals,
-                       std::pair<std::string_view, uint64_t> peer)
+                       Admission::PeerPtr admitted, size_t max_unwritten)
     : runtime_(runtime),
       timer_(timer),
       owner_(owner),
       limits_(limits),
+      admitted_(std::move(admitted)),
+      max_unwritten_(max_unwritten),
       number_(number),
-      peer_name_(IsWorkerName(peer.first) ? peer.first : "?"),
+      peer_name_(PeerName(*pipe)),
       arrivals_(std::move(arrivals)),
-      arrivals_number_(peer.second),
+      arrivals_number_(PipeArrivals::Parse(pipe->getRemoteName()).second),
       activity_(activity),
       counters_(metrics.Caller(peer_name_)),
       mutex_(runtime, "ServerPipe"),
       pipe_(std::move(pipe)) {}
+
+std::string ServerPipe::PeerName(tensorpipe::Pipe& pipe) {
+  const std::string_view name = PipeArrivals::Parse(pipe.getRemoteName()).first;
+  return IsWorkerName(name) ? std::string(name) : "?";
+}
 
 void ServerPipe::Start(absl::Duration connect_timeout) {
   NoteReceived();  // the handshake
@@ -96,9 +94,10 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
     MutexLock lock(mutex_);
     pipe = pipe_;
     if (message->type() != kControlResponse) calls_.erase(message->id());
+    if (pipe != nullptr) ++num_unwritten_;
   }
   if (pipe == nullptr) {
-    owner_.OnReplyWritten();
+    owner_.OnReplyWritten(*this, message->num_bytes());
     return;
   }
   tensorpipe::Message parts = ToTensorPipe(*message);
@@ -116,8 +115,30 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
                   self->counters_.sent_bytes.Add(
                       static_cast<int64_t>(message->num_bytes()));
                 }
-                self->owner_.OnReplyWritten();
+                self->EndWrite(message->num_bytes());
               });
+}
+
+void ServerPipe::EndWrite(size_t num_bytes) {
+  std::shared_ptr<tensorpipe::Pipe> pipe;
+  {
+    MutexLock lock(mutex_);
+    --num_unwritten_;
+    if (holds_reading_ && num_unwritten_ <= max_unwritten_ / 2) {
+      holds_reading_ = false;
+      pipe = pipe_;
+    }
+  }
+  owner_.OnReplyWritten(*this, num_bytes);
+  if (pipe != nullptr) {
+    ReadMessages(std::move(pipe), shared_from_this(), limits_);
+  }
+}
+
+bool ServerPipe::ReadsOn() {
+  MutexLock lock(mutex_);
+  holds_reading_ = num_unwritten_ >= max_unwritten_;
+  return !holds_reading_;
 }
 
 void ServerPipe::WriteSign(tensorpipe::Pipe& pipe) {

@@ -1,4 +1,8 @@
 // A connection that a peer has opened to call us.
+//
+// It reads requests one after another and hands them to its owner, and writes
+// replies. While too many replies wait to be written, because the peer does not
+// take them, nothing more is read: what the peer sends stays in its own socket.
 
 #ifndef REPRISE_AGENT_SERVER_SERVER_PIPE_H_
 #define REPRISE_AGENT_SERVER_SERVER_PIPE_H_
@@ -22,6 +26,7 @@
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/timer.h"
+#include "agent/server/admission.h"
 #include "agent/transport/arrivals.h"
 #include "agent/wire/message_codec.h"
 #include "tensorpipe/core/pipe.h"
@@ -42,21 +47,27 @@ class ServerPipe final : public MessageSink,
                                IncomingMessage message) = 0;
     // Once. `status` is UNAVAILABLE "connection from w1 failed: ...".
     virtual void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) = 0;
-    // Once for each `Write`: the message has left, or never will.
-    virtual void OnReplyWritten() = 0;
+    // Once for each `Write` of so many bytes: the message has left, or never
+    // will.
+    virtual void OnReplyWritten(ServerPipe& pipe, size_t num_bytes) = 0;
   };
 
   // `number` counts the pipes that an agent has accepted. `arrivals` tells when
   // bytes last arrived, and is null when nobody can tell. `activity`, `metrics`
-  // and `limits` must outlive the pipe's callbacks.
+  // and `limits` must outlive the pipe's callbacks. `admitted` counts this
+  // connection. Nothing is read while `max_unwritten` replies are unwritten.
   ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Activity& activity,
              Metrics& metrics, uint64_t number,
              std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits,
-             std::shared_ptr<PipeArrivals> arrivals);
+             std::shared_ptr<PipeArrivals> arrivals,
+             Admission::PeerPtr admitted, size_t max_unwritten);
+
+  // The name that the peer claims, or "?" when that cannot be a worker's.
+  static std::string PeerName(tensorpipe::Pipe& pipe);
 
   uint64_t number() const { return number_; }
-  // The name that the peer claims, or "?" when that cannot be a worker's.
   const std::string& peer_name() const { return peer_name_; }
+  const Admission::PeerPtr& admitted() const { return admitted_; }
   PeerCounters& counters() const { return counters_; }
 
   // Begins to read. Fails when no byte arrives for `connect_timeout` before the
@@ -92,27 +103,25 @@ class ServerPipe final : public MessageSink,
   bool Close();
 
   void OnMessageBegins() override;
+  bool ReadsOn() override;
   void OnMessage(IncomingMessage message) override;
   void OnReadFailed(const std::string& cause) override;
 
  private:
-  ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Activity& activity,
-             Metrics& metrics, uint64_t number,
-             std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits,
-             std::shared_ptr<PipeArrivals> arrivals,
-             std::pair<std::string_view, uint64_t> peer);
-
   void ExpectFirstMessage(absl::Time deadline, absl::Duration connect_timeout);
   void OnNoFirstMessage(absl::Duration connect_timeout);
   void NoteReceived();
   // How long ago a byte last arrived.
   absl::Duration SinceArrival() const;
   void WriteSign(tensorpipe::Pipe& pipe);
+  void EndWrite(size_t num_bytes);
 
   Runtime& runtime_;
   Timer& timer_;
   Owner& owner_;
   const WireLimits& limits_;
+  const Admission::PeerPtr admitted_;
+  const size_t max_unwritten_;
   const uint64_t number_;
   const std::string peer_name_;
   const std::shared_ptr<PipeArrivals> arrivals_;
@@ -134,6 +143,9 @@ class ServerPipe final : public MessageSink,
   absl::Time last_sign_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   // The calls that are pending, and whether they were cancelled.
   absl::flat_hash_map<int64_t, bool> calls_ ABSL_GUARDED_BY(mutex_);
+  size_t num_unwritten_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Whether the next message waits until replies were written.
+  bool holds_reading_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace reprise

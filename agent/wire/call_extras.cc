@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
@@ -15,6 +15,10 @@ constexpr std::string_view kMagic = "rp1";
 constexpr char kRemaining = 1;
 constexpr char kKey = 2;
 constexpr char kInstance = 3;
+constexpr char kKeyNumber = 4;
+constexpr char kMemory = 5;
+constexpr char kAttempt = 6;
+constexpr std::string_view kMemoryWord = "memory=";
 constexpr std::string_view kPing = "ping ";
 constexpr std::string_view kCancel = "cancel ";
 
@@ -67,6 +71,11 @@ std::string EncodeExtras(const CallExtras& extras) {
     out.push_back(static_cast<char>(extras.idempotency_key.size()));
     out.append(extras.idempotency_key);
     AppendWord(out, kInstance, extras.caller_instance);
+    if (extras.key_number != 0) {
+      AppendWord(out, kKeyNumber, extras.key_number);
+      AppendWord(out, kMemory, extras.memory);
+      AppendWord(out, kAttempt, extras.attempt);
+    }
   }
   return out;
 }
@@ -79,6 +88,8 @@ absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata) {
   metadata.remove_prefix(kMagic.size());
   bool has_remaining = false;
   bool has_instance = false;
+  bool has_memory = false;
+  bool has_attempt = false;
   while (!metadata.empty()) {
     if (metadata.size() < 2) return Bad("a field is cut off");
     const char tag = metadata[0];
@@ -102,10 +113,27 @@ absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata) {
       if (has_instance || length != 8) return Bad("the caller's instance");
       has_instance = true;
       extras.caller_instance = ReadWord(value);
+    } else if (tag == kKeyNumber) {
+      if (extras.key_number != 0 || length != 8) return Bad("the key's number");
+      extras.key_number = ReadWord(value);
+      if (extras.key_number == 0) return Bad("the key's number");
+    } else if (tag == kMemory) {
+      if (has_memory || length != 8) return Bad("the memory of keys");
+      has_memory = true;
+      extras.memory = ReadWord(value);
+    } else if (tag == kAttempt) {
+      if (has_attempt || length != 8) return Bad("the attempt");
+      has_attempt = true;
+      extras.attempt = ReadWord(value);
     }
   }
   if (has_instance == extras.idempotency_key.empty()) {
     return Bad("an idempotency key and a caller's instance come together");
+  }
+  const bool has_number = extras.key_number != 0;
+  if (has_memory != has_number || has_attempt != has_number ||
+      (has_number && !has_instance)) {
+    return Bad("the key's number, memory and attempt come together");
   }
   return extras;
 }
@@ -133,8 +161,10 @@ absl::StatusOr<Control> DecodeControl(std::string_view payload) {
   return control;
 }
 
-std::string_view OwnFeatures() {
-  return "1 deadline cancel keepalive idempotency progress";
+std::string OwnFeatures(uint64_t memory) {
+  return absl::StrCat(
+      "1 deadline cancel keepalive idempotency progress memory=",
+      absl::Hex(memory));
 }
 
 PeerFeatures ParseFeatures(std::string_view text) {
@@ -148,6 +178,15 @@ PeerFeatures ParseFeatures(std::string_view text) {
     if (word == "keepalive") features.keepalive = true;
     if (word == "idempotency") features.idempotency = true;
     if (word == "progress") features.progress = true;
+    if (absl::StartsWith(word, "memory=")) {
+      const absl::string_view digits = word.substr(kMemoryWord.size());
+      uint64_t memory = 0;
+      const auto [end, error] = std::from_chars(
+          digits.data(), digits.data() + digits.size(), memory, 16);
+      if (error == std::errc() && end == digits.data() + digits.size()) {
+        features.memory = memory;
+      }
+    }
   }
   return features;
 }

@@ -9,8 +9,12 @@
 //     1  nanoseconds until the caller gives up (8 bytes, little-endian)
 //     2  idempotency key (1 .. 128 bytes)
 //     3  the caller's instance (8 bytes, little-endian), with 2 only
+//     4  the number of the key among the caller's keys, from 1; 8 bytes
+//     5  the memory of keys that the key was first written to; 8 bytes
+//     6  the number of the attempt, from 0; 8 bytes
 //
-// A tag that is not known is skipped.
+// Tags 4, 5 and 6 come together, with tag 2 only, and little-endian. A tag that
+// is not known is skipped.
 //
 // As requests of a type of our own, whose payload is a text:
 //
@@ -44,6 +48,12 @@ struct CallExtras {
   absl::Duration remaining = absl::InfiniteDuration();
   std::string idempotency_key = {};  // empty: none
   uint64_t caller_instance = 0;
+  // Where the key stands in the order of the caller's keys: 0 from a caller
+  // that does not say. A resend carries the number of the first attempt.
+  uint64_t key_number = 0;
+  // `PeerFeatures::memory` as it was when the first attempt was written.
+  uint64_t memory = 0;
+  uint64_t attempt = 0;  // counted where a request is written
 };
 
 // Empty when there is nothing to say. `remaining` must be positive.
@@ -68,7 +78,7 @@ std::string EncodeControl(const Control& control);
 absl::StatusOr<Control> DecodeControl(std::string_view payload);
 
 // What an agent understands, as it publishes it in the store beside its
-// address: "1 deadline cancel keepalive idempotency progress".
+// address: "1 deadline cancel keepalive idempotency progress memory=1f".
 struct PeerFeatures {
   bool known = false;  // false: the store could not be asked
   bool deadline = false;
@@ -76,8 +86,12 @@ struct PeerFeatures {
   bool keepalive = false;
   bool idempotency = false;
   bool progress = false;  // it sends pongs unasked while a message arrives
+  // The agent's memory of idempotency keys, which ends with the agent: another
+  // number means that keys were forgotten. 0: not known.
+  uint64_t memory = 0;
 };
-std::string_view OwnFeatures();
+// `memory` is not 0.
+std::string OwnFeatures(uint64_t memory);
 // Of what is not a list of version 1: none.
 PeerFeatures ParseFeatures(std::string_view text);
 

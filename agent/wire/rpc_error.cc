@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::string_view kRpcError = "RPCErr:";
 constexpr std::string_view kRemoteError = "Error on Node ";
+constexpr std::string_view kRefused = "refused by the agent: ";
 
 // Abseil of Debian has a string_view of its own.
 absl::string_view ToAbsl(std::string_view text) {
@@ -87,10 +88,19 @@ absl::Status RpcErrorStatus(RpcErrorType type, std::string_view text) {
 
 std::string ExceptionPayload(int64_t node_id, const absl::Status& error) {
   const bool plain = error.code() == absl::StatusCode::kUnknown;
+  // Only an agent begins a text with these words.
+  const bool claims =
+      error.message().substr(0, kRefused.size()) == ToAbsl(kRefused);
   return absl::StrCat(
       ToAbsl(kRemoteError), node_id, ": ",
       plain ? "" : absl::StrCat(absl::StatusCodeToString(error.code()), ": "),
-      error.message());
+      claims ? "handler: " : "", error.message());
+}
+
+std::string RefusalPayload(int64_t node_id, const absl::Status& refusal) {
+  return absl::StrCat(ToAbsl(kRemoteError), node_id, ": ",
+                      absl::StatusCodeToString(refusal.code()), ": ",
+                      ToAbsl(kRefused), refusal.message());
 }
 
 absl::Status StatusFromException(std::string_view payload) {
@@ -105,8 +115,11 @@ absl::Status StatusFromException(std::string_view payload) {
 
 bool IsRemoteError(const absl::Status& status) {
   const absl::string_view message = status.message();
-  return !status.ok() &&
-         RemoteText({message.data(), message.size()}).has_value();
+  const auto what = RemoteText({message.data(), message.size()});
+  if (status.ok() || !what.has_value()) return false;
+  const std::string refusal = absl::StrCat(
+      absl::StatusCodeToString(status.code()), ": ", ToAbsl(kRefused));
+  return !what->starts_with(refusal);
 }
 
 }  // namespace reprise

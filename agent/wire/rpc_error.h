@@ -7,6 +7,9 @@
 // is UNKNOWN, which is what a stock worker's exceptions are. Errors that a
 // caller finds out itself (a timeout, a lost connection) start with
 //   "RPCErr:<type>:"
+// A request that a server refused, so that its handler did not run for it, is
+// answered with
+//   "Error on Node <id>: <CODE>: refused by the agent: <what>"
 
 #ifndef REPRISE_AGENT_WIRE_RPC_ERROR_H_
 #define REPRISE_AGENT_WIRE_RPC_ERROR_H_
@@ -39,13 +42,16 @@ absl::Status RpcErrorStatus(RpcErrorType type, std::string_view text);
 // What a worker answers when a request failed. `error` is not OK.
 std::string ExceptionPayload(int64_t node_id, const absl::Status& error);
 
+// The same for a request whose handler was not run.
+std::string RefusalPayload(int64_t node_id, const absl::Status& refusal);
+
 // What the caller gets of such an answer, never OK. The message is the whole
 // payload; the code is that of the "RPCErr" type or the one that the payload
 // names in the place above, else UNKNOWN.
 absl::Status StatusFromException(std::string_view payload);
 
 // Whether `status` came out of `StatusFromException` for an error of the
-// remote handler, and not from this side.
+// remote handler, and is neither from this side nor a refusal.
 bool IsRemoteError(const absl::Status& status);
 
 }  // namespace reprise

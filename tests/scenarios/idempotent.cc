@@ -1,5 +1,6 @@
 // Calls with an idempotency key, sent again and again while connections break:
-// each runs its handler once, and all its attempts get that run's result.
+// each runs its handler once, and all its attempts get that run's result. A
+// worker whose memory is small forgets keys, and then refuses them.
 
 #include <map>
 #include <memory>
@@ -14,7 +15,8 @@
 namespace reprise::scenarios {
 namespace {
 
-constexpr int kCalls = 5;  // to each peer
+constexpr int kCalls = 5;           // to each peer
+constexpr size_t kSmallMemory = 2;  // of keys, of each caller
 
 // Counts how often each call was run.
 class Counter {
@@ -43,10 +45,41 @@ class Counter {
   std::map<uint64_t, int> runs_;
 };
 
+const RetryOptions kRetry{.max_retries = 60,
+                          .retry_duration = absl::Milliseconds(15),
+                          .backoff = 1.1};
+
+struct Resend {
+  int rank;
+  CallSpec spec;
+  CallOptions call_options;
+};
+
+// Each was answered with its result, or refused because its key may have been
+// forgotten.
+bool Await(Worker& worker,
+           const std::vector<std::pair<Future, CallSpec>>& calls) {
+  for (const auto& [call, spec] : calls) {
+    const bool done = call.Wait(worker.In(absl::Minutes(30)));
+    if (!worker.Check(done, "idempotent", "a call is never done")) return false;
+    const absl::Status status = call.status();
+    if (absl::IsFailedPrecondition(status) &&
+        status.message().find("may have run before") != std::string::npos) {
+      worker.Reached("forgotten");
+      continue;
+    }
+    if (!worker.CheckOk(status, "idempotent")) return false;
+    worker.CheckOk(CheckReply(spec, *call.result()), "content");
+  }
+  return true;
+}
+
 void Idempotent(Worker& worker) {
   AgentOptions options = worker.options();
   // Attempts that wait for a run hold no thread, so few are enough.
   options.num_worker_threads = 4;
+  RandomStream random = worker.random("calls");
+  if (random.OneIn(3)) options.max_idempotent_calls_per_caller = kSmallMemory;
   Counter counter(worker);
   auto agent =
       Agent::Start(worker.environment(), options,
@@ -55,8 +88,8 @@ void Idempotent(Worker& worker) {
                    }),
                    worker.In(absl::Minutes(1)));
   if (!worker.CheckOk(agent.status(), "start")) return;
-  RandomStream random = worker.random("calls");
   std::vector<std::pair<Future, CallSpec>> calls;
+  std::vector<Resend> resends;
   uint64_t tags = 0;
   for (int i = 0; i < kCalls; ++i) {
     for (int rank = 0; rank < worker.world_size(); ++rank) {
@@ -67,29 +100,31 @@ void Idempotent(Worker& worker) {
       const CallOptions call_options{
           .timeout = absl::Milliseconds(random.Between(1, 100)),
           .idempotency_key = "call " + std::to_string(tags)};
-      const RetryOptions retry{.max_retries = 60,
-                               .retry_duration = absl::Milliseconds(15),
-                               .backoff = 1.1};
       calls.emplace_back(
           (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),
-                                    call_options, retry),
+                                    call_options, kRetry),
           spec);
+      if (i == 0) resends.push_back({rank, spec, call_options});
       // Somebody else's resend of the same call.
       if (random.OneIn(3)) {
         calls.emplace_back(
             (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),
-                                      call_options, retry),
+                                      call_options, kRetry),
             spec);
       }
     }
     worker.Sleep(DrawDuration(random, absl::Milliseconds(10)));
   }
-  for (const auto& [call, spec] : calls) {
-    const bool done = call.Wait(worker.In(absl::Minutes(30)));
-    if (!worker.Check(done, "idempotent", "a call is never done")) return;
-    if (!worker.CheckOk(call.status(), "idempotent")) return;
-    worker.CheckOk(CheckReply(spec, *call.result()), "content");
+  if (!Await(worker, calls)) return;
+  // The first calls once more, after all others.
+  calls.clear();
+  for (const Resend& resend : resends) {
+    calls.emplace_back((*agent)->SendWithRetries(worker.NameOf(resend.rank),
+                                                 MakeRequest(resend.spec),
+                                                 resend.call_options, kRetry),
+                       resend.spec);
   }
+  if (!Await(worker, calls)) return;
   if ((*agent)->GetMetrics()["agent.retries"] > 0) worker.Reached("sent again");
   if ((*agent)->GetMetrics()["agent.reconnects"] > 0) {
     worker.Reached("reconnected");
@@ -127,7 +162,7 @@ REPRISE_SCENARIO(idempotent,
                   .workers = 3,
                   .body = Idempotent,
                   .faults = DrawFaults,
-                  .probes = {"sent again", "reconnected"},
+                  .probes = {"sent again", "reconnected", "forgotten"},
                   .fault_kinds = {"cut", "hold"},
                   .max_time = absl::Hours(2),
                   .settle_time = absl::Hours(1)});

@@ -1,6 +1,6 @@
 // Links so narrow that a message takes longer than every bound: the one for
-// connecting, and those after which a silent client or server is dead. Nobody is
-// dead here, so every call must succeed, however long its messages take, and
+// connecting, and those after which a silent client or server is dead. Nobody
+// is dead here, so every call must succeed, however long its messages take, and
 // however long an end only sends or only receives.
 
 #include <string>
@@ -77,9 +77,8 @@ void SlowLink(Worker& worker) {
       CallWithLargeMessages(worker, **agent, random, peer);
     }
     // Sometimes nothing happens for longer than the bounds.
-    worker.Sleep(DrawDuration(random, random.OneIn(3)
-                                          ? 2 * kLongest
-                                          : absl::Milliseconds(100)));
+    worker.Sleep(DrawDuration(
+        random, random.OneIn(3) ? 2 * kLongest : absl::Milliseconds(100)));
   }
   (*agent)->JoinAndShutdown(absl::Minutes(5));
 }

@@ -30,13 +30,13 @@ absl::Status StatusOf(const Future& call) {
 
 // Answers "slow" once the gate is open, and "large" with more than the limit.
 RequestHandler Handler(Gate& gate) {
-  return Blocking([&gate](Message request,
-                          const RequestInfo&) -> absl::StatusOr<Message> {
-    if (request.payload == "slow") gate.Wait();
-    if (request.payload == "large") request.payload.assign(5000, 'x');
-    request.type = MessageType::kScriptRet;
-    return request;
-  });
+  return Blocking(
+      [&gate](Message request, const RequestInfo&) -> absl::StatusOr<Message> {
+        if (request.payload == "slow") gate.Wait();
+        if (request.payload == "large") request.payload.assign(5000, 'x');
+        request.type = MessageType::kScriptRet;
+        return request;
+      });
 }
 
 TEST(LimitsTest, ARequestThatIsTooLargeFailsAlone) {
@@ -62,8 +62,8 @@ TEST(LimitsTest, AReplyThatIsTooLargeFailsAlone) {
     if (options.id == 0) options.max_payload_bytes = kLimit;
   });
   const Future pending = cluster[0].Send("w1", Request("slow"));
-  const absl::Status status = StatusOf(
-      cluster[0].SendWithRetries("w1", Request("large"), {}, kRetry));
+  const absl::Status status =
+      StatusOf(cluster[0].SendWithRetries("w1", Request("large"), {}, kRetry));
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr(kReason));
   gate.Open();

@@ -30,8 +30,10 @@ TEST(PipeArrivalsTest, NamesCarryNumbers) {
   EXPECT_EQ(parse("w1#7"), std::pair(std::string("w1"), uint64_t{7}));
   EXPECT_EQ(parse("me_to_w1#7.ch_basic_0").second, 7u);
   // A peer's claim that looks like one.
-  EXPECT_EQ(parse("a#5#12.d.tr_uv"), std::pair(std::string("a#5"), uint64_t{12}));
-  for (const char* name : {"w1", "", "w1#", "w1#x", "w1#99999999999999999999"}) {
+  EXPECT_EQ(parse("a#5#12.d.tr_uv"),
+            std::pair(std::string("a#5"), uint64_t{12}));
+  for (const char* name :
+       {"w1", "", "w1#", "w1#x", "w1#99999999999999999999"}) {
     EXPECT_EQ(parse(name), std::pair(std::string(name), uint64_t{0}));
   }
 }

@@ -25,6 +25,34 @@ TEST(CallExtrasTest, RoundTrip) {
   EXPECT_EQ(read->remaining, extras.remaining);
   EXPECT_EQ(read->idempotency_key, extras.idempotency_key);
   EXPECT_EQ(read->caller_instance, extras.caller_instance);
+  EXPECT_EQ(read->key_number, 0);
+}
+
+TEST(CallExtrasTest, KeysAreNumbered) {
+  CallExtras extras;
+  extras.idempotency_key = "k";
+  extras.key_number = uint64_t{1} << 63;
+  extras.memory = 2;
+  extras.attempt = 3;
+  const std::string whole = EncodeExtras(extras);
+  const auto read = DecodeExtras(whole);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->key_number, extras.key_number);
+  EXPECT_EQ(read->memory, 2);
+  EXPECT_EQ(read->attempt, 3);
+  // Tags 4, 5 and 6 have ten bytes each, and come together, once, with a key.
+  const std::string fields = whole.substr(whole.size() - 30);
+  const std::string key = whole.substr(0, whole.size() - 30);
+  EXPECT_TRUE(DecodeExtras(key).ok());
+  EXPECT_FALSE(DecodeExtras("rp1" + fields).ok());
+  for (size_t i = 0; i < 3; ++i) {
+    const std::string field = fields.substr(10 * i, 10);
+    EXPECT_FALSE(DecodeExtras(key + field).ok()) << i;
+    EXPECT_FALSE(DecodeExtras(whole + field).ok()) << i;
+    std::string shorter = field.substr(0, 9);
+    shorter[1] = 7;
+    EXPECT_FALSE(DecodeExtras(key + shorter).ok()) << i;
+  }
 }
 
 TEST(CallExtrasTest, WhatIsCutOffOrTwiceIsRefused) {
@@ -81,9 +109,14 @@ TEST(CallExtrasTest, ControlsAreARequestAndAResponse) {
 }
 
 TEST(CallExtrasTest, Features) {
-  const PeerFeatures own = ParseFeatures(OwnFeatures());
+  const PeerFeatures own = ParseFeatures(OwnFeatures(0x1f));
   EXPECT_TRUE(own.known && own.deadline && own.cancel && own.keepalive &&
               own.idempotency && own.progress);
+  EXPECT_EQ(own.memory, 0x1f);
+  for (const char* text : {"1 idempotency", "1 memory=", "1 memory=1x",
+                           "1 memory=-1", "1 memory=11111111111111111"}) {
+    EXPECT_EQ(ParseFeatures(text).memory, 0) << text;
+  }
   const PeerFeatures some = ParseFeatures("1 cancel telepathy");
   EXPECT_TRUE(some.cancel);
   EXPECT_FALSE(some.deadline || some.keepalive || some.idempotency ||

@@ -111,9 +111,10 @@ TEST_F(MessageOverPipeTest, AllKindsOfTensors) {
 }
 
 TEST_F(MessageOverPipeTest, WhatIsTooLargeIsSkipped) {
-  const auto large = *Encode(
-      {MessageType::kScriptCall, std::string(3'000'000, 'x'), {Iota({500, 500})}},
-      7);
+  const auto large = *Encode({MessageType::kScriptCall,
+                              std::string(3'000'000, 'x'),
+                              {Iota({500, 500})}},
+                             7);
   for (const WireLimits& limits :
        {WireLimits{.max_payload_bytes = 1000}, WireLimits{.max_tensors = 0},
         WireLimits{.max_tensor_bytes = 1000}}) {

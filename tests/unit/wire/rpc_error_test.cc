@@ -45,6 +45,21 @@ TEST(ExceptionPayloadTest, NamesTheNode) {
             "Error on Node 0: NOT_FOUND: no row 7");
 }
 
+TEST(ExceptionPayloadTest, ARefusalIsNoErrorOfTheHandler) {
+  const absl::Status full = absl::ResourceExhaustedError("full");
+  const absl::Status refusal = StatusFromException(RefusalPayload(3, full));
+  EXPECT_TRUE(absl::IsResourceExhausted(refusal));
+  EXPECT_EQ(refusal.message(),
+            "Error on Node 3: RESOURCE_EXHAUSTED: refused by the agent: full");
+  EXPECT_FALSE(IsRemoteError(refusal));
+  // A handler cannot pass for the agent.
+  for (const auto code :
+       {absl::StatusCode::kUnknown, absl::StatusCode::kResourceExhausted}) {
+    EXPECT_TRUE(IsRemoteError(StatusFromException(ExceptionPayload(
+        3, absl::Status(code, "refused by the agent: full")))));
+  }
+}
+
 TEST(ExceptionPayloadTest, EveryCodeComesBack) {
   for (int i = 1; i <= 16; ++i) {
     const absl::Status error(static_cast<absl::StatusCode>(i), "why");
