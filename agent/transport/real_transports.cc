@@ -1,5 +1,5 @@
-// `RealTransports()`: TensorPipe's transports and channels, with our own uv, shm
-// and cma.
+// `RealTransports()`: TensorPipe's transports and channels, with our own uv,
+// shm and cma.
 
 #include <signal.h>
 
