@@ -124,6 +124,7 @@ void Endpoint::Send(Frame frame, bool is_object) {
       world.now_ns() + network_.DrawLatency(*latency_site_, bytes);
   const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
   if (held_until_ns == Scheduler::kNever) return;
+  arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
   arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
   peer->flying_.push_back(std::move(frame));
@@ -152,6 +153,7 @@ void Endpoint::SendEndOfStream() {
   int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*latency_site_, 0);
   const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
   if (held_until_ns == Scheduler::kNever) return;
+  arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
   arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
   world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
