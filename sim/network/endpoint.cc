@@ -87,9 +87,9 @@ void Endpoint::Establish(const std::shared_ptr<Endpoint>& peer) {
 }
 
 EventKind Endpoint::PhaseOf(bool is_object) {
-  // A client opens a connection of a pipe with two objects (hello and what it
-  // can do), one of a channel with one; the server answers on the first kind
-  // with one object.
+  // A client opens the connection of a pipe with two objects, its hello and its
+  // brochure, and that of a channel with one object. The server answers on the
+  // connection of a pipe with one object.
   const int opening = is_server_ ? 1 : 2;
   if (is_object) {
     return objects_sent_ < opening ? EventKind::kSendHello

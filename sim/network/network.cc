@@ -198,7 +198,7 @@ void Network::Unbind(const std::string& address) { listeners_.erase(address); }
 
 std::shared_ptr<Endpoint> Network::Connect(Node& node,
                                            const std::string& address) {
-  // Unique, and a function of who connects for which time.
+  // Unique, and a function of the node that connects and of how often it has.
   const uint64_t connection =
       (static_cast<uint64_t>(node.rank) << 32) + ++connects_[node.rank];
   int32_t remote_rank = -1;

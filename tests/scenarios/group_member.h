@@ -26,7 +26,7 @@ inline constexpr absl::Duration kLease = absl::Seconds(2);
 inline constexpr absl::Duration kSlack = absl::Seconds(3);
 // A worker that has tried to join for so long must have joined.
 inline constexpr absl::Duration kHeal = absl::Seconds(14);
-// The bounds of the end, each from the one before.
+// Counted from the time when no worker comes or goes any more.
 inline constexpr absl::Duration kUntilQuiet = absl::Seconds(16);
 inline constexpr absl::Duration kToPost = absl::Seconds(5);
 inline constexpr absl::Duration kToReach = absl::Seconds(10);

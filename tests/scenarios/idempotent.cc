@@ -74,7 +74,7 @@ void Idempotent(Worker& worker) {
           (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),
                                     call_options, retry),
           spec);
-      // Somebody else's resend of the same call.
+      // Another caller sends the same call again.
       if (random.OneIn(3)) {
         calls.emplace_back(
             (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),

@@ -142,7 +142,7 @@ REPRISE_SCENARIO(
      .enough_seeds = 50,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(1),
-     // Processes that wait for a core are no dead links.
+     // A process that waits for a core must not pass for a dead link.
      .process_params = {
          {"bound_ms", 6000}, {"interval_ms", 2000}, {"slack_ms", 5000}}});
 

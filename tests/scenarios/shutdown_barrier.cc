@@ -1,6 +1,6 @@
-// A group that leaves: some come late, some still have calls running, and
-// sometimes one never comes. Then all others get an error within the deadline,
-// and shut down alone.
+// A group leaves: some workers come late, some still have calls running, and
+// sometimes a worker never comes. Then all others get an error within the
+// deadline and shut down alone.
 
 #include <algorithm>
 #include <memory>
@@ -43,7 +43,7 @@ class Leaver {
       CheckAllIsQuiet();
     } else {
       CheckNobodyWasThere(joined, deadline);
-      // There is nobody to wait for, so it leaves in the midst of its work.
+      // There is no worker to wait for, so it leaves in the middle of its work.
       if (random_.OneIn(2)) StartCalls();
     }
     ShutDown();
@@ -132,7 +132,8 @@ class Leaver {
     } else {
       worker_.CheckOk(status, "shutdown");
     }
-    // Handlers that run are waited for; those that have not begun are not.
+    // The shutdown waits for handlers that run, and drops requests that have
+    // not been begun.
     CheckInTime("shutdown", start + longest_work_ + kLongestCallback * 2);
     worker_.Check(agent_.Shutdown(absl::ZeroDuration()) == status, "shutdown",
                   "the second one has another result");
@@ -181,7 +182,7 @@ void ShutdownBarrier(Worker& worker) {
   Leaver(worker, **agent, board).Leave();
 }
 
-// In a third of the runs one dies and never comes.
+// In a third of the runs a worker dies and never comes.
 std::vector<std::string> SomebodyDies(RandomStream& random,
                                       const ScenarioParams& params) {
   if (!random.OneIn(3)) return {};
