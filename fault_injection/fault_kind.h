@@ -25,6 +25,7 @@ enum class FaultKind : uint8_t {
   kRefuse,
   kHold,
   kPartition,
+  kDelay,
   kDropConnect,
   kStoreOutage,
   kStoreDelay,

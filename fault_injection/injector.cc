@@ -118,6 +118,10 @@ void Injector::Begin(const Fault& fault) {
       Lasts(until_ns);
       network_.Hold(fault.worker, fault.other, until_ns);
       return;
+    case FaultKind::kDelay:
+      Lasts(until_ns);
+      network_.Delay(fault.worker, fault.other, fault.delay_ns, until_ns);
+      return;
     case FaultKind::kDropConnect:
       network_.DropConnect(fault.worker);
       return;

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Checks the documents against the tree.
 
-Every relative link leads somewhere, and in docs/parity.md every row is there
-once and every test, scenario and planted defect that it names exists.
+Every relative link leads somewhere; in docs/parity.md every row is there once
+and every test, scenario and planted defect that it names exists; and
+docs/faults.md has a line for every kind of fault.
 """
 
 import pathlib
@@ -81,9 +82,21 @@ def check_parity():
         errors.append(f"docs/parity.md: rows missing or out of order: {missing}")
 
 
+def check_faults():
+    text = (TOP / "docs/faults.md").read_text()
+    table = (TOP / "fault_injection/fault_kind.cc").read_text()
+    words = re.findall(r'\.word = "([\w-]+)"', table)
+    if not words:
+        errors.append("fault_injection/fault_kind.cc: no kinds of fault found")
+    for word in words:
+        if not re.search(rf"^\| `{word} ", text, re.MULTILINE):
+            errors.append(f"docs/faults.md: no line for '{word}'")
+
+
 for document in [*TOP.glob("*.md"), *TOP.glob("docs/*.md")]:
     check_links(document)
 check_parity()
+check_faults()
 for error in errors:
     print(error)
 sys.exit(bool(errors))

@@ -1,7 +1,9 @@
 // The addresses that TCP listeners bind to.
 //
-// TensorPipe aborts the process when it cannot listen at an address, so what
-// comes out of here has been tried.
+// TensorPipe ends the process when it cannot listen at an address. The address
+// that `ResolveBindAddress` returns has therefore been tried. These functions
+// may be called on any thread. They do not wait for other machines, except that
+// the name of this host is looked up.
 
 #ifndef REPRISE_AGENT_TRANSPORT_ADDRESS_H_
 #define REPRISE_AGENT_TRANSPORT_ADDRESS_H_
@@ -15,11 +17,11 @@ namespace reprise {
 
 struct BindAddress {
   std::string host;  // numeric, IPv6 without brackets
-  int port = 0;      // 0: any
+  int port = 0;      // 0: any free port
 
-  // "host:port", "[host]:port", as TensorPipe takes it.
+  // "host:port" or "[host]:port", as TensorPipe takes it.
   std::string ToString() const;
-  // The same host at any port.
+  // The same host at any free port.
   BindAddress AnyPort() const { return BindAddress{host, 0}; }
 };
 
@@ -27,15 +29,18 @@ struct BindAddress {
 // for anything else, and for 0.0.0.0 and ::, which peers cannot connect to.
 absl::StatusOr<BindAddress> ParseBindAddress(const std::string& address);
 
-// Listens there for a moment. UNAVAILABLE with the system's reason.
+// Listens at the address for a moment. UNAVAILABLE with the system's reason.
 absl::Status TryToListen(const BindAddress& address);
 
-// What `TransportOptions::bind_address` describes, tried. INVALID_ARGUMENT or
-// UNAVAILABLE for an address that was given; a guess falls back to 127.0.0.1.
+// The address that `TransportOptions::bind_address` describes, after a try to
+// listen at it. INVALID_ARGUMENT or UNAVAILABLE if `bind_address` is not empty
+// and cannot be used. If it is empty and the guess cannot be used, the result
+// is 127.0.0.1.
 absl::StatusOr<BindAddress> ResolveBindAddress(const std::string& bind_address);
 
-// Tries whether `count` more file descriptors can be had: TensorPipe aborts
-// when it lacks one to listen with. RESOURCE_EXHAUSTED.
+// OK if `count` more file descriptors can be opened, otherwise
+// RESOURCE_EXHAUSTED. TensorPipe ends the process when it has none to listen
+// with.
 absl::Status TryFileDescriptors(int count);
 
 }  // namespace reprise

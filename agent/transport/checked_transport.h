@@ -1,8 +1,8 @@
-// A transport of TensorPipe's whose peers are not believed.
+// A wrapper around one of TensorPipe's transports that checks what peers send.
 //
-// What a peer sends of TensorPipe's own objects is decoded within bounds and
-// compared with what we have before TensorPipe sees it; what makes no sense
-// fails its connection, with "EPROTO". What users send passes through.
+// Objects of TensorPipe's own are decoded within bounds and compared with what
+// this agent has before TensorPipe sees them. An object that fails a check
+// fails its connection with "EPROTO". The user's bytes pass through unchanged.
 
 #ifndef REPRISE_AGENT_TRANSPORT_CHECKED_TRANSPORT_H_
 #define REPRISE_AGENT_TRANSPORT_CHECKED_TRANSPORT_H_
@@ -15,9 +15,10 @@
 
 namespace reprise {
 
-// `inner` under the name `transport`. Frames that are not as long as is said
-// are the inner one's to refuse. Its connections are `PeerLiveness` where the
-// inner ones are.
+// Wraps `inner`, which is registered with TensorPipe under the name
+// `transport`. The thread of `inner` calls all callbacks. `inner` itself must
+// refuse a frame that does not have the length that its read expects. The
+// connections are `PeerLiveness` if those of `inner` are.
 std::shared_ptr<tensorpipe::transport::Context> MakeChecked(
     std::string transport,
     std::shared_ptr<tensorpipe::transport::Context> inner,

@@ -1,7 +1,8 @@
 // Decodes TensorPipe's own objects within bounds.
 //
-// TensorPipe's reader looks at no bounds, and what cannot be decoded is thrown
-// in its loop: either ends the process.
+// TensorPipe's reader does not check bounds, and throws in its loop when an
+// object cannot be decoded. Both would end the process. `ReadObject` may be
+// called on any thread.
 
 #ifndef REPRISE_AGENT_TRANSPORT_OBJECT_READER_H_
 #define REPRISE_AGENT_TRANSPORT_OBJECT_READER_H_
@@ -14,16 +15,17 @@
 
 namespace reprise {
 
-// The connection that something came on.
+// The connection on which an object came.
 struct Origin {
   const std::string& transport;
-  bool is_caller;  // we made it
+  bool is_caller;  // this agent opened the connection
 };
 
-// Decodes all of `frame`, and nothing but, into `object`. Otherwise says what
-// the peer did ("sent ..."), and TensorPipe must not look at the object: it
-// does not hold what `object` is for, or `check` does not accept it. How many
-// devices a DescriptorReply names is not checked: agents never ask for one.
+// Decodes `frame` into `object` and returns "". The object must take up exactly
+// the whole frame. If it does not, or if `check` does not accept it, the result
+// says what the peer did ("sent ..."), and TensorPipe must not use `object`.
+// The number of devices in a DescriptorReply is not checked, because agents
+// never ask for one.
 std::string ReadObject(std::string_view frame, const Origin& origin,
                        const PeerCheck& check,
                        tensorpipe::AbstractNopHolder& object);

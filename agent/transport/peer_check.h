@@ -1,8 +1,8 @@
-// Whether what a peer says of itself goes with what this agent has.
+// Checks whether what a peer says about itself agrees with what this agent has.
 //
-// TensorPipe takes a peer's word: it throws in its loop, or reads past the end,
-// when the two do not agree on transport or channels. So each object that comes
-// is looked at before TensorPipe sees it.
+// TensorPipe believes its peers: it throws in its loop, or reads past the end
+// of a list, when the two do not agree on the transport or the channels. Each
+// object that comes is therefore checked here before TensorPipe sees it.
 
 #ifndef REPRISE_AGENT_TRANSPORT_PEER_CHECK_H_
 #define REPRISE_AGENT_TRANSPORT_PEER_CHECK_H_
@@ -25,28 +25,31 @@
 
 namespace reprise {
 
-// One for all transports of an agent. Thread-safe once it is set up.
+// All transports of an agent share one PeerCheck. Thread-safe after `SetUp`.
 class PeerCheck {
  public:
-  // What this agent has; before anybody is connected to or listened for. The
-  // contexts are not kept.
+  // Tells what this agent has. To be called once, before the agent connects or
+  // listens. Keeps only weak references to the contexts.
   void SetUp(const TransportSet& set);
 
-  // A caller's: there are a transport and, for memory, a channel in common.
+  // Of a caller: whether we have a transport and, for memory, a channel in
+  // common.
   bool Accepts(const tensorpipe::Brochure& brochure) const;
-  // A callee's, to ours, which went over `transport`: it has chosen as we
-  // would.
+  // Of a callee, in answer to our brochure, which went over `transport`:
+  // whether it has chosen as we would have chosen.
   bool Accepts(const tensorpipe::BrochureAnswer& answer,
                const std::string& transport) const;
-  // Of a channel mpt_uv's callee: so many lanes, at addresses.
+  // Of a callee in the channel mpt_uv: whether it offers kMptUvLanes lanes,
+  // each at a valid address.
   bool Accepts(const tensorpipe::channel::mpt::ServerHello& hello) const;
 
-  // We answer a caller: it may claim the connections that the answer numbers,
-  // over the transport that it names.
+  // We send this answer to a caller: from now on it may claim the connections
+  // that the answer numbers, over the transport that the answer names.
   void HandOut(const tensorpipe::BrochureAnswer& answer);
-  // Somebody says hello over `transport`. To claim what was handed out for
-  // another transport, or to nobody, would throw: such a number is changed to
-  // one that TensorPipe does not know, and so ignores.
+  // A peer says hello over `transport`. TensorPipe would throw if the hello
+  // claims a number that was handed out for another transport or was never
+  // handed out. Such a number is replaced by one that TensorPipe does not know
+  // and therefore ignores.
   void Claim(const std::string& transport, tensorpipe::Packet& hello);
 
   // Of the connections over all these transports.
@@ -74,7 +77,8 @@ class PeerCheck {
   bool Agrees(const std::string& transport, const std::string& domain) const;
   Selection Select(const DescriptorsByChannel& theirs) const;
 
-  // As many as are remembered of those that nobody has claimed.
+  // At most so many numbers that were handed out and not yet claimed are
+  // remembered. Beyond that the oldest is forgotten.
   static constexpr size_t kMostHandedOut = size_t{1} << 16;
 
   void HandOut(uint64_t number, const std::string& transport)
@@ -91,7 +95,8 @@ class PeerCheck {
   std::deque<uint64_t> oldest_first_ ABSL_GUARDED_BY(mutex_);
 };
 
-// How many lanes the channel mpt_uv of every agent has: PyTorch's number.
+// The number of lanes that the channel mpt_uv of every agent has, as in
+// PyTorch.
 inline constexpr int kMptUvLanes = 16;
 
 }  // namespace reprise

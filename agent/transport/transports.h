@@ -1,8 +1,9 @@
 // The transport seam: which TensorPipe transports and channels an agent uses.
 //
 // `RealTransports()` makes the transports uv and shm, our own, and ibv, and the
-// channels reprise_cma and cma, our own, mpt_uv and basic. A simulated world
-// hands out its own network instead.
+// channels reprise_cma and cma, our own, mpt_uv and basic, as far as they work
+// on this machine. In a simulated world the provider makes the world's own
+// transport instead. A provider and its functions may be used on any thread.
 
 #ifndef REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
 #define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
@@ -21,16 +22,16 @@
 
 namespace reprise {
 
-// Of two that both ends have, the one with the higher priority is used. The
-// transport with the lowest priority is the one whose address is published.
+// Of the transports that both ends have, the one with the highest priority is
+// used. The address of the transport with the lowest priority is published.
 struct TransportEntry {
   std::string name;
   int64_t priority = 0;
   std::shared_ptr<tensorpipe::transport::Context> context;
   // What to listen at, without the "name://" prefix, e.g. "127.0.0.1".
   std::string address;
-  // Whether a listener can be opened there now; TensorPipe's own transports end
-  // the process when it cannot. Null: always. Thread-safe; does not wait.
+  // Whether a listener can be opened there now: TensorPipe's own transports end
+  // the process if it cannot. Null: it always can. Thread-safe; does not wait.
   std::function<absl::Status()> try_to_listen = nullptr;
 };
 
@@ -49,15 +50,16 @@ struct TransportSet {
 };
 
 struct TransportOptions {
-  // Names to use, in order of preference, first preferred; empty: all that
-  // are viable, at their default priorities. "cma" stands for "reprise_cma" and
-  // "cma": the one is for peers of our own, the other for TensorPipe's.
+  // The names to use, in the order of preference. Empty: all that are viable,
+  // with their default priorities. "cma" stands for "reprise_cma" and "cma":
+  // the first is for peers with our channel, the second for those with
+  // TensorPipe's.
   std::vector<std::string> transports;
   std::vector<std::string> channels;
-  // The address of this machine that peers can reach, for what runs over IP:
-  // "192.0.2.7", "192.0.2.7:5000", "[2001:db8::7]:0". Empty: the address of the
-  // interface named by $TP_SOCKET_IFNAME or else of the host name, or else,
-  // with a warning, 127.0.0.1. A port is used by uv only.
+  // The address of this machine at which peers reach it over IP: "192.0.2.7",
+  // "192.0.2.7:5000", "[2001:db8::7]:0". Empty: the address of the interface
+  // that $TP_SOCKET_IFNAME names, otherwise that of the host name, and if
+  // neither can be used, with a warning, 127.0.0.1. Only uv uses the port.
   std::string bind_address;
 };
 
@@ -66,24 +68,28 @@ class TransportProvider {
  public:
   virtual ~TransportProvider() = default;
 
-  // Makes fresh contexts, owned by the caller, the highest priority first; to
-  // drop the last reference to one closes and joins it. INVALID_ARGUMENT
-  // "Unknown transport: x" or "Unknown channel: x", or for a `bind_address`
-  // that cannot be used; UNAVAILABLE, with the reason for each, when no
-  // transport or no channel that was asked for works here.
+  // Makes new contexts, in the order of their priorities, the highest first.
+  // The caller owns them. A context is closed and joined when its last
+  // reference is dropped. INVALID_ARGUMENT for "Unknown transport: x", "Unknown
+  // channel: x" or a `bind_address` that cannot be used. UNAVAILABLE, with the
+  // reason for each, if no transport or no channel that was asked for works
+  // here.
   virtual absl::StatusOr<TransportSet> Make(
       const TransportOptions& options) = 0;
 };
 
-// Lives as long as the process. Its `Make` calls `IgnoreSigpipe`.
+// The real transports. They live as long as the process. `Make` calls
+// `IgnoreSigpipe`.
 TransportProvider& RealTransports();
 
-// Ignores SIGPIPE in this process, unless the program has set a handler of its
-// own: TensorPipe's writes to a dead peer raise it, and it would end us.
+// Ignores SIGPIPE in this process unless the program has set a handler of its
+// own. TensorPipe's writes to a dead peer raise it, and it would end the
+// process.
 void IgnoreSigpipe();
 
-// What `RealTransports` could make on this machine, and why not. Makes every
-// context and destroys it again, which takes some milliseconds.
+// The transport probe: which transports and channels `RealTransports` can make
+// on this machine, and why not the others. It makes every context and destroys
+// it again, which takes some milliseconds.
 struct TransportProbe {
   std::string kind;  // "transport" or "channel"
   std::string name;

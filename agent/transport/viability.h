@@ -1,5 +1,5 @@
-// Why one of TensorPipe's transports or channels cannot work here: TensorPipe
-// itself only says that it is not viable.
+// Finds out why one of TensorPipe's transports or channels cannot work on this
+// machine. TensorPipe itself only says that it is not viable.
 
 #ifndef REPRISE_AGENT_TRANSPORT_VIABILITY_H_
 #define REPRISE_AGENT_TRANSPORT_VIABILITY_H_
@@ -8,9 +8,9 @@
 
 namespace reprise {
 
-// To be asked about a context whose `isViable()` is false; each goes through
-// the checks that TensorPipe makes. Never empty. May throw what TensorPipe
-// throws.
+// To be called for a context whose `isViable()` is false. Each function repeats
+// the checks that TensorPipe makes and returns the reason, which is never
+// empty. It may throw what TensorPipe throws.
 std::string WhyIbvIsNotViable();
 std::string WhyCmaIsNotViable();
 

@@ -65,7 +65,8 @@ RunResult Shrink(const SimRunOptions& options, RunResult failed,
         shrinker.Try(best->decisions, Without(best->faults, i, i + 1));
     if (smaller) best = std::move(smaller);
   }
-  // All decisions at once, then halves, quarters, ... down to single ones.
+  // Leaves out all decisions at once, then halves, quarters, and so on down to
+  // single decisions.
   for (size_t chunk = best->decisions.size(); chunk > 0; chunk /= 2) {
     size_t begin = 0;
     while (begin < best->decisions.size()) {

@@ -262,8 +262,8 @@ RunResult RunOnce(const SimRunOptions& options,
   return result;
 }
 
-// What is made once for the process, at first use, must not be made in an
-// arena: a few runs without one come first.
+// Objects that are made once for the process, at their first use, must not be
+// made in an arena. Two runs without an arena make them first.
 void WarmUp(const SimRunOptions& options, const std::vector<Fault>& faults) {
   static std::once_flag* const once = new std::once_flag();
   std::call_once(*once, [&] {

@@ -87,9 +87,9 @@ void Endpoint::Establish(const std::shared_ptr<Endpoint>& peer) {
 }
 
 EventKind Endpoint::PhaseOf(bool is_object) {
-  // A client opens a connection of a pipe with two objects (hello and what it
-  // can do), one of a channel with one; the server answers on the first kind
-  // with one object.
+  // A client opens the connection of a pipe with two objects, its hello and its
+  // brochure, and that of a channel with one object. The server answers on the
+  // connection of a pipe with one object.
   const int opening = is_server_ ? 1 : 2;
   if (is_object) {
     return objects_sent_ < opening ? EventKind::kSendHello
@@ -124,6 +124,7 @@ void Endpoint::Send(Frame frame, bool is_object) {
       world.now_ns() + network_.DrawLatency(*latency_site_, bytes);
   const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
   if (held_until_ns == Scheduler::kNever) return;
+  arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
   arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
   // What was held back arrives at once when the hold ends.
@@ -166,6 +167,7 @@ void Endpoint::SendEndOfStream() {
   int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*latency_site_, 0);
   const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
   if (held_until_ns == Scheduler::kNever) return;
+  arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
   arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
   world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},

@@ -221,7 +221,7 @@ void Network::Unbind(const std::string& address) { listeners_.erase(address); }
 
 std::shared_ptr<Endpoint> Network::Connect(Node& node,
                                            const std::string& address) {
-  // Unique, and a function of who connects for which time.
+  // Unique, and a function of the node that connects and of how often it has.
   const uint64_t connection =
       (static_cast<uint64_t>(node.rank) << 32) + ++connects_[node.rank];
   int32_t remote_rank = -1;
@@ -240,7 +240,8 @@ std::shared_ptr<Endpoint> Network::Connect(Node& node,
   if (remote_rank >= 0) {
     const int64_t held_until_ns = HeldUntil(node.rank, remote_rank);
     if (held_until_ns == Scheduler::kNever) return client;
-    arrival_ns = std::max(arrival_ns, held_until_ns);
+    arrival_ns = std::max(arrival_ns + ExtraLatency(node.rank, remote_rank),
+                          held_until_ns);
   }
   world_.At(arrival_ns, {connection * 2, UINT64_MAX - 1},
             [this, client, address] { Arrive(client, address); });
@@ -329,6 +330,19 @@ int64_t Network::HeldUntil(int32_t from, int32_t to) {
   Injected(it->second == Scheduler::kNever ? FaultKind::kPartition
                                            : FaultKind::kHold);
   return it->second;
+}
+
+void Network::Delay(int32_t rank_a, int32_t rank_b, int64_t delay_ns,
+                    int64_t until_ns) {
+  slow_[{rank_a, rank_b}] = {delay_ns, until_ns};
+  slow_[{rank_b, rank_a}] = {delay_ns, until_ns};
+}
+
+int64_t Network::ExtraLatency(int32_t from, int32_t to) {
+  auto it = slow_.find({from, to});
+  if (it == slow_.end() || it->second.until_ns <= world_.now_ns()) return 0;
+  Injected(FaultKind::kDelay);
+  return it->second.delay_ns;
 }
 
 void Network::CutAfter(int32_t from, int32_t to, int64_t byte, BreakKind kind) {

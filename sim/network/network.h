@@ -65,6 +65,10 @@ class Network {
   // Frames and connects between the two, both ways, arrive only after
   // `until_ns` (kNever: never, which is a partition).
   void Hold(int32_t rank_a, int32_t rank_b, int64_t until_ns);
+  // Frames and connects between the two, both ways, that are sent before
+  // `until_ns` take `delay_ns` longer.
+  void Delay(int32_t rank_a, int32_t rank_b, int64_t delay_ns,
+             int64_t until_ns);
   // Breaks the connection of the write of `from` to `to` that crosses the
   // `byte`-th byte. Bytes are counted over all connections of the two, from now
   // on.
@@ -95,6 +99,11 @@ class Network {
     BreakKind kind;
   };
 
+  struct SlowLink {
+    int64_t delay_ns;
+    int64_t until_ns;
+  };
+
   std::string Bind(Node& node, SimListener* listener);
   void Unbind(const std::string& address);
   std::shared_ptr<Endpoint> Connect(Node& node, const std::string& address);
@@ -109,6 +118,8 @@ class Network {
   // When something that is sent over the link now arrives at the earliest; 0
   // if the link holds nothing back.
   int64_t HeldUntil(int32_t from, int32_t to);
+  // How much longer something takes that is sent over the link now.
+  int64_t ExtraLatency(int32_t from, int32_t to);
   // Whether the frame breaks its connection.
   bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
   void NodeCrashed(Node& node);
@@ -125,6 +136,7 @@ class Network {
   std::map<int32_t, uint64_t> connects_;
   std::map<int32_t, int64_t> refused_until_ns_;
   std::map<Link, int64_t> held_until_ns_;
+  std::map<Link, SlowLink> slow_;
   std::map<Link, CutPlan> cuts_;
   std::function<void(FaultKind)> on_injected_;
 };

@@ -138,7 +138,8 @@ class Arena {
   FreeBlock* free_[kClasses] = {};
 };
 
-// One reservation for all arenas, so that a pointer tells whether it is of one.
+// All arenas lie in one reservation, so the address of an allocation tells
+// whether it comes from an arena.
 char* g_region = nullptr;
 Arena* g_arenas[kMaxArenas];  // made at first use, and kept
 std::atomic<bool> g_taken[kMaxArenas];
@@ -250,7 +251,8 @@ ArenaPause::~ArenaPause() { t_active = static_cast<Arena*>(paused_); }
 
 }  // namespace reprise
 
-// LeakSanitizer asks at the end of the process; nobody does elsewhere.
+// LeakSanitizer calls this at the end of the process. In other builds it is not
+// called.
 // NOLINTNEXTLINE(bugprone-reserved-identifier): its name for the question
 extern "C" int __lsan_is_turned_off();
 extern "C" int __lsan_is_turned_off() {

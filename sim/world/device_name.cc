@@ -1,9 +1,9 @@
 // `tensorpipe::Device::toString`, for TensorPipe's own calls of it.
 //
-// TensorPipe hashes devices by that text, many times for each message, and the
-// one that is inline in its header makes a std::stringstream each time: a tenth
-// of a run. The executable's symbol comes first, so this is the one it calls;
-// the text is the same.
+// TensorPipe hashes devices by that text, many times for each message. The
+// function in its header makes a std::stringstream each time, which takes a
+// tenth of the time of a run. The executable's symbol comes first, so
+// TensorPipe calls this function instead. The text is the same.
 
 #include <string>
 

@@ -131,7 +131,7 @@ void ExecutionContext::Switch(ExecutionContext& from, ExecutionContext& to,
   ExecutionContext* pair[2] = {&from, &to};
   fcontext::transfer_t transfer =
       fcontext::jump_fcontext(to.context_, static_cast<void*>(pair));
-  // Back again, from whoever switched to `from`.
+  // Another context has switched back to `from`.
   auto* back = static_cast<ExecutionContext**>(transfer.data);
   back[0]->context_ = transfer.fctx;
   from.FinishSwitch();

@@ -191,8 +191,8 @@ bool Scheduler::DecideSwitch(Site& site) {
 
 bool Scheduler::Block(Site& site, WaitReason reason, int64_t deadline_ns) {
   Fiber* const fiber = current_;
-  // A visit of its own: at the point before it, too, it may have been chosen
-  // who runs next.
+  // This is a visit of its own, because the next fiber may also have been
+  // chosen at the point just before.
   ++site.count;
   fiber->state = FiberState::kBlocked;
   fiber->waiting = reason;
@@ -219,7 +219,7 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
   } else if (from == nullptr) {
     return;  // Nothing ever ran.
   }
-  // Where a fiber's end left its stack, the next one to start may have it.
+  // The stack of a fiber that has ended is free for the next fiber that starts.
   if (finished_ != nullptr && finished_ != from) {
     free_stacks_.push_back(std::exchange(finished_->stack, {}));
     finished_ = nullptr;

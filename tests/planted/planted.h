@@ -1,5 +1,6 @@
-// Switches planted defects on (see agent/planted.h). Linked only into programs
-// whose agent was built with REPRISE_WITH_PLANTED_DEFECTS.
+// The list of planted defects (see agent/planted.h), and the switch for each.
+// It is linked only into programs whose agent was built with
+// REPRISE_WITH_PLANTED_DEFECTS.
 
 #ifndef REPRISE_TESTS_PLANTED_PLANTED_H_
 #define REPRISE_TESTS_PLANTED_PLANTED_H_
@@ -12,15 +13,15 @@ namespace reprise {
 
 struct PlantedDefect {
   std::string name;
-  std::string what;      // the bug it copies
-  std::string scenario;  // the one that finds it
-  std::string command;   // with this: "explore" or "verify"
+  std::string what;      // the bug that it copies
+  std::string scenario;  // the scenario that finds it
+  std::string command;   // how it finds it: "explore" or "verify"
 };
 
 const std::vector<PlantedDefect>& PlantedDefects();
 
-// Returns false for a name that is not among them. Call it before any agent
-// exists; it stays for the process.
+// Switches a defect on for the rest of the process. Returns false for an
+// unknown name. To be called before any agent exists.
 bool Plant(std::string_view name);
 
 }  // namespace reprise

@@ -1,6 +1,6 @@
-// What each worker says of itself in the store, twice a second, so that a
-// scenario can tell a peer that is there and must be reachable from one that
-// is gone.
+// A board in the store on which each worker writes twice a second how far it
+// has come. By it a scenario tells a peer that is there, and must be reachable,
+// from a peer that is gone.
 
 #ifndef REPRISE_TESTS_SCENARIOS_BOARD_H_
 #define REPRISE_TESTS_SCENARIOS_BOARD_H_
@@ -16,7 +16,7 @@
 
 namespace reprise::scenarios {
 
-// How far a worker has come.
+// How far a worker has come, in this order.
 enum class Stage {
   kStarting,
   kCalling,
@@ -35,21 +35,21 @@ class Board {
 
   void Enter(Stage stage);
 
-  // Whether `rank` said so in the last moments, and has been at `stage` or
-  // further, and not gone, since `since` at the latest. False when the store
+  // Whether `rank` has written in the last moments, has been at `stage` or
+  // further since `since` at the latest, and is not gone. False if the store
   // does not answer.
   bool IsThere(int rank, Stage stage, absl::Time since);
-  // The same of all workers.
+  // Whether that is true of all workers.
   bool AllAreThere(Stage stage, absl::Time since);
-  // When the last of the workers came to `stage`; infinite when one has not, or
-  // the store does not answer.
+  // When the last of the workers came to `stage`. Infinite if a worker has not
+  // come to it, or if the store does not answer.
   absl::Time AllReached(Stage stage);
-  // Whether `rank` said that it leaves for good.
+  // Whether `rank` has written that it leaves for good.
   bool IsGone(int rank);
 
  private:
-  // When the present incarnation came to each stage, in nanoseconds on the
-  // runtime's clock; kNever before that.
+  // When the present incarnation came to each stage, in nanoseconds of the
+  // runtime's clock; kNever for a stage that it has not come to.
   using Times = std::array<int64_t, static_cast<size_t>(Stage::kCount)>;
   struct Entry {
     int64_t beat_ns = 0;

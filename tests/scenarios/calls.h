@@ -1,5 +1,5 @@
-// What the scenarios call each other with: messages whose whole content follows
-// from a few numbers, so that who receives one can check every byte.
+// The messages of the scenarios. The whole content of a message follows from a
+// few numbers, so its receiver can check every byte.
 
 #ifndef REPRISE_TESTS_SCENARIOS_CALLS_H_
 #define REPRISE_TESTS_SCENARIOS_CALLS_H_
@@ -16,10 +16,11 @@
 
 namespace reprise::scenarios {
 
-// What the handler of an `EchoAgent` is asked to do: sleep, perhaps call on,
-// and send the tensors back.
+// What a call asks the handler of an `EchoAgent` to do: to sleep, perhaps to
+// call another worker, and to send the tensors back.
 struct CallSpec {
-  // Unique among the calls of a run: payload and tensors are made from it.
+  // Unique among the calls of a run. The payload and the tensors are made from
+  // it.
   uint64_t tag = 0;
   int64_t padding = 0;           // of the payload, bytes
   std::vector<int64_t> tensors;  // bytes each
@@ -32,18 +33,18 @@ struct CallSpec {
 
 Message MakeRequest(const CallSpec& spec);
 
-// What a request asks for. INVALID_ARGUMENT names the byte that is wrong.
+// What a request asks for. INVALID_ARGUMENT says which byte is wrong.
 absl::StatusOr<CallSpec> ReadRequest(const Message& request);
 
 Message MakeReply(const CallSpec& spec, Message request);
 
-// OK when `reply` is what `MakeReply` makes of `spec`.
+// OK if `reply` is what `MakeReply` makes of `spec`.
 absl::Status CheckReply(const CallSpec& spec, const Message& reply);
 
-// One that no agent may send: its tensor reaches beyond its storage.
+// A request that an agent must refuse: its tensor reaches beyond its storage.
 Message MakeBrokenRequest();
 
-// Uniform in [0, longest].
+// Draws a duration uniformly from [0, longest].
 absl::Duration DrawDuration(RandomStream& random, absl::Duration longest);
 
 }  // namespace reprise::scenarios

@@ -1,6 +1,6 @@
-// A caller that gives up is heard of: a handler that asks learns of a cancelled
-// call and of a deadline that has passed, and a request whose caller has given
-// up before a thread is free is not begun.
+// The server learns that a caller has given up. A handler that asks is told of
+// a cancelled call and of a deadline that has passed. A request whose caller
+// gave up before a thread was free is not begun.
 
 #include <memory>
 #include <string>
@@ -25,7 +25,7 @@ struct Ran {
   int noticed ABSL_GUARDED_BY(mutex) = 0;
 };
 
-// Works until it is done or nobody waits.
+// Works until it is done or its caller has given up.
 absl::StatusOr<Message> Work(Worker& worker, Ran& ran, Message request,
                              const RequestInfo& info) {
   absl::StatusOr<CallSpec> spec = ReadRequest(request);

@@ -5,7 +5,7 @@
 //  at-most-once    no call runs the handler twice
 //  after-shutdown  no handler and no callback runs once `Shutdown` has returned
 //                  OK
-//  nothing-left    and then no call, timer or pipe is left
+//  nothing-left    no call, timer or pipe is left then
 
 #ifndef REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_
 #define REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_
@@ -28,8 +28,8 @@ namespace reprise::scenarios {
 // Thread-safe. Must not outlive its worker.
 class EchoAgent {
  public:
-  // The status is that of `Agent::Start`. `life` counts the agents that this
-  // incarnation of the worker has started.
+  // Returns the status of `Agent::Start` if that fails. `life` is the number of
+  // agents that this incarnation of the worker has started before.
   static absl::StatusOr<std::unique_ptr<EchoAgent>> Start(
       Worker& worker, const AgentOptions& options, absl::Time deadline,
       int life = 0);
@@ -37,7 +37,7 @@ class EchoAgent {
 
   Agent& agent() { return *agent_; }
 
-  // One that no other call of any worker equals.
+  // A call that differs from every other call of every worker.
   CallSpec NewCall();
 
   Future Send(int to, const CallSpec& spec,
@@ -45,7 +45,7 @@ class EchoAgent {
   Future Send(std::string_view to, const CallSpec& spec,
               absl::Duration timeout = kUnsetTimeout);
 
-  // Waits for the call, checks what it replied; returns its status.
+  // Waits for the call, checks the reply, and returns the call's status.
   absl::Status Await(const Future& call, const CallSpec& spec);
   absl::Status Call(int to, const CallSpec& spec,
                     absl::Duration timeout = kUnsetTimeout) {
@@ -61,7 +61,7 @@ class EchoAgent {
   // the first one took.
   absl::Status Shutdown(absl::Duration timeout, absl::Duration* took = nullptr);
 
-  // What a worker does last when all is well: both must succeed.
+  // What a worker does last if all is well. Both must succeed.
   void JoinAndShutdown(absl::Duration join_timeout);
 
  private:

@@ -46,7 +46,7 @@ std::string PickPair(RandomStream& random, std::string_view between) {
 
 std::string Ms(int64_t ms) { return std::to_string(ms) + "ms"; }
 
-// Small numbers and large ones alike: 1 to about `highest`.
+// From 1 to about `highest`; small and large numbers are equally likely.
 int64_t DrawNumber(RandomStream& random, int64_t highest) {
   int64_t bound = 1;
   while (bound < highest && !random.OneIn(3)) bound *= 2;
@@ -77,7 +77,7 @@ std::string BreakKind(RandomStream& random) {
 
 std::string DrawCrash(RandomStream& random) {
   const std::string victim = Pick(random);
-  // Mostly in the midst of something of its own.
+  // Mostly at an event of the victim itself.
   std::string line = "crash " + victim;
   line += random.OneIn(4) ? AtSomePoint(random) : AtAnEvent(random, victim);
   if (!random.OneIn(5)) {

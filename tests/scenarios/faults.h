@@ -1,6 +1,6 @@
-// Plans of faults for groups of three workers, drawn family by family: a run
-// has one to three faults, and each run knows only some of the families, so
-// that no kind of trouble always hides another.
+// Draws plans for groups of three workers. A run has one to three faults, of
+// only some of the families of faults, so that one kind of fault does not
+// always hide another.
 
 #ifndef REPRISE_TESTS_SCENARIOS_FAULTS_H_
 #define REPRISE_TESTS_SCENARIOS_FAULTS_H_
@@ -12,11 +12,13 @@
 
 namespace reprise::scenarios {
 
-// All families; everything heals within 3 seconds, but for who never returns.
+// Draws from all families. Everything heals within 3 seconds, except for a
+// worker that crashes for good.
 std::vector<std::string> DrawFaults(RandomStream& random,
                                     const ScenarioParams& params);
 
-// Those that processes can have: a crash with a restart, a pause.
+// Draws faults that exist between processes: a crash with a restart, or a
+// pause.
 std::vector<std::string> DrawProcessFaults(RandomStream& random,
                                            const ScenarioParams& params);
 

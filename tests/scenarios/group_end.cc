@@ -1,5 +1,5 @@
-// The end of a scenario of groups: all that are there stay, must agree on who
-// that is and reach each other, and then they leave.
+// The end of a scenario of groups: all members that are there stay, must agree
+// on who is there, and must reach each other. Then they leave.
 
 #include <algorithm>
 #include <set>

@@ -1,4 +1,4 @@
-// What goes wrong in the scenarios of groups.
+// The plans of the scenarios of groups.
 
 #include <cstdint>
 

@@ -37,7 +37,7 @@ void GroupMember::Live() {
   end_ = start_ + absl::Milliseconds(worker_.param("active_ms"));
   if (worker_.incarnation() > 0) worker_.Reached("came back");
   int lives = static_cast<int>(random_.Between(1, worker_.param("lives")));
-  // One stays all the time.
+  // Worker 0 stays all the time.
   if (worker_.rank() == 0) lives = 1;
   worker_.Sleep(
       DrawDuration(random_, worker_.incarnation() == 0 && !random_.OneIn(3)
@@ -93,7 +93,7 @@ AgentOptions GroupMember::Options(const std::string& name) {
   AgentOptions options = worker_.options();
   options.name = name;
   options.world_size = kDynamicGroup;
-  // Beyond those that are given to who asks for none.
+  // Above the ids that workers get which ask for none.
   options.id = worker_.rank() + worker_.world_size();
   if (worker_.param("renames") == 0 && random_.OneIn(4)) options.id = kAnyId;
   options.rpc_timeout = kCallTimeout;
@@ -158,7 +158,7 @@ std::unique_ptr<EchoAgent> GroupMember::Join() {
 
 void GroupMember::FailToJoin() {
   AgentOptions options = Options(BaseName(worker_.rank()));
-  // Sound by itself, but the first one has no such device.
+  // Valid by itself, but worker 0 has no such device.
   options.device_maps[BaseName(0)].begin()->second.index = 99;
   const absl::Time deadline = worker_.In(kJoinTimeout);
   auto agent = EchoAgent::Start(worker_, options, deadline, ++starts_);
@@ -189,7 +189,7 @@ void GroupMember::CallAround(EchoAgent& agent, absl::Time until) {
     CheckPrompt("to see who is there", since);
     if (!members.empty()) {
       WorkerInfo to = Somebody(members);
-      // Now and then one that may not be there.
+      // Now and then a worker that may not be there.
       if (random_.OneIn(10)) {
         to.name = BaseName(static_cast<int>(
             random_.Below(static_cast<uint64_t>(worker_.world_size()))));
@@ -263,7 +263,7 @@ void GroupMember::CheckCall(const absl::Status& status, const std::string& to) {
     worker_.Reached("called one that was not there");
   }
   if (is_graceful_) {
-    // The first one stays, and stays known.
+    // Worker 0 stays, and the others go on seeing it.
     worker_.Check(
         absl::IsNotFound(status) && !(met_first_ && to == BaseName(0)),
         "graceful", to + ": " + status.ToString());

@@ -1,22 +1,22 @@
-// What a worker of a dynamic group does in the scenarios of groups: it joins,
-// calls whom it sees, leaves or just goes, and comes back, for a while. Then
-// all that are there stay, and must agree on who that is and reach each other;
-// and then they leave.
+// What a worker of a dynamic group does in the scenarios of groups. For a while
+// it joins, calls the members that it sees, leaves or goes without leaving, and
+// comes back. Then all members that are there stay, must agree on who is there,
+// and must reach each other. At last they leave.
 //
 // Rules, besides those of echo_agent.h:
 //
-//  in-time    no join and no leave returns later than it was told
-//  joins      who tries for `heal_ms` is in
-//  call       a call fails for a reason that there can be
-//  prompt     to send one, or to see who is there, waits for nobody, however
+//  in-time    no join and no leave returns after its deadline
+//  joins      a worker that tries to join for kHeal has joined
+//  call       a call fails only for a reason that can exist
+//  prompt     neither sending a call nor listing the members blocks, however
 //             slow the store is
-//  look-up    whoever is there is found by name and by id alike
-//  maps       the devices of a reply are what the caller has published
-//  agree      once it is quiet, all that are there see the same members
-//  reach      and can call each other
-//  leave      and can leave
-//  graceful   where nothing is broken, nobody is cut off by one that leaves
-//  token      nobody keeps the group's token who has failed to join
+//  look-up    each member is found by its name and by its id alike
+//  maps       the devices of a reply are those that the caller has published
+//  agree      when no worker comes or goes any more, all see the same members
+//  reach      all members can call each other then
+//  leave      all members can leave then
+//  graceful   where nothing is broken, a worker that leaves breaks no call
+//  token      a worker that failed to join does not keep the group's token
 
 #ifndef REPRISE_TESTS_SCENARIOS_GROUP_LIFE_H_
 #define REPRISE_TESTS_SCENARIOS_GROUP_LIFE_H_
@@ -29,23 +29,23 @@
 namespace reprise::scenarios {
 
 // The parameters that a scenario must declare:
-//   active_ms    how long they come and go
-//   lives        how often each joins, at most
-//   life_ms      how long each stays, at most
-//   pause_ms     between two calls, at most
+//   active_ms    how long workers come and go
+//   lives        how often each worker joins, at most
+//   life_ms      how long each worker stays, at most
+//   pause_ms     the longest pause between two calls
 //   graceful     1: nothing is ever broken
-//   renames      1: some come back under another name, with the same id
+//   renames      1: some workers come back under another name, with the same id
 //   refresh_ms   AgentOptions::membership_refresh
 //   maps         1: with device maps
-//   send_ms      how long that may take: no time, but for who stands still
-//                meanwhile
+//   send_ms      how long sending may take; more than 0 is for workers that may
+//                be paused meanwhile
 void LiveInAGroup(Worker& worker);
 
-// DrawFaults, with some more crashes in the middle of a join or a leave.
+// DrawFaults, with further crashes in the middle of a join or a leave.
 std::vector<std::string> DrawGroupFaults(RandomStream& random,
                                          const ScenarioParams& params);
 
-// Of the store alone: it is slow, or away.
+// Draws faults of the store only: it is slow, or cannot be reached.
 std::vector<std::string> DrawStoreFaults(RandomStream& random,
                                          const ScenarioParams& params);
 

@@ -1,4 +1,5 @@
-// A worker of group_life.h, in two parts: its coming and going, and the end.
+// The worker of group_life.h. Its code is in two files: group_life.cc for the
+// time in which workers come and go, and group_end.cc for the end.
 
 #ifndef REPRISE_TESTS_SCENARIOS_GROUP_MEMBER_H_
 #define REPRISE_TESTS_SCENARIOS_GROUP_MEMBER_H_
@@ -21,24 +22,24 @@ inline constexpr absl::Duration kJoinTimeout = absl::Seconds(4);
 inline constexpr absl::Duration kLeaveTimeout = absl::Seconds(15);
 inline constexpr absl::Duration kAccess = absl::Seconds(1);
 inline constexpr absl::Duration kLease = absl::Seconds(2);
-// For who may stand still.
+// More time for a worker that may be paused.
 inline constexpr absl::Duration kSlack = absl::Seconds(3);
-// Who tries to join for so long must be in.
+// A worker that has tried to join for so long must have joined.
 inline constexpr absl::Duration kHeal = absl::Seconds(14);
-// From the end of the coming and going.
+// Counted from the time when no worker comes or goes any more.
 inline constexpr absl::Duration kUntilQuiet = absl::Seconds(16);
 inline constexpr absl::Duration kToPost = absl::Seconds(5);
 inline constexpr absl::Duration kToReach = absl::Seconds(10);
-// An agent does not learn of two changes of its group within less.
+// The shortest time between two changes of the group that an agent learns of.
 inline constexpr absl::Duration kBetweenChanges = absl::Milliseconds(50);
 
-// The number of the device that a worker of this name sends from.
+// The number of the device from which a worker of this name sends.
 int Digit(std::string_view name);
 
-// Where tensors of `from` arrive at `to`.
+// Says on which devices of `to` the tensors of `from` arrive.
 DeviceMap MapBetween(std::string_view from, std::string_view to);
 
-// One thread uses it.
+// Not thread-safe: one thread of the worker uses it.
 class GroupMember {
  public:
   explicit GroupMember(Worker& worker)
@@ -53,7 +54,7 @@ class GroupMember {
   void Live();
 
  private:
-  // The time on which all agree, whenever they were started.
+  // Finds the start time on which all workers agree through the store.
   bool FindStart();
 
   std::string NameNow();
@@ -62,16 +63,18 @@ class GroupMember {
 
   void CheckInTime(std::string_view what, absl::Time deadline);
 
-  // Null when the time is over.
+  // Returns null if the time is over.
   std::unique_ptr<EchoAgent> Join();
 
-  // With maps that are not one to one: nothing of it may stay.
+  // Tries to join with maps that are not one to one, and checks that nothing of
+  // the attempt is left.
   void FailToJoin();
 
   void CallAround(EchoAgent& agent, absl::Time until);
 
-  // Of those next to it in the list, or of all: so connections are used again,
-  // and it is seen what becomes of them when the other one leaves.
+  // A member next to this one in the list, or any member. Neighbours are called
+  // again and again, which shows what becomes of a connection when the other
+  // end leaves.
   const WorkerInfo& Somebody(const std::vector<WorkerInfo>& members);
 
   Future Send(EchoAgent& agent, const std::string& to, const CallSpec& spec);
@@ -88,7 +91,7 @@ class GroupMember {
 
   void Go(EchoAgent& agent);
 
-  // group_end.cc: when nobody comes or goes any more
+  // group_end.cc: no worker comes or goes any more.
 
   void SleepUntil(absl::Time time) { worker_.runtime().SleepUntil(time); }
 
@@ -100,10 +103,10 @@ class GroupMember {
 
   void StayAndAgree(EchoAgent& agent);
 
-  // Those that come after it, round a ring.
+  // The members that come after this one on a ring of all members.
   std::map<int, std::string> NextOf(const std::map<int, std::string>& there);
 
-  // Who could not be reached, and why.
+  // The members that could not be reached, and why.
   std::map<int, std::string> Reach(EchoAgent& agent,
                                    const std::map<int, std::string>& there,
                                    absl::Time until);

@@ -1,6 +1,6 @@
-// Peers that fall silent, for a while or for ever, with calls of long timeouts
-// and of none on the way: a call is UNAVAILABLE within the keepalive bound, and
-// when the silence ends, calls work again.
+// Links that carry nothing, for a while or for ever, with calls on them that
+// have long timeouts or none. A call fails with UNAVAILABLE within the
+// keepalive bound, and when the link carries frames again calls succeed again.
 
 #include <algorithm>
 #include <memory>

@@ -105,7 +105,7 @@ void Idempotent(Worker& worker) {
                                     call_options, kRetry),
           spec);
       if (i == 0) resends.push_back({rank, spec, call_options});
-      // Somebody else's resend of the same call.
+      // Another caller sends the same call again.
       if (random.OneIn(3)) {
         calls.emplace_back(
             (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),

@@ -1,6 +1,6 @@
-// Workers that are impatient: each joins with a deadline that is too early for
-// the others, again and again, until all are there. Who gave up in a barrier is
-// in it all the same, and must not be one barrier ahead of the others.
+// Impatient workers: each joins again and again, with a deadline that is too
+// early for the others, until all are there. A worker that gave up in a barrier
+// has entered it all the same, and must not be a barrier ahead of the others.
 
 #include <memory>
 

@@ -140,7 +140,7 @@ void Lifecycle(Worker& worker) {
   Life(worker, **agent).Live();
 }
 
-// Somebody stands still for a while; nothing may fail of it.
+// A worker is paused for a while. Nothing may fail because of it.
 std::vector<std::string> PauseSomebody(RandomStream& random,
                                        const ScenarioParams& /*params*/) {
   return {"pause w" + std::to_string(random.Below(4)) + " after " +

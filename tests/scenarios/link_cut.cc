@@ -1,7 +1,7 @@
-// Every worker calls every other one again and again, through silences of the
-// network. The calls have no timeout to speak of: over a dead link they are
-// UNAVAILABLE within the keepalive bound, and when the link is whole again they
-// work again, without a restart.
+// Every worker calls every other worker again and again while links between
+// them are held. The calls have very long timeouts. Over a link that carries
+// nothing they fail with UNAVAILABLE within the keepalive bound, and when the
+// link carries frames again calls succeed again, without a restart.
 //
 // `reprise worker` runs it between machines, where the link is a real one: see
 // docs/workers.md.
@@ -142,7 +142,7 @@ REPRISE_SCENARIO(
      .enough_seeds = 50,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(1),
-     // Processes that wait for a core are no dead links.
+     // A process that waits for a core must not pass for a dead link.
      .process_params = {
          {"bound_ms", 6000}, {"interval_ms", 2000}, {"slack_ms", 5000}}});
 

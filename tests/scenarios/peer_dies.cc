@@ -1,6 +1,6 @@
-// Workers die in the middle of whatever they do, come back under their names
-// or do not, and the network and the store have their troubles. Who is there
-// must be reachable again soon; who waits for one that is gone is told so.
+// Workers die at any moment, and come back under their names or do not, while
+// the network and the store have faults too. A worker that is there must soon
+// be reachable again, and a call to a worker that is gone must fail and say so.
 
 #include <algorithm>
 #include <memory>
@@ -86,7 +86,7 @@ class Survivor {
     }
   }
 
-  // A call to everybody who has not answered often enough, all at once.
+  // Calls all workers that have not answered often enough, at the same time.
   // Returns whether anybody answered.
   bool CallOnce(std::vector<Peer>& peers, Stage stage) {
     std::vector<Attempt> attempts;
@@ -125,7 +125,7 @@ class Survivor {
     return any;
   }
 
-  // Who does not answer for so long must not be there.
+  // A worker that does not answer for so long must be gone.
   void CheckIsGone(int rank, Peer& peer) {
     if (peer.wanted <= 0) return;
     if (board_.IsGone(rank)) {
@@ -209,8 +209,9 @@ REPRISE_SCENARIO(
     peer_dies,
     {.description = "workers die in every phase, and come back or do not",
      .workers = 3,
-     // How long to wait for one that may never come; how soon who is there
-     // must be reachable; how late an error may be (somebody may stand still).
+     // How long to wait for a worker that may never come; how soon a worker
+     // that is there must be reachable; and how late an error may be, since a
+     // worker may be paused.
      .params = {{"patience_ms", 20000}, {"heal_ms", 8000}, {"slack_ms", 3000}},
      .body = PeerDies,
      .faults = DrawFaults,

@@ -1,6 +1,6 @@
 // Calls that are sent again until they succeed, over connections that break and
-// handlers that cannot; what no retry mends, cancellation, and a shutdown in
-// the pause before the next attempt.
+// to handlers that fail at first; errors that a retry does not help against;
+// cancellation; and a shutdown in the pause before the next attempt.
 
 #include <map>
 #include <memory>

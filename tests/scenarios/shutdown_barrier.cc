@@ -1,6 +1,6 @@
-// A group that leaves: some come late, some still have calls running, and
-// sometimes one never comes. Then all others get an error within the deadline,
-// and shut down alone.
+// A group leaves: some workers come late, some still have calls running, and
+// sometimes a worker never comes. Then all others get an error within the
+// deadline and shut down alone.
 
 #include <algorithm>
 #include <memory>
@@ -43,7 +43,7 @@ class Leaver {
       CheckAllIsQuiet();
     } else {
       CheckNobodyWasThere(joined, deadline);
-      // There is nobody to wait for, so it leaves in the midst of its work.
+      // There is no worker to wait for, so it leaves in the middle of its work.
       if (random_.OneIn(2)) StartCalls();
     }
     ShutDown();
@@ -186,7 +186,7 @@ void ShutdownBarrier(Worker& worker) {
   Leaver(worker, **agent, board).Leave();
 }
 
-// In a third of the runs one dies and never comes.
+// In a third of the runs a worker dies and never comes.
 std::vector<std::string> SomebodyDies(RandomStream& random,
                                       const ScenarioParams& params) {
   if (!random.OneIn(3)) return {};

@@ -1,5 +1,5 @@
-// One worker is slow, and everybody floods it, refused or made to wait when too
-// much is pending. The calls to the others are as quick as ever.
+// One worker is slow and all others flood it. When too much is pending, their
+// calls are refused or have to wait. Calls between the others stay quick.
 
 #include <memory>
 #include <string>
@@ -26,7 +26,7 @@ void SlowPeer(Worker& worker) {
   options.max_pending_calls_per_peer = kMaxCalls;
   options.max_pending_bytes_per_peer = kMaxBytes;
   options.when_full = blocks ? WhenFull::kBlock : WhenFull::kRefuse;
-  // What the slow one does for others must not use up what the others need.
+  // The slow worker's own load must not use up what the other workers need.
   options.num_worker_threads = 4;
   auto agent = EchoAgent::Start(worker, options, worker.In(absl::Minutes(1)));
   if (!worker.CheckOk(agent.status(), "start")) return;

@@ -1,6 +1,7 @@
-// Calls that take too long, in every way: the agent's default timeout, one of
-// the call's own, none, less than a millisecond, about as long as the reply
-// takes, and while all threads that run handlers wait for each other.
+// Calls that take too long, with every kind of timeout: the agent's default, a
+// timeout of the call's own, none, less than a millisecond, and about as long
+// as the reply takes; and calls while all threads that run handlers wait for
+// each other.
 
 #include <functional>
 #include <memory>
@@ -115,7 +116,7 @@ class Impatient {
     Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(100)),
                absl::Milliseconds(random_.Between(1, 50))),
           {absl::StatusCode::kDeadlineExceeded}, "timeout");
-    // Longer than the default one.
+    // Longer than the default timeout.
     Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(400)), absl::Minutes(1)),
           {absl::StatusCode::kOk}, "timeout");
   }

@@ -81,7 +81,7 @@ struct Load {
   int in_flight;
 };
 
-// One end of an echo. A buffer serves all messages: nobody looks into it.
+// One end of an echo. One buffer serves all messages, since it is never read.
 class End {
  public:
   End(std::shared_ptr<tensorpipe::Pipe> pipe, const Shape& shape)

@@ -1,4 +1,4 @@
-// What can work on this machine, and what to do about the rest.
+// The doctor: what can work on this machine, and what to do about the rest.
 
 #ifndef REPRISE_TOOLS_COMMAND_DOCTOR_H_
 #define REPRISE_TOOLS_COMMAND_DOCTOR_H_
@@ -22,8 +22,8 @@ struct DoctorReport {
   std::vector<DoctorFinding> findings;  // those of a kind together
 };
 
-// Tries everything out: makes contexts of TensorPipe's and a temporary
-// directory, and leaves nothing behind. Takes some milliseconds.
+// Makes the transport probe and the machine probe, and tries the stores in a
+// temporary directory. It leaves nothing behind and takes some milliseconds.
 DoctorReport RunDoctor();
 
 // A table for people, without a newline at its end.

@@ -1,4 +1,5 @@
-// The settings of a machine that a run needs, as findings of the doctor.
+// The machine probe: the settings of this machine that a run needs, as findings
+// of the doctor.
 
 #ifndef REPRISE_TOOLS_COMMAND_MACHINE_PROBE_H_
 #define REPRISE_TOOLS_COMMAND_MACHINE_PROBE_H_

@@ -1,4 +1,4 @@
-// What the command line says.
+// The flags of a simulated run on the command line.
 
 #ifndef REPRISE_TOOLS_COMMAND_OPTIONS_H_
 #define REPRISE_TOOLS_COMMAND_OPTIONS_H_
@@ -15,12 +15,12 @@
 
 namespace reprise {
 
-// Of one scenario; shared by run, explore and verify.
+// The flags that `run`, `explore` and `verify` share.
 struct RunFlags {
   std::string scenario;
   uint64_t seed = 1;
   std::vector<std::string> params;  // "k=v"
-  std::vector<std::string> faults;  // lines; with `no_faults`, none
+  std::vector<std::string> faults;  // fault lines; none with `no_faults`
   bool no_faults = false;
   std::string schedule = "random";
   double switch_probability = 0.5;
@@ -33,24 +33,24 @@ struct RunFlags {
   // Declares the flags on a subcommand.
   void AddTo(CLI::App& app, bool with_seed);
 
-  // INVALID_ARGUMENT says what is wrong and what there is to choose from.
+  // INVALID_ARGUMENT says what is wrong and which values there are.
   absl::StatusOr<SimRunOptions> ToOptions() const;
 
-  // The same as arguments, for another process.
+  // The same flags as arguments for another process.
   std::vector<std::string> ToArguments(uint64_t for_seed,
                                        int64_t measured_pct_length) const;
 
-  // For replay files: "random", "pct", ...
+  // The schedule for replay files: "random", "pct", ...
   std::string Describe() const;
 };
 
 absl::StatusOr<const Scenario*> FindScenario(const std::string& name);
 
-// The scenario's parameters, `given` over the defaults.
+// The scenario's parameters: those of `given`, and the defaults of the others.
 absl::StatusOr<ScenarioParams> ResolveParams(
     const Scenario& scenario, const std::vector<std::string>& given);
 
-// Likewise, with the defaults of runs over real transports.
+// The same with the defaults of runs over real transports.
 absl::StatusOr<ScenarioParams> ResolveProcessParams(
     const Scenario& scenario, const std::vector<std::string>& given);
 

@@ -1,4 +1,4 @@
-// What the command prints: text for people, one JSON object for machines.
+// What the command prints: text for people, or one JSON object for programs.
 
 #ifndef REPRISE_TOOLS_COMMAND_REPORT_H_
 #define REPRISE_TOOLS_COMMAND_REPORT_H_
@@ -16,22 +16,23 @@ using Json = nlohmann::ordered_json;
 
 std::string HashText(uint64_t hash);
 
-// scenario seed outcome hash events decisions sim_seconds wall_seconds, and
-// what was violated.
+// The keys are scenario, seed, outcome, hash, events, decisions, sim_seconds,
+// wall_seconds, faults, strikes and probes, and rule and detail if a rule was
+// violated.
 Json ToJson(const RunResult& result, std::string_view scenario, uint64_t seed);
 
-// One object on standard output.
+// Prints one object on standard output.
 void PrintJson(const Json& json);
 
-// A line on standard output, or on standard error.
+// Print a line on standard output, and on standard error.
 void PrintLine(std::string_view line);
 void PrintNotice(std::string_view line);
 
-// Says what is wrong on standard error, and as {"error": ...} if `json`.
-// Returns kUsage.
+// Prints what is wrong on standard error, and {"error": ...} on standard output
+// if `json`. Returns kUsage.
 int UsageError(const absl::Status& status, bool json);
 
-// The whole trace, a line an event.
+// Writes the whole trace, with a line for each event.
 absl::Status WriteTrace(const std::string& path, const RunResult& result);
 
 }  // namespace reprise

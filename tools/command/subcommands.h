@@ -1,5 +1,5 @@
-// The subcommands of `reprise`: each takes what the command line said, prints,
-// and returns the exit code.
+// The subcommands of `reprise`. Each function is given what the command line
+// says, prints its result, and returns the exit code.
 
 #ifndef REPRISE_TOOLS_COMMAND_SUBCOMMANDS_H_
 #define REPRISE_TOOLS_COMMAND_SUBCOMMANDS_H_

@@ -1,9 +1,10 @@
-// How far a machine's clock is from the coordinator's, found through the store.
+// Measures through the store how far a machine's clock is from the
+// coordinator's.
 //
-// A worker asks, the coordinator answers with its time, the worker sees the
-// answer: the coordinator read its clock between the worker's two readings, so
-// half of the time between these bounds the error. The best of several rounds
-// counts. Afterwards two clocks may drift apart by kDriftPerMillion.
+// A worker asks and the coordinator answers with its time. The coordinator read
+// its clock between the worker's two readings, so the error is at most half of
+// the time between them. The best of several rounds counts. Afterwards the two
+// clocks may drift apart by at most kDriftPerMillion. These functions block.
 
 #ifndef REPRISE_TOOLS_PROCESSES_CLOCK_EXCHANGE_H_
 #define REPRISE_TOOLS_PROCESSES_CLOCK_EXCHANGE_H_
@@ -18,21 +19,22 @@
 
 namespace reprise {
 
-// What a kernel lets a time daemon do to the steady clock, and quartz beside.
+// The largest change that a kernel lets a time daemon make to the steady clock,
+// and the error of a quartz on top of it.
 inline constexpr int64_t kDriftPerMillion = 600;
 
 struct ClockOffset {
   // The coordinator's clock minus this machine's (MonotonicNanoseconds).
   int64_t offset_ns = 0;
-  int64_t error_ns = 0;  // at the exchange; at most
+  int64_t error_ns = 0;  // the bound of the error when it was measured
 };
 
-// The coordinator answers workers 1 .. world_size - 1, one after another.
-// DEADLINE_EXCEEDED names the worker that did not ask.
+// For the coordinator: answers the workers 1 .. world_size - 1, one after
+// another. DEADLINE_EXCEEDED names the worker that did not ask.
 absl::Status AnswerClocks(Store& store, const std::string& prefix,
                           int world_size, absl::Time deadline);
 
-// The others ask.
+// For the other workers: asks the coordinator.
 absl::StatusOr<ClockOffset> AskClock(Store& store, const std::string& prefix,
                                      int rank, absl::Time deadline);
 

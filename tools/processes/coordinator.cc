@@ -13,8 +13,9 @@
 namespace reprise {
 namespace {
 
-// Deaths and stops make no noise: look for them so often, and more often when
-// one is expected.
+// The death or stop of a worker does not wake the poll. So the coordinator
+// looks at the workers this often, and more often while it expects one of the
+// two.
 constexpr int64_t kLookMs = 50;
 constexpr int64_t kLookCloselyMs = 1;
 
@@ -75,7 +76,8 @@ absl::Status Coordinator::StartWorker(int32_t rank) {
   auto child = WorkerChild::Start(std::move(arguments));
   if (!child.ok()) return child.status();
   member.child = *std::move(child);
-  // Told when it is there, as somebody may wait for it to strike it down.
+  // The event comes after the worker exists, because a fault may crash the
+  // worker at this event.
   if (incarnation != 0) {
     OnEvent(
         MakeEvent(start_ns, rank,

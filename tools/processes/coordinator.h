@@ -1,5 +1,5 @@
-// Starts the workers of a process run, lets the faults happen to them, and
-// checks what they tell.
+// Starts the workers of a process run, makes the faults happen to them, and
+// collects the events that they report.
 
 #ifndef REPRISE_TOOLS_PROCESSES_COORDINATOR_H_
 #define REPRISE_TOOLS_PROCESSES_COORDINATOR_H_
@@ -21,7 +21,7 @@
 
 namespace reprise {
 
-// One run. Not thread-safe. No process is left once `Run` has returned.
+// One run. Not thread-safe. No process is left after `Run` has returned.
 class Coordinator {
  public:
   // `faults` are of kinds that exist between processes (fault_kind.h). All
@@ -29,22 +29,23 @@ class Coordinator {
   Coordinator(const ProcessRunOptions& options,
               const std::vector<Fault>& faults, std::string store_url);
 
-  // An error if a process cannot be started.
+  // Blocks until the run is over. An error means that a process could not be
+  // started; failures are in the result.
   absl::Status Run();
 
-  // But for `faults`. Once.
+  // The result without `faults`. To be called once, after `Run`.
   RunResult TakeResult();
 
  private:
   struct Member {
     std::unique_ptr<WorkerChild> child;  // null once it has died
     int incarnation = -1;
-    bool ended_body = false;       // this incarnation
-    const Fault* crash = nullptr;  // it was killed by
-    const Fault* pause = nullptr;  // it was told to stop by
-    bool stopped = false;          // and has, until
+    bool ended_body = false;       // of this incarnation
+    const Fault* crash = nullptr;  // the fault by which it was killed
+    const Fault* pause = nullptr;  // the fault by which it was told to stop
+    bool stopped = false;          // it has stopped
     int64_t continue_at_ns = kForEver;
-    int64_t restart_at_ns = kForEver;  // the next incarnation starts
+    int64_t restart_at_ns = kForEver;  // when the next incarnation starts
   };
 
   int64_t Now() const { return MonotonicNanoseconds() - start_ns_; }
@@ -55,7 +56,7 @@ class Coordinator {
   void OnEvent(const Event& event);
   void Begin(const Fault& fault);
   void Injected(const Fault& fault, int64_t until_ns);
-  // What is due by now: faults, restarts, the ends of pauses.
+  // Does what is due by now: faults, restarts, the ends of pauses.
   absl::Status DoWhatIsDue();
   // How long to wait for the workers.
   int PollTimeoutMs() const;

@@ -1,4 +1,4 @@
-// SIGINT and SIGTERM, put off until what they interrupt has tidied up.
+// Defers SIGINT and SIGTERM until the run that they interrupt has cleaned up.
 
 #ifndef REPRISE_TOOLS_PROCESSES_INTERRUPTION_H_
 #define REPRISE_TOOLS_PROCESSES_INTERRUPTION_H_
@@ -7,9 +7,10 @@
 
 namespace reprise {
 
-// While one lives, the signals only set `signal()` and end a blocking `poll`.
-// The destructor restores what they did before, and does that if one has come.
-// One at a time; not thread-safe.
+// While an Interruption exists, the signals only set `signal()` and end a
+// blocking `poll`. The destructor restores their former handling, and raises
+// the signal again if one has come. At most one may exist at a time. Not
+// thread-safe.
 class Interruption {
  public:
   Interruption();
@@ -17,7 +18,7 @@ class Interruption {
   Interruption& operator=(const Interruption&) = delete;
   ~Interruption();
 
-  // The signal that came; 0: none.
+  // The signal that has come; 0 for none.
   static int signal();
 
  private:

@@ -1,4 +1,4 @@
-// What a run in processes came to, by the traces of its workers.
+// Judges a run in processes by the traces of its workers.
 
 #ifndef REPRISE_TOOLS_PROCESSES_JUDGE_H_
 #define REPRISE_TOOLS_PROCESSES_JUDGE_H_
@@ -16,25 +16,25 @@ namespace reprise {
 struct ProcessRunEnd {
   int num_workers = 0;
   absl::Duration settle_time;
-  int64_t last_effect_ns = 0;  // when the last fault was over
-  // What ended the run early, if anything, and when. Of "time-limit", the
-  // detail is completed.
+  int64_t last_effect_ns = 0;  // when the last effect of a fault ended
+  // The rule whose violation ended the run early, and when; empty for none. The
+  // judge completes the detail of "time-limit".
   std::string rule;
   std::string detail;
   int64_t failed_ns = INT64_MAX;
 };
 
-// Fills in what follows from `events`, which are of all workers, each one's in
-// their order: they are merged by time and checked. What was violated first is
-// the result's rule, whoever noticed.
+// Merges `events` by their times, checks them, and fills in the result. They
+// are of all workers, and those of each worker are in their order. The rule of
+// the result is the one that was violated first, no matter what noticed it.
 void Judge(const ProcessRunEnd& end, std::vector<Event> events,
            RunResult& result);
 
-// The same of events that are in their order already.
+// The same for events that are already in their order.
 void JudgeInOrder(const ProcessRunEnd& end, std::vector<Event> events,
                   RunResult& result);
 
-// By the workers' own checks only, for a part of a run.
+// Fills in the result by the workers' own checks only. For a part of a run.
 void JudgeAlone(std::vector<Event> events, RunResult& result);
 
 }  // namespace reprise

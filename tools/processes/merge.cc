@@ -44,8 +44,8 @@ class Merger {
     std::vector<Event> merged;
     merged.reserve(num_events_);
     while (merged.size() < num_events_) {
-      // Without one that may come next, an order that cannot have been: by
-      // time.
+      // If no event may come next, no execution can have given these traces,
+      // and they are merged by time.
       size_t rank = Earliest(/*allowed_only=*/true);
       if (rank == traces_.size()) rank = Earliest(/*allowed_only=*/false);
       const Event& event = traces_[rank].events[next_[rank]++];

@@ -1,16 +1,17 @@
-// One trace out of those of several machines, whose clocks differ.
+// Merges the traces of several machines, whose clocks differ, into one.
 //
-// Each worker's times have been moved to the coordinator's clock, but for an
-// error that is bounded. So they alone do not say which of two events of
-// different workers came first. The merge keeps the order of each worker, and
-// puts a cause before its effect whatever their times say:
+// The times of each worker are on the coordinator's clock, with a bounded
+// error. Times alone therefore do not say which of two events of different
+// workers came first. The merge keeps the order of each worker, and puts a
+// cause before its effect whatever their times say:
 //
-//  - the start of a call before the request that its callee saw;
-//  - the reply that the callee gave before the completion of the call with it.
+//  - the start of a call comes before the request that its callee saw;
+//  - the callee's reply comes before the completion of the call with it.
 //
-// A departure from a barrier comes after the others' entries into it that may,
-// within the error, have come before it; an entry that is later by more than
-// the error stays behind, and is a violation. What is left goes by time.
+// A departure from a barrier comes after those entries of others that, within
+// the error, may have come before it. An entry that is later by more than the
+// error stays after it, and violates the rule `barrier`. All else is ordered by
+// time.
 
 #ifndef REPRISE_TOOLS_PROCESSES_MERGE_H_
 #define REPRISE_TOOLS_PROCESSES_MERGE_H_
@@ -24,11 +25,11 @@ namespace reprise {
 
 struct WorkerTrace {
   std::vector<Event> events;  // in the worker's order
-  int64_t error_ns = 0;       // their times are wrong by at most so much
+  int64_t error_ns = 0;       // the bound of the error of their times
 };
 
-// `traces[i]` is of worker i. Never fails: a trace that no execution can have
-// given is merged by time.
+// `traces[i]` is the trace of worker i. It never fails: traces that no
+// execution can have given are merged by time.
 std::vector<Event> MergeTraces(std::vector<WorkerTrace> traces);
 
 }  // namespace reprise

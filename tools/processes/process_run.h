@@ -1,5 +1,5 @@
-// One run of a scenario over real transports: a process for each worker, on
-// this machine.
+// One run of a scenario over real transports on this machine, with a process
+// for each worker.
 
 #ifndef REPRISE_TOOLS_PROCESSES_PROCESS_RUN_H_
 #define REPRISE_TOOLS_PROCESSES_PROCESS_RUN_H_
@@ -19,20 +19,20 @@ namespace reprise {
 struct ProcessRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
-  ScenarioParams params;  // all of them
+  ScenarioParams params;  // a value for each parameter of the scenario
   std::string transport;  // "uv" or "shm"
   std::string plant;      // the defect to switch on; empty: none
-  // The plan of faults: crashes (kill -9) and pauses (stop and continue)
-  // only; unset: the scenario's `process_faults`.
+  // The plan, a fault line each, of kinds that exist between processes
+  // (fault_injection/fault_kind.h); unset: the scenario's `process_faults`.
   std::optional<std::vector<std::string>> faults;
-  // A run that takes longer is killed, and has failed ("time-limit").
+  // A run that takes longer is killed and has failed ("time-limit").
   absl::Duration max_wall_time = absl::Minutes(3);
 };
 
-// Starts this very program once for each worker (see worker_process.h), lets
-// the faults happen, and checks the invariants on the merged trace. Leaves no
-// process and no file behind. Errors are of the set-up; a violated rule is in
-// the result.
+// Starts this program once for each worker (see worker_process.h), makes the
+// faults happen, and checks the invariants on the merged trace. It blocks until
+// the run is over and leaves no process and no file behind. An error means that
+// the run could not be set up; a violated rule is in the result.
 absl::StatusOr<RunResult> RunInProcesses(const ProcessRunOptions& options);
 
 }  // namespace reprise

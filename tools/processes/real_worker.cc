@@ -83,9 +83,9 @@ AgentOptions RealWorkerOptions(int rank, int world_size,
   options.name = absl::StrCat("w", rank);
   options.id = rank;
   options.world_size = world_size;
-  // This one alone, so that every byte goes over it: beside a second one, a
-  // connection would begin on the other, and a transport that does not work
-  // here would quietly be done without.
+  // With this transport only, every byte goes over it. With a second transport
+  // a connection would begin on that one, and a transport that does not work
+  // here would be left out without an error.
   options.transport.transports = {std::string(transport)};
   options.transport.bind_address = std::string(bind_address);
   return options;

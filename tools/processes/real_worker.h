@@ -1,4 +1,4 @@
-// A worker over real transports, and the trace of what it does.
+// A worker of a scenario over real transports, and its trace.
 
 #ifndef REPRISE_TOOLS_PROCESSES_REAL_WORKER_H_
 #define REPRISE_TOOLS_PROCESSES_REAL_WORKER_H_
@@ -21,7 +21,8 @@ namespace reprise {
 // Gives events their times, in order. Thread-safe.
 class RealTrace {
  public:
-  // One event at a time, their times ascending.
+  // Called with one event at a time, in the order of their times, with a lock
+  // held.
   using Sink = std::function<void(Event event)>;
 
   // Times count from `start_ns`, of MonotonicNanoseconds.
@@ -38,15 +39,15 @@ class RealTrace {
   const Sink sink_;
 };
 
-// What a scenario's body sees; used by the body's threads.
+// The Worker that the scenario's body gets. The threads of the body use it.
 class RealWorker : public Worker {
  public:
-  // All must outlive the worker.
+  // `params` and `trace` must outlive the worker.
   RealWorker(AgentOptions options, int incarnation, uint64_t seed,
              const ScenarioParams& params, std::shared_ptr<Store> store,
              RealTrace& trace);
 
-  // Runs the body, between the events of its start and its end.
+  // Runs the body and records its start and its end.
   void Run(const Scenario& scenario);
 
   Environment environment() override;
@@ -61,7 +62,7 @@ class RealWorker : public Worker {
   TraceObserver observer_;
 };
 
-// Options of worker w<rank>, over this one transport alone.
+// The options of worker w<rank>, which uses this one transport only.
 AgentOptions RealWorkerOptions(int rank, int world_size,
                                std::string_view transport,
                                std::string_view bind_address);

@@ -1,8 +1,9 @@
-// One worker's part of a run over several machines, each with one process.
+// One worker's part in a run over several machines, each of which runs one
+// worker process.
 //
-// Worker 0 coordinates: it gives the others the time (clock_exchange.h), and at
-// the end collects their traces through the store (trace_exchange.h), merges
-// them (merge.h) and checks the invariants.
+// Worker 0 is the coordinator. It gives the others the time (clock_exchange.h).
+// At the end it collects their traces through the store (trace_exchange.h),
+// merges them (merge.h) and checks the invariants.
 
 #ifndef REPRISE_TOOLS_PROCESSES_REMOTE_RUN_H_
 #define REPRISE_TOOLS_PROCESSES_REMOTE_RUN_H_
@@ -21,24 +22,26 @@ namespace reprise {
 struct RemoteRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
-  ScenarioParams params;  // all of them
+  ScenarioParams params;  // a value for each parameter of the scenario
   WorkerIdentity identity;
-  std::string transport;     // the name of the only one
-  std::string bind_address;  // empty: found (agent/transport/transports.h)
-  // From the start of this worker; for all of it. A body that takes longer has
-  // failed ("time-limit").
+  std::string transport;     // the name of the only transport
+  std::string bind_address;  // see TransportOptions
+  // The bound for all of it, from the start of this worker. A body that takes
+  // longer has failed ("time-limit").
   absl::Duration max_wall_time = absl::Minutes(3);
 };
 
 struct RemoteRun {
-  // The coordinator's: of all workers. Any other's: by its own checks alone.
+  // At the coordinator, the result of all workers. At another worker, the
+  // result by its own checks only.
   RunResult result;
-  int64_t clock_error_ns = 0;  // the largest
-  // The body still runs: the process must end without unwinding it.
+  int64_t clock_error_ns = 0;  // the largest of all workers
+  // The body still runs, so the process must end without waiting for it.
   bool hung = false;
 };
 
-// Errors are of the set-up: the store, the transport, workers that do not come.
+// Blocks until the run is over. An error means that the run could not be set
+// up: the store or the transport does not work, or a worker did not come.
 absl::StatusOr<RemoteRun> RunRemoteWorker(const RemoteRunOptions& options);
 
 }  // namespace reprise

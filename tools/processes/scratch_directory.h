@@ -1,4 +1,4 @@
-// A directory that goes away with the object.
+// A temporary directory that is removed, with its content, with the object.
 
 #ifndef REPRISE_TOOLS_PROCESSES_SCRATCH_DIRECTORY_H_
 #define REPRISE_TOOLS_PROCESSES_SCRATCH_DIRECTORY_H_
@@ -19,7 +19,7 @@ namespace reprise {
 
 class ScratchDirectory {
  public:
-  // In $TMPDIR, or in /tmp.
+  // Makes it in $TMPDIR, or in /tmp if that is not set.
   static absl::StatusOr<ScratchDirectory> Make() {
     const char* const parent = getenv("TMPDIR");
     std::string path =

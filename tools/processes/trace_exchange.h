@@ -1,5 +1,6 @@
-// Workers' traces, brought to the coordinator through the store: in pieces,
-// under <prefix>/<rank>/0, 1, ..., and then <prefix>/<rank>/end.
+// Brings the workers' traces to the coordinator through the store, in pieces
+// under the keys <prefix>/<rank>/0, 1, ..., and <prefix>/<rank>/end at last.
+// These functions block until the deadline at most.
 
 #ifndef REPRISE_TOOLS_PROCESSES_TRACE_EXCHANGE_H_
 #define REPRISE_TOOLS_PROCESSES_TRACE_EXCHANGE_H_
@@ -17,12 +18,13 @@
 
 namespace reprise {
 
-// `trace` has its times on the coordinator's clock already.
+// The times of `trace` must be on the coordinator's clock.
 absl::Status SendTrace(Store& store, const std::string& prefix, int rank,
                        const WorkerTrace& trace, absl::Time deadline);
 
-// Waits for it, reads it and takes it out of the store. DEADLINE_EXCEEDED when
-// it did not come; INVALID_ARGUMENT for what is no trace of this worker.
+// Waits for the trace of a worker, reads it and removes it from the store.
+// DEADLINE_EXCEEDED if it did not come, INVALID_ARGUMENT if what came is not a
+// trace of this worker.
 absl::StatusOr<WorkerTrace> ReceiveTrace(Store& store,
                                          const std::string& prefix, int rank,
                                          absl::Time deadline);

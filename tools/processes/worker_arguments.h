@@ -1,4 +1,4 @@
-// What a coordinator tells a worker process on its command line.
+// The command line by which a coordinator starts a worker process.
 
 #ifndef REPRISE_TOOLS_PROCESSES_WORKER_ARGUMENTS_H_
 #define REPRISE_TOOLS_PROCESSES_WORKER_ARGUMENTS_H_
@@ -19,20 +19,20 @@ struct WorkerArguments {
   int incarnation = 0;
   uint64_t seed = 1;
   ScenarioParams params;
-  std::string transport;  // the name of the only one
+  std::string transport;  // the name of the only transport
   std::string store_url;
   std::string plant;     // the defect to switch on; empty: none
-  int trace_fd = -1;     // where to write the trace
-  int64_t start_ns = 0;  // when the run began, of MonotonicNanoseconds
+  int trace_fd = -1;     // the file descriptor for the trace
+  int64_t start_ns = 0;  // MonotonicNanoseconds at the start of the run
 };
 
-// As words "name=value", and back. INVALID_ARGUMENT names the word.
+// To words "name=value" and back. INVALID_ARGUMENT says which word is wrong.
 std::vector<std::string> FormatWorkerArguments(const WorkerArguments& worker);
 absl::StatusOr<WorkerArguments> ParseWorkerArguments(
     const std::vector<std::string>& words);
 
-// The clock of a run in processes: one for the whole machine, and no settings
-// of the date move it.
+// The clock of a run in processes. All processes of a machine share it, and a
+// change of the date does not move it.
 int64_t MonotonicNanoseconds();
 
 }  // namespace reprise

@@ -143,7 +143,7 @@ WorkerChild::State WorkerChild::Look() {
   while (state_ != State::kDied) {
     const pid_t pid = waitpid(pid_, &status, WNOHANG | WUNTRACED | WCONTINUED);
     if (pid < 0 && errno == EINTR) continue;
-    if (pid < 0) state_ = State::kDied;  // Somebody else reaped it.
+    if (pid < 0) state_ = State::kDied;  // Another wait took it.
     if (pid <= 0) break;
     if (WIFSTOPPED(status)) {
       state_ = State::kStopped;

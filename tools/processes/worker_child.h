@@ -1,4 +1,4 @@
-// A worker process, as its coordinator sees it.
+// A worker process on this machine, as its coordinator sees it.
 
 #ifndef REPRISE_TOOLS_PROCESSES_WORKER_CHILD_H_
 #define REPRISE_TOOLS_PROCESSES_WORKER_CHILD_H_
@@ -19,23 +19,23 @@
 
 namespace reprise {
 
-// The reading end of a pipe, taken apart into lines.
+// The reading end of a pipe, which it cuts into lines.
 class LineReader {
  public:
   using LineFn = std::function<void(std::string_view line)>;
 
-  // Takes `fd` over, which must not block.
+  // Takes over `fd`, which must be non-blocking.
   explicit LineReader(int fd) : fd_(fd) {}
   LineReader(const LineReader&) = delete;
   LineReader& operator=(const LineReader&) = delete;
   ~LineReader() { Close(); }
 
-  int fd() const { return fd_; }  // -1 at the end
+  int fd() const { return fd_; }  // -1 after the end
 
-  // Hands over the lines that are there, without their ends. A longer line
-  // than kMaxLine comes in pieces.
+  // Calls `line` for each line that has arrived, without its newline. A line of
+  // more than kMaxLine bytes comes in pieces.
   void Read(const LineFn& line);
-  // After the end: what came after the last whole line.
+  // After the end: the bytes after the last whole line.
   const std::string& rest() const { return buffer_; }
   void Close();
 
@@ -45,39 +45,41 @@ class LineReader {
   std::string buffer_;
 };
 
-// Not thread-safe. Dies with the thread that started it.
+// Not thread-safe. The process is killed when the thread that started it ends.
 class WorkerChild {
  public:
   enum class State {
     kRuns,
     kStopped,
-    kDied,  // and was reaped
+    kDied,  // and has been waited for
   };
 
-  // Starts this very program as a worker. `arguments.trace_fd` is filled in.
-  // UNAVAILABLE or RESOURCE_EXHAUSTED when there is no process to be had.
+  // Starts this program as a worker and fills in `arguments.trace_fd`.
+  // UNAVAILABLE or RESOURCE_EXHAUSTED if the process cannot be started.
   static absl::StatusOr<std::unique_ptr<WorkerChild>> Start(
       WorkerArguments arguments);
 
   // Kills the process if it still runs.
   ~WorkerChild();
 
-  // What to poll for: the pipes that are still open.
+  // Adds what to poll for: the pipes that are still open.
   void AddPollFds(std::vector<pollfd>& fds) const;
-  // Hands over the lines of the trace, and keeps what it printed.
+  // Calls `trace_line` for the lines of the trace, and keeps the last lines
+  // that the worker printed.
   void Read(const LineReader::LineFn& trace_line);
 
-  // Sends a signal, if the process still runs.
+  // Sends a signal if the process still runs.
   void Signal(int signal);
-  // Looks, without waiting, how the process is.
+  // Returns the state of the process, without waiting.
   State Look();
-  // Waits for the end of a process that has been killed, and reads what it
-  // left behind.
+  // Waits for the end of a process that was killed, and reads the rest of its
+  // trace and output.
   void WaitForEnd(const LineReader::LineFn& trace_line);
 
-  // Whether it has closed its trace: it is about to end.
+  // Whether the worker has closed its trace, which means that it is about to
+  // end.
   bool trace_ended() const { return trace_.fd() < 0; }
-  // After the end: whether it stopped in the middle of a line.
+  // After the end: whether the trace stopped in the middle of a line.
   bool trace_is_torn() const { return !trace_.rest().empty(); }
   bool died_of(int signal) const;
   bool exited_well() const;

@@ -1,6 +1,7 @@
-// Who a worker on a machine of its own is: by its flags, and by what torchrun
-// and Slurm put into the environment. Flags win, then RANK, WORLD_SIZE,
-// MASTER_ADDR and MASTER_PORT, then SLURM_PROCID and SLURM_NTASKS.
+// Finds out the rank, the world size and the store of a worker on a machine of
+// its own, from its flags and from the environment that torchrun and Slurm set.
+// Flags come first, then RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, then
+// SLURM_PROCID and SLURM_NTASKS.
 
 #ifndef REPRISE_TOOLS_PROCESSES_WORKER_IDENTITY_H_
 #define REPRISE_TOOLS_PROCESSES_WORKER_IDENTITY_H_
@@ -29,11 +30,11 @@ struct WorkerIdentity {
   bool is_coordinator() const { return rank == 0; }
 };
 
-// Null when there is no such variable.
+// Returns the value of an environment variable; null if it is not set.
 using Environ = std::function<const char*(const char* name)>;
 
-// INVALID_ARGUMENT lists everything that is missing or contradicts itself.
-// `scenario_workers`: the size of the world when nothing says another.
+// INVALID_ARGUMENT lists everything that is missing or contradictory.
+// `scenario_workers` is the size of the world if nothing else says it.
 absl::StatusOr<WorkerIdentity> ResolveIdentity(const IdentityFlags& flags,
                                                int scenario_workers,
                                                const Environ& environ);

@@ -25,7 +25,7 @@ void WriteLine(int fd, const Event& event) {
   while (!line.empty()) {
     const ssize_t written = write(fd, line.data(), line.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return;  // Nobody listens any more: we will be killed.
+    if (written < 0) return;  // The coordinator has closed it and will kill us.
     line.remove_prefix(static_cast<size_t>(written));
   }
 }

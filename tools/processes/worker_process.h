@@ -1,4 +1,4 @@
-// One worker of a process run: what RunInProcesses starts.
+// The worker process that RunInProcesses starts.
 
 #ifndef REPRISE_TOOLS_PROCESSES_WORKER_PROCESS_H_
 #define REPRISE_TOOLS_PROCESSES_WORKER_PROCESS_H_
@@ -8,14 +8,14 @@
 
 namespace reprise {
 
-// The first argument of a program that is to be a worker; not for people.
+// The first argument of a program that is to be a worker. People do not use it.
 inline constexpr char kWorkerProcessCommand[] = "worker-process";
 
-// `argc` and `argv` are those of `main`, where argv[1] is
-// kWorkerProcessCommand. Runs the scenario's body as the arguments after it
-// say, writes the trace, a line an event, to the file descriptor that they
-// name, and returns the exit code: 2 for arguments that make no sense. `plant`
-// switches on a planted defect, of a program that has some.
+// Runs the scenario's body as the arguments say, writes the trace to the file
+// descriptor that they name, with a line for each event, and returns the exit
+// code, which is 2 for wrong arguments. `argc` and `argv` are those of `main`,
+// and argv[1] is kWorkerProcessCommand. `plant` switches on a planted defect;
+// it is null in a program that has none.
 int WorkerProcessMain(int argc, char** argv,
                       const std::function<bool(const std::string&)>& plant);
 

@@ -1,4 +1,5 @@
-// A connection of the transport uv.
+// A connection of the transport uv: it writes and reads frames over a TCP
+// socket by libuv.
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_CONNECTION_H_
 #define REPRISE_AGENT_TRANSPORT_UV_CONNECTION_H_
@@ -25,22 +26,24 @@
 
 namespace reprise {
 
-// Used on the loop's thread, but for `PeerIsOpen`, `PeerIsProcess` and
-// `SinceArrival`; TensorPipe's template hands over to it. Kept alive by the
-// context until libuv has let go of the handle.
+// Used on the loop's thread, except for `PeerIsOpen`, `PeerIsProcess` and
+// `SinceArrival`, which any thread may call; TensorPipe's template hands over
+// to it. The context keeps it alive until libuv has closed the handle. Each
+// operation calls back once, in order for each direction, with an error after
+// the connection failed.
 class UvConnection final
     : public tensorpipe::transport::ConnectionImplBoilerplate<
           UvContextImpl, UvListener, UvConnection> {
  public:
-  // Connects.
+  // Connects to `address`.
   UvConnection(ConstructorToken token, std::shared_ptr<UvContextImpl> context,
                std::string id, const std::string& address);
-  // Of a socket that was accepted, and is owned now.
+  // Takes over a socket that was accepted.
   UvConnection(ConstructorToken token, std::shared_ptr<UvContextImpl> context,
                std::string id, int fd);
   ~UvConnection() override;
 
-  // Sends what was written since last time.
+  // Sends what was written since the last call.
   void Send();
 
   // As `PeerLiveness` has them.
@@ -84,7 +87,7 @@ class UvConnection final
   uv_stream_t* stream() { return reinterpret_cast<uv_stream_t*>(&handle_); }
 
   const std::optional<tensorpipe::transport::uv::Sockaddr> address_;
-  int fd_ = -1;  // until libuv has it
+  int fd_ = -1;  // until libuv owns the socket
   uv_tcp_t handle_;
   uv_connect_t connect_;
   // The socket while it is open, for other threads than the loop's.
@@ -93,7 +96,8 @@ class UvConnection final
   std::mutex peer_mutex_;  // of those who ask, never the loop's
   TcpPeer peer_;
   FrameReader reader_;
-  bool into_place_ = false;  // where the read under way goes
+  // Whether the read under way goes straight to its place, and not to scratch.
+  bool into_place_ = false;
   std::vector<Write> unsent_;
 };
 

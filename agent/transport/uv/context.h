@@ -1,11 +1,11 @@
-// The transport uv: TensorPipe's own protocol over TCP, by libuv, that holds
-// whatever a peer sends.
+// The transport uv: TensorPipe's protocol over TCP, by libuv, in a form that
+// withstands whatever a peer sends.
 //
-// On the wire it is TensorPipe's transport uv, and the core and the channels on
-// top of it are TensorPipe's. But that one ends the process at the first frame
-// that is not as long as expected, at a port that is taken and for want of a
-// file descriptor. Here a connection fails, or a listener does, with libuv's
-// reason. What is in the frames is for checked_transport.h to look at.
+// On the wire it is the same as TensorPipe's own transport uv, and it works
+// under TensorPipe's core and channels. TensorPipe's own ends the process at
+// the first frame that does not have the expected length, at a port that is
+// taken, and for lack of a file descriptor. Here the connection or the listener
+// fails with libuv's reason. checked_transport.h checks what is in the frames.
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_CONTEXT_H_
 #define REPRISE_AGENT_TRANSPORT_UV_CONTEXT_H_
@@ -17,10 +17,11 @@
 
 namespace reprise {
 
-// With a thread of its own, on which all callbacks are called. Addresses are
-// "127.0.0.1:0", "[::1]:5000". `callers`: whom its listeners listen for. Throws
-// when there is no thread or file descriptor to be had, and `connect` and
-// `listen` throw for what is no address, as TensorPipe does.
+// Makes a context with a thread of its own, on which all callbacks are called.
+// Addresses are such as "127.0.0.1:0" and "[::1]:5000". `callers` says what the
+// callers of its listeners are. Throws if no thread or file descriptor can be
+// made. Its `connect` and `listen` throw for a malformed address, as those of
+// TensorPipe do.
 std::shared_ptr<tensorpipe::transport::Context> MakeUvContext(Callers callers);
 
 }  // namespace reprise

@@ -19,9 +19,9 @@ namespace reprise {
 class UvConnection;
 class UvListener;
 
-// `loop`, `scratch`, `SendSoon` and what its connections and listeners do are
-// the loop's thread's; TensorPipe's templates, whose names these are, hand over
-// to it what others call.
+// Only the loop's thread may call `loop`, `scratch` and `SendSoon`, and only it
+// runs the code of connections and listeners. TensorPipe's templates, from
+// which the names in lower case come, hand over to it what other threads call.
 class UvContextImpl final
     : public tensorpipe::transport::ContextImplBoilerplate<
           UvContextImpl, UvListener, UvConnection> {
@@ -35,13 +35,13 @@ class UvContextImpl final
   uv_loop_t* loop() { return loop_.ptr(); }
   Callers callers() const { return callers_; }
 
-  // Where to read to, for one read.
+  // A buffer for one read; the next read uses the same memory.
   uv_buf_t scratch() {
     return uv_buf_init(scratch_.data(),
                        static_cast<unsigned int>(scratch_.size()));
   }
-  // Has `connection` send what it has to when all that has just come was dealt
-  // with, so that small frames go together.
+  // Lets `connection` send after everything that has just arrived was handled,
+  // so that small frames go out together.
   void SendSoon(std::shared_ptr<UvConnection> connection) {
     senders_.push_back(std::move(connection));
   }

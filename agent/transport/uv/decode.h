@@ -1,5 +1,5 @@
-// Decodes an object of TensorPipe's within bounds, which its own reader does
-// not mind.
+// Decodes an object of TensorPipe's within bounds, which TensorPipe's own
+// reader does not check.
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_DECODE_H_
 #define REPRISE_AGENT_TRANSPORT_UV_DECODE_H_
@@ -13,7 +13,8 @@
 
 namespace reprise {
 
-// nop's own, but for nothing at all, which may be read to a null pointer.
+// A reader of the library nop that also accepts a read of no bytes to a null
+// pointer.
 class BoundedReader : public nop::PedanticBufferReader {
  public:
   using PedanticBufferReader::PedanticBufferReader;
@@ -26,7 +27,8 @@ class BoundedReader : public nop::PedanticBufferReader {
   nop::Status<void> Read(uint8_t* byte) { return Read(byte, byte + 1); }
 };
 
-// All of `body`, and nothing but. When false, `object` may be half of it.
+// Returns whether `body` is exactly one object. If it is not, `object` may have
+// been changed in part.
 template <typename T>
 bool Decode(std::string_view body, T& object) {
   BoundedReader reader(body.data(), body.size());

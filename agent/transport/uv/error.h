@@ -1,5 +1,5 @@
-// Errors of libuv's as TensorPipe's transports have them: "ECONNREFUSED:
-// connection refused".
+// Errors of libuv in the form that TensorPipe's transports give them:
+// "ECONNREFUSED: connection refused".
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_ERROR_H_
 #define REPRISE_AGENT_TRANSPORT_UV_ERROR_H_
@@ -11,7 +11,7 @@
 
 namespace reprise {
 
-// `code`: of libuv, not 0.
+// `code` is an error code of libuv and not 0.
 inline tensorpipe::Error UvErrorOf(int code) {
   return {std::make_shared<tensorpipe::transport::uv::UVError>(code), __FILE__,
           __LINE__};

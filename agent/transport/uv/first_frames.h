@@ -1,8 +1,9 @@
-// What comes first on a connection of the transport uv.
+// Checks the first frames on a connection of the transport uv.
 //
-// TensorPipe decodes it without looking at bounds, and throws in its loop when
-// it makes no sense: either ends the process. These functions decode the same
-// types from the same bytes, within bounds.
+// TensorPipe decodes them without checking bounds, and throws in its loop when
+// they are malformed. Both would end the process. These functions decode the
+// same types from the same bytes within bounds. They may be called on any
+// thread.
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_FIRST_FRAMES_H_
 #define REPRISE_AGENT_TRANSPORT_UV_FIRST_FRAMES_H_
@@ -13,38 +14,40 @@
 
 namespace reprise {
 
-// What two transports uv agree on.
+// The domain descriptor of every transport uv.
 inline constexpr char kUvDomain[] = "uv:*";
 
-// A frame: eight bytes of length, little-endian, and as many bytes of body.
+// A frame is eight bytes of length, little-endian, and as many bytes of body.
 inline constexpr size_t kFrameHeader = 8;
 
-// Limits of the bodies. TensorPipe's own measure: a hello some ten bytes and a
-// name, a brochure some hundreds for each device.
+// The longest bodies that are accepted, in bytes. A hello of TensorPipe has
+// some ten bytes and a name, a brochure some hundred bytes for each device.
 inline constexpr size_t kLongestHello = size_t{16} << 10;
 inline constexpr size_t kLongestBrochure = size_t{32} << 10;
 
 struct FramesVerdict {
   enum Kind {
-    kGood,   // TensorPipe can read it
-    kMore,   // so far; `size` bytes from the start tell more
-    kWrong,  // no TensorPipe sends this
+    kGood,   // TensorPipe can read the frames
+    kMore,   // good so far; `size` bytes from the start are needed to go on
+    kWrong,  // TensorPipe never sends this
   };
   Kind kind = kWrong;
   size_t size = 0;
 };
 
-// Whom a listener listens for.
+// What the callers of a listener are.
 enum class Callers {
-  kPipes,  // the core: a hello, and for a new pipe a brochure that offers uv
-  kLanes,  // the channel mpt_uv: its clients' hello
+  kPipes,  // TensorPipe's core, which sends a hello, and for a new pipe a
+           // brochure that offers uv
+  kLanes,  // clients of the channel mpt_uv, which send their hello
 };
 
-// Of the bytes that a listener's caller sent first, at least all that came up
-// to the size of the last verdict.
+// Judges the first bytes that the caller of a listener sent. After kMore, call
+// it again when `size` bytes have come, with all bytes from the start.
 FramesVerdict CheckCaller(std::string_view bytes, Callers callers);
 
-// How long the body is of the frame that begins there; of the header at least.
+// The length of the body of the frame that begins at `bytes`, which must have
+// at least the header.
 uint64_t FrameLength(std::string_view bytes);
 
 }  // namespace reprise

@@ -1,7 +1,8 @@
-// Cuts the bytes that arrive on a connection into frames, for reads that wait.
+// Cuts the bytes that arrive on a connection into frames, for the reads that
+// wait.
 //
-// What comes is a stranger's word: a frame that is not as long as its read says
-// takes no memory and touches none.
+// The peer is not trusted: for a frame whose length is not what its read
+// allows, no memory is allocated or written.
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_FRAME_READER_H_
 #define REPRISE_AGENT_TRANSPORT_UV_FRAME_READER_H_
@@ -19,25 +20,27 @@
 
 namespace reprise {
 
-// What connections take in a read of any length: objects of TensorPipe's, the
-// longest of which tell of the tensors of a message, some hundred bytes each.
+// The longest frame that a connection takes in a read of any length, in bytes.
+// Such frames are objects of TensorPipe's; the longest of them describe the
+// tensors of a message, with some hundred bytes for each.
 inline constexpr size_t kLongestObject = size_t{16} << 20;
 
-// Of one connection. Not thread-safe. Callbacks are called by `Take`, `Filled`
-// and `Fail`, in the order of the reads; they may add reads, and `Fail`.
+// The frames of one connection. Not thread-safe. `Take`, `Filled` and `Fail`
+// call the callbacks, in the order of the reads. A callback may add reads, and
+// may call `Fail`.
 class FrameReader {
  public:
   using Done = tensorpipe::transport::Connection::read_callback_fn;
 
-  // `header_bytes` is how long the length before each frame is: 4 or 8 bytes,
-  // little-endian.
+  // `header_bytes` is the size of the length before each frame, which is
+  // little-endian: 4 or 8 bytes.
   explicit FrameReader(size_t header_bytes = kFrameHeader)
       : header_bytes_(header_bytes) {}
 
-  // Wants a frame of exactly `length` bytes, put at `into`.
+  // Reads a frame of exactly `length` bytes to `into`.
   void Read(void* into, size_t length, Done done);
-  // Wants a frame of at most `longest` bytes; `done` gets it in memory that is
-  // there until it returns.
+  // Reads a frame of at most `longest` bytes. `done` gets it in memory that is
+  // valid until it returns.
   void ReadUpTo(size_t longest, Done done);
   bool is_waiting() const { return !reads_.empty(); }
   // Whether the header of the frame for the first read has been taken, and its
@@ -46,19 +49,20 @@ class FrameReader {
   // How much of that body has not come.
   size_t body_left() const { return length_ - size_; }
 
-  // Takes what has arrived; with nothing, what had arrived before the reads
-  // came. False when a frame is not as long as it must be: the stream makes no
-  // sense from there on.
+  // Handles bytes that have arrived. With no bytes, it handles those that had
+  // arrived before the reads were added. Returns false if the length of a frame
+  // is wrong: the stream cannot be read any further.
   bool Take(std::string_view bytes);
 
-  // The same for a caller that keeps what nobody wants yet: takes from the
-  // front of `bytes` as much as the reads that wait want. Each byte is read
-  // once, so `bytes` may lie in memory that somebody else can write; a header
-  // may not. Not to be mixed with `Take`.
+  // The same for a caller that keeps the bytes for which there is no read yet:
+  // removes from the front of `bytes` what the waiting reads take. Each byte is
+  // read once, so `bytes` may lie in memory that others can write; a header may
+  // not. A reader is used either by this function or by `Take`.
   bool TakeWanted(std::string_view& bytes) { return Advance(bytes); }
 
-  // Where the next bytes belong, if they are many; empty otherwise. What is put
-  // there instead of given to `Take` is to be told by `Filled`.
+  // Where the next bytes belong, if they are many; empty otherwise. Bytes may
+  // be put there instead of being given to `Take`; then call `Filled` with
+  // their number.
   absl::Span<char> Room();
   bool Filled(size_t size);
 
@@ -73,19 +77,19 @@ class FrameReader {
     Done done;
   };
 
-  // These take from the front of `bytes`.
+  // These functions remove from the front of `bytes` what they have handled.
   bool Advance(std::string_view& bytes);
   bool TakeHeader(std::string_view& bytes);
   void TakeBody(std::string_view& bytes);
 
   const size_t header_bytes_;
   std::deque<PendingRead> reads_;
-  std::string kept_;  // arrived before a read wanted it
+  std::string kept_;  // arrived before there was a read for it
   size_t kept_at_ = 0;
-  // Of the frame for the first read, once its length is known.
+  // The frame for the first read, once its length is known.
   bool in_body_ = false;
   size_t length_ = 0;
-  size_t size_ = 0;  // that have arrived
+  size_t size_ = 0;  // bytes of it that have arrived
   std::string body_;
 };
 

@@ -1,13 +1,13 @@
-// Looks at who comes to a listener of the transport uv, before TensorPipe does:
-// one connection that fails kills a listener of TensorPipe's, and every
-// handshake under way.
+// Checks the connections to a listener of the transport uv before TensorPipe
+// sees them. Otherwise a single connection that fails would end a listener of
+// TensorPipe's and every handshake under way.
 //
-// A connection waits outside, where it costs a file descriptor and a timer and
-// no memory for what it says, until its first frames have come whole and are
-// such as TensorPipe sends: they are looked at in the system's buffer and left
-// there. Then it is let in, as if it had just come. Who says something else,
-// goes away, or says nothing for `kTimeoutMs` is turned away, and TensorPipe
-// never hears of it.
+// A new connection is a pending handshake until its first frames have come
+// whole and are such as TensorPipe sends. They are checked in the system's
+// buffer and left there, so a pending handshake costs a file descriptor and a
+// timer but no memory for what the peer sends. Then the connection is admitted,
+// as if it had just come. A connection that sends something else, is closed, or
+// sends nothing for `kTimeoutMs` is rejected, and TensorPipe never sees it.
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_HANDSHAKE_GATE_H_
 #define REPRISE_AGENT_TRANSPORT_UV_HANDSHAKE_GATE_H_
@@ -24,18 +24,19 @@
 
 namespace reprise {
 
-// Of one listener, and used on the thread of its loop.
+// The gate of one listener. Used on the thread of the listener's loop only.
 class HandshakeGate : public std::enable_shared_from_this<HandshakeGate> {
  public:
-  // What a genuine caller needs is a few round trips.
+  // A genuine caller needs only a few round trips.
   static constexpr uint64_t kTimeoutMs = 30'000;
-  // When more are waiting with all doormen of the process, those who came first
-  // have to go; but not the last few at a door, so that no door can be kept
-  // shut at another one.
+  // At most `kMaxPending` handshakes may be pending in a process; beyond that
+  // the oldest of the gate are dropped. Each gate keeps at least
+  // `kMinPendingPerGate`, so that a flood at one listener cannot close another.
   static constexpr int64_t kMaxPending = 256;
   static constexpr size_t kMinPendingPerGate = 16;
 
-  // `admit` is called with each connection's socket, and owns it.
+  // `admit` is called with the socket of each connection that is admitted, and
+  // takes it over.
   HandshakeGate(uv_loop_t* loop, Callers callers,
                 std::function<void(int)> admit,
                 uint64_t timeout_ms = kTimeoutMs)
@@ -44,35 +45,36 @@ class HandshakeGate : public std::enable_shared_from_this<HandshakeGate> {
         admit_(std::move(admit)),
         timeout_ms_(timeout_ms) {}
 
-  // A connection has come; `fd` is its socket, which is owned now.
+  // A connection has come. Takes over its socket, `fd`.
   void OnConnection(int fd);
-  // Turns all away. Before the loop is closed.
+  // Rejects all pending handshakes. To be called before the loop is closed.
   void Close();
 
-  // Of all listeners in this process.
+  // The number of rejected handshakes of all listeners in this process.
   static int64_t num_rejected();
 
  private:
   struct PendingHandshake;
 
   bool IsCrowded() const;
-  // Null when the loop cannot watch `fd`.
+  // Null if the loop cannot watch `fd`.
   PendingHandshake* Receive(int fd);
-  // False when it waits no longer. `is_over`: no more will come.
+  // Checks what has come, and returns whether the handshake is still pending.
+  // `is_over`: the peer has closed the connection.
   bool StillWaits(PendingHandshake& handshake, bool is_over);
   void OnPoll(PendingHandshake& handshake, int status, int events);
   void OnTimer(PendingHandshake& handshake);
   void Watch(PendingHandshake& handshake);
   void Admit(PendingHandshake& handshake);
   void Reject(PendingHandshake& handshake, const char* why);
-  // Ends the watch; the descriptor is the caller's.
+  // Stops watching and gives the descriptor to the caller.
   int Release(PendingHandshake& handshake);
 
   uv_loop_t* const loop_;
   const Callers callers_;
   const std::function<void(int)> admit_;
   const uint64_t timeout_ms_;
-  std::list<PendingHandshake*> pending_;  // in the order of their coming
+  std::list<PendingHandshake*> pending_;  // the oldest first
 };
 
 }  // namespace reprise

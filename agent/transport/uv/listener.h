@@ -1,8 +1,8 @@
 // A listener of the transport uv.
 //
-// It accepts by itself, and not by libuv, which has no way to pause when there
-// are no file descriptors: here the listener stays, and who has come waits
-// until there are some.
+// It calls `accept` itself, because libuv's listener cannot pause when there
+// are no file descriptors left. This listener pauses for 100 ms and tries
+// again; callers wait in the system's queue meanwhile.
 
 #ifndef REPRISE_AGENT_TRANSPORT_UV_LISTENER_H_
 #define REPRISE_AGENT_TRANSPORT_UV_LISTENER_H_
@@ -20,7 +20,7 @@
 
 namespace reprise {
 
-// Used on the loop's thread, and kept alive, as a connection is.
+// Used on the loop's thread and kept alive by the context, as a connection is.
 class UvListener final : public tensorpipe::transport::ListenerImplBoilerplate<
                              UvContextImpl, UvListener, UvConnection> {
  public:
@@ -30,21 +30,21 @@ class UvListener final : public tensorpipe::transport::ListenerImplBoilerplate<
  protected:
   void initImplFromLoop() override;
   void acceptImplFromLoop(accept_callback_fn done) override;
-  // Empty when it could not listen; to accept fails then, and says why.
+  // Empty if it could not listen. Then `accept` fails and says why.
   std::string addrImplFromLoop() const override;
   void handleErrorImpl() override;
 
  private:
   static constexpr uint64_t kPauseMs = 100;
 
-  // 0, or an error of libuv's.
+  // Returns 0 or an error code of libuv.
   int Listen();
   void Watch();
   void AcceptAll(int status);
 
   const tensorpipe::transport::uv::Sockaddr wanted_;
   int fd_ = -1;
-  uv_poll_t poll_;  // the two only while it listens
+  uv_poll_t poll_;  // poll_ and pause_ are used only while it listens
   uv_timer_t pause_;
   int open_handles_ = 0;
   std::string address_;

@@ -1,4 +1,4 @@
-// Several agents of one group in this process, over real transports.
+// Several agents of one group in the test's process, over real transports.
 
 #ifndef REPRISE_TESTS_UNIT_AGENT_CLUSTER_H_
 #define REPRISE_TESTS_UNIT_AGENT_CLUSTER_H_
@@ -17,15 +17,15 @@
 
 namespace reprise::testing {
 
-// Far enough away that only a hang gets there.
+// A deadline so late that only a test that hangs reaches it.
 absl::Time Soon();
 
-// Options of worker "w<id>", over uv on the loopback interface.
+// The options of worker "w<id>", over uv on the loopback interface.
 AgentOptions OptionsFor(int64_t id, int64_t world_size);
 // The same for a member of a dynamic group, with a short refresh and lease.
 AgentOptions Dynamic(std::string name, int64_t id);
 
-// Opens once; waiting for it gives up at `Soon()`.
+// A gate that is opened once. Waiting for it ends at `Soon()` at the latest.
 class Gate {
  public:
   Gate();
@@ -38,14 +38,14 @@ class Gate {
   bool open_ = false;
 };
 
-// Answers with the request's payload and tensors.
+// A handler that answers with the request's payload and tensors.
 RequestHandler Echo();
-// The same, once `gate` is open; it must outlive the agent.
+// A handler that does so when `gate` is open. `gate` must outlive the agent.
 RequestHandler EchoAfter(Gate& gate);
 
 Message Request(std::string payload);
 
-// Ends the socket of the listener at a "uv://127.0.0.1:port" of this process.
+// Shuts down the socket of this process's listener at "uv://127.0.0.1:port".
 void BreakListener(const std::string& url);
 
 class Cluster {
@@ -59,12 +59,12 @@ class Cluster {
   void Start(int64_t size, RequestHandler handler,
              const Customize& customize = {});
 
-  // Starts them and returns how that went, by id.
+  // Starts the workers and returns the status of each, by id.
   std::vector<absl::Status> TryStart(std::vector<AgentOptions> options,
                                      RequestHandler handler,
                                      absl::Time deadline);
 
-  // Starts one, again if need be.
+  // Starts one worker, again if it was started before.
   absl::Status StartOne(AgentOptions options, RequestHandler handler,
                         absl::Time deadline);
 
@@ -72,11 +72,11 @@ class Cluster {
   bool has(int64_t id) const { return agents_[id] != nullptr; }
   void Stop(int64_t id) { agents_[id] = nullptr; }
 
-  // Calls `f(id)` for all workers, each on a thread of its own.
+  // Calls `f(id)` for each worker, each on a thread of its own.
   void OnEach(const std::function<void(int64_t)>& f);
 
   const std::shared_ptr<Store>& store() const { return store_; }
-  // For agents started from now on; may be null.
+  // Sets the observer of agents that are started from now on; may be null.
   void set_observer(Observer* observer) { observer_ = observer; }
 
  private:

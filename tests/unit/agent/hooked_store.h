@@ -1,4 +1,4 @@
-// A store in which accesses can be made to fail.
+// A store whose accesses a test can make fail.
 
 #ifndef REPRISE_TESTS_UNIT_AGENT_HOOKED_STORE_H_
 #define REPRISE_TESTS_UNIT_AGENT_HOOKED_STORE_H_
@@ -12,9 +12,10 @@
 
 namespace reprise::testing {
 
-// Called around each access, with the method's name and the key; what is not OK
-// is returned to the caller instead. After `before` failed, nothing was done;
-// when `after` fails, all was. Must be thread-safe; may be null.
+// Called before and after each access, with the name of the method and the key.
+// A status that is not OK is returned to the caller. If `before` fails, the
+// access is not made; if `after` fails, it was made. The hooks must be
+// thread-safe and may be null.
 using StoreHook = std::function<absl::Status(const std::string& call,
                                              const std::string& key)>;
 

@@ -182,6 +182,15 @@ TEST(InjectorTest, HoldThatHeals) {
   EXPECT_GT(Count(result, EventKind::kCallLateReply), 0);
 }
 
+TEST(InjectorTest, DelayMakesRepliesLate) {
+  // Longer than a call's timeout for the request and the reply together.
+  const RunResult result = RunWith({"delay w0-w1 300ms after 1s for 1s"});
+  EXPECT_GT(Injections(result, "delay"), 0);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+  EXPECT_GT(Count(result, EventKind::kCallLateReply), 0);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 20);
+}
+
 TEST(InjectorTest, Partition) {
   const RunResult result = RunWith({"partition w0-w1 after 1s for ever"});
   EXPECT_GT(Injections(result, "partition"), 0);

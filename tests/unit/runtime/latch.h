@@ -1,4 +1,5 @@
-// A gate that threads of a test wait at until it is opened, for ever.
+// A gate at which the threads of a test wait until it is opened, without a
+// deadline.
 
 #ifndef REPRISE_TESTS_UNIT_RUNTIME_LATCH_H_
 #define REPRISE_TESTS_UNIT_RUNTIME_LATCH_H_

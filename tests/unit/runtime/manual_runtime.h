@@ -1,6 +1,6 @@
-// A `Runtime` of OS threads whose clock stands still until the test moves it,
-// and that counts what is asked of it. A test can so tell that a thread has
-// looked at the clock and gone back to sleep, without sleeping itself.
+// A `Runtime` of OS threads whose clock stands still until the test moves it.
+// It counts the calls to it, so a test can tell without sleeping that a thread
+// has read the clock and waits again.
 
 #ifndef REPRISE_TESTS_UNIT_RUNTIME_MANUAL_RUNTIME_H_
 #define REPRISE_TESTS_UNIT_RUNTIME_MANUAL_RUNTIME_H_
@@ -20,7 +20,7 @@
 
 namespace reprise {
 
-// Thread-safe, but for one caller of `AdvanceTo` at a time.
+// Thread-safe, except that only one thread at a time may call `AdvanceTo`.
 class ManualRuntime final : public Runtime {
  public:
   absl::Time Now() override {
@@ -43,7 +43,8 @@ class ManualRuntime final : public Runtime {
   uint64_t RandomBits() override { return ++random_; }
   const void* CurrentThread() override { return RealRuntime().CurrentThread(); }
 
-  // Moves the clock and wakes everyone whose deadline it reaches or not.
+  // Moves the clock and wakes all waiters, whether their deadlines are reached
+  // or not.
   void AdvanceTo(absl::Time now) {
     std::set<std::pair<CondVar*, Mutex*>> waiters;
     {
@@ -108,7 +109,7 @@ class ManualRuntime final : public Runtime {
   std::mutex mutex_;
   std::condition_variable changed_;
   absl::Time now_ = absl::UnixEpoch();
-  std::set<std::pair<CondVar*, Mutex*>> waiters_;  // whoever ever waited
+  std::set<std::pair<CondVar*, Mutex*>> waiters_;  // all that ever waited
   int threads_started_ = 0;
   int waits_ = 0;
   int notifications_ = 0;

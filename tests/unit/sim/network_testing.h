@@ -1,4 +1,4 @@
-// Two machines that talk TensorPipe over a simulated network.
+// Two nodes that exchange messages by TensorPipe over a simulated network.
 
 #ifndef REPRISE_TESTS_UNIT_SIM_NETWORK_TESTING_H_
 #define REPRISE_TESTS_UNIT_SIM_NETWORK_TESTING_H_
@@ -30,7 +30,7 @@ class NetworkWorld {
   }
   ~NetworkWorld() {
     if (clean_) return;
-    // What was abandoned refers to it.
+    // The abandoned fibers refer to the network.
     [[maybe_unused]] Network* const kept = network_.release();
   }
 
@@ -44,7 +44,7 @@ class NetworkWorld {
     return outcome;
   }
 
-  // With the node's only transport and channel.
+  // A context with the node's only transport and channel.
   std::shared_ptr<tensorpipe::Context> MakeContext(int32_t rank) {
     auto context = std::make_shared<tensorpipe::Context>(
         tensorpipe::ContextOptions().name(absl::StrCat("w", rank)));
@@ -71,7 +71,7 @@ class NetworkWorld {
   bool clean_ = true;
 };
 
-// The following block the fiber that calls them.
+// The following functions block the fiber that calls them.
 
 inline std::pair<tensorpipe::Error, std::shared_ptr<tensorpipe::Pipe>> Accept(
     tensorpipe::Listener& listener) {
@@ -85,8 +85,8 @@ inline std::pair<tensorpipe::Error, std::shared_ptr<tensorpipe::Pipe>> Accept(
   return accepted->get_future().get();
 }
 
-// A message of a payload and a tensor. A callback that comes twice ends the
-// program, one that never comes is a deadlock.
+// A message with a payload and a tensor. If a callback is called twice the
+// program ends, and if it is never called the world is in a deadlock.
 struct Parcel {
   std::string payload;
   std::string tensor;
@@ -134,7 +134,7 @@ inline tensorpipe::Error Read(tensorpipe::Pipe& pipe, Parcel& parcel) {
 }
 
 // w0 sends a parcel to w1, which sends it back. At `close_at_ns` both close
-// what they have, so that both come to their ends whatever happened.
+// everything that they have, so that both end whatever happened.
 class Exchange {
  public:
   Exchange(NetworkWorld& world, Parcel parcel,
@@ -156,7 +156,7 @@ class Exchange {
 
   const std::string& client_error() const { return sides_[0].error; }
   const std::string& server_error() const { return sides_[1].error; }
-  // When the client had its reply, or knew that it gets none.
+  // When the client had its reply, or an error instead.
   int64_t client_knew_ns() const { return client_knew_ns_; }
   bool came_back() const { return came_back_; }
   bool ended() const { return sides_[0].ended && sides_[1].ended; }
@@ -170,7 +170,7 @@ class Exchange {
     bool ended = false;
   };
 
-  // Whether all is well.
+  // Keeps the first error. Returns true if there is none.
   static bool Note(Side& side, const tensorpipe::Error& error) {
     if (error && side.error.empty()) side.error = error.what();
     return !error;

@@ -1,4 +1,4 @@
-// Worlds for tests.
+// Simulated worlds for tests.
 
 #ifndef REPRISE_TESTS_UNIT_SIM_SIM_TESTING_H_
 #define REPRISE_TESTS_UNIT_SIM_SIM_TESTING_H_
@@ -32,8 +32,8 @@ inline constexpr int64_t kMicrosecond = 1'000;
 inline constexpr int64_t kMillisecond = 1'000'000;
 inline constexpr int64_t kSecond = 1'000'000'000;
 
-// What is allocated while one lives is no leak: worlds that end with somebody
-// still in them are abandoned.
+// While an AllowLeaks exists, LeakSanitizer takes no allocation for a leak. A
+// world that ends with fibers left is abandoned with all of its memory.
 class AllowLeaks {
  public:
 #ifdef __SANITIZE_ADDRESS__
@@ -55,7 +55,7 @@ inline WorldOptions With(Policy policy, uint64_t seed = 1) {
   return options;
 }
 
-// A world whose nodes are there when they are asked for.
+// A world that makes a node when the test asks for it.
 class TestWorld {
  public:
   explicit TestWorld(const WorldOptions& options = With(Policy::kCooperative))
@@ -71,7 +71,7 @@ class TestWorld {
   // The next incarnation of a node that has crashed.
   Node& Restart(int32_t rank) {
     Machine& machine = machines_[rank];
-    // The old runtime is referred to by what was abandoned.
+    // The abandoned fibers refer to the old runtime.
     old_runtimes_.push_back(std::move(machine.runtime));
     machine.node = &world_->AddNode(rank, absl::StrCat("w", rank),
                                     machine.node->incarnation + 1);
@@ -88,7 +88,7 @@ class TestWorld {
 
   int64_t now_ns() const { return world_->now_ns(); }
 
-  // Of the runtime's clock; the zero of virtual time is a fixed date.
+  // A time of the runtime's clock. The zero of virtual time is a fixed date.
   absl::Time After(absl::Duration duration) { return world_->Now() + duration; }
 
  private:

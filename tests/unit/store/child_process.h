@@ -1,5 +1,5 @@
-// Processes for tests, made by fork. A child has no thread but its own, must
-// not use gtest, and ends without destructors or atexit functions.
+// Child processes for tests, made by fork. A child has one thread, must not use
+// gtest, and ends without calling destructors or atexit functions.
 
 #ifndef REPRISE_TESTS_UNIT_STORE_CHILD_PROCESS_H_
 #define REPRISE_TESTS_UNIT_STORE_CHILD_PROCESS_H_
@@ -16,7 +16,7 @@
 namespace reprise {
 
 // Ends the child with status 1 unless `condition` holds. The defaults are the
-// caller's place; clang 14 has no std::source_location.
+// place of the call, since clang 14 has no std::source_location.
 inline void ExpectInChild(bool condition, const char* file = __builtin_FILE(),
                           int line = __builtin_LINE()) {
   if (condition) return;
@@ -24,12 +24,12 @@ inline void ExpectInChild(bool condition, const char* file = __builtin_FILE(),
   _exit(1);
 }
 
-// Runs `body` in a child process. Killed and waited for by the destructor.
+// Runs `body` in a child process. The destructor kills it and waits for it.
 class ChildProcess {
  public:
   explicit ChildProcess(absl::FunctionRef<void()> body) : pid_(fork()) {
     if (pid_ == 0) {
-      // Nor does it outlive a test that is itself killed.
+      // The child is killed too if the test itself is killed.
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       body();
       _exit(0);
@@ -48,7 +48,7 @@ class ChildProcess {
     return status;
   }
 
-  // Returns when the child is no more.
+  // Returns when the child has ended.
   void Kill() {
     if (pid_ <= 0) return;
     kill(pid_, SIGKILL);

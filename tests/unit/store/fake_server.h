@@ -1,4 +1,4 @@
-// A server on 127.0.0.1 that says to its clients what a test makes it say.
+// A server on 127.0.0.1 that sends its clients what the test wants.
 
 #ifndef REPRISE_TESTS_UNIT_STORE_FAKE_SERVER_H_
 #define REPRISE_TESTS_UNIT_STORE_FAKE_SERVER_H_
@@ -19,7 +19,7 @@
 
 namespace reprise {
 
-// One connection, seen from the server.
+// The server's end of a connection.
 class FakePeer {
  public:
   explicit FakePeer(int fd) : fd_(fd) {}
@@ -31,7 +31,7 @@ class FakePeer {
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
   }
-  // Exactly so many bytes; fewer if the client has gone.
+  // Reads exactly so many bytes, or fewer if the client has closed.
   std::string Receive(size_t size) {
     std::string bytes(size, '\0');
     size_t got = 0;
@@ -43,7 +43,7 @@ class FakePeer {
     bytes.resize(got);
     return bytes;
   }
-  // What the client has sent, at least a byte; "" if it has gone.
+  // Reads what the client has sent, at least a byte; "" if it has closed.
   std::string ReceiveSome() {
     std::string bytes(65536, '\0');
     const ssize_t count = recv(fd_, bytes.data(), bytes.size(), 0);
@@ -56,7 +56,7 @@ class FakePeer {
 };
 
 // Runs `serve(peer, n)` for the n-th connection, from 0, on a thread of its
-// own, and closes the connection after it. The destructor shuts all down.
+// own, and then closes the connection. The destructor shuts everything down.
 class FakeServer {
  public:
   using Serve = std::function<void(FakePeer&, int)>;

@@ -1,4 +1,4 @@
-// Programs that serve stores, started by tests on 127.0.0.1.
+// Store servers that tests start on 127.0.0.1.
 
 #ifndef REPRISE_TESTS_UNIT_STORE_SERVER_PROCESS_H_
 #define REPRISE_TESTS_UNIT_STORE_SERVER_PROCESS_H_
@@ -13,23 +13,23 @@
 
 namespace reprise {
 
-// A program with pipes to its standard input and from its standard output.
-// Killed, and waited for, by the destructor; nor does it outlive the test.
+// A program with pipes to its standard input and from its standard output. The
+// destructor kills it and waits for it. It is killed too if the test is killed.
 class ServerProcess {
  public:
-  // The first of `arguments` is what the program is told to be called.
+  // The first of `arguments` is the name that the program gets as argv[0].
   ServerProcess(const std::string& program, std::vector<std::string> arguments);
   ServerProcess(const ServerProcess&) = delete;
   ServerProcess& operator=(const ServerProcess&) = delete;
   ~ServerProcess() { Kill(); }
 
-  // With SIGKILL. Returns when it is no more.
+  // Sends SIGKILL and returns when the program has ended.
   void Kill();
   bool IsAlive();
   void Signal(int signal);
 
   void WriteLine(const std::string& line);
-  // Without its end; "" at the end of the output.
+  // Reads a line without its newline; "" at the end of the output.
   std::string ReadLine();
 
  private:
@@ -38,15 +38,16 @@ class ServerProcess {
   int output_ = -1;
 };
 
-// Redis on a free port. Its data outlive a kill.
+// Redis on a free port. Its data survive a kill.
 class RedisServer {
  public:
-  // Fails the test if it cannot be started. `options` as on its command line.
+  // Fails the test if it cannot be started. `options` are those of Redis's
+  // command line.
   explicit RedisServer(std::vector<std::string> options = {});
 
   void Kill() { process_->Kill(); }
   void Signal(int signal) { process_->Signal(signal); }
-  // After a kill: the same port, the same data.
+  // To be called after a kill: starts it with the same port and data.
   void Restart();
 
   // `userinfo` is "" or ends in '@'.

@@ -1,5 +1,5 @@
-// What every kind of `Store` must do, as a parameterised test suite. To run it
-// over a kind, depend on :store_contract and write
+// The contract of every kind of `Store`, as a parameterised test suite. To run
+// it for a kind, depend on :store_contract and write
 //
 //   INSTANTIATE_TEST_SUITE_P(
 //       Mine, StoreContractTest,
@@ -24,21 +24,22 @@
 
 namespace reprise {
 
-// One empty store of a kind, and where it runs. Made for each test.
+// An empty store of a kind, and the runtime on which it runs. Each test gets a
+// new one.
 class StoreFixture {
  public:
   virtual ~StoreFixture() = default;
 
-  // Why the kind cannot be tested on this machine; "" if it can. Asked first.
+  // Why the kind cannot be tested on this machine; "" if it can. Called first.
   virtual std::string WhyNot() { return ""; }
-  // Whether `Add` refuses all that is no counter, and sums that overflow.
+  // Whether `Add` refuses values that are not counters, and sums that overflow.
   virtual bool ChecksCounters() { return true; }
 
   virtual Runtime& runtime() = 0;
 
-  // A handle on the one store of this fixture: another one each time where
-  // the kind has such (connections, open directories), else the same. Called
-  // within `Run` only.
+  // A handle of the store of this fixture. It is a new one each time if the
+  // kind has handles, such as connections or open directories. Called within
+  // `Run` only.
   virtual std::shared_ptr<Store> Open() = 0;
 
   // Runs a test's body, to its end, on a thread of `runtime()`.
@@ -63,9 +64,10 @@ class StoreContractTest : public testing::TestWithParam<StoreKind> {
   Runtime& runtime() { return fixture_->runtime(); }
   bool ChecksCounters() { return fixture_->ChecksCounters(); }
 
-  // For calls that should succeed: far beyond what a slow machine needs.
+  // The deadline of calls that should succeed, far beyond what a slow machine
+  // needs.
   absl::Time Later() { return runtime().Now() + absl::Minutes(5); }
-  // For calls that should wait in vain.
+  // The deadline of calls that should wait in vain.
   absl::Time Soon() { return runtime().Now() + absl::Milliseconds(20); }
 
  private:

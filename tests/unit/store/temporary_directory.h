@@ -1,4 +1,4 @@
-// A directory of its own for a test.
+// A temporary directory for a test.
 
 #ifndef REPRISE_TESTS_UNIT_STORE_TEMPORARY_DIRECTORY_H_
 #define REPRISE_TESTS_UNIT_STORE_TEMPORARY_DIRECTORY_H_
@@ -13,7 +13,7 @@
 
 namespace reprise {
 
-// Empty when made; removed with its content by the destructor.
+// It is empty at first. The destructor removes it with its content.
 class TemporaryDirectory {
  public:
   TemporaryDirectory() : path_(testing::TempDir() + "/store-XXXXXX") {

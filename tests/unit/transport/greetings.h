@@ -1,4 +1,4 @@
-// The first frames of connections, as TensorPipe itself makes them.
+// The first frames of a connection, as TensorPipe itself makes them.
 
 #ifndef REPRISE_TESTS_UNIT_TRANSPORT_GREETINGS_H_
 #define REPRISE_TESTS_UNIT_TRANSPORT_GREETINGS_H_
@@ -9,7 +9,7 @@
 
 namespace reprise::testing {
 
-// `body` with its length before it.
+// A frame: `body` with its length before it.
 std::string Frame(const std::string& body);
 
 std::string PipeHelloFrame(const std::string& name);

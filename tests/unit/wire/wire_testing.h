@@ -1,4 +1,4 @@
-// Tensors and hand-carried messages for the tests of agent/wire.
+// Tensors, and messages that are carried by hand, for the tests of agent/wire.
 
 #ifndef REPRISE_TESTS_UNIT_WIRE_WIRE_TESTING_H_
 #define REPRISE_TESTS_UNIT_WIRE_WIRE_TESTING_H_
@@ -15,7 +15,7 @@
 
 namespace reprise {
 
-// 0, 1, 2, ... in a contiguous tensor.
+// A contiguous tensor with the elements 0, 1, 2, ...
 inline Tensor Iota(absl::Span<const int64_t> sizes) {
   Tensor tensor = *MakeTensor(DType::kFloat32, sizes);
   auto* elements = static_cast<float*>(tensor.storage->data());
@@ -47,7 +47,7 @@ inline std::vector<float> Elements(const Tensor& tensor) {
   return result;
 }
 
-// What the receiver of `message` is told.
+// The descriptor that the receiver of `message` gets.
 inline tensorpipe::Descriptor DescriptorOf(const tensorpipe::Message& message) {
   tensorpipe::Descriptor descriptor;
   for (const auto& payload : message.payloads) {
@@ -66,7 +66,7 @@ inline void* Pointer(tensorpipe::Buffer buffer) {
   return buffer.unwrap<tensorpipe::CpuBuffer>().ptr;
 }
 
-// What the pipe would do.
+// Copies the message as a pipe would.
 inline void Carry(const tensorpipe::Message& from,
                   const tensorpipe::Allocation& to) {
   for (size_t i = 0; i < from.payloads.size(); ++i) {
