@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/agent_impl.h"
-#include "agent/group/report_margin.h"
+#include "agent/group/deadline_margin.h"
 #include "agent/planted.h"
 #include "glog/logging.h"
 

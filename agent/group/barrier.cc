@@ -7,7 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "agent/group/look_schedule.h"
+#include "agent/group/deadline_margin.h"
 #include "agent/planted.h"
 #include "glog/logging.h"
 

@@ -9,7 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "agent/group/look_schedule.h"
+#include "agent/group/deadline_margin.h"
 
 namespace reprise {
 namespace {

@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
+#include "agent/store/store_status.h"
 
 namespace reprise {
 
@@ -53,14 +54,6 @@ class ConnectionPool {
  private:
   static constexpr int kTries = 3;
   static constexpr size_t kMaxIdle = 4;
-
-  static const absl::Status& StatusOf(const absl::Status& status) {
-    return status;
-  }
-  template <typename T>
-  static const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
-    return result.status();
-  }
 
   std::unique_ptr<Connection> Take() {
     MutexLock lock(mutex_);
