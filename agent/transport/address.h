@@ -1,7 +1,8 @@
-// The addresses that TCP listeners bind to.
+// Finds the addresses that TCP listeners bind to.
 //
-// TensorPipe aborts the process when it cannot listen at an address, so what
-// comes out of here has been tried.
+// TensorPipe aborts the process when it cannot listen at an address, so every
+// address that these functions return has been tried. They block, and may ask
+// a name server.
 
 #ifndef REPRISE_AGENT_TRANSPORT_ADDRESS_H_
 #define REPRISE_AGENT_TRANSPORT_ADDRESS_H_
@@ -24,18 +25,21 @@ struct BindAddress {
 };
 
 // Parses "host", "host:port" and "[host]:port", numeric only. INVALID_ARGUMENT
-// for anything else, and for 0.0.0.0 and ::, which peers cannot connect to.
+// for anything else, for 0.0.0.0 and ::, which peers cannot connect to, and for
+// link-local IPv6, which means another link to them.
 absl::StatusOr<BindAddress> ParseBindAddress(const std::string& address);
 
 // Listens there for a moment. UNAVAILABLE with the system's reason.
 absl::Status TryToListen(const BindAddress& address);
 
 // What `TransportOptions::bind_address` describes, tried. INVALID_ARGUMENT or
-// UNAVAILABLE for an address that was given; a guess falls back to 127.0.0.1.
+// UNAVAILABLE for an address that was given. "" is a guess: the first address
+// of the interface in TP_SOCKET_IFNAME, or of this machine's name, that peers
+// can reach; where there is none it is 127.0.0.1, and a warning says so.
 absl::StatusOr<BindAddress> ResolveBindAddress(const std::string& bind_address);
 
-// Tries whether `count` more file descriptors can be had: TensorPipe aborts
-// when it lacks one to listen with. RESOURCE_EXHAUSTED.
+// Tries whether the process can have `count` more file descriptors, since
+// TensorPipe aborts when it lacks one to listen with. RESOURCE_EXHAUSTED.
 absl::Status TryFileDescriptors(int count);
 
 }  // namespace reprise
