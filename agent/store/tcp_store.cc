@@ -1,5 +1,6 @@
 #include "agent/store/tcp_store.h"
 
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -16,6 +17,9 @@ namespace reprise {
 namespace {
 
 using Connection = TcpStoreConnection;
+
+// For a server whose protocol we were told.
+constexpr absl::Duration kFirstAnswerTimeout = absl::Seconds(3);
 
 // Of a server of protocol 2.
 constexpr size_t kMaxKeyBytes2 = size_t{8} * 1024;
@@ -109,7 +113,10 @@ class TcpStore : public ServerStore<TcpStoreConnection> {
                [&](Connection& connection) -> decltype(call(connection)) {
                  absl::Status status = CheckSizes(connection, key, value);
                  if (!status.ok()) return status;
-                 return call(connection);
+                 auto result = call(connection);
+                 status = Understand(StatusOf(result), deadline);
+                 if (!status.ok()) return status;
+                 return result;
                });
   }
 
@@ -133,13 +140,31 @@ class TcpStore : public ServerStore<TcpStoreConnection> {
 
   absl::StatusOr<std::unique_ptr<Connection>> Connect(
       absl::Time deadline) override {
-    auto connection =
-        Connection::Open(runtime(), url_, known_protocol(), deadline);
-    if (connection.ok()) {
+    const TcpStoreProtocol told = known_protocol();
+    auto connection = told == TcpStoreProtocol::kUnknown
+                          ? Connection::Discover(runtime(), url_, deadline)
+                          : Connection::Open(runtime(), url_, told, deadline);
+    if (!connection.ok()) return connection;
+    if (told == TcpStoreProtocol::kUnknown) {
+      is_understood_ = true;
       MutexLock lock(mutex_);
       protocol_ = (*connection)->protocol();
+    } else if (!is_understood_) {
+      (*connection)->ExpectFirstAnswerWithin(kFirstAnswerTimeout);
     }
     return connection;
+  }
+
+  // Of the result of a call. A server that has never answered yet may speak
+  // another protocol than the URL says: FAILED_PRECONDITION then.
+  absl::Status Understand(const absl::Status& result, absl::Time deadline) {
+    if (is_understood_) return absl::OkStatus();
+    if (result.ok() || absl::IsNotFound(result)) {
+      is_understood_ = true;
+      return absl::OkStatus();
+    }
+    if (!absl::IsUnavailable(result)) return absl::OkStatus();
+    return Connection::Diagnose(runtime(), url_, known_protocol(), deadline);
   }
 
   TcpStoreProtocol known_protocol() {
@@ -150,6 +175,7 @@ class TcpStore : public ServerStore<TcpStoreConnection> {
   const StoreUrl url_;
   Mutex mutex_;
   TcpStoreProtocol protocol_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> is_understood_ = false;  // the server has answered once
 };
 
 }  // namespace
