@@ -5,7 +5,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
-#include "agent/group/probe.h"
+#include "agent/group/liveness_check.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
@@ -98,6 +98,7 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
     : runtime_(*environment.runtime),
       observer_(environment.observer),
       options_(std::move(options)),
+      instance_(runtime_.RandomBits()),
       workers_(MakeDirectory(runtime_, options_, std::move(workers))),
       store_(std::move(store)),
       activity_(std::make_shared<Activity>(runtime_)),
@@ -130,7 +131,7 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
               options_.shortest_reconnect_pause,
               options_.longest_reconnect_pause,
               {options_.keepalive_interval, options_.keepalive_bound, limits_,
-               runtime_.RandomBits()}}),
+               instance_}}),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
           std::move(handler), workers_,
@@ -138,7 +139,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
               options_.connect_timeout,
               limits_,
               {options_.max_idempotent_calls, options_.max_idempotent_bytes,
-               options_.idempotency_memory}})),
+               options_.idempotency_memory},
+              FormatInstance(instance_)})),
       acceptor_(runtime_, timer_, connector_, *context_, transports.transports,
                 environment.store, AddressKey(workers_.self().name),
                 options_.store_timeout, observer_,
@@ -148,8 +150,9 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                 }),
       quiescence_barrier_(runtime_, *store_, workers_, *activity_, observer_),
       group_(runtime_, *store_, options_,
-             [this](const std::string& address, absl::Time until) {
-               return NobodyListensAt(runtime_, *context_, address, until);
+             [this](const std::string& address, AskInstance ask,
+                    absl::Time until) {
+               return CheckLiveness(runtime_, *context_, address, ask, until);
              }),
       membership_(runtime_, group_, workers_, options_, observer_),
       mutex_(runtime_, "Agent"),
@@ -168,34 +171,8 @@ Agent::Impl::~Impl() {
 
 absl::Status Agent::Impl::Open(absl::Time deadline) {
   if (absl::Status status = acceptor_.Listen(); !status.ok()) return status;
-  if (workers_.is_dynamic()) return JoinDynamicGroup(deadline);
-  // Before the address, so that who finds the one finds the other.
-  if (absl::Status status = store_->Set(FeaturesKey(workers_.self().name),
-                                        std::string(OwnFeatures()), deadline);
-      !status.ok()) {
-    return status;
-  }
-  if (absl::Status status = Publish("", deadline); !status.ok()) return status;
-  absl::StatusOr<std::vector<std::string>> addresses =
-      ExchangeAddresses(runtime_, *store_, workers_, deadline);
-  if (!addresses.ok()) return addresses.status();
-  peers_.SetAddresses(*std::move(addresses));
-  return absl::OkStatus();
-}
-
-absl::Status Agent::Impl::Publish(std::string published, absl::Time deadline) {
-  // The listener may be replaced meanwhile, and its successor published before
-  // this was.
-  while (published != acceptor_.url()) {
-    published = acceptor_.url();
-    if (absl::Status status =
-            store_->Set(AddressKey(workers_.self().name), published, deadline);
-        !status.ok()) {
-      return status;
-    }
-    acceptor_.Published(published);
-  }
-  return absl::OkStatus();
+  return workers_.is_dynamic() ? JoinDynamicGroup(deadline)
+                               : EnterStaticGroup(deadline);
 }
 
 absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {

@@ -22,6 +22,7 @@
 #include "agent/group/dynamic_group.h"
 #include "agent/group/membership.h"
 #include "agent/group/quiescence_barrier.h"
+#include "agent/group/static_group.h"
 #include "agent/group/store_client.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
@@ -97,6 +98,7 @@ class Agent::Impl {
   };
 
   absl::Status Open(absl::Time deadline);
+  absl::Status EnterStaticGroup(absl::Time deadline);
   absl::Status Publish(std::string published, absl::Time deadline);
   absl::Status JoinDynamicGroup(absl::Time deadline);
   absl::Status LeaveDynamicGroup(absl::Time deadline);
@@ -127,6 +129,7 @@ class Agent::Impl {
   Runtime& runtime_;
   Observer* const observer_;
   const AgentOptions options_;
+  const uint64_t instance_;  // tells this agent from others of its name
   WorkerDirectory workers_;
   const std::unique_ptr<StoreClient> store_;
   const std::shared_ptr<Activity> activity_;

@@ -133,6 +133,12 @@ absl::StatusOr<PeerSet::Contact> PeerSet::LookUp(const Member& peer) {
   // program. It publishes what it understands before its address.
   absl::StatusOr<std::string> present =
       store_->TryGet(AddressKey(peer.name), deadline);
+  const bool has_left =
+      absl::IsNotFound(present.status()) || (present.ok() && present->empty());
+  if (has_left && !known.address.empty()) {
+    // A member that leaves takes its address back, and serves for a while.
+    present = known.address;
+  }
   if (!present.ok()) {
     VLOG(1) << "no present address of " << peer.name
             << " in the store: " << present.status();

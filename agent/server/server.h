@@ -41,6 +41,7 @@ class Server final : public PendingReply::Sender,
     absl::Duration connect_timeout;  // how long a new connection may be silent
     WireLimits limits;
     IdempotentCalls::Options idempotency;
+    std::string instance = "";  // ours, as a pong says it
   };
   // `workers_in_group` names us in errors.
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,

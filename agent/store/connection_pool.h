@@ -1,5 +1,5 @@
 // The connections of a store to its server: one for each call in progress, so
-// that a call that waits is in nobody's way.
+// that a call that waits delays no other.
 
 #ifndef REPRISE_AGENT_STORE_CONNECTION_POOL_H_
 #define REPRISE_AGENT_STORE_CONNECTION_POOL_H_
@@ -17,7 +17,7 @@
 
 namespace reprise {
 
-// Whether what may have been done already can be done once more.
+// Whether a call that may have been done already can be done once more.
 enum class Repeatable { kNo, kYes };
 
 // `Connection` has `bool IsUsable()`: it is intact, and the server is not known

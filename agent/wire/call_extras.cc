@@ -16,6 +16,7 @@ constexpr char kRemaining = 1;
 constexpr char kKey = 2;
 constexpr char kInstance = 3;
 constexpr std::string_view kPing = "ping ";
+constexpr std::string_view kPong = "pong ";
 constexpr std::string_view kCancel = "cancel ";
 
 // A week: beyond it, no deadline is worth telling.
@@ -133,8 +134,21 @@ absl::StatusOr<Control> DecodeControl(std::string_view payload) {
   return control;
 }
 
+std::string FormatInstance(uint64_t instance) {
+  return absl::StrCat(absl::Hex(instance, absl::kZeroPad16));
+}
+
+std::string EncodePong(std::string_view instance) {
+  return std::string(kPong) + std::string(instance);
+}
+
+std::string InstanceOfPong(std::string_view payload) {
+  if (payload.substr(0, kPong.size()) != kPong) return "";
+  return std::string(payload.substr(kPong.size()));
+}
+
 std::string_view OwnFeatures() {
-  return "1 deadline cancel keepalive idempotency";
+  return "1 deadline cancel keepalive idempotency epoch";
 }
 
 PeerFeatures ParseFeatures(std::string_view text) {
@@ -147,6 +161,7 @@ PeerFeatures ParseFeatures(std::string_view text) {
     if (word == "cancel") features.cancel = true;
     if (word == "keepalive") features.keepalive = true;
     if (word == "idempotency") features.idempotency = true;
+    if (word == "epoch") features.epoch = true;
   }
   return features;
 }

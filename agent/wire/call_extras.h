@@ -14,7 +14,7 @@
 //
 // As requests of a type of our own, whose payload is a text:
 //
-//   "ping <bound in ns>"  answered by a control response, "pong"
+//   "ping <bound in ns>"  answered by a control response, "pong <instance>"
 //   "cancel <call id>"    not answered
 //
 // Thread-compatible; nothing here throws.
@@ -64,14 +64,22 @@ struct Control {
 std::string EncodeControl(const Control& control);
 absl::StatusOr<Control> DecodeControl(std::string_view payload);
 
+// A worker's run, for as long as its agent lives: 16 hexadecimal digits of a
+// random number.
+std::string FormatInstance(uint64_t instance);
+// The answer to a ping, and the instance that one carries ("" for none).
+std::string EncodePong(std::string_view instance);
+std::string InstanceOfPong(std::string_view payload);
+
 // What an agent understands, as it publishes it in the store beside its
-// address: "1 deadline cancel keepalive idempotency".
+// address: "1 deadline cancel keepalive idempotency epoch".
 struct PeerFeatures {
   bool known = false;  // false: the store could not be asked
   bool deadline = false;
   bool cancel = false;
   bool keepalive = false;
   bool idempotency = false;
+  bool epoch = false;  // it enters epochs (agent/group/static_group.h)
 };
 std::string_view OwnFeatures();
 // Of what is not a list of version 1: none.
