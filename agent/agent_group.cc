@@ -6,8 +6,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/agent_impl.h"
-#include "agent/group/report_margin.h"
+#include "agent/group/deadline_margin.h"
+#include "agent/group/liveness_check.h"
+#include "agent/group/rendezvous.h"
 #include "agent/planted.h"
+#include "agent/wire/call_extras.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -17,6 +20,56 @@ namespace {
 constexpr absl::Duration kToLearn = absl::Milliseconds(100);
 
 }  // namespace
+
+absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
+  StaticGroup group(runtime_, *store_, options_, workers_,
+                    FormatInstance(instance_), OwnFeatures(instance_),
+                    [this](const std::string& address, absl::Time until) {
+                      return CheckLiveness(runtime_, *context_, address,
+                                           AskInstance::kYes, until);
+                    });
+  absl::StatusOr<std::vector<std::string>> addresses = group.Enter(
+      [this] { return acceptor_.url(); },
+      [this](const std::string& address) { acceptor_.Published(address); },
+      deadline);
+  if (!addresses.ok()) return addresses.status();
+  // Stock workers know only their own keys.
+  const std::vector<bool>& is_stock = group.is_stock();
+  const bool any_stock =
+      std::find(is_stock.begin(), is_stock.end(), true) != is_stock.end();
+  quiescence_barrier_.UseKeys(any_stock ? "" : group.key_prefix(), is_stock);
+  // Now, so that the first connections need no store.
+  std::vector<PeerSet::Contact> contacts;
+  for (size_t id = 0; id < addresses->size(); ++id) {
+    const MemberPtr peer = workers_.Find(static_cast<WorkerId>(id));
+    const absl::StatusOr<std::string> features =
+        store_->TryGet(FeaturesKey(peer->name), deadline);
+    // A stock worker publishes none.
+    if (!features.ok() && !absl::IsNotFound(features.status())) {
+      return features.status();
+    }
+    contacts.push_back(
+        {std::move((*addresses)[id]), ParseFeatures(features.value_or(""))});
+  }
+  peers_.SetContacts(std::move(contacts));
+  return absl::OkStatus();
+}
+
+absl::Status Agent::Impl::Publish(std::string published, absl::Time deadline) {
+  // The listener may be replaced meanwhile, and its successor published before
+  // this was.
+  while (published != acceptor_.url()) {
+    const std::string address = acceptor_.url();
+    const absl::StatusOr<bool> replaced =
+        ReplaceValue(*store_, AddressKey(workers_.self().name), published,
+                     address, deadline);
+    if (!replaced.ok()) return replaced.status();
+    if (!*replaced) return absl::OkStatus();  // we were replaced already
+    published = address;
+    acceptor_.Published(published);
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Agent::Impl::JoinDynamicGroup(absl::Time deadline) {
   const absl::Time until = BeforeReport(runtime_.Now(), deadline);

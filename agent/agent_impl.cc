@@ -7,7 +7,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "agent/group/probe.h"
+#include "agent/group/liveness_check.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
@@ -113,6 +113,7 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
     : runtime_(*environment.runtime),
       observer_(environment.observer),
       options_(std::move(options)),
+      instance_(runtime_.RandomBits() | 1),
       workers_(MakeDirectory(runtime_, options_, std::move(parts.workers))),
       store_access_(std::move(parts.store_access)),
       lookups_(runtime_, environment.store, "lookup", kLookupThreads),
@@ -139,7 +140,6 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                                          ExecutorOf(callback_pool_))),
       limits_{.max_payload_bytes = options_.max_payload_bytes,
               .max_tensor_bytes = options_.max_tensor_bytes},
-      instance_(runtime_.RandomBits() | 1),
       sent_keys_(runtime_),
       peers_(
           runtime_, timer_, connector_, lookups_, *context_, workers_, *calls_,
@@ -171,7 +171,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                               .memory = options_.idempotency_memory,
                               .id = instance_},
               .arrivals = parts.transports.arrivals,
-              .bounds = options_.server_bounds})),
+              .bounds = options_.server_bounds,
+              .instance = FormatInstance(instance_)})),
       acceptor_(
           runtime_, timer_, listener_pool_, *context_,
           parts.transports.transports, store_access_,
@@ -182,8 +183,9 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
           }),
       quiescence_barrier_(runtime_, *store_, workers_, *activity_, observer_),
       group_(runtime_, *store_, options_, OwnFeatures(instance_),
-             [this](const std::string& address, absl::Time until) {
-               return NobodyListensAt(runtime_, *context_, address, until);
+             [this](const std::string& address, AskInstance ask,
+                    absl::Time until) {
+               return CheckLiveness(runtime_, *context_, address, ask, until);
              }),
       membership_(runtime_, group_, *store_, workers_, options_, observer_),
       mutex_(runtime_, "Agent"),
@@ -216,47 +218,8 @@ absl::Status Agent::Impl::StartThreads() {
 
 absl::Status Agent::Impl::Open(absl::Time deadline) {
   if (absl::Status status = acceptor_.Listen(); !status.ok()) return status;
-  if (workers_.is_dynamic()) return JoinDynamicGroup(deadline);
-  // Before the address, so that a worker that finds the one finds the other.
-  if (absl::Status status = store_->Set(FeaturesKey(workers_.self().name),
-                                        OwnFeatures(instance_), deadline);
-      !status.ok()) {
-    return status;
-  }
-  if (absl::Status status = Publish("", deadline); !status.ok()) return status;
-  absl::StatusOr<std::vector<std::string>> addresses =
-      ExchangeAddresses(runtime_, *store_, workers_, deadline);
-  if (!addresses.ok()) return addresses.status();
-  // Now, so that the first connections need no store.
-  std::vector<PeerSet::Contact> contacts;
-  for (size_t id = 0; id < addresses->size(); ++id) {
-    const MemberPtr peer = workers_.Find(static_cast<WorkerId>(id));
-    const absl::StatusOr<std::string> features =
-        store_->TryGet(FeaturesKey(peer->name), deadline);
-    // A stock worker publishes none.
-    if (!features.ok() && !absl::IsNotFound(features.status())) {
-      return features.status();
-    }
-    contacts.push_back(
-        {std::move((*addresses)[id]), ParseFeatures(features.value_or(""))});
-  }
-  peers_.SetContacts(std::move(contacts));
-  return absl::OkStatus();
-}
-
-absl::Status Agent::Impl::Publish(std::string published, absl::Time deadline) {
-  // The listener may be replaced meanwhile, and its successor published before
-  // this was.
-  while (published != acceptor_.url()) {
-    published = acceptor_.url();
-    if (absl::Status status =
-            store_->Set(AddressKey(workers_.self().name), published, deadline);
-        !status.ok()) {
-      return status;
-    }
-    acceptor_.Published(published);
-  }
-  return absl::OkStatus();
+  return workers_.is_dynamic() ? JoinDynamicGroup(deadline)
+                               : EnterStaticGroup(deadline);
 }
 
 absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {

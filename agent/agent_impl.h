@@ -28,6 +28,7 @@
 #include "agent/group/dynamic_group.h"
 #include "agent/group/membership.h"
 #include "agent/group/quiescence_barrier.h"
+#include "agent/group/static_group.h"
 #include "agent/group/store_client.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
@@ -112,6 +113,7 @@ class Agent::Impl {
   };
 
   absl::Status Open(absl::Time deadline);
+  absl::Status EnterStaticGroup(absl::Time deadline);
   absl::Status Publish(std::string published, absl::Time deadline);
   absl::Status JoinDynamicGroup(absl::Time deadline);
   absl::Status LeaveDynamicGroup(absl::Time deadline);
@@ -147,6 +149,7 @@ class Agent::Impl {
   Runtime& runtime_;
   Observer* const observer_;
   const AgentOptions options_;
+  const uint64_t instance_;  // tells this agent from others of its name
   WorkerDirectory workers_;
   // All accesses to the store go through these: those that a thread waits for,
   // and those that look up addresses.
@@ -166,7 +169,6 @@ class Agent::Impl {
   const WireLimits limits_;
   // Of this agent: numbers are drawn, so that no other agent has it. Also that
   // of its memory of idempotency keys.
-  const uint64_t instance_;
   SentKeys sent_keys_;
   PeerSet peers_;
   const std::shared_ptr<Server> server_;

@@ -163,19 +163,21 @@ void PeerSet::LookUp(const MemberPtr& peer, bool is_known) {
   // Stock members of a dynamic group publish no features. A worker publishes
   // them before its address.
   const bool is_stock = workers_.is_dynamic() && peer->incarnation == 0;
-  const bool runs = lookups_.Spawn(
-      [this, peer, deadline, is_stock](Store& store) -> DetachedStore::Deliver {
-        absl::StatusOr<std::string> address =
-            store.TryGet(AddressKey(peer->name), deadline);
-        absl::StatusOr<std::string> features = absl::NotFoundError("");
-        if (address.ok() && !is_stock) {
-          features = store.TryGet(FeaturesKey(peer->name), deadline);
-        }
-        return [this, peer, address = std::move(address),
-                features = std::move(features)] {
-          OnLookedUp(*peer, address, features);
-        };
-      });
+  const bool runs = lookups_.Spawn([this, peer, deadline, is_stock](
+                                       Store& store) -> DetachedStore::Deliver {
+    absl::StatusOr<std::string> address =
+        store.TryGet(AddressKey(peer->name), deadline);
+    absl::StatusOr<std::string> features = absl::NotFoundError("");
+    // A member that leaves takes its address back, and serves for a while.
+    const bool has_answer = address.ok() || absl::IsNotFound(address.status());
+    if (has_answer && !is_stock) {
+      features = store.TryGet(FeaturesKey(peer->name), deadline);
+    }
+    return [this, peer, address = std::move(address),
+            features = std::move(features)] {
+      OnLookedUp(*peer, address, features);
+    };
+  });
   if (runs || !is_connecting_) return;
   const absl::Status status =
       absl::UnavailableError("no thread can be started to look up its address");
@@ -198,8 +200,10 @@ void PeerSet::OnLookedUp(const Member& peer,
     Peer& entry = found->second;
     entry.is_looked_up = false;
     pipe.swap(entry.waiting);
-    if (address.ok()) {
-      entry.contact.address = *address;
+    const bool has_left = absl::IsNotFound(address.status()) ||
+                          (address.ok() && address->empty());
+    if (address.ok() || has_left) {
+      if (!has_left) entry.contact.address = *address;
       entry.is_outdated = false;
       if (features.ok()) {
         entry.contact.features = ParseFeatures(*features);

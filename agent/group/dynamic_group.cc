@@ -1,7 +1,6 @@
 #include "agent/group/dynamic_group.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <limits>
 #include <map>
 
@@ -9,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "agent/group/deadline_margin.h"
 #include "agent/group/rendezvous.h"
-#include "agent/group/report_margin.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
 #include "glog/logging.h"
@@ -18,10 +17,10 @@
 namespace reprise {
 namespace {
 
-// One that cannot be reached may be opening another listener just now.
-constexpr int kProbes = 3;
-constexpr absl::Duration kBetweenProbes = absl::Milliseconds(200);
-constexpr absl::Duration kLongestProbe = absl::Seconds(2);
+// A member that refuses connections may be opening another listener just now.
+constexpr int kChecks = 3;
+constexpr absl::Duration kBetweenChecks = absl::Milliseconds(200);
+constexpr absl::Duration kLongestCheck = absl::Seconds(2);
 
 constexpr absl::Duration kBeforeNextAttempt = absl::Milliseconds(10);
 constexpr int kStockAttempts = 4;
@@ -29,16 +28,6 @@ constexpr absl::Duration kLongestUndo = absl::Seconds(1);
 
 std::string StockItem(const WorkerInfo& worker) {
   return absl::StrCat(worker.name, "-", worker.id);
-}
-
-// As PyTorch's workers read their list, for the planted defect `dash_in_name`.
-bool StockParserThrows(const std::string& text) {
-  for (const absl::string_view item :
-       absl::StrSplit(text, ',', absl::SkipEmpty())) {
-    const size_t dash = item.find('-');
-    if (dash != item.npos && item.find('-', dash + 1) != item.npos) return true;
-  }
-  return false;
 }
 
 bool GoesIntoStockList(const std::string& name) {
@@ -49,125 +38,17 @@ absl::Status LookAgain() {
   return absl::AbortedError("the group changed meanwhile");
 }
 
-bool IsById(const MemberEntry& a, const MemberEntry& b) {
-  return a.worker.id < b.worker.id;
-}
-
 }  // namespace
 
 DynamicGroup::DynamicGroup(Runtime& runtime, StoreClient& store,
                            const AgentOptions& options, std::string features,
-                           IsDead is_dead)
+                           Check check)
     : runtime_(runtime),
       store_(store),
       options_(options),
       features_(std::move(features)),
-      is_dead_(std::move(is_dead)),
+      check_(std::move(check)),
       devices_{options.device_maps, options.devices, options.device_count} {}
-
-absl::StatusOr<DynamicGroup::Texts> DynamicGroup::Read(absl::Time deadline) {
-  Texts texts;
-  for (auto& [key, text] :
-       {std::pair<std::string_view, std::string*>(kMembersKey, &texts.members),
-        {kStockMembersKey, &texts.stock}}) {
-    absl::StatusOr<std::string> value = store_.TryGet(key, deadline);
-    if (value.ok()) {
-      *text = *std::move(value);
-    } else if (!absl::IsNotFound(value.status())) {
-      return value.status();
-    }
-  }
-  return texts;
-}
-
-absl::StatusOr<DynamicGroup::GroupState> DynamicGroup::ParseState(Texts texts) {
-  absl::StatusOr<MemberList> members = ParseMemberList(texts.members);
-  if (!members.ok()) return members.status();
-  if (REPRISE_PLANTED(dash_in_name) && StockParserThrows(texts.stock)) {
-    return absl::InvalidArgumentError("stoi");
-  }
-  GroupState state;
-  state.members = *std::move(members);
-  state.stock = ParseStockMembers(texts.stock);
-  state.texts = std::move(texts);
-  return state;
-}
-
-absl::StatusOr<DynamicGroup::GroupState> DynamicGroup::ReadState(
-    absl::Time deadline) {
-  absl::StatusOr<Texts> texts = Read(deadline);
-  if (texts.ok()) texts = ReadConsistent(*std::move(texts), deadline);
-  if (!texts.ok()) return texts.status();
-  return ParseState(*std::move(texts));
-}
-
-absl::StatusOr<DynamicGroup::Texts> DynamicGroup::ReadConsistent(
-    Texts texts, absl::Time deadline) {
-  do {
-    absl::StatusOr<GroupState> state = ParseState(texts);
-    if (!state.ok()) return state.status();
-    const size_t num_ours = state->members.members.size();
-    // Whoever is in our list enters it before the other one and leaves it
-    // after. Those in the other one alone are stock workers, then, or have come
-    // or gone between the two reads.
-    if (Merge(*std::move(state)).size() == num_ours) return texts;
-    absl::StatusOr<Texts> again = Read(deadline);
-    if (!again.ok()) return again.status();
-    if (again->members == texts.members) return texts;
-    texts = *std::move(again);
-  } while (runtime_.Now() < deadline);
-  return absl::DeadlineExceededError(
-      "the group changes faster than its lists can be read");
-}
-
-std::vector<MemberEntry> DynamicGroup::Merge(GroupState state) {
-  std::vector<MemberEntry> all = std::move(state.members.members);
-  // As members write it; others may not.
-  if (!std::is_sorted(all.begin(), all.end(), IsById)) {
-    std::sort(all.begin(), all.end(), IsById);
-  }
-  const size_t num_ours = all.size();
-  for (WorkerInfo& worker : state.stock) {
-    const auto begin = all.begin();
-    const auto end = begin + static_cast<std::ptrdiff_t>(num_ours);
-    const auto found = std::lower_bound(
-        begin, end, worker.id, [](const MemberEntry& entry, WorkerId id) {
-          return entry.worker.id < id;
-        });
-    const bool is_known =
-        (found != end && found->worker.id == worker.id) ||
-        std::any_of(all.begin(), all.end(), [&](const MemberEntry& entry) {
-          return entry.worker.name == worker.name ||
-                 entry.worker.id == worker.id;
-        });
-    if (!is_known) all.push_back({std::move(worker), 0, false, ""});
-  }
-  if (all.size() > num_ours) std::sort(all.begin(), all.end(), IsById);
-  return all;
-}
-
-absl::StatusOr<std::vector<MemberEntry>> DynamicGroup::Parse(
-    const Texts& texts) {
-  absl::StatusOr<GroupState> state = ParseState(texts);
-  if (!state.ok()) return state.status();
-  return Merge(*std::move(state));
-}
-
-absl::StatusOr<DeviceInfo> DynamicGroup::ReadDevices(const MemberEntry& entry,
-                                                     absl::Time deadline) {
-  if (!entry.has_devices) return DeviceInfo();
-  const absl::StatusOr<std::string> text = store_.TryGet(
-      DevicesKey({entry.worker.name, entry.incarnation}), deadline);
-  if (!text.ok()) return text.status();
-  absl::StatusOr<DeviceInfo> info = ParseDeviceInfo(*text);
-  if (info.ok()) return info;
-  LOG(WARNING) << entry.worker.name << ": " << info.status().message();
-  return DeviceInfo();
-}
-
-std::string DynamicGroup::DevicesKey(const Identity& who) const {
-  return absl::StrCat("reprise/devices/", who.first, "/", who.second);
-}
 
 const MemberEntry* DynamicGroup::FindOurs(const MemberList& list) const {
   for (const MemberEntry& entry : list.members) {
@@ -204,7 +85,7 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
       store_.Pause(std::min(runtime_.Now() + kBeforeNextAttempt, until));
     }
     const absl::StatusOr<GroupState> state = ReadState(until);
-    status = state.ok() ? ProbeRivals(*state, until) : state.status();
+    status = state.ok() ? CheckRivals(*state, until) : state.status();
     if (!status.ok()) continue;
     GroupToken token = MakeToken("join");
     status = token.Acquire(until);
@@ -227,7 +108,7 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
   return status;
 }
 
-absl::Status DynamicGroup::ProbeRivals(const GroupState& state,
+absl::Status DynamicGroup::CheckRivals(const GroupState& state,
                                        absl::Time deadline) {
   for (const MemberEntry& entry : Merge(state)) {
     const MemberEntry* const ours = FindOurs(state.members);
@@ -235,29 +116,20 @@ absl::Status DynamicGroup::ProbeRivals(const GroupState& state,
         (ours != nullptr && *ours == entry)) {
       continue;
     }
-    // Where it was, we are.
-    bool is_dead = entry.address == address_;
-    for (int probe = 0; probe < kProbes && !is_dead; ++probe) {
-      if (REPRISE_PLANTED(stale_record_poisons)) break;
-      if (probe > 0) store_.Pause(runtime_.Now() + kBetweenProbes);
-      const absl::StatusOr<std::string> published =
-          store_.TryGet(AddressKey(entry.worker.name), deadline);
-      if (!published.ok() && !absl::IsNotFound(published.status())) {
-        return published.status();
-      }
-      const std::string where = published.value_or(entry.address);
-      if (!where.empty() && where != address_ &&
-          !is_dead_(where,
-                    std::min(deadline, runtime_.Now() + kLongestProbe))) {
-        break;
-      }
-      is_dead = probe + 1 == kProbes;
-    }
-    if (is_dead) {
+    std::string published;
+    const absl::StatusOr<Liveness> rival =
+        CheckRival(entry, published, deadline);
+    if (!rival.ok()) return rival.status();
+    if (rival->state == Liveness::State::kDead) {
       LOG(WARNING) << "worker " << entry.worker.name << " of id "
                    << entry.worker.id << " is dead, and gives way to "
                    << options_.name;
-      dead_.insert({entry.worker.name, entry.incarnation});
+      dead_[{entry.worker.name, entry.incarnation}] = published;
+    } else if (rival->state == Liveness::State::kFailed) {
+      store_.Pause(std::min(runtime_.Now() + kBetweenChecks, deadline));
+      return absl::AbortedError(absl::StrCat(
+          "whether worker ", entry.worker.name, " of id ", entry.worker.id,
+          " at ", entry.address, " still lives is not known: ", rival->cause));
     } else if (entry.worker.name == options_.name) {
       return absl::AlreadyExistsError(absl::StrCat(
           "RPC worker name ", options_.name, " is not unique. Workers ",
@@ -274,22 +146,91 @@ absl::Status DynamicGroup::ProbeRivals(const GroupState& state,
   return absl::OkStatus();
 }
 
+absl::StatusOr<Liveness> DynamicGroup::CheckRival(const MemberEntry& entry,
+                                                  std::string& published,
+                                                  absl::Time deadline) {
+  Liveness found{Liveness::State::kDead, "", ""};
+  // Where it was, we are.
+  if (entry.address == address_) return found;
+  // A stock worker does not answer us.
+  const AskInstance ask =
+      entry.incarnation > 0 ? AskInstance::kYes : AskInstance::kNo;
+  for (int check = 0; check < kChecks; ++check) {
+    if (REPRISE_PLANTED(stale_record_poisons)) {
+      return Liveness{Liveness::State::kSilent, "", "it was not asked"};
+    }
+    if (check > 0) store_.Pause(runtime_.Now() + kBetweenChecks);
+    absl::StatusOr<std::string> present =
+        store_.TryGet(AddressKey(entry.worker.name), deadline);
+    if (!present.ok() && !absl::IsNotFound(present.status())) {
+      return present.status();
+    }
+    published = present.value_or("");
+    const std::string& where = published.empty() ? entry.address : published;
+    // It has no address, or what is there is ours.
+    if (where.empty() || where == address_) continue;
+    found =
+        check_(where, ask, std::min(deadline, runtime_.Now() + kLongestCheck));
+    if (found.state != Liveness::State::kDead) return found;
+  }
+  return found;
+}
+
+absl::StatusOr<std::string> DynamicGroup::ReadOrEmpty(const std::string& key,
+                                                      absl::Time deadline) {
+  absl::StatusOr<std::string> value = store_.TryGet(key, deadline);
+  if (absl::IsNotFound(value.status())) return std::string();
+  return value;
+}
+
 absl::Status DynamicGroup::JoinWithToken(absl::Time deadline) {
+  // Read before the list: who changes it later is in the list, and we are not.
+  absl::StatusOr<std::string> published =
+      ReadOrEmpty(AddressKey(options_.name), deadline);
+  if (!published.ok()) return published.status();
+  absl::StatusOr<std::string> features =
+      ReadOrEmpty(FeaturesKey(options_.name), deadline);
+  if (!features.ok()) return features.status();
   const absl::StatusOr<GroupState> state = ReadState(deadline);
   if (!state.ok()) return state.status();
   if (const MemberEntry* const ours = FindOurs(state->members)) {
     ours_ = *ours;
-  } else if (absl::Status status = Enter(*state, deadline); !status.ok()) {
-    return status;
+  } else {
+    // Before the list, so that a worker that finds us finds them.
+    absl::Status status =
+        Replace(FeaturesKey(options_.name), *features, features_, deadline);
+    if (status.ok()) status = Enter(*state, deadline);
+    if (!status.ok()) return status;
+  }
+  absl::Status status = ClaimId(ours_->worker.id, deadline);
+  if (status.ok()) {
+    status = Replace(AddressKey(options_.name), *published, address_, deadline);
   }
   std::vector<WorkerInfo> replaced;
   for (const MemberEntry& entry : replaced_) replaced.push_back(entry.worker);
-  if (absl::Status status = UpdateStock(replaced, &ours_->worker, deadline);
-      !status.ok()) {
-    return status;
+  if (status.ok()) status = UpdateStock(replaced, &ours_->worker, deadline);
+  if (!status.ok()) return status;
+  for (const MemberEntry& entry : replaced_) {
+    Forget(entry, dead_[{entry.worker.name, entry.incarnation}], deadline);
   }
-  for (const MemberEntry& entry : replaced_) Forget(entry, deadline);
   return absl::OkStatus();
+}
+
+absl::Status DynamicGroup::Replace(const std::string& key, std::string present,
+                                   std::string_view desired,
+                                   absl::Time deadline) {
+  if (present == desired) return absl::OkStatus();
+  const absl::StatusOr<bool> replaced =
+      ReplaceValue(store_, key, present, std::string(desired), deadline);
+  if (!replaced.ok()) return replaced.status();
+  return *replaced ? absl::OkStatus() : LookAgain();
+}
+
+absl::Status DynamicGroup::ClaimId(WorkerId id, absl::Time deadline) {
+  // Stock workers leave theirs behind; the list says who is there.
+  const absl::StatusOr<std::string> named = ReadOrEmpty(NameKey(id), deadline);
+  if (!named.ok()) return named.status();
+  return Replace(NameKey(id), *named, options_.name, deadline);
 }
 
 absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
@@ -324,24 +265,15 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
     return status;
   }
 
-  const std::string name_key = NameKey(entry.worker.id);
-  const absl::StatusOr<std::string> named = store_.TryGet(name_key, deadline);
-  if (!named.ok() && !absl::IsNotFound(named.status())) return named.status();
-  // Stock workers leave theirs behind; the list says who is there.
-  const absl::StatusOr<std::string> claimed =
-      store_.CompareSet(name_key, named.value_or(""), options_.name, deadline);
-  if (!claimed.ok()) return claimed.status();
-  if (*claimed != options_.name) return LookAgain();
-  absl::Status status =
-      store_.Set(FeaturesKey(options_.name), features_, deadline);
-  if (status.ok()) {
-    status = store_.Set(AddressKey(options_.name), address_, deadline);
+  if (entry.has_devices) {
+    const std::string key = DevicesKey({options_.name, entry.incarnation});
+    const absl::StatusOr<std::string> before = ReadOrEmpty(key, deadline);
+    if (!before.ok()) return before.status();
+    if (absl::Status status = Replace(key, *before, Format(devices_), deadline);
+        !status.ok()) {
+      return status;
+    }
   }
-  if (status.ok() && entry.has_devices) {
-    status = store_.Set(DevicesKey({options_.name, entry.incarnation}),
-                        Format(devices_), deadline);
-  }
-  if (!status.ok()) return status;
 
   MemberList next;
   next.version = entry.incarnation;
@@ -349,7 +281,7 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
     if (other.incarnation > 0) next.members.push_back(std::move(other));
   }
   next.members.push_back(entry);
-  std::sort(next.members.begin(), next.members.end(), IsById);
+  std::sort(next.members.begin(), next.members.end(), MemberEntry::IsById);
   attempts_.insert(entry.incarnation);
   const std::string desired = Format(next);
   const absl::StatusOr<std::string> present =
@@ -357,6 +289,7 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
   if (!present.ok()) return present.status();
   if (*present != desired) return LookAgain();
   ours_ = std::move(entry);
+  has_left_ = false;
   return absl::OkStatus();
 }
 
@@ -442,6 +375,10 @@ absl::Status DynamicGroup::Leave(absl::Time deadline) {
 }
 
 absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
+  // Read before the list: as long as that has us, the address is ours.
+  const absl::StatusOr<std::string> published =
+      ReadOrEmpty(AddressKey(options_.name), deadline);
+  if (!published.ok()) return published.status();
   const absl::StatusOr<GroupState> state = ReadState(deadline);
   if (!state.ok()) return state.status();
   if (const MemberEntry* const ours = FindOurs(state->members)) {
@@ -454,20 +391,22 @@ absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
     MemberList next = state->members;
     ++next.version;
     std::erase(next.members, entry);
+    has_left_ = true;
     const std::string desired = Format(next);
     const absl::StatusOr<std::string> present =
         store_.CompareSet(kMembersKey, state->texts.members, desired, deadline);
     if (!present.ok()) return present.status();
     if (*present != desired) return LookAgain();
     left_others_ = Merge(*state).size() > 1;
-    Forget(entry, deadline);
+    Forget(entry, *published, deadline);
   }
   ours_.reset();
   attempts_.clear();
   return absl::OkStatus();
 }
 
-void DynamicGroup::Forget(const MemberEntry& entry, absl::Time deadline) {
+void DynamicGroup::Forget(const MemberEntry& entry, std::string published,
+                          absl::Time deadline) {
   // What stays harms nobody.
   const bool is_ours = ours_.has_value() && entry == *ours_;
   const bool leaves = is_ours || !ours_.has_value();
@@ -475,11 +414,14 @@ void DynamicGroup::Forget(const MemberEntry& entry, absl::Time deadline) {
     store_.CompareSet(NameKey(entry.worker.id), entry.worker.name, "", deadline)
         .IgnoreError();
   }
-  if (leaves || entry.worker.name != ours_->worker.name) {
-    store_.Delete(AddressKey(entry.worker.name), deadline).IgnoreError();
-    store_.Delete(FeaturesKey(entry.worker.name), deadline).IgnoreError();
+  if (!published.empty() &&
+      (leaves || entry.worker.name != ours_->worker.name)) {
+    // A store cannot compare and delete.
+    store_.CompareSet(AddressKey(entry.worker.name), published, "", deadline)
+        .IgnoreError();
   }
   if (entry.has_devices) {
+    // Only this member ever had this key.
     store_.Delete(DevicesKey({entry.worker.name, entry.incarnation}), deadline)
         .IgnoreError();
   }

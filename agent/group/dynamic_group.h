@@ -1,23 +1,29 @@
-// Joining, leaving and reading a dynamic group, on the store.
+// Joins, leaves and reads a dynamic group, which lives in the store.
 //
-// All that a member puts there:
+// A member puts there:
 //
 //   names/<id>, addrs/<name>, names/_ALL_WORKER_INFOS   as PyTorch's workers do
 //   reprise/members                                     member_list.h
 //   reprise/devices/<name>/<incarnation>                device_map.h
 //
-// and, meanwhile, the token (group_token.h). A join counts from the moment at
-// which `reprise/members` has it: what a worker that dies before that leaves
-// behind, the next one of its name or id overwrites.
+// and, while it joins or leaves, the token (group_token.h). A join counts from
+// the moment at which `reprise/members` has it. What a worker that dies before
+// that leaves behind, the next one of its name or id overwrites. All that the
+// token guards is written by compare-and-set, and names and addresses only by a
+// worker that is in the list, so that a holder that was pushed aside changes
+// nothing.
 
 #ifndef REPRISE_AGENT_GROUP_DYNAMIC_GROUP_H_
 #define REPRISE_AGENT_GROUP_DYNAMIC_GROUP_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -26,6 +32,7 @@
 #include "absl/time/time.h"
 #include "agent/device/device_map.h"
 #include "agent/group/group_token.h"
+#include "agent/group/liveness_check.h"
 #include "agent/group/member_list.h"
 #include "agent/group/store_client.h"
 #include "agent/options.h"
@@ -33,37 +40,43 @@
 
 namespace reprise {
 
-// `Join` and `Leave` one at a time; `Read` and `ReadDevices` at any time.
+// `Join`, `Undo` and `Leave` must be called one at a time. `Read`,
+// `ReadConsistent` and `ReadDevices` are thread-safe.
 class DynamicGroup {
  public:
-  // Whether nobody listens there any more. False when that is not known by
-  // `deadline`.
-  using IsDead =
-      std::function<bool(const std::string& address, absl::Time deadline)>;
+  using Check = std::function<Liveness(const std::string& address,
+                                       AskInstance ask, absl::Time deadline)>;
 
+  // `features` is what we publish of ourselves. `check` finds out whether
+  // somebody listens at an address.
   DynamicGroup(Runtime& runtime, StoreClient& store,
-               const AgentOptions& options, std::string features,
-               IsDead is_dead);
+               const AgentOptions& options, std::string features, Check check);
 
-  // Returns our entry. A dead member that has our name or id is replaced.
-  // ALREADY_EXISTS when it lives; INVALID_ARGUMENT when the device maps do not
-  // fit together. After an error nothing of ours is in the store, as far as the
-  // store could be reached; to see to that may take a second more.
+  // Returns our entry. A member that has our name or id is replaced if it is
+  // proven dead: nobody listens where it was. ALREADY_EXISTS if it lives, or is
+  // silent; DEADLINE_EXCEEDED if the check itself fails until then;
+  // INVALID_ARGUMENT if the device maps do not fit together. After an error
+  // nothing of ours is in the store, as far as the store could be reached; that
+  // may take a second more.
   absl::StatusOr<MemberEntry> Join(const std::string& address,
                                    absl::Time deadline);
 
-  // As `Join` does after an error.
+  // Takes back a join that succeeded, as `Join` does after an error.
   void Undo(absl::Time deadline);
 
-  // Takes us out; does nothing when we are not in. May be called again after an
-  // error.
+  // Takes us out of the group; does nothing if we are not in it. May be called
+  // again after an error.
   absl::Status Leave(absl::Time deadline);
+
+  // Whether a `Leave` of ours has begun to take us out. May be called on any
+  // thread.
+  bool has_left() const { return has_left_; }
 
   // Whether others were members when we left.
   bool left_others() const { return left_others_; }
 
-  // The lists as the store has them. When they have not changed, nobody came or
-  // went, and they need not be parsed again.
+  // The lists as the store has them. As long as they are equal, no member has
+  // come or gone, and they need not be parsed again.
   struct Texts {
     std::string members;
     std::string stock;
@@ -92,8 +105,13 @@ class DynamicGroup {
   absl::StatusOr<GroupState> ReadState(absl::Time deadline);
   static absl::StatusOr<GroupState> ParseState(Texts texts);
   static std::vector<MemberEntry> Merge(GroupState state);
-  // Finds out which of those that are in our way are dead.
-  absl::Status ProbeRivals(const GroupState& state, absl::Time deadline);
+  // Finds out which of those that are in our way are dead. ABORTED if that
+  // could not be found out.
+  absl::Status CheckRivals(const GroupState& state, absl::Time deadline);
+  // `published` becomes the address that it has published.
+  absl::StatusOr<Liveness> CheckRival(const MemberEntry& entry,
+                                      std::string& published,
+                                      absl::Time deadline);
   bool IsRival(const MemberEntry& entry) const;
   bool IsProvenDead(const MemberEntry& entry) const;
   GroupToken MakeToken(std::string_view purpose);
@@ -101,13 +119,20 @@ class DynamicGroup {
   // With the token held. ABORTED: look again.
   absl::Status JoinWithToken(absl::Time deadline);
   absl::Status Enter(const GroupState& state, absl::Time deadline);
-  absl::Status ClaimId(const GroupState& state, absl::Time deadline);
+  absl::Status ClaimId(WorkerId id, absl::Time deadline);
+  // Sets `key`, unless it is no longer `present`: then ABORTED.
+  absl::Status Replace(const std::string& key, std::string present,
+                       std::string_view desired, absl::Time deadline);
+  absl::StatusOr<std::string> ReadOrEmpty(const std::string& key,
+                                          absl::Time deadline);
   absl::Status ValidateAgainst(const std::vector<MemberEntry>& others,
                                absl::Time deadline);
   absl::Status UpdateStock(const std::vector<WorkerInfo>& remove,
                            const WorkerInfo* add, absl::Time deadline);
   absl::Status LeaveWithToken(absl::Time deadline);
-  void Forget(const MemberEntry& entry, absl::Time deadline);
+  // `published` is the address that it had when it was in the list.
+  void Forget(const MemberEntry& entry, std::string published,
+              absl::Time deadline);
   const MemberEntry* FindOurs(const MemberList& list) const;
   std::string DevicesKey(const Identity& who) const;
 
@@ -115,18 +140,20 @@ class DynamicGroup {
   StoreClient& store_;
   const AgentOptions& options_;
   const std::string features_;  // as they are published
-  const IsDead is_dead_;
+  const Check check_;
   const DeviceInfo devices_;
 
   std::string address_;
   int64_t tokens_made_ = 0;
-  std::set<Identity> dead_;
+  // Members that are proven dead, and the addresses that they have published.
+  std::map<Identity, std::string> dead_;
   // The numbers under which we may have joined: a store that failed may have
   // done it all the same.
   std::set<int64_t> attempts_;
   std::optional<MemberEntry> ours_;
   std::vector<MemberEntry> replaced_;
   bool left_others_ = false;
+  std::atomic<bool> has_left_ = false;
 };
 
 }  // namespace reprise

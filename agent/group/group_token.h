@@ -1,14 +1,14 @@
-// The lock of a dynamic group: who joins or leaves holds it meanwhile.
+// The lock of a dynamic group, which a worker holds while it joins or leaves.
 //
-// It is that of PyTorch's workers, who may share the group: the key
-// `RpcGroupManagementToken` is "" or holds `Token_for_<name>_join`; who lets it
-// go sets it to "" and then the key that is named as the token to "Done", for
-// which stock workers wait. Beside it `reprise/token_lease` holds a stamp of
-// who has it. When both stay the same for the length of a lease, by the clock
-// of whoever waits, the holder is taken to have died and is pushed aside. So a
-// holder must be done in half of that time, and what it changes in the store it
-// changes by compare-and-set: one that was pushed aside and wakes up later does
-// no harm.
+// It is the lock of PyTorch's workers, which may share the group. The key
+// `RpcGroupManagementToken` is "" or `Token_for_<name>_join` (or `_leave`). A
+// holder that lets the lock go sets it to "", and then the key that has the
+// token's name to "Done", for which stock workers wait. Beside it,
+// `reprise/token_lease` holds the stamp of the holder. When both stay the same
+// for the length of a lease, by the clock of the worker that waits, that worker
+// breaks the lease and takes the lock. So a holder must be done in half of that
+// time, and must write to the store by compare-and-set, so that it does no harm
+// if it lost its lease and goes on later.
 
 #ifndef REPRISE_AGENT_GROUP_GROUP_TOKEN_H_
 #define REPRISE_AGENT_GROUP_GROUP_TOKEN_H_
@@ -23,8 +23,8 @@
 
 namespace reprise {
 
-// Not thread-safe. Destroying it lets the token go, as far as the store answers
-// within a second.
+// Not thread-safe. The destructor lets the lock go, if the store answers within
+// a second.
 class GroupToken {
  public:
   // `purpose` is "join" or "leave"; `stamp` differs from that of every other
@@ -35,13 +35,13 @@ class GroupToken {
   GroupToken(const GroupToken&) = delete;
   GroupToken& operator=(const GroupToken&) = delete;
 
-  // DEADLINE_EXCEEDED names who holds it.
+  // Waits for the lock. DEADLINE_EXCEEDED names the holder.
   absl::Status Acquire(absl::Time deadline);
 
-  // By then the holder must be done.
+  // When the holder must be done.
   absl::Time held_until() const { return held_until_; }
 
-  // Does nothing when it is not held.
+  // Does nothing if the lock is not held.
   void Release(absl::Time deadline);
 
  private:
@@ -51,8 +51,8 @@ class GroupToken {
     friend bool operator==(const TokenState&, const TokenState&) = default;
   };
 
-  // Takes it when it is free, or ours by name and not leased. `seen` is what
-  // was found else.
+  // Takes the lock if it is free, or ours by name and not leased. Otherwise
+  // `seen` is what was found.
   absl::Status TryAcquire(absl::Time deadline, TokenState& seen);
   absl::Status BreakLease(const TokenState& dead, absl::Time deadline);
   void Held();
@@ -62,7 +62,7 @@ class GroupToken {
   const std::string token_;
   const std::string stamp_;
   const absl::Duration lease_;
-  // It may be ours although the store did not say so.
+  // The store may have given it to us without our having learnt of it.
   bool may_be_held_ = false;
   bool held_ = false;
   absl::Time held_until_;

@@ -28,6 +28,10 @@ struct MemberEntry {
   bool has_devices = false;
   std::string address;  // where it listened when it joined
   friend bool operator==(const MemberEntry&, const MemberEntry&) = default;
+  // The order of a list.
+  static bool IsById(const MemberEntry& a, const MemberEntry& b) {
+    return a.worker.id < b.worker.id;
+  }
 };
 
 struct MemberList {
@@ -40,7 +44,8 @@ std::string Format(const MemberList& list);
 // does not write, and for names or ids that are there twice.
 absl::StatusOr<MemberList> ParseMemberList(std::string_view text);
 
-// "w0-0,w1-1,". A name may contain '-'. What is no entry is skipped.
+// Parses "w0-0,w1-1,". A name may contain '-'. Text that is not an entry is
+// skipped.
 std::vector<WorkerInfo> ParseStockMembers(std::string_view text);
 std::string FormatStock(const std::vector<WorkerInfo>& members);
 // Whether PyTorch's workers can read it: they cut at the first '-'.

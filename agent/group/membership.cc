@@ -204,7 +204,7 @@ void Membership::LogVisibility(const absl::Status& look) {
 void Membership::Tell(const std::vector<MembershipChange>& changes) {
   for (const MembershipChange& change : changes) {
     if (change.worker.name == workers_.self().name) {
-      if (!change.joined) {
+      if (!change.joined && !group_.has_left()) {
         LOG(WARNING) << "worker " << change.worker.name
                      << " is no member of the group any more";
       }

@@ -16,15 +16,15 @@
 namespace reprise {
 namespace {
 
-// "<join> <its last barrier>": all members have left this join, and all before.
-// It stands for the barriers' keys, which are deleted then, so that a worker
-// that was restarted and joins from the start again finds its way.
+// "<join> <its last barrier>": all members have left this join, and all before
+// it. It stands for the keys of the barriers, which are deleted then, so that a
+// worker that was restarted and joins from the start again finds its way.
 constexpr std::string_view kJoinedKey = "shutdown/JOINED";
 
-// To tidy up must not hold up a join for longer.
+// The longest that tidying up may hold up a join.
 constexpr absl::Duration kLongestTidyUp = absl::Seconds(1);
 
-// Of what others wrote; there is room to count on.
+// A bound for what others wrote, far enough from overflow to count on.
 constexpr int64_t kLastBarrier = int64_t{1} << 62;
 
 }  // namespace
@@ -37,8 +37,15 @@ QuiescenceBarrier::QuiescenceBarrier(Runtime& runtime, StoreClient& store,
       workers_(workers),
       activity_(activity),
       barrier_(runtime, store, workers, observer, [this] { return IsOver(); }),
+      joined_key_(kJoinedKey),
       mutex_(runtime, "Joiner"),
       changed_(runtime, "Joiner.changed") {}
+
+void QuiescenceBarrier::UseKeys(std::string prefix,
+                                std::vector<bool> is_stock) {
+  joined_key_ = prefix + std::string(kJoinedKey);
+  barrier_.UseKeys(std::move(prefix), std::move(is_stock));
+}
 
 absl::Status QuiescenceBarrier::Join(bool stay_together, absl::Time deadline) {
   {
@@ -149,7 +156,7 @@ absl::StatusOr<int64_t> QuiescenceBarrier::ExchangeCounts(int64_t count) {
 
 bool QuiescenceBarrier::IsOver() {
   const absl::StatusOr<std::string> joined =
-      store_.TryGet(kJoinedKey, deadline_);
+      store_.TryGet(joined_key_, deadline_);
   if (!joined.ok()) return false;
   const std::vector<std::string> parts = absl::StrSplit(*joined, ' ');
   int64_t join = 0;
@@ -171,7 +178,7 @@ void QuiescenceBarrier::ForgetPreviousJoins() {
   const absl::Time until = std::min(deadline_, runtime_.Now() + kLongestTidyUp);
   if (workers_.self().id == 0) {
     const absl::Status status = store_.Set(
-        kJoinedKey, absl::StrCat(join_ - 1, " ", first_barrier_ - 1), until);
+        joined_key_, absl::StrCat(join_ - 1, " ", first_barrier_ - 1), until);
     if (!status.ok()) return;  // next time
   }
   for (; first_to_forget_ < first_barrier_ && runtime_.Now() < until;

@@ -1,17 +1,19 @@
-// `Agent::Join`: all members meet until, at one moment, nothing runs anywhere.
+// `Agent::Join`: all members meet until nothing runs anywhere at one moment.
 //
 // A round is two barriers, as in PyTorch's agent. Each member waits until
 // nothing of its own runs, looks at its activity, meets all others (1), looks
 // again, and meets them with a count (2): what runs now, and one more if
 // anything was started since the first look. If all counts are 0, then nothing
-// ran anywhere at the moment when the last one came to (1): it lies between the
-// two looks of every member. Else there is another round. No lock is held
-// meanwhile, unlike upstream, and none is needed.
+// ran anywhere at the moment when the last member came to (1), since that
+// moment lies between the two looks of every member. Otherwise there is another
+// round. Unlike PyTorch's agent, this holds no lock over a round.
 
 #ifndef REPRISE_AGENT_GROUP_QUIESCENCE_BARRIER_H_
 #define REPRISE_AGENT_GROUP_QUIESCENCE_BARRIER_H_
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -33,6 +35,9 @@ class QuiescenceBarrier {
   QuiescenceBarrier(Runtime& runtime, StoreClient& store,
                     const WorkerDirectory& workers, Activity& activity,
                     Observer* observer);
+
+  // As `Barrier::UseKeys`, before the first `Join`.
+  void UseKeys(std::string prefix, std::vector<bool> is_stock);
 
   // A join that ran out of time is taken up where it stopped by the next call.
   // `stay_together`: nobody is let out before all know that nothing runs.
@@ -58,6 +63,7 @@ class QuiescenceBarrier {
   const WorkerDirectory& workers_;
   Activity& activity_;
   Barrier barrier_;
+  std::string joined_key_;
 
   // Used by the one `Join` that runs.
   absl::Time deadline_;

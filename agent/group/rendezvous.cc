@@ -9,7 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "agent/group/look_schedule.h"
+#include "agent/group/deadline_margin.h"
 
 namespace reprise {
 namespace {
@@ -82,7 +82,9 @@ absl::Status PublishName(StoreClient& store, const AgentOptions& options,
                      Printable(*present), "'; worker '", options.name,
                      "' cannot have it too."));
   }
-  return absl::OkStatus();
+  // A stock worker may wait for this name already, and some servers do not wake
+  // it for what was written by compare-and-set.
+  return store.Set(NameKey(options.id), options.name, deadline);
 }
 
 }  // namespace
@@ -147,22 +149,6 @@ absl::StatusOr<std::vector<WorkerInfo>> ExchangeNames(
     workers.push_back({name, static_cast<WorkerId>(id)});
   }
   return workers;
-}
-
-absl::StatusOr<std::vector<std::string>> ExchangeAddresses(
-    Runtime& runtime, StoreClient& store, const WorkerDirectory& workers,
-    absl::Time deadline) {
-  const std::shared_ptr<const MemberSnapshot> group = workers.snapshot();
-  std::vector<std::string> keys;
-  for (const MemberPtr& worker : group->by_id()) {
-    keys.push_back(AddressKey(worker->name));
-  }
-  return GetAll(
-      runtime, store, keys,
-      [&](size_t id) {
-        return absl::StrCat("the address of ", group->by_id()[id]->name);
-      },
-      deadline);
 }
 
 }  // namespace reprise

@@ -4,18 +4,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/store/store_status.h"
 
 namespace reprise {
 namespace {
 
 constexpr absl::Duration kFirstPause = absl::Milliseconds(10);
 constexpr absl::Duration kLongestPause = absl::Seconds(1);
-
-const absl::Status& StatusOf(const absl::Status& status) { return status; }
-template <typename T>
-const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
-  return result.status();
-}
 
 }  // namespace
 

@@ -1,8 +1,9 @@
-// A store as the agent's rendezvous and barriers use it: patient with outages.
+// The agent's access to its store, for rendezvous, groups and barriers, which
+// waits for a store that is away for a while.
 //
-// Each access to the store is given at most `access_timeout`; what fails
-// because the store cannot be reached, or does not answer in that time, is
-// tried again, with growing pauses, until the caller's own deadline.
+// Each access is given `access_timeout` at most. If it fails because the store
+// cannot be reached, or does not answer in that time, it is tried again, with
+// pauses that grow from 10 ms to a second, until the caller's own deadline.
 
 #ifndef REPRISE_AGENT_GROUP_STORE_CLIENT_H_
 #define REPRISE_AGENT_GROUP_STORE_CLIENT_H_
@@ -23,7 +24,7 @@
 namespace reprise {
 
 // Thread-safe; holds no lock while it waits for the store. Results are those of
-// `Store`, and DEADLINE_EXCEEDED names the last trouble with the store.
+// `Store`. The text of DEADLINE_EXCEEDED has the last error of the store.
 class StoreClient {
  public:
   StoreClient(Runtime& runtime, std::shared_ptr<Store> store,
@@ -40,8 +41,8 @@ class StoreClient {
                                          absl::Time deadline);
   absl::StatusOr<bool> Delete(std::string_view key, absl::Time deadline);
 
-  // A failed addition may have been done all the same. So one is tried once,
-  // and the other may add several times.
+  // An addition that failed may have been done all the same. So the first is
+  // tried once, and the second may add several times.
   absl::StatusOr<int64_t> AddAtMostOnce(std::string_view key, int64_t delta,
                                         absl::Time deadline);
   absl::StatusOr<int64_t> AddAtLeastOnce(std::string_view key, int64_t delta,

@@ -1,9 +1,9 @@
-// Who is in the group, as this member knows it.
+// The members of the group, as this worker knows them.
 //
-// In a static group that never changes, and to look is free of locks. In a
-// dynamic one `Membership` replaces the whole picture at once: whoever looks
-// sees the group as it was at one moment, and what was found stays valid for as
-// long as it is held.
+// In a static group they never change, and a look takes no lock. In a dynamic
+// group `Membership` replaces all of them at once, so a reader sees the group
+// as it was at one moment, and a member that was found stays valid for as long
+// as it is held.
 
 #ifndef REPRISE_AGENT_GROUP_WORKER_DIRECTORY_H_
 #define REPRISE_AGENT_GROUP_WORKER_DIRECTORY_H_

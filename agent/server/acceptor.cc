@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "agent/group/rendezvous.h"
 #include "agent/pipe/message_reader.h"
 #include "agent/planted.h"
 #include "glog/logging.h"
@@ -103,6 +104,10 @@ std::string Acceptor::url() {
 
 void Acceptor::Published(const std::string& address) {
   VLOG(1) << "listening at " << address;
+  {
+    MutexLock lock(mutex_);
+    published_ = address;
+  }
   if (observer_ != nullptr) observer_->OnListening(address);
 }
 
@@ -163,13 +168,26 @@ void Acceptor::Publish() {
       runtime_.Now() + std::min(store_timeout_, kLongestPublish);
   const std::string address = url();
   if (address.empty()) return;
-  const absl::Status status = store_->Set(address_key_, address, deadline);
-  if (!status.ok()) {
-    VLOG(1) << "cannot publish the address " << address << ": " << status;
+  std::string present;
+  {
+    MutexLock lock(mutex_);
+    present = published_;
+  }
+  const absl::StatusOr<bool> replaced =
+      ReplaceValue(*store_, address_key_, present, address, deadline);
+  if (!replaced.ok()) {
+    VLOG(1) << "cannot publish the address " << address << ": "
+            << replaced.status();
     TryLater(&Acceptor::Publish);
     return;
   }
   pause_ = kFirstPause;
+  if (!*replaced) {
+    // We have left or were replaced, or are only starting: then the start
+    // publishes it.
+    VLOG(1) << address_key_ << " is '" << present << "' by now and stays so";
+    return;
+  }
   Published(address);
 }
 

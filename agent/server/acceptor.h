@@ -98,6 +98,7 @@ class Acceptor {
   // Numbers the listeners, so that the errors of each are reported once.
   uint64_t generation_ ABSL_GUARDED_BY(mutex_) = 0;
   bool failed_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string published_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

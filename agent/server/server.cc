@@ -155,7 +155,7 @@ void Server::HandleControl(ServerPipe& pipe, IncomingMessage message) {
   watch_.Expect(runtime_.Now() + pipe.ExpectSigns(control->bound));
   Message pong;
   pong.type = kControlResponse;
-  pong.payload = "pong";
+  pong.payload = EncodePong(options_.instance);
   const auto encoded = Encode(std::move(pong), id);
   if (encoded.ok()) Write(pipe, *encoded);
 }

@@ -53,6 +53,7 @@ class Server final : public PendingReply::Sender,
     // When bytes last arrived on a pipe; null: nobody can tell.
     std::shared_ptr<PipeArrivals> arrivals;
     ServerBounds bounds;
+    std::string instance = "";  // ours, as a pong says it
   };
   // `workers_in_group` names us in errors.
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,

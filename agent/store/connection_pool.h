@@ -1,5 +1,5 @@
 // The connections of a store to its server: one for each call in progress, so
-// that a call that waits is in nobody's way.
+// that a call that waits delays no other.
 
 #ifndef REPRISE_AGENT_STORE_CONNECTION_POOL_H_
 #define REPRISE_AGENT_STORE_CONNECTION_POOL_H_
@@ -13,10 +13,11 @@
 #include "absl/time/time.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
+#include "agent/store/store_status.h"
 
 namespace reprise {
 
-// Whether what may have been done already can be done once more.
+// Whether a call that may have been done already can be done once more.
 enum class Repeatable { kNo, kYes };
 
 // `Connection` has `bool IsUsable()`: it is intact, and the server is not known
@@ -53,14 +54,6 @@ class ConnectionPool {
  private:
   static constexpr int kTries = 3;
   static constexpr size_t kMaxIdle = 4;
-
-  static const absl::Status& StatusOf(const absl::Status& status) {
-    return status;
-  }
-  template <typename T>
-  static const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
-    return result.status();
-  }
 
   std::unique_ptr<Connection> Take() {
     MutexLock lock(mutex_);

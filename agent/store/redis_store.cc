@@ -8,8 +8,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "agent/store/backoff.h"
-#include "agent/store/connection_pool.h"
 #include "agent/store/redis_connection.h"
 #include "agent/store/server_store.h"
 #include "agent/store/store_status.h"
@@ -20,8 +18,6 @@ namespace {
 
 using Kind = RedisReply::Kind;
 
-constexpr absl::Duration kFirstPause = absl::Microseconds(500);
-constexpr absl::Duration kLongestPause = absl::Milliseconds(20);
 constexpr int kMaxDatabase = 1'000'000;
 constexpr int64_t kMaxTtlSeconds = int64_t{10} * 366 * 24 * 3600;
 
@@ -55,14 +51,13 @@ absl::Status Unexpected(std::string_view call, std::string_view key) {
                                           ": a reply of another kind"));
 }
 
-class RedisStore : public Store {
+class RedisStore : public ServerStore<RedisConnection> {
  public:
   RedisStore(Runtime& runtime, StoreUrl url, int database, int64_t ttl_seconds)
-      : runtime_(runtime),
+      : ServerStore(runtime),
         url_(std::move(url)),
         database_(database),
-        ttl_ms_(absl::StrCat(ttl_seconds * 1000)),
-        pool_(runtime) {}
+        ttl_ms_(absl::StrCat(ttl_seconds * 1000)) {}
 
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline) override {
@@ -72,21 +67,6 @@ class RedisStore : public Store {
     std::vector<std::string_view> words = {"SET", key, value};
     if (ttl_ms_ != "0") words.insert(words.end(), {"PX", ttl_ms_});
     return Call("Set", key, words, Repeatable::kYes, deadline).status();
-  }
-
-  absl::StatusOr<std::string> Get(std::string_view key,
-                                  absl::Time deadline) override {
-    Backoff backoff(runtime_, kFirstPause, kLongestPause, deadline);
-    do {
-      absl::StatusOr<std::string> value = GetIfThere("Get", key, deadline);
-      if (!absl::IsNotFound(value.status())) return value;
-    } while (backoff.Pause());
-    return StoreDeadlineExceeded("Get", key);
-  }
-
-  absl::StatusOr<std::string> TryGet(std::string_view key,
-                                     absl::Time deadline) override {
-    return GetIfThere("TryGet", key, deadline);
   }
 
   absl::StatusOr<std::string> CompareSet(std::string_view key,
@@ -129,6 +109,11 @@ class RedisStore : public Store {
   }
 
  private:
+  absl::StatusOr<std::unique_ptr<RedisConnection>> Connect(
+      absl::Time deadline) override {
+    return RedisConnection::Open(runtime(), url_, database_, deadline);
+  }
+
   static absl::Status CheckSize(std::string_view key, std::string_view value) {
     if (value.size() <= kMaxServerStoreValueBytes) return absl::OkStatus();
     return absl::InvalidArgumentError(
@@ -138,45 +123,32 @@ class RedisStore : public Store {
 
   absl::StatusOr<std::string> GetIfThere(std::string_view call,
                                          std::string_view key,
-                                         absl::Time deadline) {
+                                         absl::Time deadline) override {
     absl::StatusOr<RedisReply> reply =
         Call(call, key, {"GET", key}, Repeatable::kYes, deadline);
     if (!reply.ok()) return reply.status();
     if (reply->kind == Kind::kString) return std::move(reply->text);
     if (reply->kind != Kind::kNil) return Unexpected(call, key);
-    return absl::NotFoundError(
-        absl::StrCat("store: no key ", PrintableKey(key)));
+    return NoSuchKey(key);
   }
 
   // Never an OK reply of kind kError.
   absl::StatusOr<RedisReply> Call(std::string_view call, std::string_view key,
                                   const std::vector<std::string_view>& words,
                                   Repeatable repeatable, absl::Time deadline) {
-    if (runtime_.Now() >= deadline) return StoreDeadlineExceeded(call, key);
-    absl::StatusOr<RedisReply> reply = pool_.Run(
-        repeatable,
-        [&] {
-          return RedisConnection::Open(runtime_, url_, database_, deadline);
-        },
-        [&](RedisConnection& connection) {
+    absl::StatusOr<RedisReply> reply =
+        Run(call, key, repeatable, deadline, [&](RedisConnection& connection) {
           return connection.Call(words, deadline);
         });
-    if (absl::IsDeadlineExceeded(reply.status())) {
-      return absl::DeadlineExceededError(
-          absl::StrCat(StoreDeadlineExceeded(call, key).message(), ": ",
-                       reply.status().message()));
-    }
     if (reply.ok() && reply->kind == Kind::kError) {
       return RedisError(What(call, key), reply->text);
     }
     return reply;
   }
 
-  Runtime& runtime_;
   const StoreUrl url_;
   const int database_;
   const std::string ttl_ms_;
-  ConnectionPool<RedisConnection> pool_;
 };
 
 }  // namespace

@@ -25,6 +25,15 @@ absl::Status StoreDeadlineExceeded(std::string_view call, std::string_view key);
 absl::StatusOr<int64_t> AddToCounter(std::string_view value, int64_t delta,
                                      std::string_view where);
 
+// The status of a result that is a Status or a StatusOr.
+inline const absl::Status& StatusOf(const absl::Status& status) {
+  return status;
+}
+template <typename T>
+const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
 }  // namespace reprise
 
 #endif  // REPRISE_AGENT_STORE_STORE_STATUS_H_

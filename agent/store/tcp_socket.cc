@@ -18,7 +18,6 @@ namespace reprise {
 namespace {
 
 constexpr absl::Duration kConnectTimeout = absl::Seconds(10);
-constexpr absl::Duration kAnswerTimeout = absl::Seconds(30);
 // So that poll's milliseconds never overflow.
 constexpr absl::Duration kLongestPoll = absl::Seconds(60);
 constexpr size_t kReadBytes = 65536;
@@ -103,7 +102,7 @@ absl::Status TcpSocket::Write(std::string_view bytes, absl::Time deadline) {
 
 absl::Status TcpSocket::ReadSome(std::string& buffer, absl::Time deadline) {
   while (true) {
-    absl::Status status = WaitFor(POLLIN, kAnswerTimeout, deadline);
+    absl::Status status = WaitFor(POLLIN, answer_timeout_, deadline);
     if (!status.ok()) return status;
     // A server that writes an answer in two parts, as PyTorch's does, may wait
     // for our acknowledgement of the first: 40 ms, unless we hurry.

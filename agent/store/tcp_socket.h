@@ -24,12 +24,17 @@ namespace reprise {
 // DEADLINE_EXCEEDED. After any error the connection is of no more use.
 class TcpSocket {
  public:
+  static constexpr absl::Duration kAnswerTimeout = absl::Seconds(30);
+
   // Tries the addresses of `host` in turn. Looking up a name is bounded by the
   // system's resolver and not by `deadline`. `runtime` must outlive the socket.
   static absl::StatusOr<TcpSocket> Connect(Runtime& runtime,
                                            const std::string& host,
                                            const std::string& port,
                                            absl::Time deadline);
+
+  // For reads, instead of kAnswerTimeout.
+  void set_answer_timeout(absl::Duration timeout) { answer_timeout_ = timeout; }
 
   absl::Status Write(std::string_view bytes, absl::Time deadline);
   // Waits for bytes and appends them to `buffer`.
@@ -53,6 +58,7 @@ class TcpSocket {
   Runtime* runtime_;
   std::string address_;
   FileDescriptor file_;
+  absl::Duration answer_timeout_ = kAnswerTimeout;
 };
 
 }  // namespace reprise

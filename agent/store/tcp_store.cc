@@ -1,5 +1,6 @@
 #include "agent/store/tcp_store.h"
 
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -7,8 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "agent/runtime/mutex.h"
-#include "agent/store/backoff.h"
-#include "agent/store/connection_pool.h"
 #include "agent/store/server_store.h"
 #include "agent/store/store_status.h"
 #include "agent/store/store_url.h"
@@ -19,8 +18,8 @@ namespace {
 
 using Connection = TcpStoreConnection;
 
-constexpr absl::Duration kFirstPause = absl::Microseconds(500);
-constexpr absl::Duration kLongestPause = absl::Milliseconds(20);
+// For a server whose protocol we were told.
+constexpr absl::Duration kFirstAnswerTimeout = absl::Seconds(3);
 
 // Of a server of protocol 2.
 constexpr size_t kMaxKeyBytes2 = size_t{8} * 1024;
@@ -29,45 +28,27 @@ constexpr size_t kMaxValueBytes2 = size_t{8} * 1024 * 1024;
 // Raw keys of PyTorch's client.
 std::string Raw(std::string_view key) { return "/" + std::string(key); }
 
-class TcpStore : public Store {
+class TcpStore : public ServerStore<TcpStoreConnection> {
  public:
   TcpStore(Runtime& runtime, StoreUrl url, TcpStoreProtocol protocol)
-      : runtime_(runtime),
+      : ServerStore(runtime),
         url_(std::move(url)),
-        pool_(runtime),
         mutex_(runtime, "TcpStore"),
         protocol_(protocol) {}
 
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline) override {
-    return Run("Set", key, value, Repeatable::kYes, deadline,
+    return Ask("Set", key, value, Repeatable::kYes, deadline,
                [&](Connection& connection) {
                  return connection.Set(Raw(key), value, deadline);
                });
-  }
-
-  absl::StatusOr<std::string> Get(std::string_view key,
-                                  absl::Time deadline) override {
-    // There is a query that waits, but in 1.13 a key that comes into being by
-    // COMPARE_SET does not end it, and a wait given up costs its connection.
-    Backoff backoff(runtime_, kFirstPause, kLongestPause, deadline);
-    do {
-      absl::StatusOr<std::string> value = GetIfThere("Get", key, deadline);
-      if (!absl::IsNotFound(value.status())) return value;
-    } while (backoff.Pause());
-    return StoreDeadlineExceeded("Get", key);
-  }
-
-  absl::StatusOr<std::string> TryGet(std::string_view key,
-                                     absl::Time deadline) override {
-    return GetIfThere("TryGet", key, deadline);
   }
 
   absl::StatusOr<std::string> CompareSet(std::string_view key,
                                          std::string_view expected,
                                          std::string_view desired,
                                          absl::Time deadline) override {
-    return Run("CompareSet", key,
+    return Ask("CompareSet", key,
                expected.size() > desired.size() ? expected : desired,
                Repeatable::kNo, deadline, [&](Connection& connection) {
                  return connection.CompareSet(Raw(key), expected, desired,
@@ -77,7 +58,7 @@ class TcpStore : public Store {
 
   absl::StatusOr<int64_t> Add(std::string_view key, int64_t delta,
                               absl::Time deadline) override {
-    absl::StatusOr<int64_t> sum = Run(
+    absl::StatusOr<int64_t> sum = Ask(
         "Add", key, "", Repeatable::kNo, deadline, [&](Connection& connection) {
           return connection.Add(Raw(key), delta, deadline);
         });
@@ -93,7 +74,7 @@ class TcpStore : public Store {
   absl::StatusOr<bool> Delete(std::string_view key,
                               absl::Time deadline) override {
     const absl::StatusOr<int64_t> count =
-        Run("Delete", key, "", Repeatable::kNo, deadline,
+        Ask("Delete", key, "", Repeatable::kNo, deadline,
             [&](Connection& connection) {
               return connection.Delete(Raw(key), deadline);
             });
@@ -102,10 +83,13 @@ class TcpStore : public Store {
   }
 
  private:
+  // There is a query that waits for a key, but in 1.13 a key that comes into
+  // being by COMPARE_SET does not end it, and a wait that is given up costs its
+  // connection.
   absl::StatusOr<std::string> GetIfThere(std::string_view name,
                                          std::string_view key,
-                                         absl::Time deadline) {
-    return Run(name, key, "", Repeatable::kYes, deadline,
+                                         absl::Time deadline) override {
+    return Ask(name, key, "", Repeatable::kYes, deadline,
                [&](Connection& connection) {
                  return CheckAndGet(connection, key, deadline);
                });
@@ -117,35 +101,23 @@ class TcpStore : public Store {
     const absl::StatusOr<bool> there = connection.Check(Raw(key), deadline);
     if (!there.ok()) return there.status();
     if (*there) return connection.Get(Raw(key), deadline);
-    return absl::NotFoundError(
-        absl::StrCat("store: no key ", PrintableKey(key)));
+    return NoSuchKey(key);
   }
 
+  // `value` is the longest that is sent.
   template <typename Call>
-  auto Run(std::string_view name, std::string_view key, std::string_view value,
+  auto Ask(std::string_view name, std::string_view key, std::string_view value,
            Repeatable repeatable, absl::Time deadline, Call call)
       -> decltype(call(std::declval<Connection&>())) {
-    if (runtime_.Now() >= deadline) return StoreDeadlineExceeded(name, key);
-    auto result = pool_.Run(
-        repeatable, [&] { return Open(deadline); },
-        [&](Connection& connection) -> decltype(call(connection)) {
-          absl::Status status = CheckSizes(connection, key, value);
-          if (!status.ok()) return status;
-          return call(connection);
-        });
-    if (result.ok()) return result;
-    const absl::Status& status = StatusOf(result);
-    if (!absl::IsDeadlineExceeded(status)) return result;
-    return absl::DeadlineExceededError(absl::StrCat(
-        StoreDeadlineExceeded(name, key).message(), ": ", status.message()));
-  }
-
-  static const absl::Status& StatusOf(const absl::Status& status) {
-    return status;
-  }
-  template <typename T>
-  static const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
-    return result.status();
+    return Run(name, key, repeatable, deadline,
+               [&](Connection& connection) -> decltype(call(connection)) {
+                 absl::Status status = CheckSizes(connection, key, value);
+                 if (!status.ok()) return status;
+                 auto result = call(connection);
+                 status = Understand(StatusOf(result), deadline);
+                 if (!status.ok()) return status;
+                 return result;
+               });
   }
 
   static absl::Status CheckSizes(const Connection& connection,
@@ -166,14 +138,33 @@ class TcpStore : public Store {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::unique_ptr<Connection>> Open(absl::Time deadline) {
-    auto connection =
-        Connection::Open(runtime_, url_, known_protocol(), deadline);
-    if (connection.ok()) {
+  absl::StatusOr<std::unique_ptr<Connection>> Connect(
+      absl::Time deadline) override {
+    const TcpStoreProtocol told = known_protocol();
+    auto connection = told == TcpStoreProtocol::kUnknown
+                          ? Connection::Discover(runtime(), url_, deadline)
+                          : Connection::Open(runtime(), url_, told, deadline);
+    if (!connection.ok()) return connection;
+    if (told == TcpStoreProtocol::kUnknown) {
+      is_understood_ = true;
       MutexLock lock(mutex_);
       protocol_ = (*connection)->protocol();
+    } else if (!is_understood_) {
+      (*connection)->ExpectFirstAnswerWithin(kFirstAnswerTimeout);
     }
     return connection;
+  }
+
+  // Of the result of a call. A server that has never answered yet may speak
+  // another protocol than the URL says: FAILED_PRECONDITION then.
+  absl::Status Understand(const absl::Status& result, absl::Time deadline) {
+    if (is_understood_) return absl::OkStatus();
+    if (result.ok() || absl::IsNotFound(result)) {
+      is_understood_ = true;
+      return absl::OkStatus();
+    }
+    if (!absl::IsUnavailable(result)) return absl::OkStatus();
+    return Connection::Diagnose(runtime(), url_, known_protocol(), deadline);
   }
 
   TcpStoreProtocol known_protocol() {
@@ -181,11 +172,10 @@ class TcpStore : public Store {
     return protocol_;
   }
 
-  Runtime& runtime_;
   const StoreUrl url_;
-  ConnectionPool<Connection> pool_;
   Mutex mutex_;
   TcpStoreProtocol protocol_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> is_understood_ = false;  // the server has answered once
 };
 
 }  // namespace

@@ -3,9 +3,10 @@
 //
 // The URL is tcp://host:port[?protocol=1|2]. Protocol 1 is that of
 // PyTorch 1.13, protocol 2 that of 2.x since it has begun to validate clients;
-// which one the server speaks is found out where it is not said. As PyTorch's
-// own client does, this one puts a "/" before every key: a key here is a key
-// there.
+// if the URL does not say which one the server speaks, the client finds out. If
+// the URL names the wrong one, calls return FAILED_PRECONDITION after some
+// three seconds. As PyTorch's own client does, this one puts a "/" before every
+// key, so that both see the same keys.
 //
 // Thread-safe. Each call in progress has a connection of its own, of which up
 // to 4 are kept for the next. Connections are not to be shared with a forked

@@ -15,6 +15,7 @@ constexpr uint64_t kValidateMagic = 0x3C85F7CE;
 // number of keys as its upper half, that is more than a machine has, and the
 // server closes the connection at once.
 constexpr int kProbeQueries = 4;
+constexpr absl::Duration kLongestProbe = absl::Seconds(3);
 
 constexpr char kReady = 0;
 constexpr char kNotReady = 1;
@@ -45,12 +46,6 @@ absl::Status NotTcpStore(std::string_view what) {
 absl::StatusOr<std::unique_ptr<TcpStoreConnection>> TcpStoreConnection::Open(
     Runtime& runtime, const StoreUrl& url, TcpStoreProtocol protocol,
     absl::Time deadline) {
-  if (protocol == TcpStoreProtocol::kUnknown) {
-    auto probed = Probe(runtime, url, TcpStoreProtocol::k2, deadline);
-    // Closed, or it cannot be connected to; then this says so.
-    if (!absl::IsUnavailable(probed.status())) return probed;
-    return Probe(runtime, url, TcpStoreProtocol::k1, deadline);
-  }
   absl::StatusOr<TcpSocket> socket =
       TcpSocket::Connect(runtime, url.host, url.port, deadline);
   if (!socket.ok()) return socket.status();
@@ -63,6 +58,29 @@ absl::StatusOr<std::unique_ptr<TcpStoreConnection>> TcpStoreConnection::Open(
     if (!status.ok()) return status;
   }
   return connection;
+}
+
+absl::StatusOr<std::unique_ptr<TcpStoreConnection>>
+TcpStoreConnection::Discover(Runtime& runtime, const StoreUrl& url,
+                             absl::Time deadline) {
+  auto probed = Probe(runtime, url, TcpStoreProtocol::k2, deadline);
+  // Closed, or it cannot be connected to; then this says so.
+  if (!absl::IsUnavailable(probed.status())) return probed;
+  return Probe(runtime, url, TcpStoreProtocol::k1, deadline);
+}
+
+absl::Status TcpStoreConnection::Diagnose(Runtime& runtime, const StoreUrl& url,
+                                          TcpStoreProtocol protocol,
+                                          absl::Time deadline) {
+  const bool told_2 = protocol == TcpStoreProtocol::k2;
+  const auto other =
+      Probe(runtime, url, told_2 ? TcpStoreProtocol::k1 : TcpStoreProtocol::k2,
+            std::min(deadline, runtime.Now() + kLongestProbe));
+  if (!other.ok()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "tcp store: the server at ", url.host, " port ", url.port,
+      " speaks protocol ", told_2 ? 1 : 2, ", and its URL says ?protocol=",
+      told_2 ? 2 : 1, ": correct that or leave it out"));
 }
 
 absl::StatusOr<std::unique_ptr<TcpStoreConnection>> TcpStoreConnection::Probe(
@@ -165,6 +183,7 @@ absl::StatusOr<std::string> TcpStoreConnection::Receive(size_t size,
   while (received_.size() < size) {
     absl::Status status = socket_.ReadSome(received_, deadline);
     if (!status.ok()) return status;
+    socket_.set_answer_timeout(TcpSocket::kAnswerTimeout);
   }
   std::string bytes = received_.substr(0, size);
   received_.erase(0, size);

@@ -32,12 +32,26 @@ enum class TcpStoreProtocol {
 // use: what the server sends next would belong to the query that failed.
 class TcpStoreConnection {
  public:
-  // With kUnknown, finds out which protocol the server speaks: asks in
-  // protocol 2, to which a server of protocol 1 closes the connection, and
-  // then asks in protocol 1 on another.
   static absl::StatusOr<std::unique_ptr<TcpStoreConnection>> Open(
       Runtime& runtime, const StoreUrl& url, TcpStoreProtocol protocol,
       absl::Time deadline);
+
+  // Finds out which protocol the server speaks: asks in protocol 2, to which a
+  // server of protocol 1 closes the connection, and then asks in protocol 1 on
+  // another.
+  static absl::StatusOr<std::unique_ptr<TcpStoreConnection>> Discover(
+      Runtime& runtime, const StoreUrl& url, absl::Time deadline);
+
+  // Why a server did not answer a client of `protocol`, which was told to us:
+  // FAILED_PRECONDITION when it speaks the other one, to whose clients alone it
+  // says anything; else OK. Takes a few seconds at most.
+  static absl::Status Diagnose(Runtime& runtime, const StoreUrl& url,
+                               TcpStoreProtocol protocol, absl::Time deadline);
+
+  // Until its first answer, one that takes longer is UNAVAILABLE.
+  void ExpectFirstAnswerWithin(absl::Duration timeout) {
+    socket_.set_answer_timeout(timeout);
+  }
 
   TcpStoreProtocol protocol() const { return protocol_; }
 

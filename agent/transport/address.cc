@@ -3,23 +3,23 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
-#include <exception>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
-#include "tensorpipe/tensorpipe.h"
 
 namespace reprise {
 namespace {
@@ -58,33 +58,90 @@ bool IsWildcard(const addrinfo& info) {
       &reinterpret_cast<const sockaddr_in6*>(info.ai_addr)->sin6_addr);
 }
 
+bool IsLoopback(const sockaddr& address) {
+  if (address.sa_family == AF_INET) {
+    return ntohl(
+               reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr) >>
+               24 ==
+           IN_LOOPBACKNET;
+  }
+  return address.sa_family == AF_INET6 &&
+         IN6_IS_ADDR_LOOPBACK(
+             &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
+}
+
+// Such an address needs the name of an interface, and those of our peers have
+// other names.
+bool IsLinkLocal(const sockaddr& address) {
+  return address.sa_family == AF_INET6 &&
+         IN6_IS_ADDR_LINKLOCAL(
+             &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
+}
+
 absl::Status Invalid(const std::string& address, const char* why) {
   return absl::InvalidArgumentError(
       absl::StrCat("invalid address to listen at: \"", address, "\": ", why));
 }
 
-// TensorPipe's two look-ups; never throws.
-absl::StatusOr<std::string> LookupOwnAddress(const char* interface) {
-  try {
-    const auto [error, address] =
-        interface != nullptr
-            ? tensorpipe::transport::uv::lookupAddrForIface(interface)
-            : tensorpipe::transport::uv::lookupAddrForHostname();
-    if (error) return absl::NotFoundError(error.what());
-    return address;
-  } catch (const std::exception& e) {
-    return absl::InternalError(e.what());
+// "" unless it is an address that peers can use and that we can listen at.
+std::string UsableHost(const sockaddr* address, bool may_be_loopback) {
+  if (address == nullptr || IsLinkLocal(*address) ||
+      (!may_be_loopback && IsLoopback(*address))) {
+    return "";
   }
+  std::array<char, NI_MAXHOST> host = {};
+  const socklen_t size = address->sa_family == AF_INET    ? sizeof(sockaddr_in)
+                         : address->sa_family == AF_INET6 ? sizeof(sockaddr_in6)
+                                                          : 0;
+  if (size == 0 || getnameinfo(address, size, host.data(), host.size(), nullptr,
+                               0, NI_NUMERICHOST) != 0) {
+    return "";
+  }
+  if (!TryToListen({host.data(), 0}).ok()) return "";
+  return host.data();
+}
+
+absl::StatusOr<std::string> LookupInterface(const std::string& interface) {
+  ifaddrs* found = nullptr;
+  if (getifaddrs(&found) != 0) return absl::ErrnoToStatus(errno, "getifaddrs");
+  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> addresses(found,
+                                                                   freeifaddrs);
+  bool exists = false;
+  for (const ifaddrs* one = found; one != nullptr; one = one->ifa_next) {
+    if (interface != one->ifa_name) continue;
+    exists = true;
+    std::string host = UsableHost(one->ifa_addr, /*may_be_loopback=*/true);
+    if (!host.empty()) return host;
+  }
+  return absl::NotFoundError(exists ? "it has no address that peers can use"
+                                    : "there is no such interface");
+}
+
+absl::StatusOr<std::string> LookupHostName() {
+  std::array<char, HOST_NAME_MAX + 1> name = {};
+  if (gethostname(name.data(), name.size() - 1) != 0) {
+    return absl::ErrnoToStatus(errno, "gethostname");
+  }
+  addrinfo hints = {};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(name.data(), nullptr, &hints, &found);
+  if (error != 0) return absl::NotFoundError(gai_strerror(error));
+  const AddressInfo addresses(found, &freeaddrinfo);
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    std::string host = UsableHost(one->ai_addr, /*may_be_loopback=*/false);
+    if (!host.empty()) return host;
+  }
+  return absl::NotFoundError(absl::StrCat(
+      name.data(), " resolves to no address that other machines can reach"));
 }
 
 absl::StatusOr<BindAddress> GuessAddress(const char* interface) {
-  absl::StatusOr<std::string> text = LookupOwnAddress(interface);
-  if (!text.ok()) return text.status();
-  absl::StatusOr<BindAddress> address = ParseBindAddress(*text);
-  if (!address.ok()) return address.status();
-  absl::Status tried = TryToListen(*address);
-  if (!tried.ok()) return tried;
-  return address;
+  absl::StatusOr<std::string> host =
+      interface != nullptr ? LookupInterface(interface) : LookupHostName();
+  if (!host.ok()) return host.status();
+  return BindAddress{*std::move(host), 0};
 }
 
 }  // namespace
@@ -120,6 +177,12 @@ absl::StatusOr<BindAddress> ParseBindAddress(const std::string& address) {
   if (info == nullptr) return Invalid(address, "not a numeric IP address");
   if (IsWildcard(*info)) {
     return Invalid(address, "peers cannot connect to it; name one address");
+  }
+  if (IsLinkLocal(*info->ai_addr)) {
+    return Invalid(address,
+                   "it is link-local, and what stands after the % is true on "
+                   "this machine only; name a global or a unique local (fd..) "
+                   "address");
   }
   return result;
 }

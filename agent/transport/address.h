@@ -1,9 +1,8 @@
-// The addresses that TCP listeners bind to.
+// Finds the addresses that TCP listeners bind to.
 //
-// TensorPipe ends the process when it cannot listen at an address. The address
-// that `ResolveBindAddress` returns has therefore been tried. These functions
-// may be called on any thread. They do not wait for other machines, except that
-// the name of this host is looked up.
+// TensorPipe aborts the process when it cannot listen at an address, so every
+// address that these functions return has been tried. They may be called on any
+// thread, block, and may ask a name server.
 
 #ifndef REPRISE_AGENT_TRANSPORT_ADDRESS_H_
 #define REPRISE_AGENT_TRANSPORT_ADDRESS_H_
@@ -26,21 +25,21 @@ struct BindAddress {
 };
 
 // Parses "host", "host:port" and "[host]:port", numeric only. INVALID_ARGUMENT
-// for anything else, and for 0.0.0.0 and ::, which peers cannot connect to.
+// for anything else, for 0.0.0.0 and ::, which peers cannot connect to, and for
+// link-local IPv6, which means another link to them.
 absl::StatusOr<BindAddress> ParseBindAddress(const std::string& address);
 
 // Listens at the address for a moment. UNAVAILABLE with the system's reason.
 absl::Status TryToListen(const BindAddress& address);
 
-// The address that `TransportOptions::bind_address` describes, after a try to
-// listen at it. INVALID_ARGUMENT or UNAVAILABLE if `bind_address` is not empty
-// and cannot be used. If it is empty and the guess cannot be used, the result
-// is 127.0.0.1.
+// What `TransportOptions::bind_address` describes, tried. INVALID_ARGUMENT or
+// UNAVAILABLE for an address that was given. "" is a guess: the first address
+// of the interface in TP_SOCKET_IFNAME, or of this machine's name, that peers
+// can reach; where there is none it is 127.0.0.1, and a warning says so.
 absl::StatusOr<BindAddress> ResolveBindAddress(const std::string& bind_address);
 
-// OK if `count` more file descriptors can be opened, otherwise
-// RESOURCE_EXHAUSTED. TensorPipe ends the process when it has none to listen
-// with.
+// Tries whether the process can have `count` more file descriptors, since
+// TensorPipe aborts when it lacks one to listen with. RESOURCE_EXHAUSTED.
 absl::Status TryFileDescriptors(int count);
 
 }  // namespace reprise

@@ -20,6 +20,7 @@ constexpr char kMemory = 5;
 constexpr char kAttempt = 6;
 constexpr std::string_view kMemoryWord = "memory=";
 constexpr std::string_view kPing = "ping ";
+constexpr std::string_view kPong = "pong ";
 constexpr std::string_view kCancel = "cancel ";
 
 // A week: beyond it, no deadline is worth telling.
@@ -161,9 +162,22 @@ absl::StatusOr<Control> DecodeControl(std::string_view payload) {
   return control;
 }
 
+std::string FormatInstance(uint64_t instance) {
+  return absl::StrCat(absl::Hex(instance, absl::kZeroPad16));
+}
+
+std::string EncodePong(std::string_view instance) {
+  return std::string(kPong) + std::string(instance);
+}
+
+std::string InstanceOfPong(std::string_view payload) {
+  if (payload.substr(0, kPong.size()) != kPong) return "";
+  return std::string(payload.substr(kPong.size()));
+}
+
 std::string OwnFeatures(uint64_t memory) {
   return absl::StrCat(
-      "1 deadline cancel keepalive idempotency progress memory=",
+      "1 deadline cancel keepalive idempotency progress epoch memory=",
       absl::Hex(memory));
 }
 
@@ -187,6 +201,7 @@ PeerFeatures ParseFeatures(std::string_view text) {
         features.memory = memory;
       }
     }
+    if (word == "epoch") features.epoch = true;
   }
   return features;
 }

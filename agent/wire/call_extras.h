@@ -18,7 +18,8 @@
 //
 // As requests of a type of our own, whose payload is a text:
 //
-//   "ping <bound in ns>"  answered by a control response, "pong". From then on
+//   "ping <bound in ns>"  answered by a control response, "pong
+//                         <instance>". From then on
 //                         its sender lets no `bound` pass without a byte, and
 //                         the receiver sends such responses unasked while a
 //                         message is arriving, which pings wait behind
@@ -77,8 +78,15 @@ struct Control {
 std::string EncodeControl(const Control& control);
 absl::StatusOr<Control> DecodeControl(std::string_view payload);
 
+// A worker's run, for as long as its agent lives: 16 hexadecimal digits of a
+// random number.
+std::string FormatInstance(uint64_t instance);
+// The answer to a ping, and the instance that one carries ("" for none).
+std::string EncodePong(std::string_view instance);
+std::string InstanceOfPong(std::string_view payload);
+
 // What an agent understands, as it publishes it in the store beside its
-// address: "1 deadline cancel keepalive idempotency progress memory=1f".
+// address: "1 deadline cancel keepalive idempotency progress epoch memory=1f".
 struct PeerFeatures {
   bool known = false;  // false: the store could not be asked
   bool deadline = false;
@@ -89,6 +97,7 @@ struct PeerFeatures {
   // The agent's memory of idempotency keys, which ends with the agent: another
   // number means that keys were forgotten. 0: not known.
   uint64_t memory = 0;
+  bool epoch = false;  // it enters epochs (agent/group/static_group.h)
 };
 // `memory` is not 0.
 std::string OwnFeatures(uint64_t memory);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "tools/processes/interruption.h"
 
 namespace reprise {
@@ -166,9 +167,15 @@ absl::Status Coordinator::DoWhatIsDue() {
     if (!status.ok()) return status;
   }
   if (now_ns > absl::ToInt64Nanoseconds(options_.max_wall_time)) {
+    std::vector<std::string> running;
+    for (size_t rank = 0; rank < members_.size(); ++rank) {
+      if (members_[rank].child == nullptr) continue;
+      running.push_back(absl::StrCat("w", rank));
+    }
     Fail("time-limit",
          absl::StrCat("not over after ",
-                      absl::FormatDuration(options_.max_wall_time)),
+                      absl::FormatDuration(options_.max_wall_time), ": ",
+                      absl::StrJoin(running, ", "), " still running"),
          now_ns);
   }
   return absl::OkStatus();

@@ -82,7 +82,7 @@ TEST_F(GroupTest, KeysAreThoseOfStockWorkers) {
   ASSERT_TRUE((*a)->Leave(Soon()).ok());
   EXPECT_EQ(Value("names/0"), "");
   EXPECT_EQ(Value("names/_ALL_WORKER_INFOS"), "");
-  EXPECT_EQ(Value("addrs/a"), "(none)");
+  EXPECT_EQ(Value("addrs/a"), "");
   EXPECT_EQ(Value("RpcGroupManagementToken"), "");
   EXPECT_EQ(Value("Token_for_a_leave"), "Done");
 }

@@ -40,6 +40,13 @@ bool Has(Store& store, const std::string& key) {
   return store.TryGet(key, Soon()).ok();
 }
 
+// What the barriers' keys of the present epoch begin with.
+std::string Shutdown(Store& store) {
+  const std::string epoch = *store.TryGet("reprise/epoch", Soon());
+  return absl::StrCat("reprise/epoch/", epoch.substr(0, epoch.find(' ')),
+                      "/shutdown/");
+}
+
 TEST(JoinTest, WaitsForTheWorkOfAll) {
   std::atomic<int> handled = 0;
   Cluster cluster;
@@ -137,7 +144,8 @@ TEST(JoinTest, CallsThatBeginMeanwhileTakeAnotherRound) {
     gate.Open();
     for (const std::unique_ptr<Thread>& thread : threads) thread->Join();
     EXPECT_TRUE(call.done());
-    EXPECT_TRUE(Has(*cluster.store(), "shutdown/READY_ID_4"));
+    EXPECT_TRUE(
+        Has(*cluster.store(), Shutdown(*cluster.store()) + "READY_ID_4"));
   }
 }
 
@@ -156,8 +164,9 @@ TEST(JoinTest, NamesWhoDoesNotComeAndCanBeTriedAgain) {
   });
   // They stay in the barrier that they came to: it is the same one.
   JoinAll(cluster);
-  EXPECT_TRUE(Has(*cluster.store(), "shutdown/READY_ID_2"));
-  EXPECT_FALSE(Has(*cluster.store(), "shutdown/READY_ID_3"));
+  EXPECT_TRUE(Has(*cluster.store(), Shutdown(*cluster.store()) + "READY_ID_2"));
+  EXPECT_FALSE(
+      Has(*cluster.store(), Shutdown(*cluster.store()) + "READY_ID_3"));
 }
 
 TEST(JoinTest, DoesNotWaitForCallsBeyondItsDeadline) {
@@ -218,50 +227,58 @@ TEST(JoinTest, ForShutdownNobodyLeavesEarly) {
   });
   // Gather and count, perhaps several times, and then once more: release.
   int barriers = 0;
-  while (
-      Has(*cluster.store(), absl::StrCat("shutdown/READY_ID_", barriers + 1))) {
+  while (Has(*cluster.store(), absl::StrCat(Shutdown(*cluster.store()),
+                                            "READY_ID_", barriers + 1))) {
     ++barriers;
   }
   EXPECT_EQ(barriers % 2, 1) << barriers;
 }
 
-TEST(JoinTest, KeysAreThoseOfStockWorkersAndGo) {
+TEST(JoinTest, KeysOfBarriersGo) {
   Cluster cluster;
   cluster.Start(2, Echo());
   Store& store = *cluster.store();
   JoinAll(cluster);
   for (const char* number : {"1", "2"}) {
-    EXPECT_EQ(*store.TryGet(absl::StrCat("shutdown/PROCESS_COUNT_ID_", number),
+    EXPECT_EQ(
+        *store.TryGet(
+            absl::StrCat(Shutdown(store), "PROCESS_COUNT_ID_", number), Soon()),
+        "2");
+    EXPECT_EQ(
+        *store.TryGet(absl::StrCat(Shutdown(store), "ACTIVE_CALLS_ID_", number),
+                      Soon()),
+        "0");
+    EXPECT_EQ(*store.TryGet(absl::StrCat(Shutdown(store), "READY_ID_", number),
                             Soon()),
-              "2");
-    EXPECT_EQ(*store.TryGet(absl::StrCat("shutdown/ACTIVE_CALLS_ID_", number),
-                            Soon()),
-              "0");
-    EXPECT_EQ(*store.TryGet(absl::StrCat("shutdown/READY_ID_", number), Soon()),
               "");
   }
   JoinAll(cluster);
   JoinAll(cluster);
-  EXPECT_EQ(*store.TryGet("shutdown/JOINED", Soon()), "2 4");
+  EXPECT_EQ(*store.TryGet(Shutdown(store) + "JOINED", Soon()), "2 4");
   for (int number = 1; number <= 4; ++number) {
     for (const char* key : {"PROCESS_COUNT", "ACTIVE_CALLS", "READY"}) {
-      EXPECT_FALSE(Has(store, absl::StrCat("shutdown/", key, "_ID_", number)));
+      EXPECT_FALSE(
+          Has(store, absl::StrCat(Shutdown(store), key, "_ID_", number)));
     }
     for (const char* rank : {"0", "1"}) {
-      EXPECT_FALSE(
-          Has(store, absl::StrCat("shutdown/ARRIVED_ID_", number, "/", rank)));
+      EXPECT_FALSE(Has(store, absl::StrCat(Shutdown(store), "ARRIVED_ID_",
+                                           number, "/", rank)));
     }
   }
-  EXPECT_TRUE(Has(store, "shutdown/READY_ID_6"));
+  EXPECT_TRUE(Has(store, Shutdown(store) + "READY_ID_6"));
 }
 
 TEST(JoinTest, NumbersInTheStoreThatCannotBeDoNotEndAJoin) {
   for (const char* joined : {"1 9223372036854775807", "1 -7"}) {
     Cluster cluster;
     cluster.Start(2, Echo());
-    ASSERT_TRUE(cluster.store()->Set("shutdown/JOINED", joined, Soon()).ok());
+    ASSERT_TRUE(cluster.store()
+                    ->Set(Shutdown(*cluster.store()) + "JOINED", joined, Soon())
+                    .ok());
     JoinAll(cluster);
-    EXPECT_TRUE(Has(*cluster.store(), "shutdown/READY_ID_2")) << joined;
+    EXPECT_TRUE(
+        Has(*cluster.store(), Shutdown(*cluster.store()) + "READY_ID_2"))
+        << joined;
   }
 }
 
@@ -269,7 +286,8 @@ TEST(JoinTest, ANumberThatIsFarAheadHoldsUpNoJoin) {
   Cluster cluster;
   cluster.Start(2, Echo());
   ASSERT_TRUE(cluster.store()
-                  ->Set("shutdown/JOINED", "1 4000000000000000000", Soon())
+                  ->Set(Shutdown(*cluster.store()) + "JOINED",
+                        "1 4000000000000000000", Soon())
                   .ok());
   JoinAll(cluster);
   JoinAll(cluster);  // tidies up, but not without end
@@ -285,7 +303,8 @@ TEST(JoinTest, AWorkerThatWasRestartedCatchesUp) {
   EXPECT_TRUE(cluster[1].Join(Soon()).ok());
   EXPECT_TRUE(cluster[1].Join(Soon()).ok());
   JoinAll(cluster);
-  EXPECT_EQ(*cluster.store()->TryGet("shutdown/PROCESS_COUNT_ID_6", Soon()),
+  EXPECT_EQ(*cluster.store()->TryGet(
+                Shutdown(*cluster.store()) + "PROCESS_COUNT_ID_6", Soon()),
             "2");
 }
 
@@ -296,12 +315,14 @@ TEST(JoinTest, AWorkerThatDiesInABarrierIsNotCountedTwice) {
   EXPECT_EQ(cluster[2].Join(InMillis(300)).code(),
             absl::StatusCode::kDeadlineExceeded);
   cluster.Stop(2);
-  EXPECT_EQ(*cluster.store()->TryGet("shutdown/PROCESS_COUNT_ID_1", Soon()),
+  EXPECT_EQ(*cluster.store()->TryGet(
+                Shutdown(*cluster.store()) + "PROCESS_COUNT_ID_1", Soon()),
             "1");
   ASSERT_TRUE(cluster.StartOne(OptionsFor(2, 3), Echo(), Soon()).ok());
   EXPECT_EQ(cluster[2].Join(InMillis(300)).code(),
             absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(*cluster.store()->TryGet("shutdown/PROCESS_COUNT_ID_1", Soon()),
+  EXPECT_EQ(*cluster.store()->TryGet(
+                Shutdown(*cluster.store()) + "PROCESS_COUNT_ID_1", Soon()),
             "1");
   JoinAll(cluster);
 }
@@ -332,8 +353,49 @@ TEST(JoinTest, AdditionsThatFailAreNeverDoneTwice) {
       }));
   cluster.Start(2, Echo());
   JoinAll(cluster);
-  EXPECT_EQ(*whole.store()->TryGet("shutdown/PROCESS_COUNT_ID_1", Soon()), "1");
-  EXPECT_EQ(*whole.store()->TryGet("shutdown/PROCESS_COUNT_ID_2", Soon()), "2");
+  EXPECT_EQ(*whole.store()->TryGet(
+                Shutdown(*whole.store()) + "PROCESS_COUNT_ID_1", Soon()),
+            "1");
+  EXPECT_EQ(*whole.store()->TryGet(
+                Shutdown(*whole.store()) + "PROCESS_COUNT_ID_2", Soon()),
+            "2");
+}
+
+// A stock worker as the others see it in the store. It writes no features.
+void AddStock(Store& store, int64_t id, const std::string& name) {
+  ASSERT_TRUE(store.Set(absl::StrCat("names/", id), name, Soon()).ok());
+  ASSERT_TRUE(
+      store.Set(absl::StrCat("addrs/", name), "uv://127.0.0.1:1", Soon()).ok());
+}
+
+TEST(JoinTest, KeysAreThoseOfStockWorkers) {
+  Cluster cluster;
+  AddStock(*cluster.store(), 1, "stock");
+  for (const char* number : {"1", "2"}) {
+    ASSERT_TRUE(
+        cluster.store()
+            ->Add(absl::StrCat("shutdown/PROCESS_COUNT_ID_", number), 1, Soon())
+            .ok());
+  }
+  ASSERT_TRUE(cluster.StartOne(OptionsFor(0, 2), Echo(), Soon()).ok());
+  EXPECT_TRUE(cluster[0].Join(Soon()).ok());
+  Store& store = *cluster.store();
+  EXPECT_EQ(*store.TryGet("shutdown/PROCESS_COUNT_ID_1", Soon()), "2");
+  EXPECT_EQ(*store.TryGet("shutdown/ACTIVE_CALLS_ID_1", Soon()), "0");
+  EXPECT_EQ(*store.TryGet("shutdown/READY_ID_2", Soon()), "");
+}
+
+TEST(JoinTest, StockWorkersThatHaveComeAreNotMissing) {
+  Cluster cluster;
+  AddStock(*cluster.store(), 1, "s1");
+  AddStock(*cluster.store(), 2, "s2");
+  ASSERT_TRUE(cluster.StartOne(OptionsFor(0, 3), Echo(), Soon()).ok());
+  EXPECT_THAT(Text(cluster[0].Join(InMillis(300))),
+              HasSubstr("barrier 1: 1 of 3 workers arrived; missing: s1, s2"));
+  const std::string count = "shutdown/PROCESS_COUNT_ID_1";
+  ASSERT_TRUE(cluster.store()->Add(count, 1, Soon()).ok());
+  EXPECT_THAT(Text(cluster[0].Join(InMillis(300))),
+              HasSubstr("2 of 3 workers arrived; missing: 1 of s1 and s2"));
 }
 
 TEST(JoinTest, PatientWithAStoreThatFailsNowAndThen) {
@@ -357,8 +419,10 @@ TEST(JoinTest, PatientWithAStoreThatFailsNowAndThen) {
 TEST(JoinTest, NonsenseInTheStore) {
   Cluster cluster;
   cluster.Start(1, Echo());
-  ASSERT_TRUE(
-      cluster.store()->Set("shutdown/ACTIVE_CALLS_ID_1", "many", Soon()).ok());
+  ASSERT_TRUE(cluster.store()
+                  ->Set(Shutdown(*cluster.store()) + "ACTIVE_CALLS_ID_1",
+                        "many", Soon())
+                  .ok());
   EXPECT_EQ(cluster[0].Join(Soon()).code(), absl::StatusCode::kInvalidArgument);
 }
 

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -199,6 +200,118 @@ TEST(StartTest, NamesWhoseAddressIsMissing) {
       OptionsFor(0, 2), Echo(), RealRuntime().Now() + absl::Milliseconds(400));
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(Text(status), HasSubstr("missing: the address of w1"));
+}
+
+TEST(StartTest, ATwinOfALiveWorkerIsRefused) {
+  Cluster cluster;
+  ASSERT_TRUE(cluster.StartOne(OptionsFor(0, 1), Echo(), Soon()).ok());
+  Cluster other(cluster.store());
+  const absl::Status twin = other.StartOne(OptionsFor(0, 1), Echo(), Soon());
+  EXPECT_EQ(twin.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(Text(twin), HasSubstr("RPC worker name w0 is not unique. "));
+  EXPECT_TRUE(cluster[0].Send("w0", Request("")).status().ok());
+}
+
+TEST(StartTest, OfTwinsThatStartAtOnceOneStarts) {
+  for (int round = 0; round < 5; ++round) {
+    Cluster store;
+    Cluster first(store.store()), second(store.store());
+    absl::Status statuses[2];
+    const std::unique_ptr<Thread> thread =
+        RealRuntime().StartThread("twin", [&] {
+          statuses[1] = second.StartOne(OptionsFor(0, 1), Echo(), Soon());
+        });
+    statuses[0] = first.StartOne(OptionsFor(0, 1), Echo(), Soon());
+    thread->Join();
+    EXPECT_NE(statuses[0].ok(), statuses[1].ok())
+        << statuses[0] << ", " << statuses[1];
+  }
+}
+
+TEST(StartTest, WhatAnEarlierRunHasLeftIsNoMember) {
+  Cluster cluster;
+  cluster.Start(2, Echo());
+  cluster.OnEach([&](int64_t id) {
+    EXPECT_TRUE(cluster[id].JoinForShutdown(Soon()).ok());
+  });
+  cluster.Stop(0);
+  cluster.Stop(1);
+  const absl::Status alone = cluster.StartOne(
+      OptionsFor(0, 2), Echo(), RealRuntime().Now() + absl::Seconds(2));
+  EXPECT_EQ(alone.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(Text(alone),
+              HasSubstr("1 of 2 workers came; missing: w1 (of which the store "
+                        "has only what an earlier start has left)"));
+  cluster.Start(2, Echo());
+  EXPECT_TRUE(cluster[0].Send("w1", Request("")).status().ok());
+  // Nor do barriers of the earlier run count.
+  EXPECT_EQ(
+      cluster[0].Join(RealRuntime().Now() + absl::Milliseconds(300)).code(),
+      absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(StartTest, AWorkerThatWasRestartedNeedsOneThatLives) {
+  Cluster cluster;
+  cluster.Start(3, Echo());
+  cluster.Stop(1);
+  cluster.Stop(2);
+  // The group is the same one, so it need not wait for the other.
+  const absl::Status again = cluster.StartOne(OptionsFor(1, 3), Echo(), Soon());
+  ASSERT_TRUE(again.ok()) << again;
+  EXPECT_TRUE(cluster[0].Send("w1", Request("")).status().ok());
+  EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());
+}
+
+// As TCPStore servers of PyTorch 1.13 do, it does not wake a `Get` for what
+// CompareSet has written. `Get` is what a stock worker does.
+class SleepyStore {
+ public:
+  explicit SleepyStore(std::shared_ptr<Store> store)
+      : hooked_(MakeHookedStore(
+            std::move(store), nullptr,
+            [this](const std::string& call, const std::string& key) {
+              MutexLock lock(mutex_);
+              if (call == "Set" || call == "Add") {
+                set_.insert(key);
+                changed_.NotifyAll();
+              }
+              return absl::OkStatus();
+            })) {}
+
+  const std::shared_ptr<Store>& store() const { return hooked_; }
+
+  // Of a key that did not exist when the wait began.
+  bool WaitAsStock(const std::string& key) {
+    MutexLock lock(mutex_);
+    while (!set_.contains(key)) {
+      if (!changed_.WaitUntil(mutex_, Soon())) return false;
+    }
+    return true;
+  }
+
+ private:
+  Mutex mutex_{RealRuntime(), "SleepyStore"};
+  CondVar changed_{RealRuntime(), "SleepyStore.changed"};
+  std::set<std::string> set_;
+  const std::shared_ptr<Store> hooked_;
+};
+
+TEST(StartTest, AStockWorkerThatWaitsAlreadyIsWoken) {
+  Cluster whole;
+  SleepyStore sleepy(whole.store());
+  Store& store = *whole.store();
+  const std::unique_ptr<Thread> stock = RealRuntime().StartThread("stock", [&] {
+    // As PyTorch's agent starts.
+    EXPECT_TRUE(store.Set("names/1", "stock", Soon()).ok());
+    EXPECT_TRUE(sleepy.WaitAsStock("names/0"));
+    EXPECT_TRUE(store.Set("addrs/stock", "uv://127.0.0.1:1", Soon()).ok());
+    EXPECT_TRUE(sleepy.WaitAsStock("addrs/w0"));
+  });
+  Cluster cluster(sleepy.store());
+  const absl::Status started =
+      cluster.StartOne(OptionsFor(0, 2), Echo(), Soon());
+  EXPECT_TRUE(started.ok()) << started;
+  stock->Join();
 }
 
 TEST(StartTest, ADeadlineThatHasPassed) {

@@ -167,9 +167,11 @@ TEST_F(StockTcpStoreTest, AWaitSurvivesProbes) {
 
 TEST_F(StockTcpStoreTest, ToldTheWrongProtocol) {
   const auto store = OpenOrDie(StockServer::Get().Url("?protocol=2"));
-  const absl::Status status = store->TryGet("key", Soon()).status();
-  EXPECT_FALSE(status.ok());
-  EXPECT_FALSE(absl::IsNotFound(status)) << status;
+  const absl::Time start = RealRuntime().Now();
+  const absl::Status status = store->TryGet("key", Later()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("speaks protocol 1"));
+  EXPECT_LT(RealRuntime().Now() - start, absl::Seconds(20));
   EXPECT_TRUE(OpenOrDie(StockServer::Get().Url())->Set("k", "", Later()).ok());
 }
 
@@ -209,6 +211,8 @@ class FakeServer2 {
     std::lock_guard<std::mutex> lock(mutex_);
     return values_;
   }
+  // It hangs instead of closing when it does not understand a client.
+  void BeSilent() { is_silent_ = true; }
   // Every connection from now on is closed at its first query of this kind.
   void CloseAt(int query) { close_at_ = query; }
 
@@ -237,6 +241,7 @@ class FakeServer2 {
     ++connections_;
     if (peer.Receive(5) != std::string("\0\xCE\xF7\x85\x3C", 5)) {
       ++errors_;
+      while (is_silent_ && !peer.ReceiveSome().empty()) continue;
       return;
     }
     while (true) {
@@ -298,6 +303,7 @@ class FakeServer2 {
   std::atomic<int> errors_ = 0;
   std::atomic<int> connections_ = 0;
   std::atomic<int> close_at_ = -1;
+  std::atomic<bool> is_silent_ = false;
   FakeServer server_{[this](FakePeer& peer, int) { Serve(peer); }};
 };
 
@@ -325,6 +331,18 @@ TEST(TcpStore2Test, SpeaksProtocol2WhetherToldOrNot) {
   }
 }
 
+TEST(TcpStore2Test, AClientThatWasToldTheWrongProtocolLearnsIt) {
+  for (const bool is_silent : {false, true}) {
+    FakeServer2 server;
+    if (is_silent) server.BeSilent();
+    const auto store = OpenOrDie(server.Url("?protocol=1"));
+    const absl::Status status = store->Get("key", Later()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr("speaks protocol 2, and its URL says ?protocol=1"));
+  }
+}
+
 TEST(TcpStore2Test, WhatItsServerDoesNotTake) {
   FakeServer2 server;
   const auto store = OpenOrDie(server.Url());
@@ -345,6 +363,10 @@ TEST(TcpStore2Test, WhatItsServerDoesNotTake) {
 TEST(TcpStore2Test, AConnectionThatBreaksDuringACall) {
   FakeServer2 server;
   const auto store = OpenOrDie(server.Url("?protocol=2"));
+  // It has answered once, and no connection is kept.
+  EXPECT_TRUE(absl::IsNotFound(store->TryGet("key", Later()).status()));
+  server.CloseAt(5);
+  EXPECT_TRUE(absl::IsUnavailable(store->Set("k", "", Later())));
   const auto connections = [&](int query, auto call) {
     server.CloseAt(query);
     const int before = server.connections();

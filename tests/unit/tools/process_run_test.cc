@@ -311,6 +311,7 @@ TEST_F(ProcessRunTest, ACrashAtATimeWithoutARestart) {
   EXPECT_EQ(Count(*result, EventKind::kRestart), 0);
   // The other one waits in vain for it.
   EXPECT_EQ(result->rule, "time-limit");
+  EXPECT_THAT(result->detail, HasSubstr("not over after 500ms: w0 still"));
 }
 
 TEST_F(ProcessRunTest, APauseStopsAProcessForAsLong) {

@@ -1,0 +1,499 @@
+#include "agent/group/static_group.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "agent/group/deadline_margin.h"
+#include "agent/group/rendezvous.h"
+#include "agent/planted.h"
+#include "agent/wire/call_extras.h"
+#include "glog/logging.h"
+
+namespace reprise {
+namespace {
+
+constexpr std::string_view kEpochKey = "reprise/epoch";
+constexpr std::string_view kForming = "forming";
+constexpr std::string_view kComplete = "complete";
+constexpr std::string_view kNone = "-";
+
+// A worker that refuses connections may be opening another listener just now.
+constexpr int kRefusals = 3;
+constexpr absl::Duration kBetweenChecks = absl::Milliseconds(200);
+constexpr absl::Duration kLongestCheck = absl::Seconds(2);
+
+// How long to wait for marks before looking for other signs of members.
+constexpr absl::Duration kFirstWait = absl::Milliseconds(20);
+constexpr absl::Duration kLongestWait = absl::Seconds(1);
+// So that a look at a large group that is incomplete stays short.
+constexpr int kMostChecksAtATime = 4;
+
+constexpr size_t kMaxPrinted = 200;
+
+std::string Printable(std::string_view text) {
+  return absl::CHexEscape(std::string(text.substr(0, kMaxPrinted)));
+}
+
+absl::Status TryAgain(std::string_view why) {
+  return absl::AbortedError(absl::string_view(why.data(), why.size()));
+}
+
+std::string EpochText(std::string_view name, std::string_view state,
+                      std::string_view before) {
+  std::string text(name);
+  text.append(" ").append(state).append(" ");
+  return text.append(before.empty() ? kNone : before);
+}
+
+// Which member has begun the epoch; 0 if the name does not say.
+int64_t FounderOf(const std::string& epoch) {
+  int64_t id = 0;
+  if (!absl::SimpleAtoi(epoch.substr(0, epoch.find('-')), &id)) return 0;
+  return id;
+}
+
+std::pair<std::string, std::string> SplitMark(const std::string& mark) {
+  const size_t blank = mark.find(' ');
+  if (blank == mark.npos) return {mark, ""};
+  return {mark.substr(0, blank), mark.substr(blank + 1)};
+}
+
+}  // namespace
+
+StaticGroup::StaticGroup(Runtime& runtime, StoreClient& store,
+                         const AgentOptions& options,
+                         const WorkerDirectory& workers, std::string instance,
+                         std::string features, Check check)
+    : runtime_(runtime),
+      store_(store),
+      options_(options),
+      workers_(workers),
+      instance_(std::move(instance)),
+      features_(std::move(features)),
+      check_(std::move(check)) {}
+
+std::string StaticGroup::MemberKey(const std::string& epoch, int64_t id) const {
+  return absl::StrCat("reprise/epoch/", epoch, "/", id);
+}
+
+std::string StaticGroup::OurMark() const {
+  return absl::StrCat(instance_, " ", url_());
+}
+
+std::string StaticGroup::key_prefix() const {
+  return absl::StrCat("reprise/epoch/", epoch_, "/");
+}
+
+absl::StatusOr<StaticGroup::Epoch> StaticGroup::ParseEpoch(std::string text) {
+  Epoch epoch;
+  const std::vector<std::string> words = absl::StrSplit(text, ' ');
+  if (words.size() != 3 || words[0].empty() ||
+      (words[1] != kForming && words[1] != kComplete)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the store has no epoch in ", std::string(kEpochKey),
+                     ": '", Printable(text), "'"));
+  }
+  epoch.name = words[0];
+  epoch.complete = words[1] == kComplete;
+  if (words[2] != kNone) epoch.before = words[2];
+  epoch.text = std::move(text);
+  return epoch;
+}
+
+absl::StatusOr<std::vector<std::string>> StaticGroup::Enter(
+    std::function<std::string()> url,
+    std::function<void(const std::string&)> on_published, absl::Time deadline) {
+  url_ = std::move(url);
+  on_published_ = std::move(on_published);
+  // What another of our name writes from now on is not overwritten.
+  absl::StatusOr<std::string> published =
+      store_.TryGet(AddressKey(options_.name), deadline);
+  if (!published.ok() && !absl::IsNotFound(published.status())) {
+    return published.status();
+  }
+  published_ = published.value_or("");
+  const absl::Time until = BeforeReport(runtime_.Now(), deadline);
+  absl::Status status;
+  do {
+    if (absl::IsAborted(status)) {
+      store_.Pause(std::min(runtime_.Now() + kBetweenChecks, until));
+    }
+    status = TryToEnter(until);
+  } while (absl::IsAborted(status) && runtime_.Now() < until);
+  if (!status.ok()) Withdraw(deadline);
+  if (absl::IsAborted(status)) {
+    status = absl::DeadlineExceededError(
+        absl::StrCat("could not enter the group: ", status.message()));
+  }
+  if (!status.ok()) return status;
+  return addresses_;
+}
+
+absl::Status StaticGroup::TryToEnter(absl::Time deadline) {
+  const absl::StatusOr<Epoch> epoch = FindEpoch(deadline);
+  if (!epoch.ok()) return epoch.status();
+  epoch_ = epoch->name;
+  const std::string mark = OurMark();
+  const absl::StatusOr<std::string> present = store_.CompareSet(
+      MemberKey(epoch_, options_.id), our_place_, mark, deadline);
+  if (!present.ok()) return present.status();
+  if (*present != mark) {
+    return TryAgain("another worker takes our place at the same time");
+  }
+  // Before the address, so that a worker that finds the one finds the other.
+  if (absl::Status status =
+          store_.Set(FeaturesKey(options_.name), features_, deadline);
+      !status.ok()) {
+    return status;
+  }
+  our_place_ = mark;
+  is_forming_ = !epoch->complete;
+  if (absl::Status status = Publish(deadline); !status.ok()) return status;
+  if (absl::Status status = WaitForAll(*epoch, deadline); !status.ok()) {
+    return status;
+  }
+  return Complete(*epoch, deadline);
+}
+
+absl::StatusOr<StaticGroup::Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
+  absl::StatusOr<std::string> text = store_.TryGet(kEpochKey, deadline);
+  if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
+  if (text.value_or("").empty()) return BeginEpoch({}, deadline);
+  absl::StatusOr<Epoch> epoch = ParseEpoch(*std::move(text));
+  if (!epoch.ok()) return epoch;
+  if (!epoch->before.empty()) {
+    std::string place_before;
+    if (absl::Status status =
+            CheckOurPlace(epoch->before, place_before, deadline);
+        !status.ok()) {
+      return status;
+    }
+  }
+  if (absl::Status status = CheckOurPlace(epoch->name, our_place_, deadline);
+      !status.ok()) {
+    return status;
+  }
+  if (SplitMark(our_place_).first == instance_) return epoch;  // we are in it
+  if (REPRISE_PLANTED(leftovers_make_a_group)) return epoch;
+
+  // The member that began it is the likeliest to be in it.
+  const auto size = static_cast<int64_t>(workers_.size());
+  std::vector<int64_t> ids = {FounderOf(epoch->name)};
+  for (int64_t id = 0; id < size; ++id) ids.push_back(id);
+  std::string undecided;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const int64_t id = ids[i];
+    if (id == options_.id || id >= size || (i > 0 && id == ids[0])) continue;
+    const absl::StatusOr<Verdict> verdict =
+        JudgeMember(epoch->name, id, deadline);
+    if (!verdict.ok()) return verdict.status();
+    if (*verdict == Verdict::kAlive) return epoch;
+    if (*verdict == Verdict::kUnknown) undecided = left_over_[id];
+  }
+  if (!undecided.empty()) return TryAgain(undecided);
+  return BeginEpoch(*epoch, deadline);
+}
+
+absl::Status StaticGroup::CheckOurPlace(const std::string& epoch,
+                                        std::string& our_place,
+                                        absl::Time deadline) {
+  absl::StatusOr<std::string> place =
+      store_.TryGet(MemberKey(epoch, options_.id), deadline);
+  if (!place.ok() && !absl::IsNotFound(place.status())) return place.status();
+  our_place = place.value_or("");
+  if (our_place.empty() || SplitMark(our_place).first == instance_) {
+    return absl::OkStatus();
+  }
+  const absl::StatusOr<Verdict> verdict =
+      Judge(options_.id, our_place, deadline);
+  if (!verdict.ok()) return verdict.status();
+  if (*verdict == Verdict::kUnknown) return TryAgain(left_over_[options_.id]);
+  if (*verdict == Verdict::kDead) return absl::OkStatus();
+  return absl::AlreadyExistsError(absl::StrCat(
+      "RPC worker name ", options_.name, " is not unique. A worker of this ",
+      "name and of id ", options_.id, " lives at ",
+      Printable(SplitMark(our_place).second), "."));
+}
+
+absl::StatusOr<StaticGroup::Epoch> StaticGroup::BeginEpoch(
+    const Epoch& left_over, absl::Time deadline) {
+  Epoch epoch;
+  epoch.name = absl::StrCat(options_.id, "-", instance_, ".", ++begun_);
+  epoch.before = left_over.complete ? left_over.name : left_over.before;
+  epoch.text = EpochText(epoch.name, kForming, epoch.before);
+  // First, so that nobody finds the epoch without a member.
+  const std::string mark = OurMark();
+  const std::string key = MemberKey(epoch.name, options_.id);
+  if (absl::Status status = store_.Set(key, mark, deadline); !status.ok()) {
+    return status;
+  }
+  const absl::StatusOr<std::string> present =
+      store_.CompareSet(kEpochKey, left_over.text, epoch.text, deadline);
+  if (!present.ok()) return present.status();
+  if (*present != epoch.text) {
+    store_.Delete(key, deadline).IgnoreError();
+    return TryAgain("another worker begins the group");
+  }
+  if (!left_over.name.empty()) {
+    LOG(INFO) << "worker " << options_.name << " begins the group anew: nobody "
+              << "lives of those that an earlier run has left in the store";
+  }
+  our_place_ = mark;
+  return epoch;
+}
+
+absl::StatusOr<StaticGroup::Verdict> StaticGroup::JudgeMember(
+    const std::string& epoch, int64_t id, absl::Time deadline) {
+  const absl::StatusOr<std::string> mark =
+      store_.TryGet(MemberKey(epoch, id), deadline);
+  if (absl::IsNotFound(mark.status())) return Verdict::kDead;
+  if (!mark.ok()) return mark.status();
+  return Judge(id, *mark, deadline);
+}
+
+absl::StatusOr<StaticGroup::Verdict> StaticGroup::Judge(int64_t id,
+                                                        const std::string& mark,
+                                                        absl::Time deadline) {
+  const auto [instance, address] = SplitMark(mark);
+  const std::string name = workers_.Find(static_cast<WorkerId>(id))->name;
+  const std::string ours = url_();
+  Suspect& suspect = suspects_[mark];
+  // Where it was, we are.
+  if (address.empty() || address == ours) suspect.refusals = kRefusals;
+  if (suspect.refusals >= kRefusals) return Verdict::kDead;
+
+  std::vector<std::string> where = {address};
+  // Its listener may have been replaced since.
+  const absl::StatusOr<std::string> published =
+      store_.TryGet(AddressKey(name), deadline);
+  if (!published.ok() && !absl::IsNotFound(published.status())) {
+    return published.status();
+  }
+  if (published.ok() && *published != address && *published != ours) {
+    where.push_back(*published);
+  }
+  std::string doubt;
+  bool refused = true;
+  for (const std::string& at : where) {
+    const Liveness found = CheckAt(at, instance, deadline);
+    if (found.state == Liveness::State::kAnswered) return Verdict::kAlive;
+    if (found.state == Liveness::State::kDead) continue;
+    refused = false;
+    doubt = absl::StrCat("whether worker ", name, " at ", Printable(at),
+                         " still lives is not known: ", found.cause);
+  }
+  const absl::Time now = runtime_.Now();
+  if (refused) {
+    suspect.silent_since = absl::InfiniteFuture();
+    if (++suspect.refusals >= kRefusals) return Verdict::kDead;
+    doubt = absl::StrCat("nobody listens at ", Printable(address),
+                         ", where worker ", name, " was");
+  } else {
+    suspect.refusals = 0;
+    suspect.silent_since = std::min(suspect.silent_since, now);
+    if (now - suspect.silent_since >= options_.token_lease) {
+      LOG(WARNING) << "worker " << name << " is taken for dead after "
+                   << options_.token_lease << " of silence: " << doubt;
+      suspect.refusals = kRefusals;
+      return Verdict::kDead;
+    }
+  }
+  left_over_[id] = std::move(doubt);
+  return Verdict::kUnknown;
+}
+
+Liveness StaticGroup::CheckAt(const std::string& address,
+                              const std::string& instance,
+                              absl::Time deadline) {
+  Liveness found =
+      check_(address, std::min(deadline, runtime_.Now() + kLongestCheck));
+  // Another agent has its port.
+  if (found.state == Liveness::State::kAnswered && found.instance != instance) {
+    found.state = Liveness::State::kDead;
+  }
+  return found;
+}
+
+absl::Status StaticGroup::Publish(absl::Time deadline) {
+  // The listener may be replaced meanwhile, and the successor's address
+  // published before this one.
+  while (!is_published_ || published_ != url_()) {
+    const std::string address = url_();
+    std::string present = published_;
+    const absl::StatusOr<bool> replaced = ReplaceValue(
+        store_, AddressKey(options_.name), present, address, deadline);
+    if (!replaced.ok()) return replaced.status();
+    if (*replaced) {
+      published_ = address;
+      is_published_ = true;
+      on_published_(address);
+      continue;
+    }
+    const absl::StatusOr<std::string> place =
+        store_.TryGet(MemberKey(epoch_, options_.id), deadline);
+    if (!place.ok() && !absl::IsNotFound(place.status())) {
+      return place.status();
+    }
+    if (place.value_or("") != our_place_) {
+      return TryAgain("another worker has taken our place");
+    }
+    published_ = present;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
+  const size_t size = workers_.size();
+  is_there_.assign(size, false);
+  is_stock_.assign(size, false);
+  addresses_.assign(size, "");
+  is_there_[options_.id] = true;
+  addresses_[options_.id] = published_;
+  absl::Duration wait = kFirstWait;
+  while (true) {
+    const absl::Time until = std::min(runtime_.Now() + wait, deadline);
+    wait = std::min(2 * wait, kLongestWait);
+    absl::Status waited;
+    for (size_t id = 0; id < size && waited.ok(); ++id) {
+      if (is_there_[id]) continue;
+      const absl::StatusOr<std::string> mark =
+          store_.Get(MemberKey(epoch.name, static_cast<int64_t>(id)), until);
+      waited = mark.status();
+      if (!mark.ok()) continue;
+      is_there_[id] = true;
+      addresses_[id] = SplitMark(*mark).second;
+    }
+    if (waited.ok()) break;
+    if (!absl::IsDeadlineExceeded(waited)) return waited;
+    if (until >= deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat(std::count(is_there_.begin(), is_there_.end(), true),
+                       " of ", size, " workers came; missing: ", Missing()));
+    }
+    if (absl::Status status = LookForMissing(epoch, deadline); !status.ok()) {
+      // A look that ran out of time tells nothing new.
+      if (!absl::IsDeadlineExceeded(status)) return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StaticGroup::LookForMissing(const Epoch& epoch,
+                                         absl::Time deadline) {
+  const absl::StatusOr<std::string> present =
+      store_.TryGet(kEpochKey, deadline);
+  if (!present.ok()) return present.status();
+  const absl::StatusOr<Epoch> now = ParseEpoch(*present);
+  if (!now.ok()) return now.status();
+  if (now->name != epoch.name) return TryAgain("the group was begun anew");
+  int checks = 0;
+  for (size_t i = 0; i < is_there_.size(); ++i) {
+    const auto id = static_cast<int64_t>(i);
+    if (is_there_[i]) continue;
+    if (absl::Status status = LookForStock(id, deadline); !status.ok()) {
+      return status;
+    }
+    if (is_there_[i] || now->complete || now->before.empty() ||
+        checks >= kMostChecksAtATime) {
+      continue;
+    }
+    ++checks;
+    const absl::StatusOr<std::string> mark =
+        store_.TryGet(MemberKey(now->before, id), deadline);
+    if (absl::IsNotFound(mark.status())) continue;
+    if (!mark.ok()) return mark.status();
+    const auto [instance, address] = SplitMark(*mark);
+    if (CheckAt(address, instance, deadline).state ==
+        Liveness::State::kAnswered) {
+      return ReturnTo(*now, deadline);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StaticGroup::LookForStock(int64_t id, absl::Time deadline) {
+  const std::string& name = workers_.Find(static_cast<WorkerId>(id))->name;
+  absl::StatusOr<std::string> address =
+      store_.TryGet(AddressKey(name), deadline);
+  if (absl::IsNotFound(address.status())) {
+    left_over_[id] = absl::StrCat("the address of ", name);
+    return absl::OkStatus();
+  }
+  if (!address.ok()) return address.status();
+  const absl::StatusOr<std::string> features =
+      store_.TryGet(FeaturesKey(name), deadline);
+  if (!features.ok() && !absl::IsNotFound(features.status())) {
+    return features.status();
+  }
+  if (ParseFeatures(features.value_or("")).epoch) {
+    left_over_[id] = absl::StrCat(
+        name, " (of which the store has only what an earlier start has left)");
+    return absl::OkStatus();
+  }
+  is_there_[id] = true;
+  is_stock_[id] = true;
+  addresses_[id] = *std::move(address);
+  // It may have waited for us since before we came, and some servers do not
+  // wake it for what was written by compare-and-set.
+  return store_.Set(AddressKey(options_.name), published_, deadline);
+}
+
+absl::Status StaticGroup::ReturnTo(const Epoch& epoch, absl::Time deadline) {
+  LOG(WARNING) << "worker " << options_.name << " finds that a group that it "
+               << "took for dead lives, and enters it";
+  const absl::Status status =
+      store_
+          .CompareSet(kEpochKey, epoch.text,
+                      EpochText(epoch.before, kComplete, ""), deadline)
+          .status();
+  if (!status.ok()) return status;
+  return TryAgain("the group was begun before, and lives");
+}
+
+absl::Status StaticGroup::Complete(const Epoch& epoch, absl::Time deadline) {
+  const absl::StatusOr<std::string> present = store_.CompareSet(
+      kEpochKey, EpochText(epoch.name, kForming, epoch.before),
+      EpochText(epoch.name, kComplete, ""), deadline);
+  if (!present.ok()) return present.status();
+  const absl::StatusOr<Epoch> now = ParseEpoch(*present);
+  if (!now.ok()) return now.status();
+  if (now->name != epoch.name || !now->complete) {
+    return TryAgain("the group was begun anew");
+  }
+  const absl::StatusOr<std::string> place =
+      store_.TryGet(MemberKey(epoch.name, options_.id), deadline);
+  if (!place.ok() && !absl::IsNotFound(place.status())) return place.status();
+  if (place.value_or("") != our_place_) {
+    return TryAgain("another worker has taken our place");
+  }
+  return absl::OkStatus();
+}
+
+void StaticGroup::Withdraw(absl::Time deadline) {
+  // The others of a complete epoch count on us to come back.
+  if (!is_forming_) return;
+  const std::string key = MemberKey(epoch_, options_.id);
+  const absl::StatusOr<std::string> place = store_.TryGet(key, deadline);
+  if (place.ok() && *place == our_place_) {
+    store_.Delete(key, deadline).IgnoreError();
+  }
+}
+
+std::string StaticGroup::Missing() const {
+  std::vector<std::string> missing;
+  for (size_t id = 0; id < is_there_.size(); ++id) {
+    if (is_there_[id]) continue;
+    const auto known = left_over_.find(static_cast<int64_t>(id));
+    missing.push_back(known != left_over_.end()
+                          ? known->second
+                          : workers_.Find(static_cast<WorkerId>(id))->name);
+  }
+  return absl::StrJoin(missing, ", ");
+}
+
+}  // namespace reprise

@@ -1,0 +1,147 @@
+// How a worker enters a static group, and tells the group's members from what
+// an earlier run of the job has left in the same store.
+//
+// A run of a group is an epoch. Beside the keys of PyTorch's agent
+// (rendezvous.h) the store has
+//
+//   reprise/epoch               the present one: "<epoch> forming <before>", or
+//                               "<epoch> complete -" since all have entered it
+//   reprise/epoch/<epoch>/<id>  the member that has entered it as worker <id>:
+//                               "<instance> <address>"
+//
+// A worker enters the present epoch only if a member of it is alive now, which
+// means that an agent of that instance answers at the member's address. If all
+// its members are proven dead, what is there is left over, and the worker
+// begins an epoch of its own. So a group never consists of leftovers: all its
+// members have been alive since its epoch began. A worker that finds its own
+// place in the epoch taken by another instance waits until that one is proven
+// dead, or was silent for `token_lease`, and is refused when it answers.
+//
+// Silence can mislead: the members of a complete epoch may be cut off from a
+// worker that then begins another. "<before>" is that complete epoch. As soon
+// as a member of it answers, and while the new one is not complete, it becomes
+// the present one again.
+//
+// Stock workers, and older ones of ours, enter no epochs. They are taken as
+// they come: leftovers of theirs cannot be told.
+
+#ifndef REPRISE_AGENT_GROUP_STATIC_GROUP_H_
+#define REPRISE_AGENT_GROUP_STATIC_GROUP_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/group/liveness_check.h"
+#include "agent/group/store_client.h"
+#include "agent/group/worker_directory.h"
+#include "agent/options.h"
+#include "agent/runtime/runtime.h"
+
+namespace reprise {
+
+// One caller at a time. Holds no lock.
+class StaticGroup {
+ public:
+  using Check =
+      std::function<Liveness(const std::string& address, absl::Time deadline)>;
+
+  // `instance` is ours, as our server tells it, and `features` is what we
+  // publish of ourselves. `check` asks for the instance of the agent at an
+  // address.
+  StaticGroup(Runtime& runtime, StoreClient& store, const AgentOptions& options,
+              const WorkerDirectory& workers, std::string instance,
+              std::string features, Check check);
+
+  // Enters the group, publishes the address and waits for all others. Our
+  // listener must be open; `url` returns where it is now, and `on_published` is
+  // told what others find. Returns the addresses of all by id.
+  // ALREADY_EXISTS when a live worker has our name and id; DEADLINE_EXCEEDED
+  // names those that are missing, or whose death is not proven.
+  absl::StatusOr<std::vector<std::string>> Enter(
+      std::function<std::string()> url,
+      std::function<void(const std::string&)> on_published,
+      absl::Time deadline);
+
+  // After `Enter`: which members are stock workers, by id.
+  const std::vector<bool>& is_stock() const { return is_stock_; }
+  // What the keys of this epoch begin with.
+  std::string key_prefix() const;
+
+ private:
+  struct Epoch {
+    std::string text;  // in the store
+    std::string name;
+    bool complete = false;
+    std::string before;  // "" for none
+  };
+  enum class Verdict { kAlive, kDead, kUnknown };
+  // What is known of a member whose life is in doubt.
+  struct Suspect {
+    int refusals = 0;  // one after another
+    absl::Time silent_since = absl::InfiniteFuture();
+  };
+
+  static absl::StatusOr<Epoch> ParseEpoch(std::string text);
+  std::string MemberKey(const std::string& epoch, int64_t id) const;
+  std::string OurMark() const;
+
+  // ABORTED, here and below: something changed or is undecided; try again.
+  absl::Status TryToEnter(absl::Time deadline);
+  // The epoch to enter: one in which somebody is alive, or a new one.
+  absl::StatusOr<Epoch> FindEpoch(absl::Time deadline);
+  // `our_place` becomes what is in our place of that epoch.
+  absl::Status CheckOurPlace(const std::string& epoch, std::string& our_place,
+                             absl::Time deadline);
+  absl::StatusOr<Epoch> BeginEpoch(const Epoch& left_over, absl::Time deadline);
+  absl::StatusOr<Verdict> JudgeMember(const std::string& epoch, int64_t id,
+                                      absl::Time deadline);
+  absl::StatusOr<Verdict> Judge(int64_t id, const std::string& mark,
+                                absl::Time deadline);
+  Liveness CheckAt(const std::string& address, const std::string& instance,
+                   absl::Time deadline);
+
+  absl::Status Publish(absl::Time deadline);
+  absl::Status WaitForAll(const Epoch& epoch, absl::Time deadline);
+  // Looks for members that `WaitForAll` still misses, by other signs.
+  absl::Status LookForMissing(const Epoch& epoch, absl::Time deadline);
+  absl::Status LookForStock(int64_t id, absl::Time deadline);
+  absl::Status ReturnTo(const Epoch& epoch, absl::Time deadline);
+  absl::Status Complete(const Epoch& epoch, absl::Time deadline);
+  // After a failure, as far as the store answers: nobody is to start with us.
+  void Withdraw(absl::Time deadline);
+  std::string Missing() const;
+
+  Runtime& runtime_;
+  StoreClient& store_;
+  const AgentOptions& options_;
+  const WorkerDirectory& workers_;
+  const std::string instance_;
+  const std::string features_;
+  const Check check_;
+
+  std::function<std::string()> url_;
+  std::function<void(const std::string&)> on_published_;
+  // What addrs/<our name> holds, or held when we began.
+  std::string published_;
+  bool is_published_ = false;
+  int begun_ = 0;  // epochs that we began
+  std::string epoch_;
+  bool is_forming_ = false;
+  std::string our_place_;
+  std::map<std::string, Suspect> suspects_;  // by mark
+  std::vector<std::string> addresses_;
+  std::vector<bool> is_there_;
+  std::vector<bool> is_stock_;
+  std::map<int64_t, std::string> left_over_;  // why one is missing
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_GROUP_STATIC_GROUP_H_
