@@ -17,15 +17,15 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(Environment environment,
     return absl::InvalidArgumentError(
         "an agent needs a runtime, a store, transports and a handler");
   }
-  absl::StatusOr<std::unique_ptr<Impl>> impl = Impl::Start(
+  absl::StatusOr<std::shared_ptr<Impl>> impl = Impl::Start(
       std::move(environment), std::move(options), std::move(handler), deadline);
   if (!impl.ok()) return impl.status();
   return std::unique_ptr<Agent>(new Agent(*std::move(impl)));
 }
 
-Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Agent::Agent(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Agent::~Agent() { Shutdown(absl::InfinitePast()).IgnoreError(); }
+Agent::~Agent() { Impl::End(impl_); }
 
 Future Agent::Send(WorkerId to, Message request, CallOptions options) {
   return impl_->Send(impl_->workers().Find(to), to, std::move(request),

@@ -39,7 +39,7 @@
 
 namespace reprise {
 
-// The four seams. All must outlive the agent.
+// The four seams. All must outlive the agent, and what `Shutdown` left behind.
 struct Environment {
   Runtime* runtime = nullptr;
   std::shared_ptr<Store> store;
@@ -71,7 +71,8 @@ class Agent {
                                                       RequestHandler handler,
                                                       absl::Time deadline);
 
-  // Shuts down, as `Shutdown` with a deadline that has passed.
+  // Shuts down, as `Shutdown` with a deadline that has passed. A function of
+  // the user's that still runs then is left behind and must not use the agent.
   ~Agent();
 
   // Never blocks on the network or the store, and only with
@@ -107,11 +108,18 @@ class Agent {
   // dynamic group, and `Join` is refused there: it has no barrier.
   absl::Status Leave(absl::Time deadline);
 
-  // Local: refuses new calls, fails pending ones with CANCELLED, gives peers up
-  // to a second to take the tensors that were sent, closes pipes and listener,
-  // waits for handlers. Handlers still running at `deadline` are
-  // reported (DEADLINE_EXCEEDED), and then waited for all the same.
-  // Idempotent. Nothing of the user's is called once it has returned.
+  // Shuts this agent down; the others learn of it by their connections. It
+  // refuses new calls, fails pending ones with CANCELLED, gives peers up to a
+  // second to take the tensors that were sent, closes pipes and listener, and
+  // waits for the functions of the user's that run: handlers, callbacks of
+  // calls, `on_membership_change`, and accesses to the store.
+  //
+  // It returns by `deadline`, or within a second if `deadline` has passed
+  // already, whatever these functions, the store and the peers do. After OK,
+  // nothing of the user's runs or is called any more. DEADLINE_EXCEEDED says
+  // which functions still run; no further one is called. They may go on using
+  // the agent, which refuses everything, until it is destroyed. `Shutdown` may
+  // be called again, to wait for them; and by several threads.
   absl::Status Shutdown(absl::Time deadline);
 
   const WorkerInfo& self() const;
@@ -149,8 +157,9 @@ class Agent {
 
  private:
   class Impl;
-  explicit Agent(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Agent(std::shared_ptr<Impl> impl);
+  // Functions that `Shutdown` left behind share it.
+  const std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace reprise

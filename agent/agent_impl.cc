@@ -1,10 +1,12 @@
 #include "agent/agent_impl.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "agent/group/probe.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
@@ -17,8 +19,15 @@ namespace {
 // How long a shutdown waits for peers to take the tensors that were offered.
 constexpr absl::Duration kTensorDrainTimeout = absl::Seconds(1);
 
-// Callbacks of futures may block; a few of them at a time.
+// How long a shutdown may take whose deadline has passed before it began.
+constexpr absl::Duration kShutdownGrace = absl::Seconds(1);
+
+// Callbacks of futures may block; so many of them at a time delay no others.
 constexpr int kCallbackThreads = 4;
+
+// Accesses to the store that may hang before further ones wait.
+constexpr int kStoreThreads = 4;
+constexpr int kLookupThreads = 4;
 
 absl::StatusOr<std::unique_ptr<tensorpipe::Context>> MakeContext(
     const std::string& name, const TransportSet& set) {
@@ -55,13 +64,16 @@ std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Agent::Impl>> Agent::Impl::Start(
+absl::StatusOr<std::shared_ptr<Agent::Impl>> Agent::Impl::Start(
     Environment environment, AgentOptions options, RequestHandler handler,
     absl::Time deadline) {
   if (absl::Status status = Validate(options); !status.ok()) return status;
   Runtime& runtime = *environment.runtime;
-  auto store = std::make_unique<StoreClient>(runtime, environment.store,
-                                             options.store_timeout);
+  Parts parts;
+  parts.store_access = std::make_shared<DetachedStore>(
+      runtime, environment.store, "store", kStoreThreads);
+  parts.store = std::make_unique<StoreClient>(runtime, parts.store_access,
+                                              options.store_timeout);
   // Before the others learn of us: nothing is to be taken back when our own
   // options are wrong.
   absl::StatusOr<TransportSet> transports =
@@ -72,41 +84,47 @@ absl::StatusOr<std::unique_ptr<Agent::Impl>> Agent::Impl::Start(
   if (!context.ok()) return context.status();
 
   const bool is_static = options.world_size != kDynamicGroup;
-  if (absl::Status status = AgreeOnKind(*store, is_static, deadline);
+  if (absl::Status status = AgreeOnKind(*parts.store, is_static, deadline);
       !status.ok()) {
     return status;
   }
-  absl::StatusOr<std::vector<WorkerInfo>> workers = std::vector<WorkerInfo>();
-  if (is_static) workers = ExchangeNames(runtime, *store, options, deadline);
-  if (!workers.ok()) return workers.status();
+  if (is_static) {
+    absl::StatusOr<std::vector<WorkerInfo>> workers =
+        ExchangeNames(runtime, *parts.store, options, deadline);
+    if (!workers.ok()) return workers.status();
+    parts.workers = *std::move(workers);
+  }
+  parts.transports = *std::move(transports);
+  parts.context = *std::move(context);
 
-  auto impl = std::make_unique<Impl>(
-      environment, std::move(options), std::move(handler), std::move(store),
-      *std::move(workers), *transports, *std::move(context));
-  if (absl::Status status = impl->Open(deadline); !status.ok()) {
-    impl->Shutdown(absl::InfinitePast()).IgnoreError();
+  auto impl = std::make_shared<Impl>(environment, std::move(options),
+                                     std::move(handler), std::move(parts));
+  absl::Status status = impl->StartThreads();
+  if (status.ok()) status = impl->Open(deadline);
+  if (!status.ok()) {
+    End(impl);
     return status;
   }
   return impl;
 }
 
 Agent::Impl::Impl(const Environment& environment, AgentOptions options,
-                  RequestHandler handler, std::unique_ptr<StoreClient> store,
-                  std::vector<WorkerInfo> workers,
-                  const TransportSet& transports,
-                  std::unique_ptr<tensorpipe::Context> context)
+                  RequestHandler handler, Parts parts)
     : runtime_(*environment.runtime),
       observer_(environment.observer),
       options_(std::move(options)),
-      workers_(MakeDirectory(runtime_, options_, std::move(workers))),
-      store_(std::move(store)),
+      workers_(MakeDirectory(runtime_, options_, std::move(parts.workers))),
+      store_access_(std::move(parts.store_access)),
+      lookups_(runtime_, environment.store, "lookup", kLookupThreads),
+      store_(std::move(parts.store)),
       activity_(std::make_shared<Activity>(runtime_)),
       metrics_(runtime_),
       timer_(runtime_, "timer"),
       connector_(runtime_, "connector", 1),
+      listener_pool_(runtime_, "listener", 1),
       worker_pool_(runtime_, "worker", options_.num_worker_threads),
       callback_pool_(runtime_, "callback", kCallbackThreads),
-      context_(std::move(context)),
+      context_(std::move(parts.context)),
       calls_(std::make_shared<CallTable>(
           runtime_, timer_, activity_,
           ExecutorOf(REPRISE_PLANTED(shared_pool) ? worker_pool_
@@ -122,8 +140,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
       limits_{.max_payload_bytes = options_.max_payload_bytes,
               .max_tensor_bytes = options_.max_tensor_bytes},
       peers_(
-          runtime_, timer_, connector_, environment.store, *context_, workers_,
-          *calls_, *activity_, metrics_, observer_,
+          runtime_, timer_, connector_, lookups_, *context_, workers_, *calls_,
+          *activity_, metrics_, observer_,
           {.connect_timeout = options_.connect_timeout,
            .store_timeout = options_.store_timeout,
            .max_unwritten_per_peer = options_.max_pending_calls_per_peer,
@@ -133,7 +151,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
            .pipe = {.keepalive_interval = options_.keepalive_interval,
                     .keepalive_bound = options_.keepalive_bound,
                     .limits = limits_,
-                    .instance = runtime_.RandomBits()}}),
+                    .instance = runtime_.RandomBits(),
+                    .arrivals = parts.transports.arrivals}}),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
           std::move(handler), workers_,
@@ -142,20 +161,22 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
               .limits = limits_,
               .idempotency = {.max_calls = options_.max_idempotent_calls,
                               .max_bytes = options_.max_idempotent_bytes,
-                              .memory = options_.idempotency_memory}})),
-      acceptor_(runtime_, timer_, connector_, *context_, transports.transports,
-                environment.store, AddressKey(workers_.self().name),
-                options_.store_timeout, observer_,
-                [server = server_.get()](
-                    const std::shared_ptr<tensorpipe::Pipe>& pipe) {
-                  server->AddPipe(pipe);
-                }),
+                              .memory = options_.idempotency_memory},
+              .arrivals = parts.transports.arrivals})),
+      acceptor_(
+          runtime_, timer_, listener_pool_, *context_,
+          parts.transports.transports, store_access_,
+          AddressKey(workers_.self().name), options_.store_timeout, observer_,
+          [server =
+               server_.get()](const std::shared_ptr<tensorpipe::Pipe>& pipe) {
+            server->AddPipe(pipe);
+          }),
       quiescence_barrier_(runtime_, *store_, workers_, *activity_, observer_),
       group_(runtime_, *store_, options_,
              [this](const std::string& address, absl::Time until) {
                return NobodyListensAt(runtime_, *context_, address, until);
              }),
-      membership_(runtime_, group_, workers_, options_, observer_),
+      membership_(runtime_, group_, *store_, workers_, options_, observer_),
       mutex_(runtime_, "Agent"),
       changed_(runtime_, "Agent.changed") {
   if (workers_.is_dynamic()) {
@@ -163,17 +184,31 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
   }
 }
 
-Agent::Impl::~Impl() {
+void Agent::Impl::End(const std::shared_ptr<Impl>& impl) {
+  const absl::Status status = impl->Shutdown(absl::InfinitePast());
   if (REPRISE_PLANTED(callback_after_shutdown)) {
-    worker_pool_.Stop();
-    callback_pool_.Stop();
+    impl->worker_pool_.Stop();
+    impl->callback_pool_.Stop();
+    impl->membership_.StopCallbacks(absl::InfiniteFuture());
   }
+  if (status.ok()) return;
+  impl->worker_pool_.Abandon(impl);
+  impl->callback_pool_.Abandon(impl);
+  impl->membership_.AbandonCallbacks(impl);
+}
+
+absl::Status Agent::Impl::StartThreads() {
+  absl::Status status = timer_.Start();
+  for (ThreadPool* pool : {&connector_, &worker_pool_, &callback_pool_}) {
+    if (status.ok()) status = pool->Start();
+  }
+  return status;
 }
 
 absl::Status Agent::Impl::Open(absl::Time deadline) {
   if (absl::Status status = acceptor_.Listen(); !status.ok()) return status;
   if (workers_.is_dynamic()) return JoinDynamicGroup(deadline);
-  // Before the address, so that who finds the one finds the other.
+  // Before the address, so that a worker that finds the one finds the other.
   if (absl::Status status = store_->Set(FeaturesKey(workers_.self().name),
                                         std::string(OwnFeatures()), deadline);
       !status.ok()) {
@@ -183,7 +218,20 @@ absl::Status Agent::Impl::Open(absl::Time deadline) {
   absl::StatusOr<std::vector<std::string>> addresses =
       ExchangeAddresses(runtime_, *store_, workers_, deadline);
   if (!addresses.ok()) return addresses.status();
-  peers_.SetAddresses(*std::move(addresses));
+  // Now, so that the first connections need no store.
+  std::vector<PeerSet::Contact> contacts;
+  for (size_t id = 0; id < addresses->size(); ++id) {
+    const MemberPtr peer = workers_.Find(static_cast<WorkerId>(id));
+    const absl::StatusOr<std::string> features =
+        store_->TryGet(FeaturesKey(peer->name), deadline);
+    // A stock worker publishes none.
+    if (!features.ok() && !absl::IsNotFound(features.status())) {
+      return features.status();
+    }
+    contacts.push_back(
+        {std::move((*addresses)[id]), ParseFeatures(features.value_or(""))});
+  }
+  peers_.SetContacts(std::move(contacts));
   return absl::OkStatus();
 }
 
@@ -213,63 +261,97 @@ absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {
 }
 
 absl::Status Agent::Impl::Shutdown(absl::Time deadline) {
+  const absl::Time now = runtime_.Now();
+  const absl::Time until = deadline > now ? deadline : now + kShutdownGrace;
+  bool is_first = false;
   {
     MutexLock lock(mutex_);
-    if (state_ != State::kRunning) {
-      while (state_ != State::kStopped) {
-        changed_.WaitUntil(mutex_, absl::InfiniteFuture());
-      }
-      return stop_status_;
+    is_first = state_ == State::kRunning;
+    if (is_first) state_ = State::kStopping;
+    bool in_time = true;
+    while (!is_first && state_ == State::kStopping && in_time) {
+      in_time = changed_.WaitUntil(mutex_, until);
     }
-    state_ = State::kStopping;
+    if (!is_first && state_ == State::kStopping) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("agent ", workers_.self().name,
+                       " is still being shut down by another thread"));
+    }
   }
-  absl::Status status = Stop(deadline);
+  if (!is_first) return AwaitUsers(until);
+  Close(until);
+  absl::Status status = AwaitUsers(until);
+  if (observer_ != nullptr) observer_->OnShutdown();
   MutexLock lock(mutex_);
   state_ = State::kStopped;
-  stop_status_ = status;
   changed_.NotifyAll();
   return status;
 }
 
-absl::Status Agent::Impl::Stop(absl::Time deadline) {
+void Agent::Impl::Close(absl::Time until) {
   VLOG(1) << "agent " << workers_.self().name << " shuts down";
-  quiescence_barrier_.Stop();
-  membership_.Stop();
+  // What waits for a call, for the store or for a connection ends first, so
+  // that functions of the user's that wait for it have the most time to return.
   const absl::Status cancelled = absl::CancelledError(
       absl::StrCat("agent ", workers_.self().name, " was shut down"));
   retrier_->Close(cancelled);
   calls_->Close(cancelled);
-  // No pipe and no listener is opened after this.
+  peers_.StopConnecting();
+  store_access_->Stop();
+  lookups_.Stop();
+  quiescence_barrier_.Stop();
+  membership_.Stop();
+  // No pipe and no listener is opened after these.
   connector_.Stop();
+  listener_pool_.Stop();
   acceptor_.Close();
   server_->Refuse();
   // Peers get the time to take the tensors of the last replies (channel cma): a
   // connection that is closed takes them back. A peer that stands still is not
   // waited for.
-  if (!activity_->WaitForNone(Activity::kOffer,
-                              runtime_.Now() + kTensorDrainTimeout)) {
+  if (!activity_->WaitForNone(
+          Activity::kOffer,
+          std::min(until, runtime_.Now() + kTensorDrainTimeout))) {
     VLOG(1) << "agent " << workers_.self().name
             << " shuts down with tensors that were not taken";
   }
   peers_.Close();
   server_->Close();
   context_->join();  // the last callback of TensorPipe's has returned
+}
 
-  absl::Status status;
-  if (!activity_->WaitForNone(Activity::kHandler, deadline)) {
-    status = absl::DeadlineExceededError(absl::StrCat(
-        "agent ", workers_.self().name, ": ",
-        activity_->counts().running[Activity::kHandler],
-        " handlers were still running at the deadline of the shutdown"));
+absl::Status Agent::Impl::AwaitUsers(absl::Time until) {
+  if (REPRISE_PLANTED(shutdown_waits)) until = absl::InfiniteFuture();
+  std::vector<std::string> left;
+  // Those that have not begun are dropped, here or by their pools.
+  activity_->WaitForNone(Activity::kHandler, until);
+  if (REPRISE_PLANTED(callback_after_shutdown)) {
+    timer_.Stop();
+    return absl::OkStatus();
   }
-  if (!REPRISE_PLANTED(callback_after_shutdown)) {
-    worker_pool_.Stop();
-    activity_->WaitForNone(Activity::kCall, absl::InfiniteFuture());
-    callback_pool_.Stop();
+  if (!worker_pool_.Stop(until)) {
+    left.push_back(absl::StrCat(worker_pool_.num_busy_threads(), " handlers"));
+  }
+  // Another thread may be in the middle of a `Send`.
+  activity_->WaitForNone(Activity::kCall, until);
+  if (!callback_pool_.Stop(until)) {
+    left.push_back(
+        absl::StrCat(callback_pool_.num_busy_threads(), " callbacks of calls"));
+  }
+  if (!membership_.StopCallbacks(until)) {
+    left.push_back("on_membership_change");
+  }
+  const bool no_accesses = store_access_->AwaitAccesses(until);
+  if (!lookups_.AwaitAccesses(until) || !no_accesses) {
+    left.push_back(
+        absl::StrCat(store_access_->num_running() + lookups_.num_running(),
+                     " accesses to the store"));
   }
   timer_.Stop();
-  if (observer_ != nullptr) observer_->OnShutdown();
-  return status;
+  if (left.empty()) return absl::OkStatus();
+  return absl::DeadlineExceededError(absl::StrCat(
+      "agent ", workers_.self().name, ": ", absl::StrJoin(left, ", "),
+      " were still running at the deadline of the shutdown"));
 }
 
 }  // namespace reprise

@@ -1,4 +1,8 @@
 // The parts of an agent, and how they are started, wired and stopped.
+//
+// An `Impl` is shared: the functions of the user's that a shutdown leaves
+// behind keep it alive, because the agent's code beneath them still uses its
+// parts.
 
 #ifndef REPRISE_AGENT_AGENT_IMPL_H_
 #define REPRISE_AGENT_AGENT_IMPL_H_
@@ -19,6 +23,7 @@
 #include "agent/client/peer_set.h"
 #include "agent/client/retry.h"
 #include "agent/device/device_map.h"
+#include "agent/group/detached_store.h"
 #include "agent/group/dynamic_group.h"
 #include "agent/group/membership.h"
 #include "agent/group/quiescence_barrier.h"
@@ -37,19 +42,28 @@ namespace reprise {
 // Thread-safe, as `Agent`.
 class Agent::Impl {
  public:
-  static absl::StatusOr<std::unique_ptr<Impl>> Start(Environment environment,
+  static absl::StatusOr<std::shared_ptr<Impl>> Start(Environment environment,
                                                      AgentOptions options,
                                                      RequestHandler handler,
                                                      absl::Time deadline);
 
-  // Use `Start`.
+  // What `Start` has made before.
+  struct Parts {
+    std::shared_ptr<DetachedStore> store_access;
+    std::unique_ptr<StoreClient> store;
+    std::vector<WorkerInfo> workers;  // empty in a dynamic group
+    TransportSet transports;
+    std::unique_ptr<tensorpipe::Context> context;
+  };
+  // Use `Start`, and `End` before the last reference goes.
   Impl(const Environment& environment, AgentOptions options,
-       RequestHandler handler, std::unique_ptr<StoreClient> store,
-       std::vector<WorkerInfo> workers, const TransportSet& transports,
-       std::unique_ptr<tensorpipe::Context> context);
-  ~Impl();
+       RequestHandler handler, Parts parts);
 
-  // `to` is null when there is no worker that `called`, an id or a name, means.
+  // Shuts down with a deadline that has passed. Threads on which a function of
+  // the user's still runs are left to themselves, and then share `impl`.
+  static void End(const std::shared_ptr<Impl>& impl);
+
+  // `to` is null when `called`, an id or a name, is that of no worker.
   template <typename Name>
   Future Send(const MemberPtr& to, const Name& called, Message request,
               const CallOptions& options) {
@@ -89,7 +103,7 @@ class Agent::Impl {
 
  private:
   enum class State { kRunning, kStopping, kStopped };
-  // Of a call.
+  // When a call starts and ends.
   struct Times {
     absl::Time start;
     absl::Time deadline;
@@ -101,7 +115,12 @@ class Agent::Impl {
   absl::Status JoinDynamicGroup(absl::Time deadline);
   absl::Status LeaveDynamicGroup(absl::Time deadline);
   absl::Status NotFound(std::string_view called, bool has_left) const;
-  absl::Status Stop(absl::Time deadline);
+  absl::Status StartThreads();
+  // Ends everything that needs nothing of the user's, by `until`.
+  void Close(absl::Time until);
+  // After `Close`: waits for the functions of the user's. DEADLINE_EXCEEDED
+  // says which still run.
+  absl::Status AwaitUsers(absl::Time until);
   // agent_calls.cc
   Future Send(const MemberPtr& to, Message request, const CallOptions& options);
   Future SendWithRetries(const MemberPtr& to, Message request,
@@ -128,11 +147,16 @@ class Agent::Impl {
   Observer* const observer_;
   const AgentOptions options_;
   WorkerDirectory workers_;
+  // All accesses to the store go through these: those that a thread waits for,
+  // and those that look up addresses.
+  const std::shared_ptr<DetachedStore> store_access_;
+  DetachedStore lookups_;
   const std::unique_ptr<StoreClient> store_;
   const std::shared_ptr<Activity> activity_;
   Metrics metrics_;
   Timer timer_;
-  ThreadPool connector_;
+  ThreadPool connector_;      // opens pipes; never blocks
+  ThreadPool listener_pool_;  // opens the listener again, and publishes it
   ThreadPool worker_pool_;
   ThreadPool callback_pool_;
   std::unique_ptr<tensorpipe::Context> context_;
@@ -150,7 +174,6 @@ class Agent::Impl {
   CondVar changed_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kRunning;
   bool leaving_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status stop_status_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

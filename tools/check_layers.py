@@ -27,7 +27,7 @@ FLOORS = [
     ["agent/runtime"],
     ["agent/device"],
     ["agent:message"],
-    ["agent/transport:peer_liveness"],
+    ["agent/transport:arrivals", "agent/transport:peer_liveness"],
     ["agent/store", "agent/transport/uv"],
     # They read frames and objects as uv does.
     ["agent/transport/cma", "agent/transport/shm"],

@@ -37,8 +37,7 @@ CallTable::CallTable(Runtime& runtime, Timer& timer,
       observer_(observer),
       limits_(limits),
       on_cancelled_(std::move(on_cancelled)),
-      mutex_(runtime, "CallTable"),
-      room_(runtime, "CallTable.room") {}
+      mutex_(runtime, "CallTable") {}
 
 CallTable::~CallTable() {
   MutexLock lock(mutex_);
@@ -47,47 +46,80 @@ CallTable::~CallTable() {
 
 absl::StatusOr<CallTable::Reservation> CallTable::Reserve(
     const WorkerInfo& to, const ReserveOptions& options) {
-  // Counted first: after `Close`, whoever waits for no active call waits for
-  // this one too.
+  // It is counted first: after `Close`, a wait for the end of all active calls
+  // covers this one too.
   Activity::Token active;
   if (!options.is_attempt) active = activity_->StartCall();
+  Wakeups wakeups;
   MutexLock lock(mutex_);
+  if (!closed_.ok()) return absl::FailedPreconditionError("");
   if (static_cast<size_t>(to.id) >= loads_.size()) {
     loads_.resize(static_cast<size_t>(to.id) + 1);
   }
-  bool in_time = options.wait_until != absl::InfinitePast();
-  while (closed_.ok() && in_time &&
-         !HasRoom(loads_[to.id], options.num_bytes)) {
-    ++num_waiting_;
-    in_time = room_.WaitUntil(mutex_, options.wait_until);
-    --num_waiting_;
-  }
-  if (!closed_.ok()) return absl::FailedPreconditionError("");
-  Load& load = loads_[to.id];
-  if (!HasRoom(load, options.num_bytes)) {
+  if (!TakeRoom(to.id, options, wakeups)) {
+    if (!closed_.ok()) return absl::FailedPreconditionError("");
+    const Load& load = loads_[to.id];
     return absl::ResourceExhaustedError(absl::StrCat(
         "too many calls pending to ", to.name, " (", load.num_calls, " of ",
         load.num_bytes, " bytes): it does not answer as fast as it is called"));
   }
   if (next_id_ > CallKey::kMaxId) {
+    Unload(to.id, options.num_bytes, wakeups);
     return absl::ResourceExhaustedError("this agent has used up its call ids");
   }
-  ++load.num_calls;
-  load.num_bytes += options.num_bytes;
   return Reservation(this, to.id, next_id_++, options.num_bytes,
                      options.is_attempt, std::move(active));
 }
 
-void CallTable::Unload(WorkerId to, size_t num_bytes) {
+bool CallTable::TakeRoom(WorkerId to, const ReserveOptions& options,
+                         Wakeups& wakeups) {
+  const bool may_wait = options.wait_until != absl::InfinitePast();
+  if (HasRoom(loads_[to], options.num_bytes) &&
+      (!may_wait || loads_[to].waiters.empty())) {
+    ++loads_[to].num_calls;
+    loads_[to].num_bytes += options.num_bytes;
+    return true;
+  }
+  if (!may_wait) return false;
+  const auto waiter = std::make_shared<Waiter>(runtime_, options.num_bytes);
+  const auto place =
+      loads_[to].waiters.insert(loads_[to].waiters.end(), waiter);
+  bool in_time = true;
+  while (!waiter->is_granted && closed_.ok() && in_time) {
+    in_time = waiter->changed.WaitUntil(mutex_, options.wait_until);
+  }
+  if (waiter->is_granted) {
+    if (closed_.ok()) return true;
+    Unload(to, options.num_bytes, wakeups);
+    return false;
+  }
+  loads_[to].waiters.erase(place);
+  Grant(loads_[to], wakeups);  // a smaller call may have waited behind it
+  return false;
+}
+
+void CallTable::Grant(Load& load, Wakeups& wakeups) {
+  while (!load.waiters.empty() &&
+         HasRoom(load, load.waiters.front()->num_bytes)) {
+    ++load.num_calls;
+    load.num_bytes += load.waiters.front()->num_bytes;
+    load.waiters.front()->is_granted = true;
+    wakeups.waiters.push_back(std::move(load.waiters.front()));
+    load.waiters.pop_front();
+  }
+}
+
+void CallTable::Unload(WorkerId to, size_t num_bytes, Wakeups& wakeups) {
   Load& load = loads_[to];
   --load.num_calls;
   load.num_bytes -= num_bytes;
-  if (num_waiting_ > 0) room_.NotifyAll();
+  if (closed_.ok()) Grant(load, wakeups);
 }
 
 void CallTable::Unreserve(WorkerId to, size_t num_bytes) {
+  Wakeups wakeups;
   MutexLock lock(mutex_);
-  Unload(to, num_bytes);
+  Unload(to, num_bytes, wakeups);
 }
 
 Promise CallTable::MakePromise(CallKey key, bool is_attempt) {
@@ -122,32 +154,38 @@ Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
   Calls single;
   Calls::node_type node =
       single.extract(single.emplace(key, std::move(call)).first);
+  const bool is_none =
+      REPRISE_PLANTED(truncated_timeout) && timeout < absl::Milliseconds(1);
+  const bool has_timer = deadline != absl::InfiniteFuture() && !is_none;
+  if (has_timer) {
+    node.mapped().timer =
+        timer_.Schedule(deadline, [this, key] { OnTimeout(key); });
+  }
   absl::Status closed;
   {
+    Wakeups wakeups;
     MutexLock lock(mutex_);
     (void)reservation.table_.release();
     closed = closed_;
     if (closed.ok()) {
-      // With the lock held: when the timer strikes, the call is there.
-      const bool is_none =
-          REPRISE_PLANTED(truncated_timeout) && timeout < absl::Milliseconds(1);
-      if (deadline != absl::InfiniteFuture() && !is_none) {
-        node.mapped().timer =
-            timer_.Schedule(deadline, [this, key] { OnTimeout(key); });
-      }
       calls_.insert(std::move(node));
-      return future;
+    } else {
+      Unload(key.peer(), reservation.num_bytes_, wakeups);
     }
-    Unload(key.peer(), reservation.num_bytes_);
   }
-  Finish(std::move(node), closed);
+  if (!closed.ok()) {
+    Finish(std::move(node), closed);
+  } else if (has_timer && runtime_.Now() >= deadline) {
+    OnTimeout(key);  // its timer may have found no call yet
+  }
   return future;
 }
 
 CallTable::Calls::node_type CallTable::Take(CallKey key) {
+  Wakeups wakeups;
   MutexLock lock(mutex_);
   Calls::node_type call = calls_.extract(key);
-  if (!call.empty()) Unload(key.peer(), call.mapped().num_bytes);
+  if (!call.empty()) Unload(key.peer(), call.mapped().num_bytes, wakeups);
   return call;
 }
 
@@ -162,11 +200,10 @@ bool CallTable::Complete(WorkerId peer, int64_t id, Future::Result result) {
 void CallTable::OnTimeout(CallKey key) {
   Calls::node_type call = Take(key);
   if (call.empty()) {
-    // The reply won by a hair.
+    // It was completed before, or is just being entered.
     if (REPRISE_PLANTED(double_decrement)) PlantedAccess::EndCall(*activity_);
     return;
   }
-  call.mapped().timer.reset();
   const absl::Duration timeout = call.mapped().timeout;
   if (REPRISE_PLANTED(pending_leak)) {
     MutexLock lock(mutex_);
@@ -184,12 +221,13 @@ void CallTable::FailPipe(WorkerId peer, uint64_t pipe_generation,
                          const absl::Status& status) {
   std::vector<Calls::node_type> failed;
   {
+    Wakeups wakeups;
     MutexLock lock(mutex_);
     auto it = calls_.lower_bound(CallKey(peer, 0));
     while (it != calls_.end() && it->first.peer() == peer) {
       const auto next = std::next(it);
       if (it->second.pipe_generation == pipe_generation) {
-        Unload(peer, it->second.num_bytes);
+        Unload(peer, it->second.num_bytes, wakeups);
         failed.push_back(calls_.extract(it));
       }
       it = next;
@@ -201,13 +239,17 @@ void CallTable::FailPipe(WorkerId peer, uint64_t pipe_generation,
 void CallTable::Close(const absl::Status& status) {
   Calls dropped;
   {
+    Wakeups wakeups;
     MutexLock lock(mutex_);
     closed_ = status;
     dropped.swap(calls_);
     for (const auto& [key, call] : dropped) {
-      Unload(key.peer(), call.num_bytes);
+      Unload(key.peer(), call.num_bytes, wakeups);
     }
-    room_.NotifyAll();
+    for (const Load& load : loads_) {
+      wakeups.waiters.insert(wakeups.waiters.end(), load.waiters.begin(),
+                             load.waiters.end());
+    }
   }
   while (!dropped.empty()) {
     Finish(dropped.extract(dropped.begin()), status);

@@ -1,9 +1,10 @@
 // The calls that wait for their replies.
 //
-// A call is entered once it is known to be valid and has been encoded, and
-// whoever takes it out, a reply, its timer, the failure of its pipe, its
-// cancellation or the shutdown, completes it. So it is completed exactly once,
-// with no lock held, and never by anybody who waits for the worker pool.
+// A call is entered once it is known to be valid and has been encoded. A reply,
+// its timer, the failure of its pipe, its cancellation and the shutdown each
+// try to take it out, and the one that succeeds completes it. So it is
+// completed exactly once, with no lock held, and never by a thread that waits
+// for the worker pool.
 
 #ifndef REPRISE_AGENT_CLIENT_CALL_TABLE_H_
 #define REPRISE_AGENT_CLIENT_CALL_TABLE_H_
@@ -12,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,8 +35,8 @@
 
 namespace reprise {
 
-// Names a pending call; ordered by peer, then by id. One word, so that the
-// closures that carry it need no memory of their own.
+// Identifies a pending call; ordered by peer, then by id. It is one word, so
+// that the closures that carry it need no memory of their own.
 class CallKey {
  public:
   static constexpr int64_t kMaxId = (int64_t{1} << 48) - 1;
@@ -58,7 +60,8 @@ class CallKey {
 // stopped.
 class CallTable : public std::enable_shared_from_this<CallTable> {
  public:
-  // The place of a call that is still being made ready.
+  // The place of a call that is still being prepared. It gives the place back
+  // when it is destroyed, unless the call was entered.
   class Reservation {
    public:
     Reservation(Reservation&& other) noexcept = default;
@@ -96,14 +99,15 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     size_t max_calls = 0;
     size_t max_bytes = 0;
   };
-  // A call that was cancelled, and the number of its pipe.
+  // Learns of a call that was cancelled, and of the generation of its pipe.
   using OnCancelled =
       std::function<void(WorkerId to, uint64_t pipe_generation, int64_t id)>;
 
   // How a call is made.
   struct ReserveOptions {
     size_t num_bytes = 0;
-    // Until when to wait for room.
+    // How long to wait for room. Callers that wait for room to the same peer
+    // get it in the order in which they came.
     absl::Time wait_until = absl::InfinitePast();
     // The call is one attempt of a call with retries, which is counted as
     // active by itself. The callbacks of an attempt's future run on the thread
@@ -124,22 +128,22 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   absl::StatusOr<Reservation> Reserve(const WorkerInfo& to,
                                       const ReserveOptions& options);
 
-  // Enters the call. It was written to, or waits for, the pipe to its peer that
-  // has this number. `deadline` may be infinite; `timeout` is for the text.
-  // `metrics` hears of the completion.
+  // Enters the call, which is then written to the pipe of this generation.
+  // `deadline` may be infinite; `timeout` is for the text of the error.
+  // `metrics` counts the completion.
   Future Enter(Reservation reservation, uint64_t pipe_generation,
                absl::Time deadline, absl::Duration timeout,
                const CallMetrics& metrics);
 
-  // Returns false when there is no such call: it was completed before, or it is
-  // not this peer's.
+  // Returns false when there is no such call: it was completed before, or it
+  // was made to another peer.
   bool Complete(WorkerId peer, int64_t id, Future::Result result);
 
-  // Completes with `status` all calls on this pipe.
+  // Completes all calls on this pipe with `status`.
   void FailPipe(WorkerId peer, uint64_t pipe_generation,
                 const absl::Status& status);
 
-  // Refuses new calls and completes all with `status`.
+  // Refuses new calls and completes all pending ones with `status`.
   void Close(const absl::Status& status);
 
   int64_t num_pending();
@@ -156,15 +160,41 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     CallMetrics metrics;
     size_t num_bytes = 0;
   };
-  // Reserved and entered.
+  // A `Reserve` that waits for room.
+  struct Waiter {
+    Waiter(Runtime& runtime, size_t num_bytes)
+        : changed(runtime, "CallTable.room"), num_bytes(num_bytes) {}
+
+    CondVar changed;  // is_granted was set, or `Close` was called
+    const size_t num_bytes;
+    bool is_granted = false;  // under the table's lock: the room is its own
+  };
+  // Wakes waiters when it is destroyed. Declared before the lock, so that this
+  // happens after it is released.
+  struct Wakeups {
+    ~Wakeups() {
+      for (const std::shared_ptr<Waiter>& waiter : waiters) {
+        waiter->changed.NotifyOne();
+      }
+    }
+    std::vector<std::shared_ptr<Waiter>> waiters;
+  };
+  // The calls to one peer that are reserved or entered.
   struct Load {
     size_t num_calls = 0;
     size_t num_bytes = 0;
+    std::list<std::shared_ptr<Waiter>> waiters;  // in the order of their coming
   };
   using Calls = std::map<CallKey, PendingCall>;
 
   void Unreserve(WorkerId to, size_t num_bytes);
-  void Unload(WorkerId to, size_t num_bytes)
+  void Unload(WorkerId to, size_t num_bytes, Wakeups& wakeups)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives the room that there is to the waiters that come first.
+  void Grant(Load& load, Wakeups& wakeups)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Returns whether `to` has room for a call of so many bytes, and takes it.
+  bool TakeRoom(WorkerId to, const ReserveOptions& options, Wakeups& wakeups)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasRoom(const Load& load, size_t num_bytes) const {
     return load.num_calls < limits_.max_calls &&
@@ -188,10 +218,8 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
 
   Mutex mutex_;
   Calls calls_ ABSL_GUARDED_BY(mutex_);
-  // By peer, up to the highest that was called.
+  // By the id of the peer, up to the highest one that was called.
   std::vector<Load> loads_ ABSL_GUARDED_BY(mutex_);
-  CondVar room_;  // there is more room, or `Close` was called
-  int num_waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t next_id_ ABSL_GUARDED_BY(mutex_) = 0;
   // Not OK after `Close`.
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);

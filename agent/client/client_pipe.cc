@@ -1,7 +1,7 @@
 #include "agent/client/client_pipe.h"
 
 #include <algorithm>
-#include <deque>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,9 +30,20 @@ void ClientPipe::ExpectWithin(absl::Time deadline, absl::Duration timeout) {
   if (state_ == State::kFailed || established_) return;
   expectation_ =
       timer_.Schedule(deadline, [self = shared_from_this(), timeout] {
-        self->Fail(absl::StrCat("nothing came through in ",
-                                absl::FormatDuration(timeout)));
+        self->OnConnectTimeout(timeout);
       });
+}
+
+void ClientPipe::OnConnectTimeout(absl::Duration timeout) {
+  // A first message may take long, and stock workers answer no ping: that bytes
+  // have come shows that the handshake was answered.
+  if (options_.arrivals != nullptr &&
+      options_.arrivals->SinceArrival(number_) != absl::InfiniteDuration() &&
+      !REPRISE_PLANTED(first_message_in_time)) {
+    NoteEstablished();
+    return;
+  }
+  Fail(absl::StrCat("nothing came through in ", absl::FormatDuration(timeout)));
 }
 
 bool ClientPipe::failed() {
@@ -41,28 +52,51 @@ bool ClientPipe::failed() {
 }
 
 void ClientPipe::Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
-                      const PeerFeatures& features) {
+                      const PeerFeatures& features, uint64_t number) {
+  number_ = number;
+  bool pings = false;
   {
     MutexLock lock(mutex_);
     features_ = features;
     if (state_ != State::kFailed) pipe_ = pipe;
+    pings = features.keepalive &&
+            options_.keepalive_interval > absl::ZeroDuration() &&
+            !REPRISE_PLANTED(first_message_in_time);
+    if (pings) asked_ = runtime_.Now();
   }
   // Also when it failed meanwhile: an error will come and end the reading.
   ReadMessages(pipe, shared_from_this(), options_.limits);
-  while (true) {
-    std::deque<OutgoingCall> queue;
-    {
-      MutexLock lock(mutex_);
-      if (state_ == State::kFailed) break;
-      if (queue_.empty()) {
-        state_ = State::kOpen;
-        return;
-      }
-      queue.swap(queue_);
-    }
-    for (OutgoingCall& call : queue) WriteTo(*pipe, std::move(call));
+  // First of all, so that the answer does not wait behind a long message, and
+  // the peer knows what it owes us while that arrives.
+  if (pings) WritePing(*pipe);
+  while (std::optional<OutgoingCall> call = NextOfQueue()) {
+    const int64_t id = call->message->id();
+    WriteTo(*pipe, *std::move(call));
+    QueuedCallWritten(*pipe, id);
   }
-  pipe->close();
+  if (failed()) pipe->close();
+}
+
+std::optional<OutgoingCall> ClientPipe::NextOfQueue() {
+  MutexLock lock(mutex_);
+  if (state_ == State::kFailed) return std::nullopt;
+  if (queue_.empty()) {
+    state_ = State::kOpen;
+    return std::nullopt;
+  }
+  OutgoingCall call = std::move(queue_.extract(queue_.begin()).mapped());
+  being_written_ = call.message->id();
+  cancelled_meanwhile_ = false;
+  return call;
+}
+
+void ClientPipe::QueuedCallWritten(tensorpipe::Pipe& pipe, int64_t call_id) {
+  {
+    MutexLock lock(mutex_);
+    being_written_.reset();
+    if (!cancelled_meanwhile_) return;
+  }
+  WriteCancel(pipe, call_id);
 }
 
 absl::Status ClientPipe::Write(OutgoingCall call) {
@@ -73,7 +107,8 @@ absl::Status ClientPipe::Write(OutgoingCall call) {
     ++num_unwritten_;
     num_unwritten_bytes_ += call.message->num_bytes();
     if (state_ == State::kOpening) {
-      queue_.push_back(std::move(call));
+      const int64_t id = call.message->id();
+      queue_.emplace(id, std::move(call));
       return absl::OkStatus();
     }
     pipe = pipe_;
@@ -149,88 +184,114 @@ void ClientPipe::WriteControl(tensorpipe::Pipe& pipe, const Control& control) {
   pipe.write(std::move(parts),
              [self = shared_from_this(),
               message = *std::move(message)](const tensorpipe::Error& error) {
-               if (error) self->Fail(Describe(error));
+               if (error) {
+                 self->Fail(Describe(error));
+               } else {
+                 self->NoteEstablished();
+               }
              });
 }
 
-void ClientPipe::Cancel(int64_t call_id) {
-  std::shared_ptr<tensorpipe::Pipe> pipe;
-  OutgoingCall dropped;
-  {
-    MutexLock lock(mutex_);
-    if (state_ == State::kFailed) return;
-    if (state_ == State::kOpening) {
-      const auto found = std::find_if(queue_.begin(), queue_.end(),
-                                      [&](const OutgoingCall& call) {
-                                        return call.message->id() == call_id;
-                                      });
-      if (found != queue_.end()) {
-        dropped = std::move(*found);
-        queue_.erase(found);
-        NotWritten(dropped);
-        return;
-      }
-      // `Open` is just writing it.
-      if (pipe_ == nullptr) return;
-    }
-    pipe = pipe_;
-  }
+void ClientPipe::WritePing(tensorpipe::Pipe& pipe) {
+  Control control;
+  control.bound = options_.keepalive_bound;
+  WriteControl(pipe, control);
+}
+
+void ClientPipe::WriteCancel(tensorpipe::Pipe& pipe, int64_t call_id) {
   if (!features_.cancel || REPRISE_PLANTED(cancel_stays_here)) return;
   Control control;
   control.kind = Control::Kind::kCancel;
   control.call_id = call_id;
-  WriteControl(*pipe, control);
+  WriteControl(pipe, control);
+}
+
+void ClientPipe::Cancel(int64_t call_id) {
+  std::shared_ptr<tensorpipe::Pipe> pipe;
+  std::map<int64_t, OutgoingCall>::node_type dropped;
+  {
+    MutexLock lock(mutex_);
+    if (state_ == State::kFailed) return;
+    if (state_ == State::kOpening) {
+      dropped = queue_.extract(call_id);
+      if (!dropped.empty()) {
+        NotWritten(dropped.mapped());
+        return;
+      }
+      if (being_written_ == call_id) {
+        // The peer would not know the call yet.
+        cancelled_meanwhile_ = true;
+        return;
+      }
+    }
+    pipe = pipe_;
+  }
+  if (pipe != nullptr) WriteCancel(*pipe, call_id);
 }
 
 absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
                                      bool has_calls) {
-  if (options_.keepalive_interval == absl::ZeroDuration() || !established_ ||
+  const absl::Duration interval = options_.keepalive_interval;
+  const absl::Duration bound = options_.keepalive_bound;
+  if (interval == absl::ZeroDuration() || !established_ ||
       REPRISE_PLANTED(no_keepalive)) {
     return absl::InfiniteFuture();
   }
-  const absl::Duration grace =
-      options_.keepalive_bound - options_.keepalive_interval;
-  std::shared_ptr<tensorpipe::Pipe> pipe;
-  const absl::Time heard = absl::FromUnixNanos(last_received_ns_);
+  const absl::Duration silence = SinceArrival();
+  const absl::Time received = now - silence;
+  std::shared_ptr<tensorpipe::Pipe> asked;
+  absl::Time dead_at = absl::InfiniteFuture();
   {
     MutexLock lock(mutex_);
+    if (state_ == State::kOpening) return now + interval;
     if (state_ != State::kOpen || !features_.keepalive) {
-      return state_ == State::kOpening ? now + options_.keepalive_interval
-                                       : absl::InfiniteFuture();
+      return absl::InfiniteFuture();
     }
-    const bool asked = asked_ > heard;
-    const absl::Time due = heard + (has_calls ? options_.keepalive_interval
-                                              : options_.keepalive_bound);
-    // Calls may come.
-    if (!asked && now < due) {
-      return std::min(due, now + options_.keepalive_interval);
+    bool is_unanswered = first_asked_ > received;
+    if (is_unanswered && late) first_asked_ = now;
+    absl::Time due = asked_ + (has_calls ? interval : bound);
+    if (REPRISE_PLANTED(no_ping_while_served)) {
+      due = std::max(due, received + (has_calls ? interval : bound));
     }
-    if (!asked || late) asked_ = now;
-    const absl::Time bound =
-        std::max(heard + options_.keepalive_bound, asked_ + grace) +
-        TimeToCarry(num_unwritten_bytes_);
-    if (asked && now < bound) return bound;
-    if (!asked) pipe = pipe_;
+    if (now >= due) {
+      asked_ = now;
+      if (!is_unanswered) first_asked_ = now;
+      is_unanswered = true;
+      asked = pipe_;
+    }
+    // A peer of an older version cannot say anything while a message of ours
+    // arrives.
+    const bool can_answer = features_.progress || num_unwritten_ == 0;
+    if (is_unanswered && can_answer) {
+      dead_at = std::max(received + bound, first_asked_ + (bound - interval));
+    }
   }
-  if (pipe == nullptr) {
+  if (now >= dead_at) {
     Fail(absl::StrCat("no sign of life from ", peer_->name, " for ",
-                      absl::FormatDuration(now - heard)));
+                      absl::FormatDuration(silence)));
     return absl::InfiniteFuture();
   }
-  Control control;
-  control.bound = options_.keepalive_bound;
-  WriteControl(*pipe, control);
-  // If it answers, it may fall silent right after.
-  return now + std::min(grace, options_.keepalive_interval);
+  if (asked != nullptr) WritePing(*asked);
+  // Calls may come.
+  return std::min(dead_at, now + interval);
 }
 
-void ClientPipe::NoteReceived(absl::Duration allowance) {
-  last_received_ns_ = absl::ToUnixNanos(runtime_.Now() + allowance);
+absl::Duration ClientPipe::SinceArrival() const {
+  absl::Duration since =
+      runtime_.Now() - absl::FromUnixNanos(last_received_ns_);
+  if (options_.arrivals != nullptr && !REPRISE_PLANTED(deaf_within_message)) {
+    since = std::min(since, options_.arrivals->SinceArrival(number_));
+  }
+  return since;
+}
+
+void ClientPipe::NoteReceived() {
+  last_received_ns_ = absl::ToUnixNanos(runtime_.Now());
 }
 
 void ClientPipe::NoteEstablished() {
   if (established_) return;
-  NoteReceived(absl::ZeroDuration());
+  NoteReceived();
   std::optional<Timer::Key> expectation;
   {
     MutexLock lock(mutex_);
@@ -242,12 +303,16 @@ void ClientPipe::NoteEstablished() {
   owner_.OnPipeEstablished(*this);
 }
 
-void ClientPipe::OnMessageBegins(size_t num_bytes) {
+void ClientPipe::OnMessageBegins() {
   NoteEstablished();
-  NoteReceived(TimeToCarry(num_bytes));
+  NoteReceived();
 }
 
 void ClientPipe::OnMessage(IncomingMessage message) {
+  NoteReceived();
+  if (REPRISE_PLANTED(excused_by_size)) {
+    last_received_ns_ += static_cast<int64_t>(message.num_bytes()) * 1000;
+  }
   owner_.OnPipeMessage(*this, std::move(message));
 }
 
@@ -266,7 +331,7 @@ bool ClientPipe::Close() {
 }
 
 bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner) {
-  std::deque<OutgoingCall> dropped;
+  std::map<int64_t, OutgoingCall> dropped;
   std::shared_ptr<tensorpipe::Pipe> pipe;
   std::optional<Timer::Key> expectation;
   {
@@ -278,7 +343,7 @@ bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner) {
     pipe.swap(pipe_);
     expectation.swap(expectation_);
   }
-  for (const OutgoingCall& call : dropped) NotWritten(call);
+  for (const auto& [id, call] : dropped) NotWritten(call);
   if (expectation.has_value()) timer_.Cancel(*expectation);
   VLOG(1) << failure.message();
   // The owner forgets the pipe before anybody hears of its failure.

@@ -5,8 +5,10 @@
 // While it opens, messages wait in a queue. A failed pipe never recovers: its
 // owner forgets it and makes another one.
 //
-// When nothing has come from the peer for a while it is asked for a sign of
-// life, if it knows how to give one, and the pipe fails when none comes.
+// The pipe is established once the peer has answered TensorPipe's handshake.
+// From then on it lives as long as bytes arrive from the peer: the peer is
+// asked for a sign of life now and then, if it knows how to give one, and the
+// pipe fails when nothing arrives (agent/pipe/keepalive.h).
 
 #ifndef REPRISE_AGENT_CLIENT_CLIENT_PIPE_H_
 #define REPRISE_AGENT_CLIENT_CLIENT_PIPE_H_
@@ -14,7 +16,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,13 +31,14 @@
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/timer.h"
+#include "agent/transport/arrivals.h"
 #include "agent/wire/call_extras.h"
 #include "agent/wire/message_codec.h"
 #include "tensorpipe/core/pipe.h"
 
 namespace reprise {
 
-// A request on its way out.
+// A request that is to be written.
 struct OutgoingCall {
   std::shared_ptr<const EncodedMessage> message;
   absl::Time deadline = absl::InfiniteFuture();
@@ -53,7 +56,7 @@ class ClientPipe final : public MessageSink,
     virtual ~Owner() = default;
     virtual void OnPipeEstablished(ClientPipe& pipe) = 0;
     virtual void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) = 0;
-    // The call was not written, and never will be.
+    // The call was not written and never will be.
     virtual void OnCallRefused(ClientPipe& pipe, int64_t call_id,
                                const absl::Status& status) = 0;
     // Once. `status` is UNAVAILABLE "connection to w1 failed: ...".
@@ -65,6 +68,8 @@ class ClientPipe final : public MessageSink,
     absl::Duration keepalive_bound;
     WireLimits limits;
     uint64_t instance = 0;  // of this agent, for idempotency keys
+    // When bytes last arrived on a pipe; null: nobody can tell.
+    std::shared_ptr<PipeArrivals> arrivals;
   };
 
   // `options` must outlive the pipe, `activity` and `counters` its callbacks.
@@ -74,45 +79,48 @@ class ClientPipe final : public MessageSink,
              const Options& options);
 
   const Member& peer() const { return *peer_; }
+  const MemberPtr& shared_peer() const { return peer_; }
   PeerCounters& counters() const { return counters_; }
   uint64_t generation() const { return generation_; }
-  // Whether anything was ever carried.
+  // Whether the peer was ever heard.
   bool established() const { return established_; }
   // Messages handed to `Write` that the transport has not taken yet.
   size_t num_unwritten() const { return num_unwritten_; }
   size_t num_unwritten_bytes() const { return num_unwritten_bytes_; }
   bool failed();
 
-  // Fails at `deadline` unless something was carried by then; `timeout` is for
-  // the text.
+  // Fails at `deadline` unless it is established by then; `timeout` is for the
+  // text.
   void ExpectWithin(absl::Time deadline, absl::Duration timeout);
 
-  // Begins to use `pipe`, after what waits in the queue. Once. `features`: of
-  // the peer.
+  // Writes to `pipe` what waits in the queue, and uses it from then on. Called
+  // once. `features` are the peer's; `number` is that of `pipe` in
+  // `Options::arrivals`.
   void Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
-            const PeerFeatures& features);
+            const PeerFeatures& features, uint64_t number);
 
   // The pipe's failure when it has failed already; a later one goes to the
   // owner. A call whose deadline has passed when its turn comes is dropped.
   absl::Status Write(OutgoingCall call);
 
-  // Drops the call if it was not written yet; otherwise tells the peer, if it
-  // understands, that nobody waits for the reply any more.
+  // Drops the call if it has not been written yet. Otherwise tells the peer, if
+  // it understands that, that nobody waits for the reply any more.
   void Cancel(int64_t call_id);
 
-  // Asks for a sign of life or fails, as need be: a peer that was silent for
-  // the interval is asked if it has calls of ours, and for the bound if it has
-  // not. Returns when to look again, at the latest. `late`: as in `Keepalive`.
+  // Asks for a sign of life or fails, as need be. A peer with calls of ours is
+  // asked every interval, and another one every bound: it learns by that, too,
+  // that we live. Returns when to check again, at the latest. `late`: as in
+  // `Keepalive`.
   absl::Time CheckLiveness(absl::Time now, bool late, bool has_calls);
 
   // Closes the pipe and tells the owner. Does nothing to a failed pipe.
   void Fail(const std::string& cause);
 
-  // Closes the pipe without a word to the owner. Returns false when it had
-  // failed before.
+  // Closes the pipe and does not tell the owner. Returns false when the pipe
+  // had failed before.
   bool Close();
 
-  void OnMessageBegins(size_t num_bytes) override;
+  void OnMessageBegins() override;
   void OnMessage(IncomingMessage message) override;
   void OnReadFailed(const std::string& cause) override;
 
@@ -121,10 +129,19 @@ class ClientPipe final : public MessageSink,
 
   void WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call);
   void WriteControl(tensorpipe::Pipe& pipe, const Control& control);
+  void WritePing(tensorpipe::Pipe& pipe);
+  void WriteCancel(tensorpipe::Pipe& pipe, int64_t call_id);
   void NotWritten(const OutgoingCall& call);
-  // A sign of life; the first one.
-  void NoteReceived(absl::Duration allowance);
+  // Takes the next call out of the queue, to write it while the pipe opens.
+  // Nothing when the pipe is open now, or has failed.
+  std::optional<OutgoingCall> NextOfQueue();
+  // The call that `NextOfQueue` returned was written.
+  void QueuedCallWritten(tensorpipe::Pipe& pipe, int64_t call_id);
+  void NoteReceived();
   void NoteEstablished();
+  void OnConnectTimeout(absl::Duration timeout);
+  // How long ago a byte last arrived.
+  absl::Duration SinceArrival() const;
   bool Stop(const absl::Status& failure, bool tell_owner);
 
   Runtime& runtime_;
@@ -137,17 +154,25 @@ class ClientPipe final : public MessageSink,
   const Options& options_;
   // Set by `Open`, before anything is written.
   PeerFeatures features_;
+  std::atomic<uint64_t> number_ = 0;
   std::atomic<size_t> num_unwritten_ = 0;
   std::atomic<size_t> num_unwritten_bytes_ = 0;
-  // When the peer was heard last, or will be if it goes on.
+  // When a message last began to arrive, or arrived as a whole.
   std::atomic<int64_t> last_received_ns_ = 0;
   std::atomic<bool> established_ = false;
 
   Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kOpening;
-  std::deque<OutgoingCall> queue_ ABSL_GUARDED_BY(mutex_);
-  // When the peer was asked for a sign of life.
+  // By call id: calls of one thread have increasing ids.
+  std::map<int64_t, OutgoingCall> queue_ ABSL_GUARDED_BY(mutex_);
+  // The call that is just being written while the pipe opens, and whether it
+  // was cancelled meanwhile.
+  std::optional<int64_t> being_written_ ABSL_GUARDED_BY(mutex_);
+  bool cancelled_meanwhile_ ABSL_GUARDED_BY(mutex_) = false;
+  // When the peer was last asked for a sign of life, and when for the first
+  // time since a byte arrived.
   absl::Time asked_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  absl::Time first_asked_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   std::shared_ptr<tensorpipe::Pipe> pipe_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   std::optional<Timer::Key> expectation_ ABSL_GUARDED_BY(mutex_);

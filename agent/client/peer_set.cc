@@ -8,14 +8,17 @@
 #include "absl/strings/str_cat.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
+#include "agent/transport/arrivals.h"
+#include "agent/wire/message_codec.h"
 #include "agent/wire/rpc_error.h"
 #include "glog/logging.h"
 
 namespace reprise {
 namespace {
 
-// How long to wait for a peer's present address when an earlier one is known:
-// a store that stalls must not hold up the calls to peers that have not moved.
+// How long to wait for the present address of a peer when an earlier one is
+// known: a store that hangs must not hold up calls to a peer that has not
+// moved.
 constexpr absl::Duration kRefreshTimeout = absl::Seconds(1);
 
 constexpr size_t kLongestPrintedAddress = 200;
@@ -23,14 +26,14 @@ constexpr size_t kLongestPrintedAddress = 200;
 }  // namespace
 
 PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
-                 std::shared_ptr<Store> store, tensorpipe::Context& context,
+                 DetachedStore& lookups, tensorpipe::Context& context,
                  const WorkerDirectory& workers, CallTable& calls,
                  Activity& activity, Metrics& metrics, Observer* observer,
                  Options options)
     : runtime_(runtime),
       timer_(timer),
       connector_(connector),
-      store_(std::move(store)),
+      lookups_(lookups),
       context_(context),
       workers_(workers),
       calls_(calls),
@@ -38,15 +41,20 @@ PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
       metrics_(metrics),
       observer_(observer),
       options_(options),
-      mutex_(runtime, "PeerSet"),
       watch_(runtime, timer, [this](absl::Time now, bool late) {
         return CheckLives(now, late);
-      }) {}
+      }) {
+  for (std::unique_ptr<Shard>& shard : shards_) {
+    shard = std::make_unique<Shard>(runtime);
+  }
+}
 
-void PeerSet::SetAddresses(std::vector<std::string> addresses) {
-  MutexLock lock(mutex_);
-  for (size_t id = 0; id < addresses.size(); ++id) {
-    contacts_[static_cast<WorkerId>(id)].address = std::move(addresses[id]);
+void PeerSet::SetContacts(std::vector<Contact> contacts) {
+  for (size_t i = 0; i < contacts.size(); ++i) {
+    const auto id = static_cast<WorkerId>(i);
+    Shard& shard = ShardOf(id);
+    MutexLock lock(shard.mutex);
+    shard.peers[id].contact = std::move(contacts[i]);
   }
 }
 
@@ -54,21 +62,28 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
     const MemberPtr& peer) {
   std::shared_ptr<ClientPipe> pipe;
   std::shared_ptr<ClientPipe> outdated;
+  std::shared_ptr<ClientPipe> forgotten;
   bool is_new = false;
   absl::Time start = absl::InfinitePast();
+  Shard& shard = ShardOf(peer->id);
   {
-    MutexLock lock(mutex_);
-    if (closed_) return absl::FailedPreconditionError("the agent is stopping");
-    Peer& entry = peers_[peer->id];
+    MutexLock lock(shard.mutex);
+    if (shard.closed) {
+      return absl::FailedPreconditionError("the agent is stopping");
+    }
+    Peer& entry = shard.peers[peer->id];
     if (entry.incarnation != peer->incarnation) {
       if (entry.pipe != nullptr && entry.incarnation > peer->incarnation) {
         return absl::UnavailableError(
             absl::StrCat(peer->name, " has left the group"));
       }
       outdated.swap(entry.pipe);
+      forgotten.swap(entry.waiting);
+      const bool was_called = entry.was_called;
+      entry = Peer();
+      entry.was_called = was_called;
       entry.incarnation = peer->incarnation;
-      entry.failures = 0;
-      entry.not_before = absl::InfinitePast();
+      entry.contact = {peer->address, peer->features};
     }
     if (entry.pipe == nullptr) {
       PeerCounters& counters = metrics_.Callee(peer->name);
@@ -114,84 +129,138 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
   return pipe;
 }
 
-absl::StatusOr<PeerSet::Contact> PeerSet::LookUp(const Member& peer) {
-  Contact known{peer.incarnation, peer.address, {}};
+void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
+  if (!is_connecting_ || pipe->failed()) return;
+  const MemberPtr peer = pipe->shared_peer();
+  Contact contact;
+  bool must_look_up = false;
   {
-    MutexLock lock(mutex_);
-    if (closed_) return absl::CancelledError("the agent is stopping");
-    const auto found = contacts_.find(peer.id);
-    if (found != contacts_.end() &&
-        found->second.incarnation == peer.incarnation) {
-      known = found->second;
+    Shard& shard = ShardOf(peer->id);
+    MutexLock lock(shard.mutex);
+    const auto found = shard.peers.find(peer->id);
+    if (found == shard.peers.end() || found->second.pipe != pipe) return;
+    Peer& entry = found->second;
+    contact = entry.contact;
+    must_look_up = contact.address.empty() || entry.is_outdated;
+    if (must_look_up) {
+      entry.waiting = pipe;
+      if (entry.is_looked_up) return;
+      entry.is_looked_up = true;
     }
   }
-  const absl::Time deadline =
-      runtime_.Now() + (known.address.empty() ? options_.store_timeout
-                                              : std::min(options_.store_timeout,
-                                                         kRefreshTimeout));
-  // A worker that was restarted has a new address, and it may be another
-  // program. It publishes what it understands before its address.
-  absl::StatusOr<std::string> present =
-      store_->TryGet(AddressKey(peer.name), deadline);
-  if (!present.ok()) {
-    VLOG(1) << "no present address of " << peer.name
-            << " in the store: " << present.status();
-    if (!known.address.empty()) return known;
-    return absl::UnavailableError(
-        absl::StrCat("no address in the store: ", present.status().message()));
+  if (must_look_up) {
+    LookUp(peer, !contact.address.empty());
+  } else {
+    Connect(*pipe, contact);
   }
-  const bool is_stock = workers_.is_dynamic() && peer.incarnation == 0;
-  const absl::StatusOr<std::string> features =
-      is_stock ? absl::NotFoundError("")
-               : store_->TryGet(FeaturesKey(peer.name), deadline);
-  Contact contact{peer.incarnation, *std::move(present), known.features};
-  if (features.ok()) {
-    contact.features = ParseFeatures(*features);
-  } else if (absl::IsNotFound(features.status())) {
-    contact.features = ParseFeatures("");  // a stock worker
-  }
-  MutexLock lock(mutex_);
-  contacts_[peer.id] = contact;
-  return contact;
 }
 
-void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
-  if (pipe->failed()) return;  // in the pause before the attempt
-  const Member& peer = pipe->peer();
-  const absl::StatusOr<Contact> contact = LookUp(peer);
-  if (!contact.ok()) {
-    pipe->Fail(std::string(contact.status().message()));
-    return;
+void PeerSet::LookUp(const MemberPtr& peer, bool is_known) {
+  const absl::Time deadline =
+      runtime_.Now() + (is_known
+                            ? std::min(options_.store_timeout, kRefreshTimeout)
+                            : options_.store_timeout);
+  // Stock members of a dynamic group publish no features. A worker publishes
+  // them before its address.
+  const bool is_stock = workers_.is_dynamic() && peer->incarnation == 0;
+  const bool runs = lookups_.Spawn(
+      [this, peer, deadline, is_stock](Store& store) -> DetachedStore::Deliver {
+        absl::StatusOr<std::string> address =
+            store.TryGet(AddressKey(peer->name), deadline);
+        absl::StatusOr<std::string> features = absl::NotFoundError("");
+        if (address.ok() && !is_stock) {
+          features = store.TryGet(FeaturesKey(peer->name), deadline);
+        }
+        return [this, peer, address = std::move(address),
+                features = std::move(features)] {
+          OnLookedUp(*peer, address, features);
+        };
+      });
+  if (runs || !is_connecting_) return;
+  const absl::Status status =
+      absl::UnavailableError("no thread can be started to look up its address");
+  OnLookedUp(*peer, status, status);
+}
+
+void PeerSet::OnLookedUp(const Member& peer,
+                         const absl::StatusOr<std::string>& address,
+                         const absl::StatusOr<std::string>& features) {
+  std::shared_ptr<ClientPipe> pipe;
+  Contact contact;
+  {
+    Shard& shard = ShardOf(peer.id);
+    MutexLock lock(shard.mutex);
+    const auto found = shard.peers.find(peer.id);
+    if (found == shard.peers.end() ||
+        found->second.incarnation != peer.incarnation) {
+      return;  // its pipe has failed
+    }
+    Peer& entry = found->second;
+    entry.is_looked_up = false;
+    pipe.swap(entry.waiting);
+    if (address.ok()) {
+      entry.contact.address = *address;
+      entry.is_outdated = false;
+      if (features.ok()) {
+        entry.contact.features = ParseFeatures(*features);
+      } else if (absl::IsNotFound(features.status())) {
+        entry.contact.features = ParseFeatures("");  // a stock worker
+      }
+    }
+    contact = entry.contact;
   }
-  const std::string& address = contact->address;
+  if (!address.ok()) {
+    VLOG(1) << "no present address of " << peer.name
+            << " in the store: " << address.status();
+  }
+  if (pipe == nullptr || pipe->failed()) return;
+  if (contact.address.empty()) {
+    pipe->Fail(
+        absl::StrCat("no address in the store: ", address.status().message()));
+  } else {
+    Connect(*pipe, contact);
+  }
+}
+
+void PeerSet::Connect(ClientPipe& pipe, const Contact& contact) {
+  if (!is_connecting_) return;
+  const Member& peer = pipe.peer();
+  const std::string& address = contact.address;
+  const std::shared_ptr<PipeArrivals>& arrivals = options_.pipe.arrivals;
+  const uint64_t number = arrivals == nullptr ? 0 : arrivals->NewPipe();
   std::shared_ptr<tensorpipe::Pipe> opened;
   try {
-    opened = context_.connect(address,
-                              tensorpipe::PipeOptions().remoteName(peer.name));
+    opened =
+        context_.connect(address, tensorpipe::PipeOptions().remoteName(
+                                      PipeArrivals::NameOf(peer.name, number)));
   } catch (const std::exception& error) {
     // TensorPipe throws for what is no address of a transport that we have.
-    pipe->Fail(absl::StrCat(
+    pipe.Fail(absl::StrCat(
         "cannot connect to '",
         absl::CHexEscape(address.substr(0, kLongestPrintedAddress)),
         "': ", error.what()));
     return;
   }
   VLOG(1) << "connecting to " << peer.name << " at " << address;
-  pipe->Open(opened, contact->features);
+  pipe.Open(opened, contact.features, number);
+}
+
+std::map<WorkerId, std::shared_ptr<ClientPipe>> PeerSet::pipes() {
+  std::map<WorkerId, std::shared_ptr<ClientPipe>> pipes;
+  for (const std::unique_ptr<Shard>& shard : shards_) {
+    MutexLock lock(shard->mutex);
+    for (const auto& [id, peer] : shard->peers) {
+      if (peer.pipe != nullptr) pipes.emplace(id, peer.pipe);
+    }
+  }
+  return pipes;
 }
 
 absl::Time PeerSet::CheckLives(absl::Time now, bool late) {
-  std::vector<std::shared_ptr<ClientPipe>> pipes;
-  {
-    MutexLock lock(mutex_);
-    for (const auto& [id, peer] : peers_) {
-      if (peer.pipe != nullptr) pipes.push_back(peer.pipe);
-    }
-  }
   absl::Time next = absl::InfiniteFuture();
-  for (const std::shared_ptr<ClientPipe>& pipe : pipes) {
-    next = std::min(next, pipe->CheckLiveness(
-                              now, late, calls_.HasPending(pipe->peer().id)));
+  for (const auto& [id, pipe] : pipes()) {
+    next =
+        std::min(next, pipe->CheckLiveness(now, late, calls_.HasPending(id)));
   }
   // Not for each pipe: a tenth of the interval does not matter.
   return std::max(next, now + options_.pipe.keepalive_interval / 10);
@@ -203,10 +272,12 @@ void PeerSet::OnPipeEstablished(ClientPipe& pipe) {
                       absl::OkStatus());
   }
   {
-    MutexLock lock(mutex_);
-    const auto found = peers_.find(pipe.peer().id);
-    if (found != peers_.end() && found->second.pipe.get() == &pipe) {
+    Shard& shard = ShardOf(pipe.peer().id);
+    MutexLock lock(shard.mutex);
+    const auto found = shard.peers.find(pipe.peer().id);
+    if (found != shard.peers.end() && found->second.pipe.get() == &pipe) {
       found->second.failures = 0;
+      found->second.is_outdated = false;
     }
   }
   if (options_.pipe.keepalive_interval > absl::ZeroDuration()) {
@@ -226,9 +297,12 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   Future::Result result = absl::UnknownError("");
   absl::StatusOr<DecodedMessage> decoded = std::move(message).Decode();
   if (!decoded.ok()) {
-    result = absl::Status(decoded.status().code(),
-                          absl::StrCat("cannot read the reply of ", peer.name,
-                                       ": ", decoded.status().message()));
+    const std::string text =
+        absl::StrCat("cannot read the reply of ", peer.name, ": ",
+                     decoded.status().message());
+    result = IsTooLarge(decoded.status())
+                 ? TooLargeError(text)
+                 : absl::Status(decoded.status().code(), text);
   } else if (decoded->message.type == MessageType::kException) {
     result = StatusFromException(decoded->message.payload);
   } else {
@@ -251,9 +325,10 @@ void PeerSet::CancelCall(WorkerId peer, uint64_t pipe_generation,
                          int64_t call_id) {
   std::shared_ptr<ClientPipe> pipe;
   {
-    MutexLock lock(mutex_);
-    const auto found = peers_.find(peer);
-    if (found != peers_.end()) pipe = found->second.pipe;
+    Shard& shard = ShardOf(peer);
+    MutexLock lock(shard.mutex);
+    const auto found = shard.peers.find(peer);
+    if (found != shard.peers.end()) pipe = found->second.pipe;
   }
   if (pipe != nullptr && pipe->generation() == pipe_generation) {
     pipe->Cancel(call_id);
@@ -266,12 +341,18 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
   if (!REPRISE_PLANTED(dead_pipe_reused)) {
     const uint64_t jitter = runtime_.RandomBits();
     const absl::Time now = runtime_.Now();
+    // Declared before the lock: they go after it is released.
     std::shared_ptr<ClientPipe> forgotten;
-    MutexLock lock(mutex_);
-    const auto found = peers_.find(peer.id);
-    if (found != peers_.end() && found->second.pipe.get() == &pipe) {
+    std::shared_ptr<ClientPipe> waiting;
+    Shard& shard = ShardOf(peer.id);
+    MutexLock lock(shard.mutex);
+    const auto found = shard.peers.find(peer.id);
+    if (found != shard.peers.end() && found->second.pipe.get() == &pipe) {
       Peer& entry = found->second;
       forgotten.swap(entry.pipe);
+      waiting.swap(entry.waiting);
+      // It may have moved.
+      entry.is_outdated = true;
       if (!pipe.established()) ++entry.failures;
       entry.not_before = now + Pause(entry.failures, jitter);
     }
@@ -293,12 +374,13 @@ absl::Duration PeerSet::Pause(int failures, uint64_t jitter) const {
 }
 
 void PeerSet::Close() {
+  is_connecting_ = false;
   watch_.Close();
   std::map<WorkerId, Peer> peers;
-  {
-    MutexLock lock(mutex_);
-    closed_ = true;
-    peers.swap(peers_);
+  for (const std::unique_ptr<Shard>& shard : shards_) {
+    MutexLock lock(shard->mutex);
+    shard->closed = true;
+    peers.merge(shard->peers);
   }
   std::vector<std::shared_ptr<ClientPipe>> in_order;
   for (auto& [id, peer] : peers) {
@@ -315,24 +397,22 @@ void PeerSet::Close() {
   }
 }
 
-int64_t PeerSet::num_pipes() {
-  MutexLock lock(mutex_);
-  return std::count_if(peers_.begin(), peers_.end(), [](const auto& entry) {
-    return entry.second.pipe != nullptr;
-  });
-}
+int64_t PeerSet::num_pipes() { return static_cast<int64_t>(pipes().size()); }
 
 std::map<WorkerId, std::string> PeerSet::DescribePipes() {
-  MutexLock lock(mutex_);
   std::map<WorkerId, std::string> described;
-  for (const auto& [id, peer] : peers_) {
-    const std::shared_ptr<ClientPipe>& pipe = peer.pipe;
-    described[id] =
-        pipe == nullptr
-            ? "failed: the next call connects"
-            : absl::StrCat(pipe->established() ? "works" : "connects", ": ",
-                           pipe->num_unwritten(),
-                           " messages wait to be written");
+  for (const std::unique_ptr<Shard>& shard : shards_) {
+    MutexLock lock(shard->mutex);
+    for (const auto& [id, peer] : shard->peers) {
+      if (!peer.was_called) continue;
+      const std::shared_ptr<ClientPipe>& pipe = peer.pipe;
+      described[id] =
+          pipe == nullptr
+              ? "failed: the next call connects"
+              : absl::StrCat(pipe->established() ? "works" : "connects", ": ",
+                             pipe->num_unwritten(),
+                             " messages wait to be written");
+    }
   }
   return described;
 }

@@ -1,12 +1,19 @@
-// Our connections to the peers that we call: one each, opened on first use and
-// again after it failed: at once, and then, while it goes on failing before it
-// has carried anything, after pauses that double, with some jitter. Calls made
-// in a pause wait for the attempt, and fail with its cause or at their own
-// deadline.
+// Our connections to the peers that we call: one each.
+//
+// A connection is opened on first use. After it has failed, the next call opens
+// another one: at once, and then, while attempts go on failing before they have
+// carried anything, after pauses that double, with some jitter. Calls made in a
+// pause wait for the attempt, and fail with its cause or at their own deadline.
+//
+// A known address is used without asking the store. An address that is not
+// known, or at which a connection has failed, is looked up first, since a
+// worker that was restarted has another one. Lookups of several peers run
+// beside each other and hold up nobody else.
 
 #ifndef REPRISE_AGENT_CLIENT_PEER_SET_H_
 #define REPRISE_AGENT_CLIENT_PEER_SET_H_
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +28,7 @@
 #include "absl/time/time.h"
 #include "agent/client/call_table.h"
 #include "agent/client/client_pipe.h"
+#include "agent/group/detached_store.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
 #include "agent/observer.h"
@@ -29,13 +37,13 @@
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
-#include "agent/store/store.h"
+#include "agent/wire/call_extras.h"
 #include "tensorpipe/core/context.h"
 
 namespace reprise {
 
-// Thread-safe. Before it is destroyed: the connector stopped, `Close` called,
-// the context joined.
+// Thread-safe. Before it is destroyed: `lookups` and the connector stopped,
+// `Close` called, the context joined.
 class PeerSet final : public ClientPipe::Owner {
  public:
   struct Options {
@@ -47,25 +55,35 @@ class PeerSet final : public ClientPipe::Owner {
     absl::Duration longest_pause;
     ClientPipe::Options pipe;
   };
+  // How a peer is reached.
+  struct Contact {
+    std::string address;  // empty: not known
+    PeerFeatures features;
+  };
 
-  // `connector` is a pool of one thread, on which pipes are opened.
+  // `connector` has one thread, on which pipes to known addresses are opened;
+  // nothing on it blocks. `lookups` asks the store for addresses.
   PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
-          std::shared_ptr<Store> store, tensorpipe::Context& context,
+          DetachedStore& lookups, tensorpipe::Context& context,
           const WorkerDirectory& workers, CallTable& calls, Activity& activity,
           Metrics& metrics, Observer* observer, Options options);
 
-  // The addresses that the workers of a static group had when it met, by id.
-  void SetAddresses(std::vector<std::string> addresses);
+  // The contacts of the workers of a static group when it came together, by id.
+  void SetContacts(std::vector<Contact> contacts);
 
   // The pipe to `peer`, which may still be opening. Never blocks.
   // RESOURCE_EXHAUSTED when too much waits to be written to it. A pipe to an
   // earlier member of this id fails.
   absl::StatusOr<std::shared_ptr<ClientPipe>> Acquire(const MemberPtr& peer);
 
-  // The caller of this call gave up: it is not written, or the peer is told.
+  // Tells the pipe that the caller of this call has given up: the call is not
+  // written, or the peer is told.
   void CancelCall(WorkerId peer, uint64_t pipe_generation, int64_t call_id);
 
-  // Closes all pipes, in order of peers' ids; opens no more.
+  // Begins no further connection, so that the connector's queue ends at once.
+  void StopConnecting() { is_connecting_ = false; }
+
+  // Closes all pipes, in the order of the peers' ids; opens no more.
   void Close();
 
   int64_t num_pipes();
@@ -84,18 +102,39 @@ class PeerSet final : public ClientPipe::Owner {
     // Of this incarnation:
     int failures = 0;  // in a row, of pipes that never carried anything
     absl::Time not_before = absl::InfinitePast();  // of the next attempt
+    Contact contact;
+    bool is_outdated = false;   // a connection to this address has failed
+    bool is_looked_up = false;  // now
+    // The pipe that waits for the result of the lookup.
+    std::shared_ptr<ClientPipe> waiting;
   };
-  struct Contact {
-    int64_t incarnation = 0;
-    std::string address;
-    PeerFeatures features;
+  // Peers are spread over several locks, so that calls to different peers
+  // seldom wait for each other.
+  struct Shard {
+    explicit Shard(Runtime& runtime) : mutex(runtime, "PeerSet") {}
+
+    Mutex mutex;
+    std::map<WorkerId, Peer> peers ABSL_GUARDED_BY(mutex);
+    bool closed ABSL_GUARDED_BY(mutex) = false;
   };
+  static constexpr size_t kNumShards = 8;
+
+  Shard& ShardOf(WorkerId peer) {
+    return *shards_[static_cast<size_t>(peer) % kNumShards];
+  }
+  // The pipes that there are, by the peers' ids.
+  std::map<WorkerId, std::shared_ptr<ClientPipe>> pipes();
 
   // On the connector.
   void Open(const std::shared_ptr<ClientPipe>& pipe);
-  absl::StatusOr<Contact> LookUp(const Member& peer);
+  // Never blocks.
+  void LookUp(const MemberPtr& peer, bool is_known);
+  void OnLookedUp(const Member& peer,
+                  const absl::StatusOr<std::string>& address,
+                  const absl::StatusOr<std::string>& features);
+  void Connect(ClientPipe& pipe, const Contact& contact);
 
-  // Before the next attempt.
+  // The pause before the next attempt.
   absl::Duration Pause(int failures, uint64_t jitter) const;
   absl::Time CheckLives(absl::Time now, bool late);
 
@@ -108,7 +147,7 @@ class PeerSet final : public ClientPipe::Owner {
   Runtime& runtime_;
   Timer& timer_;
   ThreadPool& connector_;
-  const std::shared_ptr<Store> store_;
+  DetachedStore& lookups_;
   tensorpipe::Context& context_;
   const WorkerDirectory& workers_;
   CallTable& calls_;
@@ -119,12 +158,9 @@ class PeerSet final : public ClientPipe::Owner {
   std::atomic<int64_t> num_late_replies_ = 0;
   std::atomic<int64_t> num_reconnects_ = 0;
 
-  Mutex mutex_;
-  // Only peers that were ever called are here.
-  std::map<WorkerId, Peer> peers_ ABSL_GUARDED_BY(mutex_);
-  std::map<WorkerId, Contact> contacts_ ABSL_GUARDED_BY(mutex_);
-  uint64_t next_generation_ ABSL_GUARDED_BY(mutex_) = 1;
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<uint64_t> next_generation_ = 1;
+  std::atomic<bool> is_connecting_ = true;
+  std::array<std::unique_ptr<Shard>, kNumShards> shards_;
   Keepalive watch_;
 };
 

@@ -7,12 +7,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/planted.h"
+#include "agent/wire/message_codec.h"
 #include "agent/wire/rpc_error.h"
 
 namespace reprise {
 
 bool IsRetriable(const absl::Status& status) {
-  return !IsRemoteError(status) &&
+  return !IsRemoteError(status) && !IsTooLarge(status) &&
          (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
           absl::IsResourceExhausted(status));
 }

@@ -1,31 +1,37 @@
 #include "agent/group/membership.h"
 
 #include <algorithm>
+#include <exception>
 #include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/group/rendezvous.h"
 #include "agent/planted.h"
+#include "agent/wire/call_extras.h"
 #include "glog/logging.h"
 
 namespace reprise {
 namespace {
 
-// Doubts come in crowds, and the store is shared by all.
+// Several calls tend to fail at a time, and all workers share the store.
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(100);
 
 }  // namespace
 
 Membership::Membership(Runtime& runtime, DynamicGroup& group,
-                       WorkerDirectory& workers, const AgentOptions& options,
-                       Observer* observer)
+                       StoreClient& store, WorkerDirectory& workers,
+                       const AgentOptions& options, Observer* observer)
     : runtime_(runtime),
       group_(group),
+      store_(store),
       workers_(workers),
       options_(options),
       observer_(observer),
       mutex_(runtime, "Membership"),
       changed_(runtime, "Membership.changed"),
-      news_(runtime, "Membership.news") {}
+      news_(runtime, "Membership.news"),
+      callbacks_(runtime, "membership-cb", 1) {}
 
 Membership::~Membership() {
   MutexLock lock(mutex_);
@@ -36,9 +42,14 @@ absl::Status Membership::Start(absl::Time deadline) {
   if (const auto changes = Refresh(deadline); !changes.ok()) {
     return changes.status();
   }
+  if (options_.on_membership_change) {
+    // Every change must be told, so that a failure must come now.
+    if (absl::Status status = callbacks_.Start(); !status.ok()) return status;
+  }
   MutexLock lock(mutex_);
   thread_ = runtime_.StartThread("membership", [this] { Loop(); });
-  return absl::OkStatus();
+  return thread_ == nullptr ? CannotStartThread("membership")
+                            : absl::OkStatus();
 }
 
 void Membership::Loop() {
@@ -88,7 +99,7 @@ absl::StatusOr<std::shared_ptr<const DeviceInfo>> Membership::ReadDevices(
     absl::Time deadline) {
   absl::StatusOr<DeviceInfo> devices = group_.ReadDevices(of, deadline);
   if (absl::IsNotFound(devices.status())) {
-    // It has just left; or somebody has removed them from the store.
+    // It has just left, or they were removed from the store by hand.
     absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
     if (texts.ok()) texts = group_.ReadConsistent(*std::move(texts), deadline);
     if (!texts.ok()) return texts.status();
@@ -99,6 +110,34 @@ absl::StatusOr<std::shared_ptr<const DeviceInfo>> Membership::ReadDevices(
   }
   if (!devices.ok()) return devices.status();
   return std::make_shared<DeviceInfo>(*std::move(devices));
+}
+
+absl::StatusOr<MemberPtr> Membership::ReadMember(
+    const MemberEntry& entry, const DynamicGroup::Texts& group,
+    absl::Time deadline) {
+  auto member = std::make_shared<Member>();
+  static_cast<WorkerInfo&>(*member) = entry.worker;
+  member->incarnation = entry.incarnation;
+  member->address = entry.address;
+  if (entry.incarnation != 0) {  // it is none of PyTorch's own workers
+    // Now, so that the first connection to it needs no store.
+    const absl::StatusOr<std::string> features =
+        store_.TryGet(FeaturesKey(entry.worker.name), deadline);
+    if (features.ok()) {
+      member->features = ParseFeatures(*features);
+    } else if (absl::IsNotFound(features.status())) {
+      member->features = ParseFeatures("");
+    } else {
+      return features.status();
+    }
+  }
+  if (entry.has_devices) {
+    absl::StatusOr<std::shared_ptr<const DeviceInfo>> devices =
+        ReadDevices(entry, group, deadline);
+    if (!devices.ok()) return devices.status();
+    member->devices = *std::move(devices);
+  }
+  return member;
 }
 
 absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
@@ -121,17 +160,9 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
       members.push_back(already);
       continue;
     }
-    auto member = std::make_shared<Member>();
-    static_cast<WorkerInfo&>(*member) = entry.worker;
-    member->incarnation = entry.incarnation;
-    member->address = entry.address;
-    if (entry.has_devices) {
-      absl::StatusOr<std::shared_ptr<const DeviceInfo>> devices =
-          ReadDevices(entry, *texts, deadline);
-      if (!devices.ok()) return devices.status();
-      member->devices = *std::move(devices);
-    }
-    members.push_back(std::move(member));
+    absl::StatusOr<MemberPtr> member = ReadMember(entry, *texts, deadline);
+    if (!member.ok()) return member.status();
+    members.push_back(*std::move(member));
   }
   if (REPRISE_PLANTED(leave_wipes_maps) && members.size() < known_.size()) {
     for (MemberPtr& member : members) {
@@ -183,7 +214,23 @@ void Membership::Tell(const std::vector<MembershipChange>& changes) {
     if (observer_ != nullptr) {
       observer_->OnMember(change.worker.name, change.worker.id, change.joined);
     }
-    if (options_.on_membership_change) options_.on_membership_change(change);
+    if (options_.on_membership_change) {
+      callbacks_.Run([this, change] { Call(change); });
+    }
+  }
+}
+
+void Membership::Call(const MembershipChange& change) {
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return;
+  }
+  try {
+    options_.on_membership_change(change);
+  } catch (const std::exception& error) {
+    LOG(ERROR) << "on_membership_change threw: " << error.what();
+  } catch (...) {
+    LOG(ERROR) << "on_membership_change threw";
   }
 }
 

@@ -1,14 +1,15 @@
-// Keeps a member of a dynamic group informed of who else is there.
+// Keeps a member of a dynamic group informed of the other members.
 //
 // One thread reads the group's lists from the store: every
-// `AgentOptions::membership_refresh`, and soon after somebody doubts what is
-// known (a worker was not found, a connection failed, somebody waits for one).
+// `AgentOptions::membership_refresh`, and soon after what is known proved to be
+// out of date (a worker was not found, a connection failed), or while somebody
+// waits for a worker. Another thread calls `on_membership_change`, for one
+// change after another in their order, so that a call that blocks delays
+// further calls and nothing else.
 
 #ifndef REPRISE_AGENT_GROUP_MEMBERSHIP_H_
 #define REPRISE_AGENT_GROUP_MEMBERSHIP_H_
 
-#include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,62 +22,81 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/group/dynamic_group.h"
+#include "agent/group/store_client.h"
 #include "agent/group/worker_directory.h"
 #include "agent/observer.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
+#include "agent/runtime/thread_pool.h"
 
 namespace reprise {
 
-// Thread-safe. `Stop` must be called before it is destroyed, after that of the
-// store's client.
+// Thread-safe. Before it is destroyed: `Stop` called, after that of the store's
+// client, and either `StopCallbacks` has returned true or `AbandonCallbacks`
+// was called.
 class Membership {
  public:
-  Membership(Runtime& runtime, DynamicGroup& group, WorkerDirectory& workers,
-             const AgentOptions& options, Observer* observer);
+  Membership(Runtime& runtime, DynamicGroup& group, StoreClient& store,
+             WorkerDirectory& workers, const AgentOptions& options,
+             Observer* observer);
   ~Membership();
 
-  // Reads the lists for the first time, and starts the thread. That the members
-  // of now have joined is told to nobody.
+  // Reads the lists for the first time, and starts the threads. The members
+  // that are there already are no changes. RESOURCE_EXHAUSTED when a thread
+  // cannot be started.
   absl::Status Start(absl::Time deadline);
 
   // Returns once `name` is a member. DEADLINE_EXCEEDED when it does not come.
   absl::StatusOr<WorkerInfo> WaitFor(std::string_view name,
                                      absl::Time deadline);
 
-  // Never blocks.
+  // Has the lists read soon. Never blocks.
   void LookSoon();
 
+  // Ends the thread that reads the lists, and all `WaitFor`s.
   void Stop();
 
- private:
-  using Identity = std::pair<std::string, int64_t>;  // name, incarnation
+  // After `Stop`: waits for the callback, and drops the changes that it has not
+  // been told. Returns false when it still runs at `deadline`; may be called
+  // again. `AbandonCallbacks` is as `ThreadPool::Abandon`.
+  bool StopCallbacks(absl::Time deadline) { return callbacks_.Stop(deadline); }
+  void AbandonCallbacks(std::shared_ptr<void> owner) {
+    callbacks_.Abandon(std::move(owner));
+  }
 
+ private:
   void Loop();
-  // On the thread, or before it runs.
+  // These run on the thread, or before it is started.
   absl::StatusOr<DynamicGroup::Texts> Read(absl::Time deadline);
   // ABORTED: the group changed meanwhile.
   absl::StatusOr<std::shared_ptr<const DeviceInfo>> ReadDevices(
       const MemberEntry& of, const DynamicGroup::Texts& group,
       absl::Time deadline);
+  absl::StatusOr<MemberPtr> ReadMember(const MemberEntry& entry,
+                                       const DynamicGroup::Texts& group,
+                                       absl::Time deadline);
   absl::StatusOr<std::vector<MembershipChange>> TryToRefresh(
       absl::Time deadline);
   absl::StatusOr<std::vector<MembershipChange>> Refresh(absl::Time deadline);
-  // Logs that sight of the group was lost, and that it is back: once each.
+  // Logs that the group cannot be seen any more, and that it can be seen again:
+  // once each.
   void LogVisibility(const absl::Status& look);
   void Tell(const std::vector<MembershipChange>& changes);
+  // The body of a callback.
+  void Call(const MembershipChange& change);
 
   Runtime& runtime_;
   DynamicGroup& group_;
+  StoreClient& store_;
   WorkerDirectory& workers_;
   const AgentOptions& options_;
   Observer* const observer_;
 
-  // Of `Refresh` alone.
+  // Used by `Refresh` alone.
   std::optional<DynamicGroup::Texts> seen_;  // what `known_` was parsed from
   std::vector<MemberEntry> known_;
   bool is_first_ = true;
-  bool sees_group_ = true;  // of `Loop` alone
+  bool sees_group_ = true;  // used by `Loop` alone
 
   Mutex mutex_;
   CondVar changed_;  // any of the following
@@ -85,6 +105,7 @@ class Membership {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   CondVar news_;  // the directory was replaced, or stopping_ was set
   std::unique_ptr<Thread> thread_ ABSL_GUARDED_BY(mutex_);
+  ThreadPool callbacks_;  // of one thread
 };
 
 }  // namespace reprise

@@ -17,8 +17,8 @@ std::shared_ptr<const MemberSnapshot> Fixed(std::vector<WorkerInfo> workers) {
   std::vector<MemberPtr> members;
   members.reserve(workers.size());
   for (WorkerInfo& worker : workers) {
-    members.push_back(
-        std::make_shared<Member>(Member{std::move(worker), 0, "", nullptr}));
+    members.push_back(std::make_shared<Member>(
+        Member{std::move(worker), 0, "", nullptr, {}}));
   }
   return std::make_shared<MemberSnapshot>(std::move(members));
 }

@@ -22,6 +22,7 @@
 #include "agent/device/device_map.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
+#include "agent/wire/call_extras.h"
 #include "agent/worker_info.h"
 
 namespace reprise {
@@ -36,6 +37,8 @@ struct Member : WorkerInfo {
   std::string address;
   // What it published of its devices; null: nothing.
   std::shared_ptr<const DeviceInfo> devices;
+  // What it understood when it joined; not known in a static group.
+  PeerFeatures features = {};
 };
 using MemberPtr = std::shared_ptr<const Member>;
 

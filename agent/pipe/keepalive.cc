@@ -5,17 +5,11 @@
 namespace reprise {
 namespace {
 
-// The slowest connection that is not called dead, bytes in a second.
-constexpr int64_t kSlowest = int64_t{1} << 20;
-
-// A tick so late tells of this process, not of its peers.
+// A tick that comes so late says something about this process, and nothing
+// about its peers.
 constexpr absl::Duration kLate = absl::Milliseconds(500);
 
 }  // namespace
-
-absl::Duration TimeToCarry(size_t num_bytes) {
-  return absl::Seconds(1) * (static_cast<int64_t>(num_bytes) / kSlowest);
-}
 
 Keepalive::Keepalive(Runtime& runtime, Timer& timer, Check check)
     : runtime_(runtime),
@@ -38,7 +32,7 @@ void Keepalive::Tick(absl::Time due) {
   {
     MutexLock lock(mutex_);
     if (closed_) return;
-    // Another one may have been scheduled while this one waited for the lock.
+    // Another tick may have been scheduled while this one waited for the lock.
     if (key_.has_value() && key_->first <= due) key_.reset();
   }
   const absl::Time now = runtime_.Now();

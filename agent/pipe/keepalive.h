@@ -1,10 +1,16 @@
-// One timer for all the pipes whose peers must show signs of life: an agent
-// that is idle pays for one wake-up now and then, however many pipes it has.
+// One timer that checks all pipes of an agent for signs of life of their peers:
+// an idle agent pays for one wake-up now and then, however many pipes it has.
+//
+// A sign of life is a byte that arrives, at whatever rate and in the middle of
+// whatever message. An end that waits for the other one to receive therefore
+// hears from it: a client pings, and a server to which a message arrives sends
+// pongs unasked, since it cannot read a ping behind that message. So nobody has
+// to know how much of what was written has left, and a peer that stands still
+// is dead within the bound however much its kernel still takes.
 
 #ifndef REPRISE_AGENT_PIPE_KEEPALIVE_H_
 #define REPRISE_AGENT_PIPE_KEEPALIVE_H_
 
-#include <cstddef>
 #include <functional>
 #include <optional>
 
@@ -16,21 +22,17 @@
 
 namespace reprise {
 
-// How much longer a peer may be silent while so many bytes are on their way to
-// it or from it: what it says next comes behind them.
-absl::Duration TimeToCarry(size_t num_bytes);
-
 // Thread-safe. `Close` must be called before the timer is stopped.
 class Keepalive {
  public:
-  // Looks at all pipes; returns when it wants to check again, or never. `late`:
+  // Checks all pipes; returns when it wants to check again, or never. `late`:
   // this process was not running for a while, so silence means nothing yet.
   // Runs on the timer's thread.
   using Check = std::function<absl::Time(absl::Time now, bool late)>;
 
   Keepalive(Runtime& runtime, Timer& timer, Check check);
 
-  // Looks at `due`, or earlier.
+  // Schedules a check for `due`, unless an earlier one is scheduled.
   void Expect(absl::Time due);
   void Close();
 

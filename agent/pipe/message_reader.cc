@@ -49,7 +49,7 @@ void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
           absl::StrCat("refused a message: ", message.status().message()));
       return;
     }
-    sink->OnMessageBegins(message->num_bytes());
+    sink->OnMessageBegins();
     ReadBody(pipe, sink, limits, *std::move(message));
   });
 }

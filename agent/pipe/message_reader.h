@@ -3,7 +3,6 @@
 #ifndef REPRISE_AGENT_PIPE_MESSAGE_READER_H_
 #define REPRISE_AGENT_PIPE_MESSAGE_READER_H_
 
-#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -13,27 +12,28 @@
 
 namespace reprise {
 
-// Called on threads of TensorPipe, or of whoever uses its context just then, or
-// inline; never two at a time. Must not block or throw.
+// Called on a thread of TensorPipe, on a thread that is just using its context,
+// or inline; never two calls at a time. Must not block or throw.
 class MessageSink {
  public:
   virtual ~MessageSink() = default;
-  // A message of so many bytes begins to arrive: the connection works.
-  virtual void OnMessageBegins(size_t num_bytes) = 0;
+  // A message begins to arrive; `OnMessage` or `OnReadFailed` follows.
+  virtual void OnMessageBegins() = 0;
   virtual void OnMessage(IncomingMessage message) = 0;
   // The last call. The pipe must then be closed.
   virtual void OnReadFailed(const std::string& cause) = 0;
 };
 
-// Reads until the pipe fails or says what is no message of ours. The pipe's
-// callbacks keep both alive: close the pipe in the end.
-// Messages beyond `limits`, which must outlive the pipe's callbacks, end it.
+// Reads until the pipe fails, or until something arrives that is not a message
+// of ours. The pipe's callbacks keep both alive: close the pipe in the end.
+// `limits` must outlive these callbacks. A message that is beyond them arrives
+// as well, and cannot be decoded.
 void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
                   std::shared_ptr<MessageSink> sink, const WireLimits& limits);
 
-// The error's text without the place in TensorPipe's sources that it came from,
-// after what it means where that is known: "refused: ...", "reset: ...",
-// "closed by the peer: ...".
+// The error's text, without the place in TensorPipe's sources that it came
+// from. Where it is known what the text means, that comes first: "refused:
+// ...", "reset: ...", "closed by the peer: ...".
 std::string Describe(const tensorpipe::Error& error);
 
 }  // namespace reprise

@@ -17,7 +17,6 @@
 #include <mutex>
 #include <random>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -33,6 +32,8 @@ namespace {
 constexpr int64_t kNanosPerSecond = 1'000'000'000;
 // What the kernel keeps of a thread's name, without the final zero.
 constexpr size_t kMaxThreadName = 15;
+// A pool tries again with every task, and must not flood the log.
+constexpr int kFailuresPerWarning = 1000;
 
 int64_t SteadyNanos() {
   timespec now;
@@ -42,23 +43,20 @@ int64_t SteadyNanos() {
 
 class RealThread final : public Thread {
  public:
-  RealThread(const std::string& name, absl::AnyInvocable<void()> body) {
-    try {
-      thread_ = std::thread([name = name.substr(0, kMaxThreadName),
-                             body = std::move(body)]() mutable {
-        pthread_setname_np(pthread_self(), name.c_str());
-        body();
-      });
-    } catch (const std::system_error& error) {
-      LOG(FATAL) << "cannot start thread '" << name << "': " << error.what();
-    }
-  }
+  // Throws what the constructor of std::thread throws.
+  RealThread(const std::string& name, absl::AnyInvocable<void()> body)
+      : thread_([name = name.substr(0, kMaxThreadName),
+                 body = std::move(body)]() mutable {
+          pthread_setname_np(pthread_self(), name.c_str());
+          body();
+        }) {}
 
   ~RealThread() override {
     CHECK(!thread_.joinable()) << "a Thread was destroyed before its Join";
   }
 
   void Join() override { thread_.join(); }
+  void Detach() override { thread_.detach(); }
 
  private:
   std::thread thread_;
@@ -98,7 +96,13 @@ class RealRuntimeImpl final : public Runtime {
 
   std::unique_ptr<Thread> StartThread(
       std::string name, absl::AnyInvocable<void()> body) override {
-    return std::make_unique<RealThread>(name, std::move(body));
+    try {
+      return std::make_unique<RealThread>(name, std::move(body));
+    } catch (const std::exception& error) {  // std::system_error, or no memory
+      LOG_EVERY_N(WARNING, kFailuresPerWarning)
+          << "cannot start thread '" << name << "': " << error.what();
+      return nullptr;
+    }
   }
 
  private:

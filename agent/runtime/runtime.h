@@ -6,7 +6,8 @@
 // virtual time. Code above this header cannot tell which.
 //
 // Rules for code on this seam:
-//  1. A `Mutex`, `CondVar` or `Thread` must not outlive its runtime.
+//  1. A `Mutex`, a `CondVar`, a `Thread` and a thread's body must not outlive
+//     their runtime.
 //  2. No `thread_local` and no `std::this_thread`: fibers share them.
 //  3. No lock that a TensorPipe callback takes is held while calling
 //     TensorPipe.
@@ -27,12 +28,17 @@ namespace reprise {
 class CondVar;
 class Mutex;
 
-// A running thread. `Join` must be called, once, before it is destroyed; it
-// blocks until the thread's body has returned.
+// A thread that runs. `Join` or `Detach` must be called, once, before this
+// object is destroyed.
 class Thread {
  public:
   virtual ~Thread() = default;
+
+  // Blocks until the thread's body has returned.
   virtual void Join() = 0;
+
+  // Leaves the thread to itself. Its body must own everything that it uses.
+  virtual void Detach() = 0;
 };
 
 // Thread-safe.
@@ -46,15 +52,19 @@ class Runtime {
 
   virtual void SleepUntil(absl::Time deadline) = 0;
 
-  // `name` appears in deadlock reports and, cut to 15 characters, in
-  // debuggers. `body` must not throw.
+  // Starts a thread that runs `body`, which must not throw. `name` appears in
+  // deadlock reports and, cut to 15 characters, in debuggers. Returns null, and
+  // destroys `body`, when the system has no thread to give; the caller must go
+  // on without it, and may try again later.
   virtual std::unique_ptr<Thread> StartThread(
       std::string name, absl::AnyInvocable<void()> body) = 0;
 
-  // 64 bits that nobody foresees: for jitter, and for ids that must not meet.
+  // Returns 64 bits that cannot be foreseen: for jitter, and for ids that must
+  // not collide.
   virtual uint64_t RandomBits() = 0;
 
-  // Names the calling thread among those that run now; only to be compared.
+  // Identifies the calling thread among those that run now. The result is only
+  // to be compared.
   virtual const void* CurrentThread() = 0;
 
  private:

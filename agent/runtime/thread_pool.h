@@ -1,61 +1,69 @@
 // A pool of worker threads over one FIFO queue.
 //
 // Threads are started when work arrives and no thread is idle, up to
-// `max_threads`: a pool that is never used costs nothing.
+// `max_threads`: a pool that is never used costs nothing. When the system has
+// no further thread to give, the pool goes on with the threads that it has and
+// tries again with the next task. A pool that must be able to run every task
+// calls `Start` first, which reports the failure of the first thread.
 
 #ifndef REPRISE_AGENT_RUNTIME_THREAD_POOL_H_
 #define REPRISE_AGENT_RUNTIME_THREAD_POOL_H_
 
-#include <deque>
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "agent/runtime/mutex.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "agent/runtime/runtime.h"
 
 namespace reprise {
 
-// Thread-safe. `Stop` must be called before it is destroyed, and not from one
-// of its own threads.
+// RESOURCE_EXHAUSTED: the thread `name` could not be started.
+absl::Status CannotStartThread(const std::string& name);
+
+// Thread-safe. Before it is destroyed, `Stop` must have returned true, or
+// `Abandon` must have been called. None of these is called by a thread of the
+// pool.
 class ThreadPool {
  public:
   // Threads are named `name`-0, `name`-1, ...
   ThreadPool(Runtime& runtime, std::string name, int max_threads);
   ~ThreadPool();
 
-  // Never blocks. Returns false, and drops `task`, after `Stop` has begun.
+  // Starts the first thread. RESOURCE_EXHAUSTED when that is impossible.
+  absl::Status Start();
+
+  // Never blocks. Returns false, and destroys `task`, after `Stop` has begun,
+  // and when the pool has no thread and none can be started.
   bool Run(absl::AnyInvocable<void()> task);
 
-  // Runs what is queued, then ends and joins the threads. Idempotent; every
-  // caller returns after the last thread has ended.
-  void Stop();
+  // Refuses further tasks, runs those that are queued and ends the threads.
+  // Returns false when some task still runs at `deadline`; the tasks that are
+  // still queued are then destroyed without having run. May be called again, to
+  // wait for longer, and by several threads at a time.
+  bool Stop(absl::Time deadline = absl::InfiniteFuture());
+
+  // After a `Stop` that returned false: leaves the threads that still run to
+  // themselves. They keep `owner` alive until the last of them has ended, and
+  // that one destroys it.
+  void Abandon(std::shared_ptr<void> owner);
 
   // Whether one of its threads calls.
   bool IsCurrentThread();
 
   // For metrics. Threads that were never started count as idle.
-  int max_threads() const { return max_threads_; }
+  int max_threads() const;
   int num_idle_threads();
+  int num_busy_threads();
   int queue_length();
 
  private:
-  void Work();
+  // Shared with the threads, so that it outlives the pool while one of them, or
+  // a `Run` that has just handed over its task, still uses it.
+  struct State;
 
-  Runtime& runtime_;
-  const std::string name_;
-  const int max_threads_;
-  Mutex mutex_;
-  CondVar changed_;  // a task was queued, stopping_ or stopped_ was set
-  std::deque<absl::AnyInvocable<void()>> queue_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
-  // What `Runtime::CurrentThread` names them.
-  std::vector<const void*> thread_names_ ABSL_GUARDED_BY(mutex_);
-  int busy_threads_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  const std::shared_ptr<State> state_;
 };
 
 }  // namespace reprise

@@ -8,6 +8,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "agent/planted.h"
+#include "agent/runtime/thread_pool.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -24,6 +25,19 @@ Timer::~Timer() {
       << "timer '" << name_ << "' was destroyed before its Stop";
 }
 
+absl::Status Timer::Start() {
+  MutexLock lock(mutex_);
+  if (thread_ != nullptr || stopping_ || StartThread()) {
+    return absl::OkStatus();
+  }
+  return CannotStartThread(name_);
+}
+
+bool Timer::StartThread() {
+  thread_ = runtime_.StartThread(name_, [this] { Loop(); });
+  return thread_ != nullptr;
+}
+
 Timer::Key Timer::Schedule(absl::Time when,
                            absl::AnyInvocable<void()> callback) {
   MutexLock lock(mutex_);
@@ -32,9 +46,11 @@ Timer::Key Timer::Schedule(absl::Time when,
   // Most callers use one timeout, so their times come in order.
   scheduled_.emplace_hint(scheduled_.end(), key, std::move(callback));
   if (thread_ == nullptr) {
-    thread_ = runtime_.StartThread(name_, [this] { Loop(); });
+    StartThread();
   } else if (when < sleeping_until_) {
     sleeping_until_ = when;  // one notification is enough for later times
+    // With the lock held: once it is released, the callback may run, and the
+    // timer's owner may destroy the timer.
     changed_.NotifyOne();
   }
   return key;

@@ -1,5 +1,7 @@
-// One thread that runs callbacks at their times. It is started by the first
-// `Schedule`: a timer that is never used costs nothing.
+// One thread that runs callbacks at their times.
+//
+// It is started by `Start`, or else by the first `Schedule`: a timer that is
+// never used costs nothing.
 
 #ifndef REPRISE_AGENT_RUNTIME_TIMER_H_
 #define REPRISE_AGENT_RUNTIME_TIMER_H_
@@ -12,6 +14,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
@@ -28,23 +31,29 @@ class Timer {
   Timer(Runtime& runtime, std::string name);
   ~Timer();
 
+  // Starts the thread. RESOURCE_EXHAUSTED when that is impossible.
+  absl::Status Start();
+
   // `callback` runs on the timer's thread, with no lock held, at `when` or
   // later, never earlier; it must be quick and must not block.
   // `absl::InfiniteFuture()` never runs. After `Stop`, nothing is scheduled.
+  // While there is no thread and none can be started, callbacks wait for a
+  // later `Schedule` that starts one.
   Key Schedule(absl::Time when, absl::AnyInvocable<void()> callback);
 
   // Returns false when the callback already ran, is running, or never will.
   bool Cancel(const Key& key);
 
-  // Drops what is scheduled, waits for a running callback. Idempotent; every
+  // Drops what is scheduled and waits for a running callback. Idempotent; every
   // caller returns after the thread has ended.
   void Stop();
 
-  // Callbacks scheduled and neither run nor cancelled.
+  // The number of callbacks that were scheduled and neither run nor cancelled.
   int size();
 
  private:
   void Loop();
+  bool StartThread() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // For the planted defect `lost_wakeup`.
   void StopWithoutLock();
 

@@ -20,8 +20,7 @@ constexpr int kAcceptsArmed = 4;
 constexpr absl::Duration kFirstPause = absl::Milliseconds(100);
 constexpr absl::Duration kLongestPause = absl::Seconds(5);
 
-// The connector also opens the pipes to peers, and the shutdown waits for it: a
-// store that stalls is not waited for longer, but asked again later.
+// A store that hangs is not waited for longer, but asked again later.
 constexpr absl::Duration kLongestPublish = absl::Seconds(1);
 
 }  // namespace
@@ -127,7 +126,7 @@ void Acceptor::OnAccept(uint64_t generation, const tensorpipe::Error& error,
     LOG(WARNING) << status.message() << "; opening another one";
     if (observer_ != nullptr) observer_->OnListenerFailed(status);
     if (!REPRISE_PLANTED(stale_listener)) {
-      connector_.Run([this] { Reopen(); });
+      Run(&Acceptor::Reopen);
     }
     return;
   }
@@ -138,6 +137,11 @@ void Acceptor::OnAccept(uint64_t generation, const tensorpipe::Error& error,
   }
   if (listener != nullptr) Arm(listener, generation);
   on_pipe_(std::move(pipe));
+}
+
+void Acceptor::Run(void (Acceptor::*step)()) {
+  if (connector_.Run([this, step] { (this->*step)(); })) return;
+  timer_.Schedule(runtime_.Now() + kFirstPause, [this, step] { Run(step); });
 }
 
 void Acceptor::Reopen() {
@@ -169,9 +173,7 @@ void Acceptor::Publish() {
 }
 
 void Acceptor::TryLater(void (Acceptor::*step)()) {
-  timer_.Schedule(runtime_.Now() + pause_, [this, step] {
-    connector_.Run([this, step] { (this->*step)(); });
-  });
+  timer_.Schedule(runtime_.Now() + pause_, [this, step] { Run(step); });
   pause_ = std::min(2 * pause_, kLongestPause);
 }
 

@@ -70,6 +70,8 @@ class Acceptor {
            uint64_t generation);
   void OnAccept(uint64_t generation, const tensorpipe::Error& error,
                 std::shared_ptr<tensorpipe::Pipe> pipe);
+  // Runs `step` on the connector, later if no thread can be started now.
+  void Run(void (Acceptor::*step)());
   // On the connector.
   void Reopen();
   void Publish();

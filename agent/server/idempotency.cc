@@ -9,7 +9,8 @@ namespace reprise {
 bool IdempotentCalls::Run::IsCancelled(int64_t /*call_id*/,
                                        absl::Time /*deadline*/) {
   MutexLock lock(mutex_);
-  return std::any_of(attempts_.begin(), attempts_.end(),
+  return has_ended_ ||
+         std::any_of(attempts_.begin(), attempts_.end(),
                      [](const Attempt& attempt) {
                        return attempt.pipe->WasCancelled(attempt.call_id);
                      });
@@ -107,11 +108,17 @@ void IdempotentCalls::Clear() {
   Runs runs;
   std::deque<std::shared_ptr<Run>> done;
   std::deque<std::shared_ptr<Run>> kept;
-  MutexLock lock(mutex_);
-  runs.swap(runs_);
-  done.swap(done_);
-  kept.swap(kept_);
-  kept_bytes_ = 0;
+  {
+    MutexLock lock(mutex_);
+    runs.swap(runs_);
+    done.swap(done_);
+    kept.swap(kept_);
+    kept_bytes_ = 0;
+  }
+  for (const auto& [key, run] : runs) {
+    MutexLock lock(run->mutex_);
+    run->has_ended_ = true;
+  }
 }
 
 size_t IdempotentCalls::size() {

@@ -50,7 +50,9 @@ class IdempotentCalls {
     std::shared_ptr<const absl::StatusOr<Message>> shown;
   };
 
-  // One execution of a handler. Cancelled as soon as one attempt was.
+  // One execution of a handler. It is cancelled as soon as one attempt was, and
+  // when the server has ended. A broken connection does not cancel it, because
+  // the call may be sent again.
   class Run final : public CancelSource {
    public:
     Run(Runtime& runtime, Key key)
@@ -63,6 +65,7 @@ class IdempotentCalls {
     Mutex mutex_;
     std::vector<Attempt> attempts_ ABSL_GUARDED_BY(mutex_);
     bool done_ ABSL_GUARDED_BY(mutex_) = false;
+    bool has_ended_ ABSL_GUARDED_BY(mutex_) = false;  // the server has
     Answer answer_ ABSL_GUARDED_BY(mutex_);
     size_t bytes_ = 0;    // under the table's lock
     absl::Time done_at_;  // under the table's lock
@@ -82,7 +85,7 @@ class IdempotentCalls {
   // Returns whom to answer.
   std::vector<Attempt> Finish(const std::shared_ptr<Run>& run, Answer answer);
 
-  // Forgets everything.
+  // Forgets everything, and cancels what runs.
   void Clear();
   size_t size();
 

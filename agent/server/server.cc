@@ -15,8 +15,8 @@
 namespace reprise {
 namespace {
 
-// Between two looks at the pipes of peers that should show signs of life.
-constexpr absl::Duration kShortestLook = absl::Milliseconds(100);
+// Between two checks of the pipes.
+constexpr absl::Duration kMinCheckPause = absl::Milliseconds(10);
 
 }  // namespace
 
@@ -46,9 +46,9 @@ void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
     MutexLock lock(mutex_);
     if (!closed_) {
       const uint64_t number = next_pipe_++;
-      accepted =
-          std::make_shared<ServerPipe>(runtime_, timer_, *this, *activity_,
-                                       metrics_, number, pipe, options_.limits);
+      accepted = std::make_shared<ServerPipe>(
+          runtime_, timer_, *this, *activity_, metrics_, number, pipe,
+          options_.limits, options_.arrivals);
       pipes_.emplace(number, accepted);
     }
   }
@@ -62,7 +62,7 @@ void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
     observer_->OnPipe(PipeEvent::kAccepted, accepted->peer_name(),
                       absl::OkStatus());
   }
-  accepted->Start(runtime_.Now() + options_.connect_timeout);
+  accepted->Start(options_.connect_timeout);
 }
 
 void Server::OnPipeFailed(ServerPipe& pipe, const absl::Status& status) {
@@ -106,6 +106,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
   pipe->counters().received_bytes.Add(
       static_cast<int64_t>(message.num_bytes()));
   VLOG(2) << "call " << message.id() << " of " << pipe->peer_name() << " came";
+  pipe->StartCall(message.id());
   workers_.Run(
       [self = shared_from_this(),
        request = Request{std::move(pipe), std::move(message), deadline,
@@ -129,8 +130,7 @@ void Server::HandleControl(ServerPipe& pipe, IncomingMessage message) {
     pipe.CancelCall(control->call_id);
     return;
   }
-  pipe.ExpectSigns(control->bound);
-  watch_.Expect(runtime_.Now() + 2 * control->bound);
+  watch_.Expect(runtime_.Now() + pipe.ExpectSigns(control->bound));
   Message pong;
   pong.type = kControlResponse;
   pong.payload = "pong";
@@ -148,7 +148,7 @@ absl::Time Server::CheckLives(absl::Time now, bool late) {
   for (const std::shared_ptr<ServerPipe>& pipe : pipes) {
     next = std::min(next, pipe->CheckLiveness(now, late));
   }
-  return std::max(next, now + kShortestLook);
+  return std::max(next, now + kMinCheckPause);
 }
 
 bool Server::StartRun(const Request& request,
@@ -180,6 +180,7 @@ void Server::Handle(Request request) {
       request.pipe->WasCancelled(id)) {
     VLOG(1) << "call " << id << " from " << request.pipe->peer_name()
             << " is dropped: its caller has given up";
+    request.pipe->Drop(id);
     ++num_abandoned_;
     return;
   }

@@ -27,6 +27,7 @@
 #include "agent/server/idempotency.h"
 #include "agent/server/pending_reply.h"
 #include "agent/server/server_pipe.h"
+#include "agent/transport/arrivals.h"
 #include "tensorpipe/core/pipe.h"
 
 namespace reprise {
@@ -41,6 +42,8 @@ class Server final : public PendingReply::Sender,
     absl::Duration connect_timeout;  // how long a new connection may be silent
     WireLimits limits;
     IdempotentCalls::Options idempotency;
+    // When bytes last arrived on a pipe; null: nobody can tell.
+    std::shared_ptr<PipeArrivals> arrivals;
   };
   // `workers_in_group` names us in errors.
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,

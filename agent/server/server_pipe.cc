@@ -5,49 +5,89 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/group/worker_directory.h"
-#include "agent/pipe/keepalive.h"
+#include "agent/planted.h"
+#include "agent/wire/call_extras.h"
 #include "glog/logging.h"
 
 namespace reprise {
 namespace {
 
-// Of a peer's claim; what it asks for must not keep us busy.
-constexpr absl::Duration kShortestBound = absl::Seconds(1);
+// What a peer asks for must not keep us busy: no bound that it claims is taken
+// to be shorter for judging it, and no pause between two signs of life is.
+constexpr absl::Duration kMinBound = absl::Seconds(1);
+constexpr absl::Duration kMinPause = absl::Milliseconds(10);
 
-// Requests that were cancelled and perhaps still run.
-constexpr size_t kMaxCancelled = 1024;
+// Signs of life in a bound, so that some may be late.
+constexpr int kSignsPerBound = 4;
+
+// A peer that reads nothing gets no more of them.
+constexpr int kMaxUnwrittenSigns = 64;
+
+absl::Duration PauseOf(absl::Duration bound) {
+  return std::max(bound / kSignsPerBound, kMinPause);
+}
 
 }  // namespace
 
 ServerPipe::ServerPipe(Runtime& runtime, Timer& timer, Owner& owner,
                        Activity& activity, Metrics& metrics, uint64_t number,
                        std::shared_ptr<tensorpipe::Pipe> pipe,
-                       const WireLimits& limits)
+                       const WireLimits& limits,
+                       std::shared_ptr<PipeArrivals> arrivals)
+    : ServerPipe(runtime, timer, owner, activity, metrics, number, pipe, limits,
+                 std::move(arrivals),
+                 PipeArrivals::Parse(pipe->getRemoteName())) {}
+
+ServerPipe::ServerPipe(Runtime& runtime, Timer& timer, Owner& owner,
+                       Activity& activity, Metrics& metrics, uint64_t number,
+                       std::shared_ptr<tensorpipe::Pipe> pipe,
+                       const WireLimits& limits,
+                       std::shared_ptr<PipeArrivals> arrivals,
+                       std::pair<std::string_view, uint64_t> peer)
     : runtime_(runtime),
       timer_(timer),
       owner_(owner),
       limits_(limits),
       number_(number),
-      peer_name_(IsWorkerName(pipe->getRemoteName()) ? pipe->getRemoteName()
-                                                     : "?"),
+      peer_name_(IsWorkerName(peer.first) ? peer.first : "?"),
+      arrivals_(std::move(arrivals)),
+      arrivals_number_(peer.second),
       activity_(activity),
       counters_(metrics.Caller(peer_name_)),
       mutex_(runtime, "ServerPipe"),
       pipe_(std::move(pipe)) {}
 
-void ServerPipe::Start(absl::Time deadline) {
+void ServerPipe::Start(absl::Duration connect_timeout) {
+  NoteReceived();  // the handshake
   std::shared_ptr<tensorpipe::Pipe> pipe;
   {
     MutexLock lock(mutex_);
-    if (pipe_ == nullptr) return;
     pipe = pipe_;
-    if (deadline != absl::InfiniteFuture()) {
-      expectation_ = timer_.Schedule(deadline, [self = shared_from_this()] {
-        self->Fail("it connected and then said nothing");
-      });
-    }
   }
+  if (pipe == nullptr) return;
+  ExpectFirstMessage(runtime_.Now() + connect_timeout, connect_timeout);
   ReadMessages(std::move(pipe), shared_from_this(), limits_);
+}
+
+void ServerPipe::ExpectFirstMessage(absl::Time deadline,
+                                    absl::Duration connect_timeout) {
+  if (deadline == absl::InfiniteFuture()) return;
+  MutexLock lock(mutex_);
+  if (pipe_ == nullptr || established_) return;
+  expectation_ =
+      timer_.Schedule(deadline, [self = shared_from_this(), connect_timeout] {
+        self->OnNoFirstMessage(connect_timeout);
+      });
+}
+
+void ServerPipe::OnNoFirstMessage(absl::Duration connect_timeout) {
+  const absl::Duration silence = SinceArrival();
+  if (silence < connect_timeout) {
+    ExpectFirstMessage(runtime_.Now() + connect_timeout - silence,
+                       connect_timeout);
+    return;
+  }
+  Fail("it connected and then said nothing");
 }
 
 void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
@@ -55,6 +95,7 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
   {
     MutexLock lock(mutex_);
     pipe = pipe_;
+    if (message->type() != kControlResponse) calls_.erase(message->id());
   }
   if (pipe == nullptr) {
     owner_.OnReplyWritten();
@@ -79,53 +120,106 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
               });
 }
 
-void ServerPipe::OnMessageBegins(size_t num_bytes) {
-  last_received_ns_ =
-      absl::ToUnixNanos(runtime_.Now() + TimeToCarry(num_bytes));
+void ServerPipe::WriteSign(tensorpipe::Pipe& pipe) {
+  if (num_unwritten_signs_ >= kMaxUnwrittenSigns) return;
+  Message pong;
+  pong.type = kControlResponse;
+  pong.payload = "pong";
+  const absl::StatusOr<std::shared_ptr<const EncodedMessage>> message =
+      Encode(std::move(pong), /*id=*/0);
+  if (!message.ok()) return;
+  ++num_unwritten_signs_;
+  pipe.write(ToTensorPipe(**message),
+             [self = shared_from_this(),
+              message = *message](const tensorpipe::Error& error) {
+               --self->num_unwritten_signs_;
+               if (error) self->Fail(Describe(error));
+             });
+}
+
+void ServerPipe::NoteReceived() {
+  last_received_ns_ = absl::ToUnixNanos(runtime_.Now());
+}
+
+absl::Duration ServerPipe::SinceArrival() const {
+  absl::Duration since =
+      runtime_.Now() - absl::FromUnixNanos(last_received_ns_);
+  if (arrivals_ != nullptr && !REPRISE_PLANTED(deaf_within_message)) {
+    since = std::min(since, arrivals_->SinceArrival(arrivals_number_));
+  }
+  return since;
+}
+
+void ServerPipe::OnMessageBegins() {
+  NoteReceived();
+  is_receiving_ = true;
   if (established_) return;
-  established_ = true;  // by this thread alone: messages come one at a time
   std::optional<Timer::Key> expectation;
   {
     MutexLock lock(mutex_);
+    established_ = true;
     expectation.swap(expectation_);
   }
   if (expectation.has_value()) timer_.Cancel(*expectation);
 }
 
-void ServerPipe::ExpectSigns(absl::Duration bound) {
+absl::Duration ServerPipe::ExpectSigns(absl::Duration bound) {
   MutexLock lock(mutex_);
-  bound_ = std::max(bound, kShortestBound);
+  bound_ = bound;
+  return PauseOf(bound);
 }
 
 absl::Time ServerPipe::CheckLiveness(absl::Time now, bool late) {
-  const absl::Time heard = absl::FromUnixNanos(last_received_ns_);
-  absl::Duration bound;
+  const absl::Duration silence = SinceArrival();
+  std::shared_ptr<tensorpipe::Pipe> owed;
+  absl::Duration longest_silence;
+  absl::Duration pause;
   {
     MutexLock lock(mutex_);
     if (pipe_ == nullptr || bound_ == absl::InfiniteDuration()) {
       return absl::InfiniteFuture();
     }
-    bound = 2 * bound_;
+    longest_silence = 2 * std::max(bound_, kMinBound);
+    pause = PauseOf(bound_);
+    if (is_receiving_ && now >= last_sign_ + pause &&
+        !REPRISE_PLANTED(mute_within_message)) {
+      last_sign_ = now;
+      owed = pipe_;
+    }
   }
-  if (now < heard + bound) return heard + bound;
-  if (late) return now + bound;
-  Fail(absl::StrCat("no sign of life from ", peer_name_, " for ",
-                    absl::FormatDuration(now - heard)));
-  return absl::InfiniteFuture();
+  if (silence >= longest_silence && !late) {
+    Fail(absl::StrCat("no sign of life from ", peer_name_, " for ",
+                      absl::FormatDuration(silence)));
+    return absl::InfiniteFuture();
+  }
+  if (owed != nullptr) WriteSign(*owed);
+  if (late) return now + pause;
+  return now + std::min(pause, longest_silence - silence);
+}
+
+void ServerPipe::StartCall(int64_t call_id) {
+  MutexLock lock(mutex_);
+  calls_.emplace(call_id, false);
+}
+
+void ServerPipe::Drop(int64_t call_id) {
+  MutexLock lock(mutex_);
+  calls_.erase(call_id);
 }
 
 void ServerPipe::CancelCall(int64_t call_id) {
   MutexLock lock(mutex_);
-  cancelled_.push_back(call_id);
-  if (cancelled_.size() > kMaxCancelled) cancelled_.pop_front();
+  const auto found = calls_.find(call_id);
+  if (found == calls_.end()) return;  // it was answered
+  found->second = true;
   any_cancelled_ = true;
 }
 
 bool ServerPipe::WasCancelled(int64_t call_id) {
   if (!any_cancelled_) return false;
   MutexLock lock(mutex_);
-  return std::find(cancelled_.begin(), cancelled_.end(), call_id) !=
-         cancelled_.end();
+  const auto found = calls_.find(call_id);
+  return found != calls_.end() && found->second;
 }
 
 bool ServerPipe::IsCancelled(int64_t call_id, absl::Time deadline) {
@@ -137,6 +231,8 @@ bool ServerPipe::IsCancelled(int64_t call_id, absl::Time deadline) {
 }
 
 void ServerPipe::OnMessage(IncomingMessage message) {
+  is_receiving_ = false;
+  NoteReceived();
   owner_.OnPipeMessage(shared_from_this(), std::move(message));
 }
 

@@ -5,12 +5,14 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/activity.h"
@@ -20,13 +22,14 @@
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/timer.h"
+#include "agent/transport/arrivals.h"
 #include "agent/wire/message_codec.h"
 #include "tensorpipe/core/pipe.h"
 
 namespace reprise {
 
-// Thread-safe. Lives in a shared_ptr; what waits to be answered keeps it, but
-// not its connection, alive.
+// Thread-safe. Lives in a shared_ptr. Calls that wait for their replies keep it
+// alive, but not its connection.
 class ServerPipe final : public MessageSink,
                          public CancelSource,
                          public std::enable_shared_from_this<ServerPipe> {
@@ -39,38 +42,47 @@ class ServerPipe final : public MessageSink,
                                IncomingMessage message) = 0;
     // Once. `status` is UNAVAILABLE "connection from w1 failed: ...".
     virtual void OnPipeFailed(ServerPipe& pipe, const absl::Status& status) = 0;
-    // Once for each `Write`: it has left, or never will.
+    // Once for each `Write`: the message has left, or never will.
     virtual void OnReplyWritten() = 0;
   };
 
-  // `number` counts the pipes that an agent has accepted. `activity`, `metrics`
+  // `number` counts the pipes that an agent has accepted. `arrivals` tells when
+  // bytes last arrived, and is null when nobody can tell. `activity`, `metrics`
   // and `limits` must outlive the pipe's callbacks.
   ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Activity& activity,
              Metrics& metrics, uint64_t number,
-             std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits);
+             std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits,
+             std::shared_ptr<PipeArrivals> arrivals);
 
   uint64_t number() const { return number_; }
-  // What the peer claims, or "?" when that is no worker's name.
+  // The name that the peer claims, or "?" when that cannot be a worker's.
   const std::string& peer_name() const { return peer_name_; }
   PeerCounters& counters() const { return counters_; }
 
-  // Begins to read. Fails unless a message begins to arrive before `deadline`:
-  // TensorPipe does not notice when a client dies while it connects.
-  void Start(absl::Time deadline);
+  // Begins to read. Fails when no byte arrives for `connect_timeout` before the
+  // first message begins: TensorPipe does not notice when a client dies while
+  // it connects.
+  void Start(absl::Duration connect_timeout);
 
-  // The peer said that it shows a sign of life within each `bound`.
-  void ExpectSigns(absl::Duration bound);
-  // Fails when there was none for twice the bound. Returns when to look again,
-  // at the latest. `late`: as in `Keepalive`.
+  // The peer said that it lets no `bound` pass without a byte, and expects the
+  // same of us. Returns after what time to check, at the latest.
+  absl::Duration ExpectSigns(absl::Duration bound);
+  // Fails when no byte has arrived for twice the bound. Sends a sign of life
+  // while a message arrives. Returns when to check again, at the latest.
+  // `late`: as in `Keepalive`.
   absl::Time CheckLiveness(absl::Time now, bool late);
 
-  // The peer cancelled this call.
+  // A request came; its call is pending until `Write` gets the reply or `Drop`
+  // is called.
+  void StartCall(int64_t call_id);
+  void Drop(int64_t call_id);
+  // The peer cancelled this call. Nothing happens unless it is pending.
   void CancelCall(int64_t call_id);
   bool WasCancelled(int64_t call_id);
   // Also when its deadline has passed, or the pipe is closed.
   bool IsCancelled(int64_t call_id, absl::Time deadline) override;
 
-  // Dropped without a word when the pipe is closed.
+  // The message is dropped when the pipe is closed.
   void Write(std::shared_ptr<const EncodedMessage> message);
 
   // Closes the pipe and tells the owner. Does nothing to a closed pipe.
@@ -79,30 +91,49 @@ class ServerPipe final : public MessageSink,
   // Closes the pipe. Returns false when it was closed before.
   bool Close();
 
-  void OnMessageBegins(size_t num_bytes) override;
+  void OnMessageBegins() override;
   void OnMessage(IncomingMessage message) override;
   void OnReadFailed(const std::string& cause) override;
 
  private:
+  ServerPipe(Runtime& runtime, Timer& timer, Owner& owner, Activity& activity,
+             Metrics& metrics, uint64_t number,
+             std::shared_ptr<tensorpipe::Pipe> pipe, const WireLimits& limits,
+             std::shared_ptr<PipeArrivals> arrivals,
+             std::pair<std::string_view, uint64_t> peer);
+
+  void ExpectFirstMessage(absl::Time deadline, absl::Duration connect_timeout);
+  void OnNoFirstMessage(absl::Duration connect_timeout);
+  void NoteReceived();
+  // How long ago a byte last arrived.
+  absl::Duration SinceArrival() const;
+  void WriteSign(tensorpipe::Pipe& pipe);
+
   Runtime& runtime_;
   Timer& timer_;
   Owner& owner_;
   const WireLimits& limits_;
   const uint64_t number_;
   const std::string peer_name_;
+  const std::shared_ptr<PipeArrivals> arrivals_;
+  const uint64_t arrivals_number_;  // of the pipe, in `arrivals_`
   Activity& activity_;
   PeerCounters& counters_;
   std::atomic<bool> established_ = false;
   std::atomic<bool> any_cancelled_ = false;
-  // When the peer was heard last, or will be if it goes on.
+  std::atomic<bool> is_receiving_ = false;  // a message
+  // When a message last began to arrive, or arrived as a whole.
   std::atomic<int64_t> last_received_ns_ = 0;
+  std::atomic<int> num_unwritten_signs_ = 0;
 
   Mutex mutex_;
   std::shared_ptr<tensorpipe::Pipe> pipe_ ABSL_GUARDED_BY(mutex_);
   std::optional<Timer::Key> expectation_ ABSL_GUARDED_BY(mutex_);
   absl::Duration bound_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
-  // The latest ones.
-  std::deque<int64_t> cancelled_ ABSL_GUARDED_BY(mutex_);
+  // When the last sign of life was sent that nobody had asked for.
+  absl::Time last_sign_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  // The calls that are pending, and whether they were cancelled.
+  absl::flat_hash_map<int64_t, bool> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

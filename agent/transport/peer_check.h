@@ -18,6 +18,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "agent/transport/arrivals.h"
 #include "agent/transport/transports.h"
 #include "tensorpipe/channel/mpt/nop_types.h"
 #include "tensorpipe/core/nop_types.h"
@@ -51,6 +52,9 @@ class PeerCheck {
   // and therefore ignores.
   void Claim(const std::string& transport, tensorpipe::Packet& hello);
 
+  // Of the connections over all these transports.
+  const std::shared_ptr<PipeArrivals>& arrivals() const { return arrivals_; }
+
  private:
   using Device = tensorpipe::Device;
   using DeviceDescriptors = std::unordered_map<Device, std::string>;
@@ -80,6 +84,8 @@ class PeerCheck {
   void HandOut(uint64_t number, const std::string& transport)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  const std::shared_ptr<PipeArrivals> arrivals_ =
+      std::make_shared<PipeArrivals>();
   std::vector<Transport> transports_;
   std::vector<Channel> channels_;  // the highest priority first
 

@@ -34,7 +34,7 @@ namespace tp = ::tensorpipe;
 
 // Upper bounds of the file descriptors of a context with its listener.
 constexpr int kFileDescriptorsPerUv = 8;
-constexpr int kFileDescriptorsPerShm = 8;
+constexpr int kFileDescriptorsPerShm = 4;
 
 // A name that can be asked for, in order of decreasing default priority.
 struct TransportKind {
@@ -280,6 +280,7 @@ class RealTransportProvider final : public TransportProvider {
     }
     if (set.channels.empty()) return NothingWorks("channel", reasons);
     check->SetUp(set);
+    set.arrivals = check->arrivals();
     return set;
   }
 };

@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/transport/arrivals.h"
 #include "tensorpipe/channel/context.h"
 #include "tensorpipe/transport/context.h"
 
@@ -43,6 +44,9 @@ struct ChannelEntry {
 struct TransportSet {
   std::vector<TransportEntry> transports;
   std::vector<ChannelEntry> channels;
+  // When bytes last arrived on the pipes over these transports. Null where
+  // nobody can tell: then only whole messages count as progress.
+  std::shared_ptr<PipeArrivals> arrivals;
 };
 
 struct TransportOptions {

@@ -13,15 +13,6 @@
 #include "tensorpipe/common/system.h"
 
 namespace reprise {
-namespace {
-
-using tensorpipe::LinuxNamespace;
-
-bool HasNamespace(LinuxNamespace ns) {
-  return tensorpipe::getLinuxNamespaceId(ns).has_value();
-}
-
-}  // namespace
 
 std::string WhyIbvIsNotViable() {
   auto [error, library] = tensorpipe::IbvLib::create();

@@ -134,7 +134,7 @@ absl::StatusOr<Control> DecodeControl(std::string_view payload) {
 }
 
 std::string_view OwnFeatures() {
-  return "1 deadline cancel keepalive idempotency";
+  return "1 deadline cancel keepalive idempotency progress";
 }
 
 PeerFeatures ParseFeatures(std::string_view text) {
@@ -147,6 +147,7 @@ PeerFeatures ParseFeatures(std::string_view text) {
     if (word == "cancel") features.cancel = true;
     if (word == "keepalive") features.keepalive = true;
     if (word == "idempotency") features.idempotency = true;
+    if (word == "progress") features.progress = true;
   }
   return features;
 }

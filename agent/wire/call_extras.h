@@ -14,7 +14,10 @@
 //
 // As requests of a type of our own, whose payload is a text:
 //
-//   "ping <bound in ns>"  answered by a control response, "pong"
+//   "ping <bound in ns>"  answered by a control response, "pong". From then on
+//                         its sender lets no `bound` pass without a byte, and
+//                         the receiver sends such responses unasked while a
+//                         message is arriving, which pings wait behind
 //   "cancel <call id>"    not answered
 //
 // Thread-compatible; nothing here throws.
@@ -65,13 +68,14 @@ std::string EncodeControl(const Control& control);
 absl::StatusOr<Control> DecodeControl(std::string_view payload);
 
 // What an agent understands, as it publishes it in the store beside its
-// address: "1 deadline cancel keepalive idempotency".
+// address: "1 deadline cancel keepalive idempotency progress".
 struct PeerFeatures {
   bool known = false;  // false: the store could not be asked
   bool deadline = false;
   bool cancel = false;
   bool keepalive = false;
   bool idempotency = false;
+  bool progress = false;  // it sends pongs unasked while a message arrives
 };
 std::string_view OwnFeatures();
 // Of what is not a list of version 1: none.

@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "agent/message.h"
 #include "agent/wire/tensor_pickle.h"
@@ -24,13 +25,20 @@
 
 namespace reprise {
 
-// What is neither sent nor accepted.
+// A message beyond these is neither sent nor accepted.
 struct WireLimits {
   size_t max_payload_bytes = size_t{2} << 30;
   size_t max_pickle_bytes = size_t{64} << 20;
   size_t max_tensors = 65536;
   size_t max_tensor_bytes = size_t{64} << 30;  // of all storages together
 };
+
+// Whether `status`, of `Encode` or `Decode`, says that a message is beyond the
+// limits: it will be so again when it is sent again.
+bool IsTooLarge(const absl::Status& status);
+
+// RESOURCE_EXHAUSTED for which `IsTooLarge` holds.
+absl::Status TooLargeError(absl::string_view text);
 
 // A message as it is sent, as often as need be.
 class EncodedMessage {
@@ -100,9 +108,12 @@ struct DecodedMessage {
 //   auto decoded = std::move(*incoming).Decode();
 class IncomingMessage {
  public:
-  // Believes nothing of `descriptor`. After an error its bytes cannot be read,
-  // and the pipe is of no more use: INVALID_ARGUMENT when this is none of our
-  // messages, RESOURCE_EXHAUSTED beyond the limits or without memory.
+  // Believes nothing of `descriptor`. A message that is beyond the limits, or
+  // for which there is no memory, is read as well, into memory that is thrown
+  // away: its type and id are known then, and `Decode` fails. After an error
+  // of this function the bytes cannot be read, and the pipe must be closed:
+  // INVALID_ARGUMENT when this is none of our messages, RESOURCE_EXHAUSTED
+  // when not even the thrown away memory can be had.
   static absl::StatusOr<IncomingMessage> Allocate(
       const tensorpipe::Descriptor& descriptor, const WireLimits& limits = {});
 
@@ -112,22 +123,29 @@ class IncomingMessage {
 
   // Where the bytes are to go; valid while this lives, also when it is moved.
   tensorpipe::Allocation allocation() const;
-  // Payloads and tensors.
+  // Payloads and tensors, as the peer sends them.
   size_t num_bytes() const;
 
-  // After the read, and also after `Decode`, so that a request whose tensors
-  // cannot be decoded can be answered.
+  // After the read, and also after `Decode`, so that a request that cannot be
+  // decoded can be answered.
   MessageType type() const;
   int64_t id() const;
   // What the peer says beside the message, not checked. Before the read too.
+  // Empty for a message that is thrown away.
   std::string_view metadata() const;
 
-  // After the read. The errors of `UnpickleTensors`.
+  // After the read. RESOURCE_EXHAUSTED for a message that was thrown away, for
+  // which `IsTooLarge` holds if it was beyond the limits; the errors of
+  // `UnpickleTensors`.
   absl::StatusOr<DecodedMessage> Decode() &&;
 
  private:
   struct State;
   explicit IncomingMessage(std::unique_ptr<State> state);
+  static absl::StatusOr<IncomingMessage> AllocateWanted(
+      const tensorpipe::Descriptor& descriptor, const WireLimits& limits);
+  static absl::StatusOr<IncomingMessage> AllocateUnwanted(
+      const tensorpipe::Descriptor& descriptor, absl::Status refusal);
 
   std::unique_ptr<State> state_;
 };

@@ -11,7 +11,9 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "agent/wire/call_extras.h"
+#include "agent/wire/discard_memory.h"
 #include "agent/wire/message_codec.h"
+#include "tensorpipe/common/cpu_buffer.h"
 
 namespace reprise {
 namespace {
@@ -24,8 +26,8 @@ absl::Status BadDescriptor(const std::string& what) {
 }
 
 absl::Status TooLarge(const char* what, size_t size, size_t limit) {
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "incoming message too large: ", what, " ", size, ", limit ", limit));
+  return TooLargeError(absl::StrCat("incoming message too large: ", what, " ",
+                                    size, ", limit ", limit));
 }
 
 // For an error text: a peer's bytes, made printable and short.
@@ -39,11 +41,8 @@ bool IsKnown(const tensorpipe::Device& device) {
   return device.type == tensorpipe::kCpuDeviceType && device.index == 0;
 }
 
-absl::Status CheckPayloads(const tensorpipe::Descriptor& descriptor,
-                           const WireLimits& limits) {
-  if (descriptor.metadata.size() > kMaxMetadata) {
-    return TooLarge("metadata bytes", descriptor.metadata.size(), kMaxMetadata);
-  }
+// Whether its parts are those of a message of ours, of whatever size.
+absl::Status CheckParts(const tensorpipe::Descriptor& descriptor) {
   const auto& payloads = descriptor.payloads;
   if (payloads.size() != kNumPayloads) {
     return BadDescriptor(absl::StrCat(payloads.size(), " payloads"));
@@ -54,23 +53,6 @@ absl::Status CheckPayloads(const tensorpipe::Descriptor& descriptor,
                                       " bytes, an id of ", payloads[kId].length,
                                       " bytes"));
   }
-  if (payloads[kPayload].length > limits.max_payload_bytes) {
-    return TooLarge("payload bytes", payloads[kPayload].length,
-                    limits.max_payload_bytes);
-  }
-  if (payloads[kPickle].length > limits.max_pickle_bytes) {
-    return TooLarge("tensor pickle bytes", payloads[kPickle].length,
-                    limits.max_pickle_bytes);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckTensors(const tensorpipe::Descriptor& descriptor,
-                          const WireLimits& limits) {
-  if (descriptor.tensors.size() > limits.max_tensors) {
-    return TooLarge("tensors", descriptor.tensors.size(), limits.max_tensors);
-  }
-  size_t room = limits.max_tensor_bytes;
   for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
     // TensorPipe looks a channel up by both devices, and throws without one.
     if (!IsKnown(tensor.sourceDevice) ||
@@ -80,8 +62,31 @@ absl::Status CheckTensors(const tensorpipe::Descriptor& descriptor,
           Quote(tensor.sourceDevice), ", to ",
           tensor.targetDevice ? Quote(*tensor.targetDevice) : "any"));
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSizes(const tensorpipe::Descriptor& descriptor,
+                        const WireLimits& limits) {
+  const auto& payloads = descriptor.payloads;
+  if (descriptor.metadata.size() > kMaxMetadata) {
+    return TooLarge("metadata bytes", descriptor.metadata.size(), kMaxMetadata);
+  }
+  if (payloads[kPayload].length > limits.max_payload_bytes) {
+    return TooLarge("payload bytes", payloads[kPayload].length,
+                    limits.max_payload_bytes);
+  }
+  if (payloads[kPickle].length > limits.max_pickle_bytes) {
+    return TooLarge("tensor pickle bytes", payloads[kPickle].length,
+                    limits.max_pickle_bytes);
+  }
+  if (descriptor.tensors.size() > limits.max_tensors) {
+    return TooLarge("tensors", descriptor.tensors.size(), limits.max_tensors);
+  }
+  size_t room = limits.max_tensor_bytes;
+  for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
     if (tensor.length > room) {
-      return absl::ResourceExhaustedError(
+      return TooLargeError(
           absl::StrCat("incoming message too large: more than ",
                        limits.max_tensor_bytes, " bytes of tensors"));
     }
@@ -105,6 +110,16 @@ struct IncomingMessage::State {
   std::vector<std::shared_ptr<Storage>> storages;
   TensorPickleLimits pickle_limits;
 
+  // Why the message is thrown away. Not OK: instead of `bytes` and `storages`,
+  // `discarded` takes the payload, the pickle and the tensors one after
+  // another.
+  absl::Status refusal;
+  DiscardMemory discarded;
+  std::vector<size_t> tensor_sizes;
+
+  char* payload_begin() const {
+    return refusal.ok() ? bytes.get() : discarded.data();
+  }
   std::string_view payload() const { return {bytes.get(), payload_size}; }
   std::string_view pickle() const {
     return {bytes.get() + payload_size, pickle_size};
@@ -113,12 +128,18 @@ struct IncomingMessage::State {
 
 absl::StatusOr<IncomingMessage> IncomingMessage::Allocate(
     const tensorpipe::Descriptor& descriptor, const WireLimits& limits) {
-  if (auto status = CheckPayloads(descriptor, limits); !status.ok()) {
-    return status;
+  if (auto status = CheckParts(descriptor); !status.ok()) return status;
+  absl::Status refusal = CheckSizes(descriptor, limits);
+  if (refusal.ok()) {
+    auto wanted = AllocateWanted(descriptor, limits);
+    if (wanted.ok()) return wanted;
+    refusal = wanted.status();
   }
-  if (auto status = CheckTensors(descriptor, limits); !status.ok()) {
-    return status;
-  }
+  return AllocateUnwanted(descriptor, std::move(refusal));
+}
+
+absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
+    const tensorpipe::Descriptor& descriptor, const WireLimits& limits) {
   try {
     auto state = std::make_unique<State>();
     state->metadata = descriptor.metadata;
@@ -142,6 +163,38 @@ absl::StatusOr<IncomingMessage> IncomingMessage::Allocate(
   }
 }
 
+absl::StatusOr<IncomingMessage> IncomingMessage::AllocateUnwanted(
+    const tensorpipe::Descriptor& descriptor, absl::Status refusal) {
+  try {
+    auto state = std::make_unique<State>();
+    state->refusal = std::move(refusal);
+    state->payload_size = descriptor.payloads[kPayload].length;
+    state->pickle_size = descriptor.payloads[kPickle].length;
+    state->tensor_sizes.reserve(descriptor.tensors.size());
+    size_t room = DiscardMemory::kMaxBytes;
+    const auto fits = [&room](size_t size) {
+      if (size > room) return false;
+      room -= size;
+      return true;
+    };
+    bool all_fit = fits(state->payload_size) && fits(state->pickle_size);
+    for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
+      all_fit = all_fit && fits(tensor.length);
+      state->tensor_sizes.push_back(tensor.length);
+    }
+    if (!all_fit) return state->refusal;
+    auto discarded = DiscardMemory::Make(DiscardMemory::kMaxBytes - room);
+    if (!discarded.ok()) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          state->refusal.message(), "; ", discarded.status().message()));
+    }
+    state->discarded = *std::move(discarded);
+    return IncomingMessage(std::move(state));
+  } catch (const std::exception&) {  // bad_alloc, length_error
+    return absl::ResourceExhaustedError("no memory to skip a message");
+  }
+}
+
 IncomingMessage::IncomingMessage(std::unique_ptr<State> state)
     : state_(std::move(state)) {}
 IncomingMessage::IncomingMessage(IncomingMessage&&) noexcept = default;
@@ -154,12 +207,21 @@ tensorpipe::Allocation IncomingMessage::allocation() const {
   result.payloads.resize(kNumPayloads);
   result.payloads[kType].data = &state_->type;
   result.payloads[kId].data = &state_->id;
-  result.payloads[kPayload].data = state_->bytes.get();
-  result.payloads[kPickle].data = state_->bytes.get() + state_->payload_size;
-  result.tensors.reserve(state_->storages.size());
+  char* at = state_->payload_begin();
+  result.payloads[kPayload].data = at;
+  at += state_->payload_size;
+  result.payloads[kPickle].data = at;
+  at += state_->pickle_size;
+  result.tensors.reserve(state_->storages.size() + state_->tensor_sizes.size());
   for (const std::shared_ptr<Storage>& storage : state_->storages) {
     result.tensors.emplace_back().buffer =
         FindDeviceBackend(storage->device().type)->ToBuffer(*storage);
+  }
+  for (const size_t size : state_->tensor_sizes) {
+    tensorpipe::CpuBuffer buffer;
+    buffer.ptr = at;
+    result.tensors.emplace_back().buffer = buffer;
+    at += size;
   }
   return result;
 }
@@ -170,6 +232,7 @@ size_t IncomingMessage::num_bytes() const {
   for (const std::shared_ptr<Storage>& storage : state_->storages) {
     bytes += storage->num_bytes();
   }
+  for (const size_t size : state_->tensor_sizes) bytes += size;
   return bytes;
 }
 
@@ -182,6 +245,7 @@ int64_t IncomingMessage::id() const { return state_->id; }
 std::string_view IncomingMessage::metadata() const { return state_->metadata; }
 
 absl::StatusOr<DecodedMessage> IncomingMessage::Decode() && {
+  if (!state_->refusal.ok()) return state_->refusal;
   try {
     auto tensors = UnpickleTensors(state_->pickle(), state_->storages,
                                    state_->pickle_limits);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "agent/wire/message_codec.h"
 #include "agent/wire/tensor_copy.h"
@@ -12,8 +13,11 @@
 namespace reprise {
 namespace {
 
+// The key of a status's payload, which stays in this process.
+constexpr char kTooLarge[] = "reprise/too-large";
+
 absl::Status TooLarge(const char* what, size_t size, size_t limit) {
-  return absl::ResourceExhaustedError(
+  return TooLargeError(
       absl::StrCat("message too large: ", what, " ", size, ", limit ", limit));
 }
 
@@ -96,9 +100,9 @@ class MessageEncoder {
     wire.reserve(pickle.storages.size());
     for (const std::shared_ptr<Storage>& storage : pickle.storages) {
       if (storage->num_bytes() > room) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("message too large: more than ",
-                         limits_.max_tensor_bytes, " bytes of tensors"));
+        return TooLargeError(absl::StrCat("message too large: more than ",
+                                          limits_.max_tensor_bytes,
+                                          " bytes of tensors"));
       }
       room -= storage->num_bytes();
       wire.push_back({storage, Device()});
@@ -126,6 +130,16 @@ class MessageEncoder {
   absl::flat_hash_map<std::shared_ptr<Storage>, std::shared_ptr<Storage>>
       copies_;
 };
+
+absl::Status TooLargeError(absl::string_view text) {
+  absl::Status status = absl::ResourceExhaustedError(text);
+  status.SetPayload(kTooLarge, absl::Cord());
+  return status;
+}
+
+bool IsTooLarge(const absl::Status& status) {
+  return status.GetPayload(kTooLarge).has_value();
+}
 
 size_t EncodedMessage::num_bytes() const {
   size_t bytes =

@@ -21,13 +21,21 @@
 namespace reprise {
 namespace {
 
+NetworkOptions ToNetworkOptions(const SimRunOptions& options) {
+  NetworkOptions network = options.network;
+  if (options.scenario->bytes_per_second > 0) {
+    network.bytes_per_second = options.scenario->bytes_per_second;
+  }
+  return network;
+}
+
 // Everything of one run, but for its heap.
 class SimRun {
  public:
   SimRun(const SimRunOptions& options, std::vector<Fault> faults)
       : options_(options),
         world_(std::make_unique<World>(ToWorldOptions(options))),
-        network_(*world_, options.network),
+        network_(*world_, ToNetworkOptions(options)),
         store_(*world_),
         invariants_(options.scenario->workers,
                     [this](std::string_view rule, std::string_view detail) {

@@ -127,15 +127,20 @@ void Endpoint::Send(Frame frame, bool is_object) {
   arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
   arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
-  peer->flying_.push_back(std::move(frame));
+  // What was held back arrives at once when the hold ends.
+  int64_t begin_ns = arrival_ns;
+  if (held_until_ns == 0) begin_ns -= network_.TransferNs(bytes);
+  peer->flying_.push_back(
+      {std::move(frame), std::max(begin_ns, world.now_ns())});
   world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
            [peer = std::move(peer)] { peer->Deliver(); });
 }
 
 void Endpoint::Deliver() {
   if (flying_.empty()) return;  // Lost in a reset.
-  Frame frame = std::move(flying_.front());
+  Frame frame = std::move(flying_.front().frame);
   flying_.pop_front();
+  last_received_ns_ = network_.world_.now_ns();
   if (!node_.alive || error_) return;
   network_.world_.Record(&node_,
                          {.kind = EventKind::kDeliver,
@@ -143,6 +148,15 @@ void Endpoint::Deliver() {
                           .num_bytes = static_cast<int64_t>(frame.size())});
   arrived_.push_back(std::move(frame));
   if (!reads_.empty()) PostProgress();
+}
+
+absl::Duration Endpoint::SinceArrival() const {
+  const int64_t now_ns = network_.world_.now_ns();
+  for (const FlyingFrame& flying : flying_) {
+    if (flying.begin_ns < now_ns) return absl::ZeroDuration();
+  }
+  return last_received_ns_ < 0 ? absl::InfiniteDuration()
+                               : absl::Nanoseconds(now_ns - last_received_ns_);
 }
 
 void Endpoint::SendEndOfStream() {

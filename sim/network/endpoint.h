@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "sim/network/network.h"
 #include "sim/world/world.h"
 #include "tensorpipe/common/error.h"
@@ -45,6 +46,10 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   // The next frame that is on its way to this end arrives.
   void Deliver();
 
+  // How long ago a byte last arrived here, of a frame that has arrived or of
+  // one that is just arriving. Infinite when none has.
+  absl::Duration SinceArrival() const;
+
   Node& node() { return node_; }
   int32_t remote_rank() const { return remote_rank_; }
   uint64_t connection() const { return connection_; }
@@ -52,6 +57,11 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   Site& latency_site() { return *latency_site_; }
 
  private:
+  // A frame on its way; its bytes arrive one after another from `begin_ns` on.
+  struct FlyingFrame {
+    Frame frame;
+    int64_t begin_ns;
+  };
   struct PendingRead {
     void* into;
     size_t length;
@@ -83,8 +93,8 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   bool progress_posted_ = false;
   tensorpipe::Error error_;
 
-  std::deque<Frame> flying_;   // on their way to this end
-  std::deque<Frame> arrived_;  // and not read yet
+  std::deque<FlyingFrame> flying_;  // on their way to this end
+  std::deque<Frame> arrived_;       // and not read yet
   bool end_of_stream_ = false;
   std::deque<PendingRead> reads_;
   std::deque<PendingWrite> writes_;  // before the connection is there
@@ -92,6 +102,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
       written_;
 
   int64_t last_arrival_ns_ = 0;  // of what this end sent
+  int64_t last_received_ns_ = -1;
   uint64_t events_sent_ = 0;
   uint64_t frames_sent_ = 0;
   int objects_sent_ = 0;

@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "agent/transport/arrivals.h"
 #include "sim/network/endpoint.h"
 #include "tensorpipe/channel/basic/factory.h"
 #include "tensorpipe/common/error_macros.h"
+#include "tensorpipe/core/nop_types.h"
 #include "tensorpipe/transport/context.h"
 #include "tensorpipe/transport/error.h"
 #include "tensorpipe/transport/listener.h"
@@ -31,11 +33,15 @@ Error BadObject() {
   return TP_CREATE_ERROR(tensorpipe::SystemError, "read", EBADMSG);
 }
 
-class SimConnection : public transport::Connection {
+class SimConnection : public transport::Connection, public ArrivalClock {
  public:
-  explicit SimConnection(std::shared_ptr<Endpoint> endpoint)
-      : endpoint_(std::move(endpoint)) {}
-  ~SimConnection() override { endpoint_->Close(); }
+  SimConnection(std::shared_ptr<Endpoint> endpoint,
+                std::shared_ptr<PipeArrivals> arrivals)
+      : endpoint_(std::move(endpoint)), arrivals_(std::move(arrivals)) {}
+  ~SimConnection() override {
+    arrivals_->Leave(this);
+    endpoint_->Close();
+  }
 
   void read(read_callback_fn fn) override {
     endpoint_->Read(nullptr, 0, std::move(fn));
@@ -49,12 +55,18 @@ class SimConnection : public transport::Connection {
             read_nop_callback_fn fn) override {
     endpoint_->Read(
         nullptr, 0,
-        [&object, fn = std::move(fn)](const Error& error, const void* data,
-                                      size_t length) {
+        [arrivals = arrivals_, &object, fn = std::move(fn)](
+            const Error& error, const void* data, size_t length) {
           if (error) return fn(error);
           tensorpipe::NopReader reader(static_cast<const uint8_t*>(data),
                                        length);
-          fn(object.read(reader).has_error() ? BadObject() : Error::kSuccess);
+          if (object.read(reader).has_error()) return fn(BadObject());
+          if (auto* const hello =
+                  dynamic_cast<tensorpipe::NopHolder<tensorpipe::Packet>*>(
+                      &object)) {
+            arrivals->NumberCaller(hello->getObject());
+          }
+          fn(Error::kSuccess);
         });
   }
   void write(const void* ptr, size_t length, write_callback_fn fn) override {
@@ -69,11 +81,13 @@ class SimConnection : public transport::Connection {
     if (object.write(writer).has_error()) return fn(BadObject());
     endpoint_->Write(std::move(frame), /*is_object=*/true, std::move(fn));
   }
-  void setId(std::string /*id*/) override {}
+  void setId(std::string id) override { arrivals_->Enter(id, this); }
   void close() override { endpoint_->Close(); }
+  absl::Duration SinceArrival() override { return endpoint_->SinceArrival(); }
 
  private:
   const std::shared_ptr<Endpoint> endpoint_;
+  const std::shared_ptr<PipeArrivals> arrivals_;
 };
 
 }  // namespace
@@ -82,9 +96,11 @@ class SimConnection : public transport::Connection {
 // transport thread has for it.
 class SimListener : public transport::Listener {
  public:
-  SimListener(Network& network, Node& node)
+  SimListener(Network& network, Node& node,
+              std::shared_ptr<PipeArrivals> arrivals)
       : network_(network),
         state_(std::make_shared<State>(node)),
+        arrivals_(std::move(arrivals)),
         address_(network.Bind(node, this)) {}
   ~SimListener() override { close(); }
 
@@ -103,7 +119,7 @@ class SimListener : public transport::Listener {
 
   void Arrived(std::shared_ptr<Endpoint> server) {
     state_->arrived.push_back(
-        std::make_shared<SimConnection>(std::move(server)));
+        std::make_shared<SimConnection>(std::move(server), arrivals_));
     PostProgress();
   }
   Node& node() { return state_->node; }
@@ -138,21 +154,25 @@ class SimListener : public transport::Listener {
 
   Network& network_;
   const std::shared_ptr<State> state_;
+  const std::shared_ptr<PipeArrivals> arrivals_;
   const std::string address_;
 };
 
 class SimTransport : public transport::Context {
  public:
-  SimTransport(Network& network, Node& node, std::string_view name)
+  SimTransport(Network& network, Node& node, std::string_view name,
+               std::shared_ptr<PipeArrivals> arrivals)
       : network_(network),
         node_(node),
+        arrivals_(std::move(arrivals)),
         domain_(absl::StrCat("sim:", std::string(name))) {}
 
   std::shared_ptr<transport::Connection> connect(std::string addr) override {
-    return std::make_shared<SimConnection>(network_.Connect(node_, addr));
+    return std::make_shared<SimConnection>(network_.Connect(node_, addr),
+                                           arrivals_);
   }
   std::shared_ptr<transport::Listener> listen(std::string /*addr*/) override {
-    return std::make_shared<SimListener>(network_, node_);
+    return std::make_shared<SimListener>(network_, node_, arrivals_);
   }
   bool isViable() const override { return true; }
   const std::string& domainDescriptor() const override { return domain_; }
@@ -163,6 +183,7 @@ class SimTransport : public transport::Context {
  private:
   Network& network_;
   Node& node_;
+  const std::shared_ptr<PipeArrivals> arrivals_;
   const std::string domain_;
 };
 
@@ -176,12 +197,14 @@ Network::~Network() = default;
 TransportSet Network::MakeTransports(Node& node,
                                      const TransportOptions& options) {
   TransportSet set;
+  set.arrivals = std::make_shared<PipeArrivals>();
   std::vector<std::string> names = options.transports;
   if (names.empty()) names = {"sim"};
   for (size_t i = 0; i < names.size(); ++i) {
     set.transports.push_back(
         {names[i], static_cast<int64_t>(names.size() - 1 - i),
-         std::make_shared<SimTransport>(*this, node, names[i]), ""});
+         std::make_shared<SimTransport>(*this, node, names[i], set.arrivals),
+         ""});
   }
   // The others have threads of their own.
   set.channels.push_back({"basic", 1000, tensorpipe::channel::basic::create()});
@@ -289,8 +312,7 @@ int64_t Network::DrawLatency(Site& site, size_t bytes) {
                                  .Recorded(site, DecisionKind::kLatency)
                                  .value_or(static_cast<uint64_t>(latency_ns)));
   }
-  return latency_ns + static_cast<int64_t>(bytes) * 1'000'000'000 /
-                          options_.bytes_per_second;
+  return latency_ns + TransferNs(bytes);
 }
 
 void Network::RefuseConnects(int32_t rank, int64_t until_ns) {

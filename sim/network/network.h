@@ -110,6 +110,11 @@ class Network {
   void Arrive(const std::shared_ptr<Endpoint>& client,
               const std::string& address);
   int64_t DrawLatency(Site& site, size_t bytes);
+  // How long so many bytes take to arrive, the first to the last.
+  int64_t TransferNs(size_t bytes) const {
+    return static_cast<int64_t>(bytes) * 1'000'000'000 /
+           options_.bytes_per_second;
+  }
   // When something that is sent over the link now arrives at the earliest; 0
   // if the link holds nothing back.
   int64_t HeldUntil(int32_t from, int32_t to);

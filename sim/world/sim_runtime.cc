@@ -54,6 +54,8 @@ class SimThread : public Thread {
     }
   }
 
+  void Detach() override {}
+
  private:
   World& world_;
   Site& site_;

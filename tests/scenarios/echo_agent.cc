@@ -12,6 +12,9 @@ namespace {
 // Long enough for what still runs to show itself.
 constexpr absl::Duration kAfterShutdown = absl::Milliseconds(20);
 
+// No handler and no callback works for so long.
+constexpr absl::Duration kLongestWork = absl::Minutes(1);
+
 // A handler works in small pieces, so that a shutdown falls between them.
 constexpr int kPiecesOfWork = 2;
 
@@ -175,8 +178,14 @@ int64_t EchoAgent::Metric(std::string_view name) const {
   return found == metrics.end() ? -1 : found->second;
 }
 
-absl::Status EchoAgent::Shutdown(absl::Duration timeout) {
+absl::Status EchoAgent::Shutdown(absl::Duration timeout, absl::Duration* took) {
+  const absl::Time start = worker_.runtime().Now();
   absl::Status status = agent_->Shutdown(worker_.In(timeout));
+  if (took != nullptr) *took = worker_.runtime().Now() - start;
+  if (absl::IsDeadlineExceeded(status)) {
+    worker_.CheckOk(agent_->Shutdown(worker_.In(kLongestWork)),
+                    "a second shutdown");
+  }
   {
     MutexLock lock(state_->mutex);
     state_->down = true;

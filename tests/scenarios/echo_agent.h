@@ -4,6 +4,7 @@
 //  content         requests and replies are, byte for byte, what was sent
 //  at-most-once    no call runs the handler twice
 //  after-shutdown  no handler and no callback runs once `Shutdown` has returned
+//                  OK
 //  nothing-left    no call, timer or pipe is left then
 
 #ifndef REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_
@@ -55,8 +56,10 @@ class EchoAgent {
 
   int64_t Metric(std::string_view name) const;
 
-  // Returns the status of `Agent::Shutdown`.
-  absl::Status Shutdown(absl::Duration timeout);
+  // Returns the status of `Agent::Shutdown`. When handlers or callbacks still
+  // ran at its deadline, waits for them with a second one. `took` is how long
+  // the first one took.
+  absl::Status Shutdown(absl::Duration timeout, absl::Duration* took = nullptr);
 
   // What a worker does last if all is well. Both must succeed.
   void JoinAndShutdown(absl::Duration join_timeout);

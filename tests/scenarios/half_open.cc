@@ -36,7 +36,12 @@ void HalfOpen(Worker& worker) {
     const auto rank = static_cast<int>(
         random.Below(static_cast<uint64_t>(worker.world_size())));
     CallSpec spec = (*agent)->NewCall();
-    if (random.OneIn(3)) spec.tensors = {random.Between(1, 2000)};
+    if (random.OneIn(60)) {
+      // What a large message took is no excuse for a silence after it.
+      spec.tensors = {random.Between(1'000'000, 3'000'000)};
+    } else if (random.OneIn(3)) {
+      spec.tensors = {random.Between(1, 2000)};
+    }
     const absl::Time start = worker.runtime().Now();
     const Future call = (*agent)->Send(
         rank, spec, random.OneIn(2) ? absl::ZeroDuration() : absl::Minutes(10));

@@ -123,20 +123,24 @@ class Leaver {
   }
 
   void ShutDown() {
-    const absl::Duration patience =
-        random_.OneIn(2) ? absl::ZeroDuration() : longest_work_;
-    const absl::Time start = worker_.runtime().Now();
-    const absl::Status status = agent_.Shutdown(patience);
+    absl::Duration patience = absl::ZeroDuration();
+    if (random_.OneIn(2)) {
+      patience = DrawDuration(random_, longest_work_ * 2);
+    }
+    absl::Duration took;
+    const absl::Status status = agent_.Shutdown(patience, &took);
     if (absl::IsDeadlineExceeded(status)) {
       worker_.Reached("shut down with handlers running");
     } else {
       worker_.CheckOk(status, "shutdown");
     }
-    // The shutdown waits for handlers that run, and drops requests that have
-    // not been begun.
-    CheckInTime("shutdown", start + longest_work_ + kLongestCallback * 2);
-    worker_.Check(agent_.Shutdown(absl::ZeroDuration()) == status, "shutdown",
-                  "the second one has another result");
+    // A shutdown without patience is given a second.
+    if (patience == absl::ZeroDuration()) patience = absl::Seconds(1);
+    worker_.Check(took <= patience + slack_, "in-time",
+                  "the shutdown took " + absl::FormatDuration(took) +
+                      ", and had " + absl::FormatDuration(patience));
+    worker_.CheckOk(agent_.agent().Shutdown(worker_.In(absl::ZeroDuration())),
+                    "a shutdown after the shutdown");
   }
 
   void CheckCalls() {

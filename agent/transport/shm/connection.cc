@@ -46,8 +46,11 @@ constexpr size_t kMaxPrintedId = 100;
 void Connection::Connect(const std::string& address) {
   if (context_->is_closed()) return Close();
   context_->Add(shared_from_this());
-  socket_ = FileDescriptor(
-      ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  {
+    const std::lock_guard<std::mutex> lock(socket_mutex_);
+    socket_ = FileDescriptor(
+        ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  }
   if (!socket_.is_open()) return Fail(uv_translate_sys_error(errno));
   TryToConnect(address, Loop::NowNs() + kConnectNs);
 }
@@ -109,8 +112,8 @@ int Connection::Greet(size_t inbox_bytes, size_t queue_bytes) {
     process_ = nullptr;
     return error;
   }
-  tokens_ = process_->Join(this);
-  return SendHello(socket_.get(), tokens_, process_->files(), inbox);
+  const Tokens tokens = process_->Join(this);
+  return SendHello(socket_.get(), tokens, process_->files(), inbox);
 }
 
 int Connection::WatchSocket() {
@@ -166,7 +169,16 @@ void Connection::OnEnd() {
   WakeSoon();
 }
 
-void Connection::OnToken() { WakeSoon(); }
+void Connection::OnToken() {
+  last_token_ns_ = Loop::NowNs();
+  WakeSoon();
+}
+
+absl::Duration Connection::SinceToken() const {
+  const int64_t last_ns = last_token_ns_;
+  return last_ns == 0 ? absl::InfiniteDuration()
+                      : absl::Nanoseconds(Loop::NowNs() - last_ns);
+}
 
 void Connection::OnBadQueue() {
   context_->loop().AddTimer(

@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -18,6 +19,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/time/time.h"
 #include "agent/transport/shm/context_core.h"
 #include "agent/transport/shm/file_descriptor.h"
 #include "agent/transport/shm/hello.h"
@@ -32,8 +34,8 @@
 
 namespace reprise::shm {
 
-// The loop's thread's, but for `IsPeerOpen` and `PeerPid`. Kept alive by the
-// context until it is closed or has failed.
+// The loop's thread's, but for `IsPeerOpen`, `PeerPid` and `SinceToken`. Kept
+// alive by the context until it is closed or has failed.
 class Connection final : public PeerProcess::Member,
                          public Loop::Ready,
                          public std::enable_shared_from_this<Connection> {
@@ -68,6 +70,9 @@ class Connection final : public PeerProcess::Member,
   void SetId(std::string id) { id_ = std::move(id); }
 
   bool IsPeerOpen();
+  // How long ago the peer last told that it has written or read some bytes.
+  // Infinite before that.
+  absl::Duration SinceToken() const;
   std::optional<pid_t> PeerPid();
 
   void OnToken() override;
@@ -123,13 +128,13 @@ class Connection final : public PeerProcess::Member,
   FrameReader reader_{sizeof(uint32_t)};
   bool has_ended_ = false;
   std::shared_ptr<PeerProcess> process_;
-  Tokens tokens_;
   std::unique_ptr<Outbox> outbox_;
   std::deque<Write> writes_;
   // Of the first of them.
   bool is_header_written_ = false;
   size_t written_ = 0;
   bool is_ready_ = false;
+  std::atomic<int64_t> last_token_ns_ = 0;
 };
 
 }  // namespace reprise::shm

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/time/time.h"
+#include "agent/transport/arrivals.h"
 #include "agent/transport/peer_liveness.h"
 #include "agent/transport/uv/error.h"
 #include "tensorpipe/common/nop.h"
@@ -17,7 +19,8 @@ using tensorpipe::AbstractNopHolder;
 using tensorpipe::Error;
 
 class ConnectionHandle final : public tensorpipe::transport::Connection,
-                               public PeerLiveness {
+                               public PeerLiveness,
+                               public ArrivalClock {
  public:
   ConnectionHandle(std::shared_ptr<ContextCore> context,
                    std::shared_ptr<shm::Connection> connection)
@@ -73,6 +76,7 @@ class ConnectionHandle final : public tensorpipe::transport::Connection,
 
   bool PeerIsOpen() override { return connection_->IsPeerOpen(); }
   std::optional<pid_t> PeerPid() override { return connection_->PeerPid(); }
+  absl::Duration SinceArrival() override { return connection_->SinceToken(); }
 
  private:
   void Write(shm::Connection::Write write) {

@@ -14,7 +14,7 @@
 
 namespace reprise::shm {
 
-// It also is a `PeerLiveness`.
+// It also is a `PeerLiveness` and an `ArrivalClock`.
 std::shared_ptr<tensorpipe::transport::Connection> MakeHandle(
     std::shared_ptr<ContextCore> context,
     std::shared_ptr<Connection> connection);

@@ -27,7 +27,13 @@ void HandshakeGate::Add(FileDescriptor socket) {
       loop_.AddTimer(timeout_ns_, [self = shared_from_this(), pending] {
         self->Drop(pending, "its hello did not come");
       });
-  if (num_pending_in_all > kMaxPending && pending_.size() > kMinPending) {
+  if (num_pending_in_all <= kMaxPending || pending_.size() <= kMinPending) {
+    return;
+  }
+  // Its hello may have come.
+  const int oldest = pending_.front().socket.get();
+  OnReadable(pending_.begin());
+  if (!pending_.empty() && pending_.front().socket.get() == oldest) {
     Drop(pending_.begin(), "too many are waiting");
   }
 }

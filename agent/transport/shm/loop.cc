@@ -92,7 +92,11 @@ void Loop::eventLoop() {
     worked |= RunReady();
     const int64_t now_ns = NowNs();
     worked |= RunTimers(now_ns);
-    if (++turns % kTurnsBetweenSockets == 0) worked |= HandleSockets(0);
+    if (++turns % kTurnsBetweenSockets == 0) {
+      const int count = Wait(0);
+      Dispatch(count);
+      worked |= count > 0;
+    }
     if (worked) {
       last_work_ns = now_ns;
       nap_ns_ = kFirstNapNs;
@@ -166,18 +170,22 @@ bool Loop::Sleep(int64_t timeout_ns) {
       num_deferred_ > 0 ||
       std::any_of(polled_.begin(), polled_.end(),
                   [](const Polled* polled) { return polled->HasWork(); });
-  const bool worked = HandleSockets(has_work ? 0 : timeout_ns);
+  const int count = Wait(has_work ? 0 : timeout_ns);
+  // Before anything is done: who comes meanwhile need not ring.
   is_asleep_ = false;
   for (Polled* const polled : polled_) polled->SetAsleep(false);
-  return worked || has_work;
+  Dispatch(count);
+  return count > 0 || has_work;
 }
 
-bool Loop::HandleSockets(int64_t timeout_ns) {
-  std::array<epoll_event, 64> events;
-  const int count = WaitForEvents(epoll_.get(), events.data(),
-                                  static_cast<int>(events.size()), timeout_ns);
+int Loop::Wait(int64_t timeout_ns) {
+  return WaitForEvents(epoll_.get(), events_.data(),
+                       static_cast<int>(events_.size()), timeout_ns);
+}
+
+void Loop::Dispatch(int count) {
   for (int i = 0; i < count; ++i) {
-    const uint64_t number = events[i].data.u64;
+    const uint64_t number = events_[i].data.u64;
     if (number == 0) {
       uint64_t value = 0;
       static_cast<void>(!read(wake_up_.get(), &value, sizeof(value)));
@@ -186,9 +194,8 @@ bool Loop::HandleSockets(int64_t timeout_ns) {
     const auto watch = watches_.find(number);
     if (watch == watches_.end()) continue;  // removed meanwhile
     const std::function<void(uint32_t)> done = watch->second;
-    done(events[i].events);
+    done(events_[i].events);
   }
-  return count > 0;
 }
 
 int Loop::Watch(int fd, uint32_t events, std::function<void(uint32_t)> done,

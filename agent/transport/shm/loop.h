@@ -10,6 +10,9 @@
 #ifndef REPRISE_AGENT_TRANSPORT_SHM_LOOP_H_
 #define REPRISE_AGENT_TRANSPORT_SHM_LOOP_H_
 
+#include <sys/epoll.h>
+
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -99,7 +102,10 @@ class Loop final : public tensorpipe::EventLoopDeferredExecutor {
   int64_t SleepNs(int64_t now_ns, int64_t last_work_ns);
   // True when something has happened.
   bool Sleep(int64_t timeout_ns);
-  bool HandleSockets(int64_t timeout_ns);
+  // Puts what has happened at the sockets into `events_`, and returns how much.
+  int Wait(int64_t timeout_ns);
+  // What `events_` begins with.
+  void Dispatch(int count);
 
   const FileDescriptor epoll_;
   const FileDescriptor wake_up_;
@@ -116,6 +122,7 @@ class Loop final : public tensorpipe::EventLoopDeferredExecutor {
   std::map<std::pair<int64_t, uint64_t>, std::function<void()>> timers_;
   std::vector<Polled*> polled_;
   std::vector<std::shared_ptr<Ready>> ready_;
+  std::array<epoll_event, 64> events_;
 };
 
 }  // namespace reprise::shm

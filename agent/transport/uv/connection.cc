@@ -11,6 +11,7 @@
 #include "absl/strings/escaping.h"
 #include "agent/transport/uv/error.h"
 #include "agent/transport/uv/listener.h"
+#include "agent/transport/uv/tcp_arrival.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -64,6 +65,11 @@ bool UvConnection::PeerIsProcess(pid_t pid) {
     if (socket_ >= 0) ends = TcpEndsOf(socket_);
   }
   return ends.has_value() && peer_.IsHeldBy(pid, *ends);
+}
+
+absl::Duration UvConnection::SinceArrival() {
+  const std::lock_guard lock(socket_mutex_);
+  return socket_ < 0 ? absl::InfiniteDuration() : SinceTcpArrival(socket_);
 }
 
 void UvConnection::Open() {

@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
+#include "agent/transport/arrivals.h"
 #include "agent/transport/peer_liveness.h"
 #include "agent/transport/uv/context_impl.h"
 #include "agent/transport/uv/frame_reader.h"
@@ -24,10 +26,11 @@
 
 namespace reprise {
 
-// Used on the loop's thread, except for `PeerIsOpen` and `PeerIsProcess`, which
-// any thread may call; TensorPipe's template hands over to it. The context
-// keeps it alive until libuv has closed the handle. Each operation calls back
-// once, in order for each direction, with an error after the connection failed.
+// Used on the loop's thread, except for `PeerIsOpen`, `PeerIsProcess` and
+// `SinceArrival`, which any thread may call; TensorPipe's template hands over
+// to it. The context keeps it alive until libuv has closed the handle. Each
+// operation calls back once, in order for each direction, with an error after
+// the connection failed.
 class UvConnection final
     : public tensorpipe::transport::ConnectionImplBoilerplate<
           UvContextImpl, UvListener, UvConnection> {
@@ -46,6 +49,8 @@ class UvConnection final
   // As `PeerLiveness` has them.
   bool PeerIsOpen();
   bool PeerIsProcess(pid_t pid);
+  // As `ArrivalClock` has it.
+  absl::Duration SinceArrival();
 
  protected:
   using ConnectionImplBoilerplate::readImplFromLoop;
@@ -99,11 +104,13 @@ class UvConnection final
 }  // namespace reprise
 
 // The public object of such a connection: as TensorPipe's template has it, and
-// with `PeerLiveness`, which a template cannot be asked for.
+// with `PeerLiveness` and `ArrivalClock`, which a template cannot be asked for.
 template <>
 class tensorpipe::transport::ConnectionBoilerplate<
     reprise::UvContextImpl, reprise::UvListener, reprise::UvConnection>
-    final : public Connection, public reprise::PeerLiveness {
+    final : public Connection,
+            public reprise::PeerLiveness,
+            public reprise::ArrivalClock {
  public:
   template <typename... Args>
   ConnectionBoilerplate(tensorpipe::transport::ConnectionImplBoilerplate<
@@ -139,6 +146,7 @@ class tensorpipe::transport::ConnectionBoilerplate<
   bool PeerIsOpen() override { return impl_->PeerIsOpen(); }
   std::optional<pid_t> PeerPid() override { return std::nullopt; }
   bool PeerIsProcess(pid_t pid) override { return impl_->PeerIsProcess(pid); }
+  absl::Duration SinceArrival() override { return impl_->SinceArrival(); }
 
  private:
   const std::shared_ptr<reprise::UvConnection> impl_;

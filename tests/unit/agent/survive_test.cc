@@ -210,6 +210,44 @@ TEST(CancelTest, ReachesTheHandler) {
   }
 }
 
+TEST(CancelTest, EveryCancellationCounts) {
+  constexpr int kCalls = 3000;
+  Gate gate;
+  Cluster cluster;
+  std::atomic<int> ran = 0;
+  cluster.Start(2,
+                Blocking([&](Message request,
+                             const RequestInfo&) -> absl::StatusOr<Message> {
+                  if (request.payload == "blocks") {
+                    gate.Wait();
+                  } else {
+                    ++ran;
+                  }
+                  request.type = MessageType::kScriptRet;
+                  return request;
+                }),
+                [](AgentOptions& options) { options.num_worker_threads = 1; });
+  // What waits for a connection is dropped there.
+  EXPECT_EQ(Text(cluster[0].Send("w1", Request("connects"))), "");
+  ran = 0;
+  const Future blocks = cluster[0].Send("w1", Request("blocks"));
+  const auto queued = [&] {
+    return cluster[1].GetMetrics()["agent.worker_queue"];
+  };
+  std::vector<Future> calls;
+  for (int i = 0; i < kCalls; ++i) {
+    calls.push_back(cluster[0].Send("w1", Request("cancelled")));
+  }
+  for (const Future& call : calls) call.Cancel();
+  // When this request has come, so have all that was sent before it.
+  const Future last = cluster[0].Send("w1", Request("last"));
+  EXPECT_TRUE(Eventually([&] { return queued() == kCalls + 1; }));
+  gate.Open();
+  EXPECT_EQ(Text(last), "");
+  EXPECT_EQ(Text(blocks), "");
+  EXPECT_EQ(ran, 1);
+}
+
 TEST(BackpressureTest, BytesAreRefusedOrWaitedFor) {
   for (const WhenFull when_full : {WhenFull::kRefuse, WhenFull::kBlock}) {
     Gate gate;

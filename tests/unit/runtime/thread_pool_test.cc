@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "tests/unit/runtime/latch.h"
 #include "tests/unit/runtime/manual_runtime.h"
+#include "tests/unit/runtime/scarce_runtime.h"
 
 namespace reprise {
 namespace {
@@ -176,6 +177,98 @@ TEST(ThreadPoolTest, DestructorsOfTasksMayUseThePool) {
   pool.Run([held = std::move(runs_another)] {});
   ran.Wait();
   pool.Stop();
+}
+
+TEST(ThreadPoolTest, GoesOnWithTheThreadsThatThereAre) {
+  ScarceRuntime runtime(1);
+  ThreadPool pool(runtime, "pool", 3);
+  ASSERT_TRUE(pool.Start().ok());
+  Latch first_runs, first_may_end, second_ran;
+  EXPECT_TRUE(pool.Run([&] {
+    first_runs.Open();
+    first_may_end.Wait();
+  }));
+  first_runs.Wait();
+  EXPECT_TRUE(pool.Run([&] { second_ran.Open(); }));  // it waits for the first
+  EXPECT_EQ(runtime.refused(), 1);
+  first_may_end.Open();
+  second_ran.Wait();
+  EXPECT_TRUE(pool.Stop());
+}
+
+TEST(ThreadPoolTest, TriesAgainToStartAThread) {
+  ScarceRuntime runtime(1);
+  ThreadPool pool(runtime, "pool", 3);
+  ASSERT_TRUE(pool.Start().ok());
+  Latch first_runs, first_may_end, third_ran;
+  pool.Run([&] {
+    first_runs.Open();
+    first_may_end.Wait();
+  });
+  first_runs.Wait();
+  pool.Run([] {});
+  EXPECT_EQ(runtime.refused(), 1);
+  runtime.Allow(2);
+  pool.Run([&] { third_ran.Open(); });
+  third_ran.Wait();  // while the first task still runs
+  first_may_end.Open();
+  EXPECT_TRUE(pool.Stop());
+}
+
+TEST(ThreadPoolTest, SaysThatItHasNoThreadAtAll) {
+  ScarceRuntime runtime(0);
+  ThreadPool pool(runtime, "pool", 2);
+  const absl::Status status = pool.Start();
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_NE(status.message().find("'pool-0'"), status.message().npos);
+  EXPECT_FALSE(pool.Run([] { FAIL(); }));
+  runtime.Allow(1);
+  Latch ran;
+  EXPECT_TRUE(pool.Run([&] { ran.Open(); }));
+  ran.Wait();
+  EXPECT_TRUE(pool.Stop());
+}
+
+TEST(ThreadPoolTest, StopGivesUpAtItsDeadlineAndDropsTheQueue) {
+  ThreadPool pool(RealRuntime(), "pool", 1);
+  Latch runs, may_end;
+  pool.Run([&] {
+    runs.Open();
+    may_end.Wait();
+  });
+  runs.Wait();
+  auto held = std::make_shared<int>(1);
+  std::weak_ptr<int> watch = held;
+  pool.Run([held = std::move(held)] { FAIL(); });
+  EXPECT_FALSE(pool.Stop(RealRuntime().Now() + absl::Milliseconds(10)));
+  EXPECT_TRUE(watch.expired());
+  may_end.Open();
+  EXPECT_TRUE(pool.Stop());  // again
+}
+
+TEST(ThreadPoolTest, AbandonedThreadsKeepTheOwnerAlive) {
+  struct Owner {
+    ThreadPool pool{RealRuntime(), "pool", 2};
+    Latch* destroyed;
+    ~Owner() { destroyed->Open(); }
+  };
+  Latch runs, may_end, destroyed;
+  std::weak_ptr<Owner> watch;
+  {
+    const auto owner = std::make_shared<Owner>();
+    owner->destroyed = &destroyed;
+    watch = owner;
+    owner->pool.Run([&] {
+      runs.Open();
+      may_end.Wait();
+    });
+    runs.Wait();
+    EXPECT_FALSE(owner->pool.Stop(absl::InfinitePast()));
+    owner->pool.Abandon(owner);
+  }
+  EXPECT_FALSE(watch.expired());
+  may_end.Open();
+  destroyed.Wait();  // on the pool's own thread
 }
 
 TEST(ThreadPoolDeathTest, MustBeStopped) {

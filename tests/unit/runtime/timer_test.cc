@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "tests/unit/runtime/latch.h"
 #include "tests/unit/runtime/manual_runtime.h"
+#include "tests/unit/runtime/scarce_runtime.h"
 
 namespace reprise {
 namespace {
@@ -252,6 +253,21 @@ TEST(TimerTest, ScheduleAndCancelFromManyThreads) {
   drained.Wait();
   EXPECT_EQ(ran + cancelled, kThreads * kEach);
   EXPECT_EQ(timer.size(), 0);
+  timer.Stop();
+}
+
+TEST(TimerTest, LacksAThread) {
+  ScarceRuntime runtime(0);
+  Timer timer(runtime, "timer");
+  EXPECT_TRUE(absl::IsResourceExhausted(timer.Start()));
+  Latch first, second;
+  timer.Schedule(runtime.Now(), [&] { first.Open(); });
+  EXPECT_EQ(runtime.refused(), 2);
+  runtime.Allow(1);
+  timer.Schedule(runtime.Now(), [&] { second.Open(); });
+  first.Wait();
+  second.Wait();
+  EXPECT_TRUE(timer.Start().ok());
   timer.Stop();
 }
 

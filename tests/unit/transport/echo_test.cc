@@ -2,6 +2,7 @@
 // pair of a transport and a channel that works on this machine; and between our
 // own transports and TensorPipe's.
 
+#include <cstdint>
 #include <cstring>
 #include <future>
 #include <memory>
@@ -10,6 +11,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "agent/transport/arrivals.h"
 #include "agent/transport/peer_check.h"
 #include "agent/transport/transports.h"
 #include "gtest/gtest.h"
@@ -27,6 +30,7 @@ class Node {
       : address_(absl::StrCat(set.transports[0].name, "://",
                               set.transports[0].address)),
         transport_(set.transports[0].name),
+        arrivals_(set.arrivals),
         context_(std::make_shared<tensorpipe::Context>()) {
     for (TransportEntry& entry : set.transports) {
       context_->registerTransport(entry.priority, entry.name, entry.context);
@@ -54,10 +58,18 @@ class Node {
   std::shared_ptr<tensorpipe::Pipe> Connect(const std::string& url) {
     return context_->connect(url);
   }
+  // Under a name with a number, by which its arrivals are found.
+  std::shared_ptr<tensorpipe::Pipe> Connect(const std::string& url,
+                                            uint64_t number) {
+    return context_->connect(url, tensorpipe::PipeOptions().remoteName(
+                                      PipeArrivals::NameOf("server", number)));
+  }
+  PipeArrivals* arrivals() const { return arrivals_.get(); }
 
  private:
   const std::string address_;
   const std::string transport_;
+  const std::shared_ptr<PipeArrivals> arrivals_;
   const std::shared_ptr<tensorpipe::Context> context_;
   std::shared_ptr<tensorpipe::Listener> listener_;
 };
@@ -141,6 +153,42 @@ TEST_P(EchoTest, ATensorComesBack) {
   Node server(*std::move(server_set));
   Node client(*std::move(client_set));
   ExpectEchoes(server, client);
+}
+
+// The connections of the pipe and of the channel, at both ends.
+TEST_P(EchoTest, AllConnectionsOfThePipeAreKnown) {
+  const auto& [transport, channel] = GetParam();
+  for (const TransportProbe& probe : ProbeRealTransports("127.0.0.1")) {
+    if ((probe.name == transport || probe.name == channel) && !probe.viable) {
+      GTEST_SKIP() << probe.name << " does not work here: " << probe.detail;
+    }
+  }
+  const TransportOptions options{{transport}, {channel}, "127.0.0.1"};
+  Node server(*RealTransports().Make(options));
+  Node client(*RealTransports().Make(options));
+  const uint64_t number = client.arrivals()->NewPipe();
+  EXPECT_EQ(client.arrivals()->SinceArrival(number), absl::InfiniteDuration());
+  const std::shared_ptr<tensorpipe::Pipe> to_server =
+      client.Connect(server.Listen(), number);
+  const std::shared_ptr<tensorpipe::Pipe> to_client = server.Accept();
+  std::vector<char> tensor(kTensorBytes);
+  std::future<bool> requested = Write(*to_server, tensor);
+  EXPECT_EQ(Read(*to_client), tensor);
+  std::future<bool> responded = Write(*to_client, tensor);
+  EXPECT_EQ(Read(*to_server), tensor);
+  EXPECT_TRUE(requested.get());
+  EXPECT_TRUE(responded.get());
+
+  const uint64_t accepted =
+      PipeArrivals::Parse(to_client->getRemoteName()).second;
+  const size_t expected = 2 + (channel == "basic" ? 1
+                               : channel == "cma" ? 2
+                                                  : 1 + kMptUvLanes);
+  EXPECT_EQ(client.arrivals()->num_connections(number), expected);
+  EXPECT_EQ(server.arrivals()->num_connections(accepted), expected);
+  EXPECT_LT(client.arrivals()->SinceArrival(number), absl::InfiniteDuration());
+  EXPECT_LT(server.arrivals()->SinceArrival(accepted),
+            absl::InfiniteDuration());
 }
 
 INSTANTIATE_TEST_SUITE_P(

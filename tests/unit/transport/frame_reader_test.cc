@@ -6,6 +6,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -116,6 +117,43 @@ TEST_F(FrameReaderTest, AFrameOfAnotherLengthMakesNoSense) {
   ReadUpTo(5);
   EXPECT_FALSE(reader_.Take(Frame("longer").substr(0, 8)));
   EXPECT_TRUE(came_.empty());
+}
+
+TEST_F(FrameReaderTest, AnEmptyReadGetsItsOwnPointer) {
+  const void* got = this;
+  reader_.Read(nullptr, 0,
+               [&](const tensorpipe::Error&, const void* bytes, size_t) {
+                 got = bytes;
+               });
+  EXPECT_TRUE(reader_.Take(Frame("")));
+  EXPECT_EQ(got, nullptr);
+}
+
+// Headers of four bytes, from a caller that keeps what nobody wants yet.
+TEST(FrameReaderOfShortHeadersTest, TakesWhatIsWanted) {
+  FrameReader reader(4);
+  std::vector<std::string> came;
+  const auto note = [&](const tensorpipe::Error&, const void* bytes,
+                        size_t size) {
+    came.emplace_back(static_cast<const char*>(bytes), size);
+  };
+  const std::string stream("\x03\0\0\0abc\x02\0\0\0de", 13);
+  std::string_view rest = stream;
+  EXPECT_TRUE(reader.TakeWanted(rest));
+  EXPECT_EQ(rest, stream);
+  char place[3];
+  reader.Read(place, sizeof(place), note);
+  std::string_view part = rest.substr(0, 5);
+  EXPECT_TRUE(reader.TakeWanted(part));
+  EXPECT_TRUE(part.empty());
+  EXPECT_TRUE(reader.is_in_body());
+  EXPECT_EQ(reader.body_left(), 2u);
+  rest.remove_prefix(5);
+  EXPECT_TRUE(reader.TakeWanted(rest));
+  EXPECT_EQ(rest.size(), 6u);
+  reader.ReadUpTo(1, note);
+  EXPECT_FALSE(reader.TakeWanted(rest));
+  EXPECT_EQ(came, (std::vector<std::string>{"abc"}));
 }
 
 TEST_F(FrameReaderTest, ToFailEndsAllReads) {

@@ -83,10 +83,11 @@ TEST(CallExtrasTest, ControlsAreARequestAndAResponse) {
 TEST(CallExtrasTest, Features) {
   const PeerFeatures own = ParseFeatures(OwnFeatures());
   EXPECT_TRUE(own.known && own.deadline && own.cancel && own.keepalive &&
-              own.idempotency);
+              own.idempotency && own.progress);
   const PeerFeatures some = ParseFeatures("1 cancel telepathy");
   EXPECT_TRUE(some.cancel);
-  EXPECT_FALSE(some.deadline || some.keepalive || some.idempotency);
+  EXPECT_FALSE(some.deadline || some.keepalive || some.idempotency ||
+               some.progress);
   const PeerFeatures later = ParseFeatures("2 deadline");
   EXPECT_TRUE(later.known);
   EXPECT_FALSE(later.deadline);

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "agent/message.h"
 #include "agent/wire/message_codec.h"
 #include "gtest/gtest.h"
@@ -40,6 +41,14 @@ class MessageOverPipeTest : public testing::Test {
 
   DecodedMessage Transfer(
       const std::shared_ptr<const EncodedMessage>& encoded) {
+    const absl::StatusOr<DecodedMessage> decoded = TryTransfer(encoded, {});
+    EXPECT_TRUE(decoded.ok()) << decoded.status();
+    return decoded.ok() ? *decoded : DecodedMessage();
+  }
+
+  absl::StatusOr<DecodedMessage> TryTransfer(
+      const std::shared_ptr<const EncodedMessage>& encoded,
+      const WireLimits& limits) {
     std::promise<void> written;
     std::promise<tensorpipe::Descriptor> described;
     std::promise<void> read;
@@ -52,12 +61,13 @@ class MessageOverPipeTest : public testing::Test {
       EXPECT_FALSE(error) << error.what();
       written.set_value();
     });
-    auto incoming = IncomingMessage::Allocate(described.get_future().get());
+    auto incoming =
+        IncomingMessage::Allocate(described.get_future().get(), limits);
     if (!incoming.ok()) {
       ADD_FAILURE() << incoming.status();
       client_.close();
       written.get_future().wait();
-      return {};
+      return incoming.status();
     }
     in_->read(incoming->allocation(), [&](const tensorpipe::Error& error) {
       EXPECT_FALSE(error) << error.what();
@@ -65,9 +75,10 @@ class MessageOverPipeTest : public testing::Test {
     });
     read.get_future().wait();
     written.get_future().wait();
-    auto decoded = std::move(*incoming).Decode();
-    EXPECT_TRUE(decoded.ok()) << decoded.status();
-    return decoded.ok() ? *std::move(decoded) : DecodedMessage();
+    // Whatever becomes of the rest.
+    EXPECT_EQ(incoming->id(), encoded->id());
+    EXPECT_EQ(incoming->type(), encoded->type());
+    return std::move(*incoming).Decode();
   }
 
   tensorpipe::Context server_;
@@ -97,6 +108,21 @@ TEST_F(MessageOverPipeTest, AllKindsOfTensors) {
     EXPECT_EQ(tensors[2].storage, tensors[0].storage);
     EXPECT_EQ(Elements(tensors[4]), Elements(odd));
   }
+}
+
+TEST_F(MessageOverPipeTest, WhatIsTooLargeIsSkipped) {
+  const auto large = *Encode({MessageType::kScriptCall,
+                              std::string(3'000'000, 'x'),
+                              {Iota({500, 500})}},
+                             7);
+  for (const WireLimits& limits :
+       {WireLimits{.max_payload_bytes = 1000}, WireLimits{.max_tensors = 0},
+        WireLimits{.max_tensor_bytes = 1000}}) {
+    const absl::Status status = TryTransfer(large, limits).status();
+    EXPECT_TRUE(IsTooLarge(status)) << status;
+  }
+  // The pipe is as good as before.
+  EXPECT_EQ(Transfer(large).message.payload.size(), 3'000'000u);
 }
 
 TEST_F(MessageOverPipeTest, NothingAtAll) {

@@ -1,0 +1,110 @@
+#include "agent/transport/arrivals.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace reprise {
+namespace {
+
+// No character of a worker's name, nor of what TensorPipe adds to an id.
+constexpr char kMark = '#';
+
+constexpr std::string_view kDigits = "0123456789";
+
+}  // namespace
+
+uint64_t PipeArrivals::NewPipe() {
+  absl::MutexLock lock(&mutex_);
+  return ++last_pipe_;
+}
+
+std::string PipeArrivals::NameOf(std::string_view peer, uint64_t pipe) {
+  return std::string(peer) + kMark + std::to_string(pipe);
+}
+
+std::pair<std::string_view, uint64_t> PipeArrivals::Parse(
+    std::string_view name) {
+  // A peer's own claim may hold the mark as well; ours is the last one.
+  const size_t mark = name.rfind(kMark);
+  if (mark == std::string_view::npos) return {name, 0};
+  std::string_view number = name.substr(mark + 1);
+  number = number.substr(0, number.find_first_not_of(kDigits));
+  uint64_t pipe = 0;
+  if (!absl::SimpleAtoi(absl::string_view(number.data(), number.size()),
+                        &pipe)) {
+    return {name, 0};
+  }
+  return {name.substr(0, mark), pipe};
+}
+
+void PipeArrivals::NumberCaller(tensorpipe::Packet& hello) {
+  auto* const caller = hello.get<tensorpipe::SpontaneousConnection>();
+  if (caller == nullptr) return;
+  caller->contextName = NameOf(caller->contextName, NewPipe());
+}
+
+uint64_t PipeArrivals::Enter(std::string_view id, ArrivalClock* connection) {
+  const uint64_t pipe = Parse(id).second;
+  if (pipe == 0) return 0;
+  absl::MutexLock lock(&mutex_);
+  EnterPipe(pipe, connection);
+  return pipe;
+}
+
+void PipeArrivals::EnterPipe(uint64_t pipe, ArrivalClock* connection) {
+  if (!pipes_.emplace(connection, pipe).second) return;
+  connections_[pipe].insert(connection);
+}
+
+void PipeArrivals::Leave(ArrivalClock* connection) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = pipes_.find(connection);
+  if (found == pipes_.end()) return;
+  const auto pipe = connections_.find(found->second);
+  pipe->second.erase(connection);
+  if (pipe->second.empty()) connections_.erase(pipe);
+  pipes_.erase(found);
+}
+
+void PipeArrivals::OfferLanes(
+    uint64_t pipe, const tensorpipe::channel::mpt::ServerHello& hello) {
+  if (pipe == 0) return;
+  absl::MutexLock lock(&mutex_);
+  for (const auto& lane : hello.laneAdvertisements) {
+    const Lane offer(lane.address, lane.registrationId);
+    if (!offers_.insert_or_assign(offer, pipe).second) continue;
+    oldest_offers_.push_back(offer);
+    if (oldest_offers_.size() <= kMaxOffers) continue;
+    offers_.erase(oldest_offers_.front());
+    oldest_offers_.pop_front();
+  }
+}
+
+void PipeArrivals::ClaimLane(const std::string& address,
+                             const tensorpipe::channel::mpt::ClientHello& hello,
+                             ArrivalClock* connection) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = offers_.find({address, hello.registrationId});
+  if (found != offers_.end()) EnterPipe(found->second, connection);
+}
+
+size_t PipeArrivals::num_connections(uint64_t pipe) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = connections_.find(pipe);
+  return found == connections_.end() ? 0 : found->second.size();
+}
+
+absl::Duration PipeArrivals::SinceArrival(uint64_t pipe) {
+  absl::Duration since = absl::InfiniteDuration();
+  absl::MutexLock lock(&mutex_);
+  const auto found = connections_.find(pipe);
+  if (found == connections_.end()) return since;
+  for (ArrivalClock* const connection : found->second) {
+    since = std::min(since, connection->SinceArrival());
+  }
+  return since;
+}
+
+}  // namespace reprise
