@@ -47,16 +47,16 @@ struct AgentOptions {
   // A message beyond these is neither sent nor accepted.
   size_t max_payload_bytes = size_t{256} << 20;
   size_t max_tensor_bytes = size_t{64} << 30;
-  // A new connection that carried nothing by then has failed.
+  // A new connection whose peer has not answered by then has failed.
   absl::Duration connect_timeout = absl::Seconds(30);
   // After a connection failed the next attempt is made at once; while attempts
   // go on failing, after pauses that double from the one to the other.
   absl::Duration shortest_reconnect_pause = absl::Milliseconds(10);
   absl::Duration longest_reconnect_pause = absl::Seconds(5);
-  // A peer that was silent for the interval while calls to it are pending, or
-  // else for the bound, is asked for a sign of life. A call to a peer that
-  // stays silent is UNAVAILABLE within the bound. The interval 0: never. Stock
-  // workers are not asked.
+  // A peer is asked for a sign of life every interval while calls to it are
+  // pending, and else every bound. When not a byte has come from it for the
+  // bound although it was asked, its calls are UNAVAILABLE. The interval 0:
+  // never. Stock workers are not asked.
   absl::Duration keepalive_interval = absl::Seconds(5);
   absl::Duration keepalive_bound = absl::Seconds(15);
   // What is remembered, as a server, of calls with an idempotency key: how many

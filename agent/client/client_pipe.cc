@@ -66,8 +66,8 @@ void ClientPipe::Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
   }
   // Also when it failed meanwhile: an error will come and end the reading.
   ReadMessages(pipe, shared_from_this(), options_.limits);
-  // First of all, so that the answer does not wait behind a long message, and
-  // the peer knows what it owes us while that arrives.
+  // The ping comes first, so that its answer does not wait behind a long
+  // message, and the peer knows our bound while that message arrives.
   if (pings) WritePing(*pipe);
   while (std::optional<OutgoingCall> call = NextOfQueue()) {
     const int64_t id = call->message->id();
@@ -127,7 +127,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   if (call.deadline != absl::InfiniteFuture()) {
     extras.remaining = call.deadline - runtime_.Now();
     if (extras.remaining <= absl::ZeroDuration()) {
-      NotWritten(call);  // its timer completes it
+      NotWritten(call);  // the call's timer completes it
       return;
     }
     if (!features_.deadline) extras.remaining = absl::InfiniteDuration();
@@ -220,7 +220,7 @@ void ClientPipe::Cancel(int64_t call_id) {
         return;
       }
       if (being_written_ == call_id) {
-        // The peer would not know the call yet.
+        // The peer would get to know of the cancellation before the call.
         cancelled_meanwhile_ = true;
         return;
       }
@@ -260,8 +260,7 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
       is_unanswered = true;
       asked = pipe_;
     }
-    // A peer of an older version cannot say anything while a message of ours
-    // arrives.
+    // A peer of an older version says nothing while a message of ours arrives.
     const bool can_answer = features_.progress || num_unwritten_ == 0;
     if (is_unanswered && can_answer) {
       dead_at = std::max(received + bound, first_asked_ + (bound - interval));
@@ -273,7 +272,7 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
     return absl::InfiniteFuture();
   }
   if (asked != nullptr) WritePing(*asked);
-  // Calls may come.
+  // Calls may come meanwhile.
   return std::min(dead_at, now + interval);
 }
 

@@ -12,15 +12,16 @@
 namespace reprise {
 namespace {
 
-// What a peer asks for must not keep us busy: no bound that it claims is taken
-// to be shorter for judging it, and no pause between two signs of life is.
+// What a peer asks for must not keep us busy. Its bound is taken to be at least
+// `kMinBound` when it is judged, and at least `kMinPause` lies between two signs
+// of life.
 constexpr absl::Duration kMinBound = absl::Seconds(1);
 constexpr absl::Duration kMinPause = absl::Milliseconds(10);
 
-// Signs of life in a bound, so that some may be late.
+// How often a sign of life is sent in a bound, so that some may be late.
 constexpr int kSignsPerBound = 4;
 
-// A peer that reads nothing gets no more of them.
+// A peer that has not read so many signs of life gets no more.
 constexpr int kMaxUnwrittenSigns = 64;
 
 absl::Duration PauseOf(absl::Duration bound) {
