@@ -66,6 +66,7 @@ absl::Status Agent::Impl::LeaveDynamicGroup(absl::Time deadline) {
   if (!activity_->WaitForNone(Activity::kCall, deadline)) {
     return unfinished("calls running", Activity::kCall);
   }
+  membership_.ExpectLeave();
   if (absl::Status status = group_.Leave(deadline); !status.ok()) {
     return status;
   }

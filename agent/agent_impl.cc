@@ -17,6 +17,9 @@ namespace {
 // How long a shutdown waits for peers to take the tensors that were offered.
 constexpr absl::Duration kTensorDrainTimeout = absl::Seconds(1);
 
+// The numbers of pipes for large messages begin here.
+constexpr uint64_t kFirstBulkGeneration = uint64_t{1} << 48;
+
 // Callbacks of futures may block; a few of them at a time.
 constexpr int kCallbackThreads = 4;
 
@@ -48,12 +51,19 @@ WorkerDirectory MakeDirectory(Runtime& runtime, const AgentOptions& options,
                          static_cast<WorkerId>(options.id));
 }
 
+std::shared_ptr<CpuAllocator> AllocatorOf(Runtime& runtime,
+                                          const AgentOptions& options) {
+  if (options.allocator != nullptr) return options.allocator;
+  if (options.max_cached_bytes == 0) return nullptr;
+  return std::make_shared<CachingAllocator>(runtime, options.max_cached_bytes);
+}
+
+}  // namespace
+
 std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
   return std::make_shared<Promise::Executor>(
       [&pool](absl::AnyInvocable<void()> task) { pool.Run(std::move(task)); });
 }
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<Agent::Impl>> Agent::Impl::Start(
     Environment environment, AgentOptions options, RequestHandler handler,
@@ -115,25 +125,34 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
           CallTable::Limits{options_.max_pending_calls_per_peer,
                             options_.max_pending_bytes_per_peer},
           [this](WorkerId to, uint64_t pipe_generation, int64_t id) {
-            peers_.CancelCall(to, pipe_generation, id);
+            PeersOfGeneration(pipe_generation)
+                .CancelCall(to, pipe_generation, id);
           })),
       retrier_(std::make_shared<Retrier>(runtime_, timer_,
                                          ExecutorOf(callback_pool_))),
+      allocator_(AllocatorOf(runtime_, options_)),
+      instance_(runtime_.RandomBits()),
       limits_{.max_payload_bytes = options_.max_payload_bytes,
-              .max_tensor_bytes = options_.max_tensor_bytes},
+              .max_tensor_bytes = options_.max_tensor_bytes,
+              .allocator = allocator_.get()},
       peers_(runtime_, timer_, connector_, environment.store, *context_,
              workers_, *calls_, *activity_, metrics_, observer_,
-             {options_.connect_timeout,
-              options_.store_timeout,
-              options_.max_pending_calls_per_peer,
-              options_.max_pending_bytes_per_peer,
-              options_.shortest_reconnect_pause,
-              options_.longest_reconnect_pause,
-              {options_.keepalive_interval, options_.keepalive_bound, limits_,
-               runtime_.RandomBits()}}),
+             PeerOptions(/*first_generation=*/1)),
+      bulk_peers_(runtime_, timer_, connector_, environment.store, *context_,
+                  workers_, *calls_, *activity_, metrics_, observer_,
+                  PeerOptions(kFirstBulkGeneration)),
+      gate_(std::make_shared<HandlerGate>(
+          runtime_, worker_pool_, activity_, metrics_, std::move(handler),
+          HandlerGate::Options{workers_.self().name,
+                               options_.num_worker_threads,
+                               options_.start_paused})),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
-          std::move(handler), workers_,
+          [gate = gate_](Message request, const RequestInfo& info,
+                         Reply reply) {
+            gate->Handle(std::move(request), info, std::move(reply));
+          },
+          workers_,
           Server::Options{
               options_.connect_timeout,
               limits_,
@@ -159,6 +178,41 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
   }
 }
 
+PeerSet::Options Agent::Impl::PeerOptions(uint64_t first_generation) {
+  PeerSet::Options options{options_.connect_timeout,
+                           options_.store_timeout,
+                           options_.max_pending_calls_per_peer,
+                           options_.max_pending_bytes_per_peer,
+                           options_.shortest_reconnect_pause,
+                           options_.longest_reconnect_pause,
+                           {options_.keepalive_interval,
+                            options_.keepalive_bound, limits_, instance_},
+                           first_generation};
+  if (options_.on_peer_change) {
+    options.on_change = [this](const PeerChange& change) {
+      callback_pool_.Run([this, change] {
+        try {
+          options_.on_peer_change(change);
+        } catch (...) {
+          LOG(ERROR) << "on_peer_change threw";
+        }
+      });
+    };
+  }
+  return options;
+}
+
+PeerSet& Agent::Impl::PeersOfGeneration(uint64_t generation) {
+  return generation < kFirstBulkGeneration ? peers_ : bulk_peers_;
+}
+
+PeerSet& Agent::Impl::PeersFor(const EncodedMessage& message, Lane lane) {
+  const bool is_bulk =
+      lane == Lane::kBulk ||
+      (lane == Lane::kBySize && message.num_bytes() >= options_.bulk_bytes);
+  return is_bulk ? bulk_peers_ : peers_;
+}
+
 Agent::Impl::~Impl() {
   if (REPRISE_PLANTED(callback_after_shutdown)) {
     worker_pool_.Stop();
@@ -179,6 +233,7 @@ absl::Status Agent::Impl::Open(absl::Time deadline) {
   absl::StatusOr<std::vector<std::string>> addresses =
       ExchangeAddresses(runtime_, *store_, workers_, deadline);
   if (!addresses.ok()) return addresses.status();
+  bulk_peers_.SetAddresses(*addresses);
   peers_.SetAddresses(*std::move(addresses));
   return absl::OkStatus();
 }
@@ -208,6 +263,20 @@ absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {
   return quiescence_barrier_.Join(stay_together, deadline);
 }
 
+absl::Status Agent::Impl::Drain(absl::Time deadline) {
+  if (!gate_->Drain(deadline)) {
+    return absl::DeadlineExceededError(absl::StrCat(
+        "drain: worker ", workers_.self().name, " has ",
+        gate_->num_unanswered(), " requests that are not answered"));
+  }
+  if (!server_->WaitUntilWritten(deadline)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("drain: worker ", workers_.self().name,
+                     " has replies that nobody takes"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Agent::Impl::Shutdown(absl::Time deadline) {
   {
     MutexLock lock(mutex_);
@@ -231,14 +300,17 @@ absl::Status Agent::Impl::Stop(absl::Time deadline) {
   VLOG(1) << "agent " << workers_.self().name << " shuts down";
   quiescence_barrier_.Stop();
   membership_.Stop();
-  const absl::Status cancelled = absl::CancelledError(
-      absl::StrCat("agent ", workers_.self().name, " was shut down"));
+  const absl::Status cancelled =
+      WithCallError(absl::CancelledError(absl::StrCat(
+                        "agent ", workers_.self().name, " was shut down")),
+                    CallErrorSource::kCaller);
   retrier_->Close(cancelled);
   calls_->Close(cancelled);
   // No pipe and no listener is opened after this.
   connector_.Stop();
   acceptor_.Close();
   server_->Refuse();
+  gate_->Close();
   // What a peer is just copying must stay where it is: it would not notice, and
   // get whatever comes to lie there (channel cma). A peer that stands still is
   // not waited for.
@@ -248,6 +320,7 @@ absl::Status Agent::Impl::Stop(absl::Time deadline) {
             << " shuts down with tensors that were not taken";
   }
   peers_.Close();
+  bulk_peers_.Close();
   server_->Close();
   context_->join();  // the last callback of TensorPipe's has returned
 

@@ -4,6 +4,7 @@
 #define REPRISE_AGENT_AGENT_IMPL_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -18,6 +19,7 @@
 #include "agent/client/call_table.h"
 #include "agent/client/peer_set.h"
 #include "agent/client/retry.h"
+#include "agent/device/caching_allocator.h"
 #include "agent/device/device_map.h"
 #include "agent/group/dynamic_group.h"
 #include "agent/group/membership.h"
@@ -29,6 +31,7 @@
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
 #include "agent/server/acceptor.h"
+#include "agent/server/handler_gate.h"
 #include "agent/server/server.h"
 #include "tensorpipe/core/context.h"
 
@@ -69,7 +72,18 @@ class Agent::Impl {
     }
     return SendWithRetries(to, std::move(request), options, retry);
   }
+  template <typename Name>
+  Future SendOneWay(const MemberPtr& to, const Name& called, Message request,
+                    const CallOptions& options) {
+    if (to == nullptr) {
+      workers_.MarkStale();
+      return Refuse(NoSuchWorker(called));
+    }
+    return SendOneWay(to, std::move(request), options);
+  }
   absl::Status Join(bool stay_together, absl::Time deadline);
+  absl::Status Drain(absl::Time deadline);
+  void Serve() { gate_->Serve(); }
   absl::Status Leave(absl::Time deadline);
   absl::Status Shutdown(absl::Time deadline);
 
@@ -103,7 +117,12 @@ class Agent::Impl {
   absl::Status NotFound(std::string_view called, bool has_left) const;
   absl::Status Stop(absl::Time deadline);
   // agent_calls.cc
-  Future Send(const MemberPtr& to, Message request, const CallOptions& options);
+  // `on_written` is called at most once, when the request has left; it must be
+  // quick.
+  Future Send(const MemberPtr& to, Message request, const CallOptions& options,
+              std::function<void()> on_written = nullptr);
+  Future SendOneWay(const MemberPtr& to, Message request,
+                    const CallOptions& options);
   Future SendWithRetries(const MemberPtr& to, Message request,
                          const CallOptions& options, const RetryOptions& retry);
   // `request` is what an observer is shown.
@@ -115,14 +134,25 @@ class Agent::Impl {
   Future Dispatch(const MemberPtr& to, CallTable::Reservation call,
                   std::shared_ptr<const EncodedMessage> encoded,
                   const Message& request, const CallOptions& options,
-                  const Times& times, bool is_attempt);
+                  const Times& times, bool is_attempt,
+                  std::function<void()> on_written);
   // Of a call with these options, or why there can be none.
   absl::StatusOr<absl::Duration> CheckCall(const Message& request,
                                            const CallOptions& options) const;
-  Times StartNow(absl::Duration timeout);
+  PeerSet::Options PeerOptions(uint64_t first_generation);
+  PeerSet& PeersOfGeneration(uint64_t generation);
+  PeerSet& PeersFor(const EncodedMessage& message, Lane lane);
+  // When a call with these options ends at the latest: with the request that
+  // the calling thread handles, too.
+  absl::Time LatestEnd(const CallOptions& options) const;
+  Times StartNow(absl::Duration timeout, absl::Time latest_end);
   // Of a status of `CallTable::Reserve`.
   absl::Status Explain(absl::Status status, MessageType type) const;
   Future Refuse(absl::Status status);
+  // Of a request that no retry mends.
+  Future RefuseForGood(absl::Status status);
+  // Of a call whose deadline has passed.
+  Future RefuseLate();
 
   Runtime& runtime_;
   Observer* const observer_;
@@ -138,8 +168,12 @@ class Agent::Impl {
   std::unique_ptr<tensorpipe::Context> context_;
   const std::shared_ptr<CallTable> calls_;
   const std::shared_ptr<Retrier> retrier_;
+  const std::shared_ptr<CpuAllocator> allocator_;
+  const uint64_t instance_;  // of this agent, for idempotency keys
   const WireLimits limits_;
   PeerSet peers_;
+  PeerSet bulk_peers_;  // the connections of large messages
+  const std::shared_ptr<HandlerGate> gate_;
   const std::shared_ptr<Server> server_;
   Acceptor acceptor_;
   QuiescenceBarrier quiescence_barrier_;
@@ -152,6 +186,9 @@ class Agent::Impl {
   bool leaving_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status stop_status_ ABSL_GUARDED_BY(mutex_);
 };
+
+// Runs tasks on `pool`, which must outlive it.
+std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool);
 
 }  // namespace reprise
 

@@ -13,6 +13,7 @@ namespace {
 constexpr const char* kTotals[] = {
     "agent.abandoned_requests", "agent.late_replies",  "agent.listener_reopens",
     "agent.reconnects",         "agent.refused_calls", "agent.retries",
+    "agent.cache_hits",         "agent.cache_misses",  "agent.one_way_failures",
 };
 
 bool IsTotal(const std::string& key) {
@@ -26,6 +27,11 @@ bool IsTotal(const std::string& key) {
 
 std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
   const Activity::Counts activity = activity_->counts();
+  CachingAllocator::Stats cache;
+  if (const auto* caching =
+          dynamic_cast<const CachingAllocator*>(allocator_.get())) {
+    cache = caching->stats();
+  }
   return {
       {"agent.thread_pool_size", worker_pool_.max_threads()},
       {"agent.num_idle_threads", worker_pool_.num_idle_threads()},
@@ -38,13 +44,22 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
       {"agent.callback_queue", callback_pool_.queue_length()},
       {"agent.pending_calls", calls_->num_pending()},
       {"agent.timers", timer_.size()},
-      {"agent.pipes", peers_.num_pipes() + server_->num_pipes()},
-      {"agent.late_replies", peers_.num_late_replies()},
-      {"agent.reconnects", peers_.num_reconnects()},
+      {"agent.pipes",
+       peers_.num_pipes() + bulk_peers_.num_pipes() + server_->num_pipes()},
+      {"agent.late_replies",
+       peers_.num_late_replies() + bulk_peers_.num_late_replies()},
+      {"agent.reconnects",
+       peers_.num_reconnects() + bulk_peers_.num_reconnects()},
       {"agent.listener_reopens", acceptor_.num_reopens()},
       {"agent.retries", retrier_->num_retries()},
       {"agent.abandoned_requests", server_->num_abandoned()},
       {"agent.refused_calls", metrics_.refused_calls.value()},
+      {"agent.one_way_failures", metrics_.one_way_failures.value()},
+      {"agent.unanswered_requests", gate_->num_unanswered()},
+      {"agent.waiting_requests", gate_->num_waiting()},
+      {"agent.cached_bytes", cache.cached_bytes},
+      {"agent.cache_hits", cache.hits},
+      {"agent.cache_misses", cache.misses},
   };
 }
 
@@ -67,12 +82,15 @@ std::map<std::string, std::string> Agent::Impl::GetDebugInfo() {
     info[prefix + "sent_bytes"] = absl::StrCat(data.sent_bytes);
     info[prefix + "received_bytes"] = absl::StrCat(data.received_bytes);
   }
-  for (const auto& [id, state] : peers_.DescribePipes()) {
-    const MemberPtr peer = workers_.Find(id);
-    if (peer == nullptr) continue;  // it has left
-    info[absl::StrCat("peer.", PrintableLabel(peer->name), ".connection")] =
-        state;
-  }
+  const auto describe = [&](PeerSet& peers, const char* key) {
+    for (const auto& [id, state] : peers.DescribePipes()) {
+      const MemberPtr peer = workers_.Find(id);
+      if (peer == nullptr) continue;  // it has left
+      info[absl::StrCat("peer.", PrintableLabel(peer->name), key)] = state;
+    }
+  };
+  describe(peers_, ".connection");
+  describe(bulk_peers_, ".bulk_connection");
   return info;
 }
 

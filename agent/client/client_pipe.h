@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +41,8 @@ struct OutgoingCall {
   std::shared_ptr<const EncodedMessage> message;
   absl::Time deadline = absl::InfiniteFuture();
   std::string idempotency_key;
+  // Called at most once, when the message has left. Must be quick.
+  std::function<void()> on_written;
 };
 
 // Thread-safe. Lives in a shared_ptr; the callbacks of its TensorPipe pipe keep

@@ -6,6 +6,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "agent/call_error.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
 #include "agent/wire/rpc_error.h"
@@ -37,8 +38,9 @@ PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
       activity_(activity),
       metrics_(metrics),
       observer_(observer),
-      options_(options),
+      options_(std::move(options)),
       mutex_(runtime, "PeerSet"),
+      next_generation_(options_.first_generation),
       watch_(runtime, timer, [this](absl::Time now, bool late) {
         return CheckLives(now, late);
       }) {}
@@ -201,6 +203,9 @@ void PeerSet::OnPipeEstablished(ClientPipe& pipe) {
   if (observer_ != nullptr) {
     observer_->OnPipe("connected", pipe.peer().name, absl::OkStatus());
   }
+  if (options_.on_change) {
+    options_.on_change({pipe.peer().name, pipe.peer().id, true, {}});
+  }
   {
     MutexLock lock(mutex_);
     const auto found = peers_.find(pipe.peer().id);
@@ -225,9 +230,12 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   Future::Result result = absl::UnknownError("");
   absl::StatusOr<DecodedMessage> decoded = std::move(message).Decode();
   if (!decoded.ok()) {
-    result = absl::Status(decoded.status().code(),
-                          absl::StrCat("cannot read the reply of ", peer.name,
-                                       ": ", decoded.status().message()));
+    // The handler ran, and would run again.
+    result = WithCallError(
+        absl::Status(decoded.status().code(),
+                     absl::StrCat("cannot read the reply of ", peer.name, ": ",
+                                  decoded.status().message())),
+        {.source = CallErrorSource::kRemoteAgent});
   } else if (decoded->message.type == MessageType::kException) {
     result = StatusFromException(decoded->message.payload);
   } else {
@@ -243,7 +251,12 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
 
 void PeerSet::OnCallRefused(ClientPipe& pipe, int64_t call_id,
                             const absl::Status& status) {
-  calls_.Complete(pipe.peer().id, call_id, status);
+  calls_.Complete(pipe.peer().id, call_id,
+                  WithCallError(status,
+                                absl::IsFailedPrecondition(status)
+                                    ? CallErrorSource::kRemoteAgent
+                                    : CallErrorSource::kTransport,
+                                /*may_have_run=*/false));
 }
 
 void PeerSet::CancelCall(WorkerId peer, uint64_t pipe_generation,
@@ -276,7 +289,11 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
     }
   }
   if (observer_ != nullptr) observer_->OnPipe("failed", peer.name, status);
-  calls_.FailPipe(peer.id, pipe.generation(), status);
+  if (options_.on_change && pipe.established()) {
+    options_.on_change({peer.name, peer.id, false, status});
+  }
+  calls_.FailPipe(peer.id, pipe.generation(),
+                  WithCallError(status, CallErrorSource::kTransport));
 }
 
 absl::Duration PeerSet::Pause(int failures, uint64_t jitter) const {

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -46,6 +47,11 @@ class PeerSet final : public ClientPipe::Owner {
     absl::Duration shortest_pause;
     absl::Duration longest_pause;
     ClientPipe::Options pipe;
+    // Numbers its pipes from here on: those of an agent's sets must differ.
+    uint64_t first_generation = 1;
+    // Called when a pipe begins to work and when one that worked has failed,
+    // with no lock held, on any thread; must be quick. May be null.
+    std::function<void(const PeerChange&)> on_change = nullptr;
   };
 
   // `connector` is a pool of one thread, on which pipes are opened.
@@ -123,7 +129,7 @@ class PeerSet final : public ClientPipe::Owner {
   // Only peers that were ever called are here.
   std::map<WorkerId, Peer> peers_ ABSL_GUARDED_BY(mutex_);
   std::map<WorkerId, Contact> contacts_ ABSL_GUARDED_BY(mutex_);
-  uint64_t next_generation_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint64_t next_generation_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   Keepalive watch_;
 };

@@ -170,13 +170,19 @@ void Membership::LogVisibility(const absl::Status& look) {
   }
 }
 
+void Membership::TellOfEviction() {
+  const absl::Status status = absl::AbortedError(
+      absl::StrCat("worker ", workers_.self().name,
+                   " is no member of the group any more: others took it for "
+                   "dead and evicted it"));
+  LOG(WARNING) << status.message();
+  if (options_.on_evicted) options_.on_evicted(status);
+}
+
 void Membership::Tell(const std::vector<MembershipChange>& changes) {
   for (const MembershipChange& change : changes) {
     if (change.worker.name == workers_.self().name) {
-      if (!change.joined) {
-        LOG(WARNING) << "worker " << change.worker.name
-                     << " is no member of the group any more";
-      }
+      if (!change.joined && !leaves_) TellOfEviction();
       continue;
     }
     VLOG(1) << change.worker.name << (change.joined ? " joined" : " left");

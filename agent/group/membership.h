@@ -7,6 +7,7 @@
 #ifndef REPRISE_AGENT_GROUP_MEMBERSHIP_H_
 #define REPRISE_AGENT_GROUP_MEMBERSHIP_H_
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -47,6 +48,9 @@ class Membership {
   // Never blocks.
   void LookSoon();
 
+  // We are about to leave: to be no member any more is no news.
+  void ExpectLeave() { leaves_ = true; }
+
   void Stop();
 
  private:
@@ -64,6 +68,7 @@ class Membership {
   absl::StatusOr<std::vector<MembershipChange>> Refresh(absl::Time deadline);
   // Logs that sight of the group was lost, and that it is back: once each.
   void LogVisibility(const absl::Status& look);
+  void TellOfEviction();
   void Tell(const std::vector<MembershipChange>& changes);
 
   Runtime& runtime_;
@@ -77,6 +82,7 @@ class Membership {
   std::vector<MemberEntry> known_;
   bool is_first_ = true;
   bool sees_group_ = true;  // of `Loop` alone
+  std::atomic<bool> leaves_ = false;
 
   Mutex mutex_;
   CondVar changed_;  // any of the following

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "agent/call_error.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
 #include "agent/wire/message_codec.h"
@@ -89,6 +90,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
     HandleControl(*pipe, std::move(message));
     return;
   }
+  const absl::Time now = runtime_.Now();
   absl::Time deadline = absl::InfiniteFuture();
   IdempotentCalls::Key key;
   if (!message.metadata().empty()) {
@@ -97,7 +99,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
       pipe->Fail(std::string(extras.status().message()));
       return;
     }
-    deadline = runtime_.Now() + extras->remaining;
+    deadline = now + extras->remaining;
     key = {extras->caller_instance, std::move(extras->idempotency_key)};
     if (REPRISE_PLANTED(idempotency_ignored)) key.second.clear();
   }
@@ -107,7 +109,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
   VLOG(2) << "call " << message.id() << " of " << pipe->peer_name() << " came";
   workers_.Run(
       [self = shared_from_this(),
-       request = Request{std::move(pipe), std::move(message), deadline,
+       request = Request{std::move(pipe), std::move(message), now, deadline,
                          std::move(key), activity_->StartRequest()}]() mutable {
         Activity::Token handler = std::move(request.tokens.handler);
         self->Handle(std::move(request));
@@ -156,7 +158,7 @@ bool Server::StartRun(const Request& request,
   absl::StatusOr<IdempotentCalls::Begun> begun =
       idempotent_.Begin(request.key, {request.pipe, id});
   if (!begun.ok()) {
-    SendReply(*request.pipe, id, nullptr, begun.status());
+    SendReply(*request.pipe, id, nullptr, RefusedByAgent(begun.status()));
     return false;
   }
   run = std::move(begun->run);
@@ -184,7 +186,7 @@ void Server::Handle(Request request) {
   }
   std::shared_ptr<IdempotentCalls::Run> run;
   RequestInfo info{request.pipe->peer_name(), id, request.deadline,
-                   request.pipe};
+                   request.pipe, request.arrived};
   if (!request.key.second.empty()) {
     if (!StartRun(request, run)) return;
     info.deadline = absl::InfiniteFuture();
@@ -195,9 +197,9 @@ void Server::Handle(Request request) {
       std::move(request.tokens.reply));
   absl::StatusOr<DecodedMessage> decoded = std::move(request.message).Decode();
   if (!decoded.ok()) {
-    reply->Answer(absl::Status(
-        decoded.status().code(),
-        absl::StrCat("cannot read the request: ", decoded.status().message())));
+    reply->Answer(RefusedByAgent(absl::Status(
+        decoded.status().code(), absl::StrCat("cannot read the request: ",
+                                              decoded.status().message()))));
     return;
   }
   if (observer_ != nullptr) {

@@ -80,6 +80,7 @@ class Server final : public PendingReply::Sender,
   struct Request {
     std::shared_ptr<ServerPipe> pipe;
     IncomingMessage message;
+    absl::Time arrived;
     absl::Time deadline = absl::InfiniteFuture();
     IdempotentCalls::Key key;  // its text empty: none
     Activity::RequestTokens tokens;

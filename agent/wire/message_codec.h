@@ -18,18 +18,21 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "agent/device/caching_allocator.h"
 #include "agent/message.h"
 #include "agent/wire/tensor_pickle.h"
 #include "tensorpipe/core/message.h"
 
 namespace reprise {
 
-// What is neither sent nor accepted.
+// What is neither sent nor accepted, and where the rest lies.
 struct WireLimits {
   size_t max_payload_bytes = size_t{2} << 30;
   size_t max_pickle_bytes = size_t{64} << 20;
   size_t max_tensors = 65536;
   size_t max_tensor_bytes = size_t{64} << 30;  // of all storages together
+  // For the tensors that are received; null: `AllocateCpu`.
+  CpuAllocator* allocator = nullptr;
 };
 
 // A message as it is sent, as often as need be.
@@ -57,6 +60,8 @@ class EncodedMessage {
 
   const EncodedMessage& body() const { return base_ ? *base_ : *this; }
 
+  // Of the message that was encoded; goes last.
+  std::shared_ptr<void> release_guard_;
   int32_t type_ = 0;
   int64_t id_ = 0;
   std::string payload_;

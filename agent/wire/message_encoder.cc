@@ -34,6 +34,7 @@ class MessageEncoder {
     encoded->type_ = static_cast<int32_t>(message.type);
     encoded->id_ = id;
     encoded->payload_ = std::move(message.payload);
+    encoded->release_guard_ = std::move(message.release_guard);
     if (message.tensors.empty()) {
       encoded->pickle_ = EmptyTensorPickle();
       return encoded;
