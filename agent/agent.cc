@@ -49,6 +49,23 @@ Future Agent::SendWithRetries(std::string_view to, Message request,
                                 std::move(request), options, retry);
 }
 
+Future Agent::SendOneWay(WorkerId to, Message request, CallOptions options) {
+  return impl_->SendOneWay(impl_->workers().Find(to), to, std::move(request),
+                           options);
+}
+
+Future Agent::SendOneWay(std::string_view to, Message request,
+                         CallOptions options) {
+  return impl_->SendOneWay(impl_->workers().Find(to), to, std::move(request),
+                           options);
+}
+
+void Agent::Serve() { impl_->Serve(); }
+
+absl::Status Agent::Drain(absl::Time deadline) {
+  return impl_->Drain(deadline);
+}
+
 absl::Status Agent::Join(absl::Time deadline) {
   return impl_->Join(/*stay_together=*/false, deadline);
 }

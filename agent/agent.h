@@ -7,11 +7,14 @@
 //   (*agent)->Join(deadline);      // until nobody has a call running
 //   (*agent)->Shutdown(deadline);
 //
+// Every method may be called on any thread, and returns errors as statuses or
+// through futures; nothing throws. Times are those of the runtime's clock.
+//
 // The life of a call: `Send` encodes it (agent/wire), enters it in the
 // `CallTable`, and writes it to the peer's pipe (`PeerSet`), which is opened on
 // first use. The peer's `Server` runs the handler on its worker pool and writes
-// the reply to the same pipe. Whoever takes the call out of the table first,
-// reply, timer, failure or cancellation, completes it.
+// the reply to the same pipe. The reply, the timer, a failure or a cancellation
+// completes the call, whichever takes it out of the table first.
 
 #ifndef REPRISE_AGENT_AGENT_H_
 #define REPRISE_AGENT_AGENT_H_
@@ -26,6 +29,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "agent/call_error.h"
+#include "agent/call_options.h"
 #include "agent/future.h"
 #include "agent/message.h"
 #include "agent/metrics/metric_family.h"
@@ -47,7 +52,7 @@ struct Environment {
   Observer* observer = nullptr;  // may be null
 };
 
-// Of our calls to one peer.
+// Counts of our calls to one peer.
 struct NetworkData {
   int64_t calls = 0;  // started
   // Payloads and tensors of messages that were carried whole.
@@ -61,11 +66,11 @@ struct NetworkData {
 class Agent {
  public:
   // Meets the others in the store: publishes its name and address and returns
-  // when all `world_size` members have done so. DEADLINE_EXCEEDED names who is
-  // missing; ALREADY_EXISTS "... is not unique ..."; FAILED_PRECONDITION for a
-  // group of another kind. In a dynamic group (docs/groups.md) it waits for
-  // nobody: it joins those that are there. Nothing is left running after an
-  // error.
+  // when all `world_size` members have done so. In a dynamic group
+  // (docs/groups.md) it waits for nobody: it joins the members that are there.
+  // DEADLINE_EXCEEDED names the missing members; ALREADY_EXISTS "... is not
+  // unique ..."; FAILED_PRECONDITION for a group of another kind. Nothing is
+  // left running after an error.
   static absl::StatusOr<std::unique_ptr<Agent>> Start(Environment environment,
                                                       AgentOptions options,
                                                       RequestHandler handler,
@@ -75,26 +80,49 @@ class Agent {
   // the user's that still runs then is left behind and must not use the agent.
   ~Agent();
 
-  // Never blocks on the network or the store, and only with
-  // `WhenFull::kBlock` at all. Errors come by the future, those
-  // of a bad argument too.
+  // Calls a worker. Blocks only with `WhenFull::kBlock`, and never on the
+  // network or the store. Errors come by the future, also that of a bad
+  // argument. A call that a handler makes on its own thread ends with the
+  // request that the handler serves (docs/services.md).
   Future Send(WorkerId to, Message request, CallOptions options = {});
   Future Send(std::string_view to, Message request, CallOptions options = {});
 
-  // Sends until the call succeeds, fails in a way that no retry mends, or was
-  // retried `max_retries` times; each attempt has the timeout of `options`.
-  // Retried are UNAVAILABLE, RESOURCE_EXHAUSTED and the attempt's own
-  // DEADLINE_EXCEEDED, never an error of the remote handler, and nothing once
-  // the agent is being shut down. The handler may run more than once, unless
-  // the call has an idempotency key.
+  // Sends until the call succeeds, fails in a way that no retry mends, was
+  // retried `max_retries` times, or the next attempt would begin after
+  // `total_timeout`; each attempt has the timeout of `options`. `RetryMayHelp`
+  // (agent/call_error.h) or `retry_if` says what is retried; an error of the
+  // remote handler is so by the latter only, and nothing is once the agent is
+  // being shut down. The handler may run more than once, unless the call has an
+  // idempotency key.
   Future SendWithRetries(WorkerId to, Message request, CallOptions options = {},
                          RetryOptions retry = {});
   Future SendWithRetries(std::string_view to, Message request,
                          CallOptions options = {}, RetryOptions retry = {});
 
+  // Sends and does not wait for an answer: the future is done, OK and empty,
+  // when the request has been written to the connection, or with the error that
+  // kept it from that. What happens afterwards is only counted: the request may
+  // be lost with its connection or be refused by the peer, but it never arrives
+  // twice. `options.timeout` bounds both. The peer still answers, with nothing
+  // of importance; until it has, the call counts as running, so `Join` waits
+  // for it.
+  Future SendOneWay(WorkerId to, Message request, CallOptions options = {});
+  Future SendOneWay(std::string_view to, Message request,
+                    CallOptions options = {});
+
+  // Begins to handle requests, after a start with `AgentOptions::start_paused`
+  // or after `Drain`. Until then they wait, and count as running.
+  void Serve();
+
+  // Takes no new requests, which fail with an UNAVAILABLE that callers retry,
+  // and returns when those that were taken have been answered and the answers
+  // written. Calls of our own go on. DEADLINE_EXCEEDED says what was left; call
+  // it again.
+  absl::Status Drain(absl::Time deadline);
+
   // The group's barrier: returns when all members are in it and no call is
-  // running anywhere. The agent goes on working. DEADLINE_EXCEEDED names who
-  // did not come.
+  // running anywhere. The agent goes on working. DEADLINE_EXCEEDED names the
+  // members that did not come.
   absl::Status Join(absl::Time deadline);
 
   // As `Join`, and then no member is let out before all have seen that nothing

@@ -1,14 +1,18 @@
 // From `Agent::Send` to the pipe of the peer.
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "agent/agent_impl.h"
+#include "agent/call_error.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
 #include "agent/wire/message_codec.h"
+#include "agent/wire/rpc_error.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -41,7 +45,16 @@ size_t NumBytes(const Message& message) {
 
 Future Agent::Impl::Refuse(absl::Status status) {
   metrics_.refused_calls.Add();
-  return Future::Ready(runtime_, std::move(status));
+  return Future::Ready(
+      runtime_, WithCallError(std::move(status), CallErrorSource::kCaller,
+                              /*may_have_run=*/false));
+}
+
+Future Agent::Impl::RefuseForGood(absl::Status status) {
+  return Refuse(
+      WithCallError(std::move(status), {.source = CallErrorSource::kCaller,
+                                        .may_have_run = false,
+                                        .retry_may_help = false}));
 }
 
 absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
@@ -74,20 +87,43 @@ absl::Status Agent::Impl::Explain(absl::Status status, MessageType type) const {
       " but RPC is no longer running on this node."));
 }
 
-Agent::Impl::Times Agent::Impl::StartNow(absl::Duration timeout) {
-  Times times{.start = runtime_.Now(),
-              .deadline = absl::InfiniteFuture(),
+absl::Time Agent::Impl::LatestEnd(const CallOptions& options) const {
+  return options.detached
+             ? options.deadline
+             : std::min(options.deadline, gate_->CurrentDeadline());
+}
+
+Future Agent::Impl::RefuseLate() {
+  return Refuse(WithCallError(
+      RpcErrorStatus(RpcErrorType::kTimeout,
+                     "the deadline of the call, or of the request that it "
+                     "serves, has passed before it was made"),
+      {.source = CallErrorSource::kDeadline,
+       .may_have_run = false,
+       .retry_may_help = false}));
+}
+
+Agent::Impl::Times Agent::Impl::StartNow(absl::Duration timeout,
+                                         absl::Time latest_end) {
+  const absl::Time now = runtime_.Now();
+  Times times{.start = now,
+              .deadline = now + timeout,  // infinite if that is
               .timeout = timeout};
-  times.deadline = times.start + timeout;  // infinite if that is
+  if (latest_end < times.deadline) {
+    times.deadline = latest_end;
+    times.timeout = latest_end - now;
+  }
   if (REPRISE_PLANTED(stray_clock)) times.deadline += StrayClock();
   return times;
 }
 
 Future Agent::Impl::Send(const MemberPtr& to, Message request,
-                         const CallOptions& options) {
+                         const CallOptions& options,
+                         std::function<void()> on_written) {
   const absl::StatusOr<absl::Duration> timeout = CheckCall(request, options);
   if (!timeout.ok()) return Refuse(timeout.status());
-  const Times times = StartNow(*timeout);
+  const Times times = StartNow(*timeout, LatestEnd(options));
+  if (times.deadline <= times.start) return RefuseLate();
   CallTable::ReserveOptions reserve;
   reserve.num_bytes = NumBytes(request);
   if (options_.when_full == WhenFull::kBlock &&
@@ -108,19 +144,27 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
                                    (*pipe)->generation());
       }
     }
-    return Refuse(encoded.status());
+    return RefuseForGood(encoded.status());
   }
   return Dispatch(to, *std::move(call), *std::move(encoded), shown, options,
-                  times);
+                  times, std::move(on_written));
 }
 
 Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
                              std::shared_ptr<const EncodedMessage> encoded,
                              const Message& request, const CallOptions& options,
-                             const Times& times) {
+                             const Times& times,
+                             std::function<void()> on_written) {
   const int64_t id = call.id();
-  absl::StatusOr<std::shared_ptr<ClientPipe>> pipe = peers_.Acquire(to);
-  if (!pipe.ok()) return Refuse(pipe.status());
+  absl::StatusOr<std::shared_ptr<ClientPipe>> pipe =
+      PeersFor(*encoded, options.lane).Acquire(to);
+  if (!pipe.ok()) {
+    return Refuse(absl::IsFailedPrecondition(pipe.status())
+                      ? pipe.status()
+                      : WithCallError(pipe.status(),
+                                      CallErrorSource::kTransport,
+                                      /*may_have_run=*/false));
+  }
   if (observer_ != nullptr) {
     observer_->OnCallStarted(to->id, id, request, times.deadline);
   }
@@ -133,8 +177,14 @@ Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
   absl::Status status =
       (*pipe)->Write({.message = std::move(encoded),
                       .deadline = times.deadline,
-                      .idempotency_key = options.idempotency_key});
-  if (!status.ok()) calls_->Complete(to->id, id, std::move(status));
+                      .idempotency_key = options.idempotency_key,
+                      .on_written = std::move(on_written)});
+  if (!status.ok()) {
+    calls_->Complete(
+        to->id, id,
+        WithCallError(std::move(status), CallErrorSource::kTransport,
+                      /*may_have_run=*/false));
+  }
   return future;
 }
 
@@ -154,7 +204,7 @@ Future Agent::Impl::SendAttempt(
     again = *Encode(std::move(emptied), call->id());
   }
   return Dispatch(to, *std::move(call), std::move(again), request, options,
-                  StartNow(timeout));
+                  StartNow(timeout, options.deadline), /*on_written=*/nullptr);
 }
 
 Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
@@ -165,27 +215,52 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
   if (absl::Status status = Validate(retry); !status.ok()) {
     return Refuse(std::move(status));
   }
+  // The attempts are made on other threads than this one.
+  CallOptions of_attempts = options;
+  const absl::Time now = runtime_.Now();
+  of_attempts.deadline =
+      std::min(LatestEnd(options), now + retry.total_timeout);
+  if (of_attempts.deadline <= now) return RefuseLate();
   Message shown;
   if (observer_ != nullptr) shown = request;
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
       Encode(std::move(request), /*id=*/0, limits_);
-  if (!encoded.ok()) return Refuse(encoded.status());
+  if (!encoded.ok()) return RefuseForGood(encoded.status());
   return retrier_->Start(
-      retry,
+      retry, of_attempts.deadline,
       [this, to, encoded = *std::move(encoded), shown = std::move(shown),
-       options, timeout = *timeout](bool is_retry) {
+       options = of_attempts, timeout = *timeout](bool is_retry) {
         if (!is_retry) {
           return SendAttempt(to, encoded, shown, options, timeout, is_retry);
         }
         // It may have left meanwhile, and come again.
         const MemberPtr now = workers_.Find(to->name);
         if (now == nullptr) {
-          return Refuse(absl::UnavailableError(
-              absl::StrCat(to->name, " has left the group")));
+          return Refuse(WithCallError(absl::UnavailableError(absl::StrCat(
+                                          to->name, " has left the group")),
+                                      CallErrorSource::kTransport,
+                                      /*may_have_run=*/false));
         }
         return SendAttempt(now, encoded, shown, options, timeout, is_retry);
       },
       activity_->StartCall());
+}
+
+Future Agent::Impl::SendOneWay(const MemberPtr& to, Message request,
+                               const CallOptions& options) {
+  // Completed by whichever comes first: the message has been written, or the
+  // call has ended without that. An answer of the peer is no news.
+  const auto written =
+      std::make_shared<Promise>(runtime_, ExecutorOf(callback_pool_), nullptr);
+  Future result = written->future();
+  const Future call = Send(to, std::move(request), options,
+                           [written] { written->Complete(Message()); });
+  call.Then([written,
+             &failures = metrics_.one_way_failures](const Future::Result& end) {
+    if (!end.ok()) failures.Add();
+    written->Complete(end.ok() ? Future::Result(Message()) : end.status());
+  });
+  return result;
 }
 
 }  // namespace reprise

@@ -51,6 +51,7 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
     contacts.push_back(
         {std::move((*addresses)[id]), ParseFeatures(features.value_or(""))});
   }
+  bulk_peers_.SetContacts(contacts);
   peers_.SetContacts(std::move(contacts));
   return absl::OkStatus();
 }

@@ -22,6 +22,9 @@ constexpr absl::Duration kTensorDrainTimeout = absl::Seconds(1);
 // How long a shutdown may take whose deadline has passed before it began.
 constexpr absl::Duration kShutdownGrace = absl::Seconds(1);
 
+// The numbers of pipes for large messages begin here.
+constexpr uint64_t kFirstBulkGeneration = uint64_t{1} << 48;
+
 // Callbacks of futures may block; so many of them at a time delay no others.
 constexpr int kCallbackThreads = 4;
 
@@ -57,12 +60,19 @@ WorkerDirectory MakeDirectory(Runtime& runtime, const AgentOptions& options,
                          static_cast<WorkerId>(options.id));
 }
 
+std::shared_ptr<CpuAllocator> AllocatorOf(Runtime& runtime,
+                                          const AgentOptions& options) {
+  if (options.allocator != nullptr) return options.allocator;
+  if (options.max_cached_bytes == 0) return nullptr;
+  return std::make_shared<CachingAllocator>(runtime, options.max_cached_bytes);
+}
+
+}  // namespace
+
 std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
   return std::make_shared<Promise::Executor>(
       [&pool](absl::AnyInvocable<void()> task) { pool.Run(std::move(task)); });
 }
-
-}  // namespace
 
 absl::StatusOr<std::shared_ptr<Agent::Impl>> Agent::Impl::Start(
     Environment environment, AgentOptions options, RequestHandler handler,
@@ -134,31 +144,34 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
           CallTable::Limits{.max_calls = options_.max_pending_calls_per_peer,
                             .max_bytes = options_.max_pending_bytes_per_peer},
           [this](WorkerId to, uint64_t pipe_generation, int64_t id) {
-            peers_.CancelCall(to, pipe_generation, id);
+            PeersOfGeneration(pipe_generation)
+                .CancelCall(to, pipe_generation, id);
           })),
       retrier_(std::make_shared<Retrier>(runtime_, timer_,
                                          ExecutorOf(callback_pool_))),
+      allocator_(AllocatorOf(runtime_, options_)),
       limits_{.max_payload_bytes = options_.max_payload_bytes,
-              .max_tensor_bytes = options_.max_tensor_bytes},
+              .max_tensor_bytes = options_.max_tensor_bytes,
+              .allocator = allocator_.get()},
       sent_keys_(runtime_),
-      peers_(
-          runtime_, timer_, connector_, lookups_, *context_, workers_, *calls_,
-          *activity_, metrics_, observer_,
-          {.connect_timeout = options_.connect_timeout,
-           .store_timeout = options_.store_timeout,
-           .max_unwritten_per_peer = options_.max_pending_calls_per_peer,
-           .max_unwritten_bytes_per_peer = options_.max_pending_bytes_per_peer,
-           .shortest_pause = options_.shortest_reconnect_pause,
-           .longest_pause = options_.longest_reconnect_pause,
-           .pipe = {.keepalive_interval = options_.keepalive_interval,
-                    .keepalive_bound = options_.keepalive_bound,
-                    .limits = limits_,
-                    .instance = instance_,
-                    .arrivals = parts.transports.arrivals,
-                    .sent_keys = &sent_keys_}}),
+      peers_(runtime_, timer_, connector_, lookups_, *context_, workers_,
+             *calls_, *activity_, metrics_, observer_,
+             PeerOptions(/*first_generation=*/1, parts.transports.arrivals)),
+      bulk_peers_(runtime_, timer_, connector_, lookups_, *context_, workers_,
+                  *calls_, *activity_, metrics_, observer_,
+                  PeerOptions(kFirstBulkGeneration, parts.transports.arrivals)),
+      gate_(std::make_shared<HandlerGate>(
+          runtime_, worker_pool_, activity_, metrics_, std::move(handler),
+          HandlerGate::Options{workers_.self().name,
+                               options_.num_worker_threads,
+                               options_.start_paused})),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
-          std::move(handler), workers_,
+          [gate = gate_](Message request, const RequestInfo& info,
+                         Reply reply) {
+            gate->Handle(std::move(request), info, std::move(reply));
+          },
+          workers_,
           Server::Options{
               .connect_timeout = options_.connect_timeout,
               .limits = limits_,
@@ -193,6 +206,47 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
   if (workers_.is_dynamic()) {
     workers_.OnMarkedStale([this] { membership_.LookSoon(); });
   }
+}
+
+PeerSet::Options Agent::Impl::PeerOptions(
+    uint64_t first_generation, std::shared_ptr<PipeArrivals> arrivals) {
+  PeerSet::Options options{
+      .connect_timeout = options_.connect_timeout,
+      .store_timeout = options_.store_timeout,
+      .max_unwritten_per_peer = options_.max_pending_calls_per_peer,
+      .max_unwritten_bytes_per_peer = options_.max_pending_bytes_per_peer,
+      .shortest_pause = options_.shortest_reconnect_pause,
+      .longest_pause = options_.longest_reconnect_pause,
+      .pipe = {.keepalive_interval = options_.keepalive_interval,
+               .keepalive_bound = options_.keepalive_bound,
+               .limits = limits_,
+               .instance = instance_,
+               .arrivals = std::move(arrivals),
+               .sent_keys = &sent_keys_},
+      .first_generation = first_generation};
+  if (options_.on_peer_change) {
+    options.on_change = [this](const PeerChange& change) {
+      callback_pool_.Run([this, change] {
+        try {
+          options_.on_peer_change(change);
+        } catch (...) {
+          LOG(ERROR) << "on_peer_change threw";
+        }
+      });
+    };
+  }
+  return options;
+}
+
+PeerSet& Agent::Impl::PeersOfGeneration(uint64_t generation) {
+  return generation < kFirstBulkGeneration ? peers_ : bulk_peers_;
+}
+
+PeerSet& Agent::Impl::PeersFor(const EncodedMessage& message, Lane lane) {
+  const bool is_bulk =
+      lane == Lane::kBulk ||
+      (lane == Lane::kBySize && message.num_bytes() >= options_.bulk_bytes);
+  return is_bulk ? bulk_peers_ : peers_;
 }
 
 void Agent::Impl::End(const std::shared_ptr<Impl>& impl) {
@@ -232,6 +286,20 @@ absl::Status Agent::Impl::Join(bool stay_together, absl::Time deadline) {
   return quiescence_barrier_.Join(stay_together, deadline);
 }
 
+absl::Status Agent::Impl::Drain(absl::Time deadline) {
+  if (!gate_->Drain(deadline)) {
+    return absl::DeadlineExceededError(absl::StrCat(
+        "drain: worker ", workers_.self().name, " has ",
+        gate_->num_unanswered(), " requests that are not answered"));
+  }
+  if (!server_->WaitUntilWritten(deadline)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("drain: worker ", workers_.self().name,
+                     " has replies that nobody takes"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Agent::Impl::Shutdown(absl::Time deadline) {
   const absl::Time now = runtime_.Now();
   const absl::Time until = deadline > now ? deadline : now + kShutdownGrace;
@@ -264,11 +332,14 @@ void Agent::Impl::Close(absl::Time until) {
   VLOG(1) << "agent " << workers_.self().name << " shuts down";
   // What waits for a call, for the store or for a connection ends first, so
   // that functions of the user's that wait for it have the most time to return.
-  const absl::Status cancelled = absl::CancelledError(
-      absl::StrCat("agent ", workers_.self().name, " was shut down"));
+  const absl::Status cancelled =
+      WithCallError(absl::CancelledError(absl::StrCat(
+                        "agent ", workers_.self().name, " was shut down")),
+                    CallErrorSource::kCaller);
   retrier_->Close(cancelled);
   calls_->Close(cancelled);
   peers_.StopConnecting();
+  bulk_peers_.StopConnecting();
   store_access_->Stop();
   lookups_.Stop();
   quiescence_barrier_.Stop();
@@ -278,6 +349,7 @@ void Agent::Impl::Close(absl::Time until) {
   listener_pool_.Stop();
   acceptor_.Close();
   server_->Refuse();
+  gate_->Close();
   // Peers get the time to take the tensors of the last replies (channel cma): a
   // connection that is closed takes them back. A peer that stands still is not
   // waited for.
@@ -288,6 +360,7 @@ void Agent::Impl::Close(absl::Time until) {
             << " shuts down with tensors that were not taken";
   }
   peers_.Close();
+  bulk_peers_.Close();
   server_->Close();
   context_->join();  // the last callback of TensorPipe's has returned
 }

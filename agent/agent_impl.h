@@ -8,6 +8,7 @@
 #define REPRISE_AGENT_AGENT_IMPL_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -23,6 +24,7 @@
 #include "agent/client/peer_set.h"
 #include "agent/client/retry.h"
 #include "agent/client/sent_keys.h"
+#include "agent/device/caching_allocator.h"
 #include "agent/device/device_map.h"
 #include "agent/group/detached_store.h"
 #include "agent/group/dynamic_group.h"
@@ -36,6 +38,7 @@
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
 #include "agent/server/acceptor.h"
+#include "agent/server/handler_gate.h"
 #include "agent/server/server.h"
 #include "tensorpipe/core/context.h"
 
@@ -85,7 +88,18 @@ class Agent::Impl {
     }
     return SendWithRetries(to, std::move(request), options, retry);
   }
+  template <typename Name>
+  Future SendOneWay(const MemberPtr& to, const Name& called, Message request,
+                    const CallOptions& options) {
+    if (to == nullptr) {
+      workers_.MarkStale();
+      return Refuse(NoSuchWorker(called));
+    }
+    return SendOneWay(to, std::move(request), options);
+  }
   absl::Status Join(bool stay_together, absl::Time deadline);
+  absl::Status Drain(absl::Time deadline);
+  void Serve() { gate_->Serve(); }
   absl::Status Leave(absl::Time deadline);
   absl::Status Shutdown(absl::Time deadline);
 
@@ -125,7 +139,12 @@ class Agent::Impl {
   // says which still run.
   absl::Status AwaitUsers(absl::Time until);
   // agent_calls.cc
-  Future Send(const MemberPtr& to, Message request, const CallOptions& options);
+  // `on_written` is called at most once, when the request has left; it must be
+  // quick.
+  Future Send(const MemberPtr& to, Message request, const CallOptions& options,
+              std::function<void()> on_written = nullptr);
+  Future SendOneWay(const MemberPtr& to, Message request,
+                    const CallOptions& options);
   Future SendWithRetries(const MemberPtr& to, Message request,
                          const CallOptions& options, const RetryOptions& retry);
   // `request` is what an observer is shown.
@@ -137,14 +156,25 @@ class Agent::Impl {
   Future Dispatch(const MemberPtr& to, CallTable::Reservation call,
                   std::shared_ptr<const EncodedMessage> encoded,
                   const Message& request, const CallOptions& options,
-                  const Times& times);
+                  const Times& times, std::function<void()> on_written);
   // Of a call with these options, or why there can be none.
   absl::StatusOr<absl::Duration> CheckCall(const Message& request,
                                            const CallOptions& options) const;
-  Times StartNow(absl::Duration timeout);
+  PeerSet::Options PeerOptions(uint64_t first_generation,
+                               std::shared_ptr<PipeArrivals> arrivals);
+  PeerSet& PeersOfGeneration(uint64_t generation);
+  PeerSet& PeersFor(const EncodedMessage& message, Lane lane);
+  // When a call with these options ends at the latest: with the request that
+  // the calling thread handles, too.
+  absl::Time LatestEnd(const CallOptions& options) const;
+  Times StartNow(absl::Duration timeout, absl::Time latest_end);
   // Of a status of `CallTable::Reserve`.
   absl::Status Explain(absl::Status status, MessageType type) const;
   Future Refuse(absl::Status status);
+  // Of a request that no retry mends.
+  Future RefuseForGood(absl::Status status);
+  // Of a call whose deadline has passed.
+  Future RefuseLate();
 
   Runtime& runtime_;
   Observer* const observer_;
@@ -166,11 +196,12 @@ class Agent::Impl {
   std::unique_ptr<tensorpipe::Context> context_;
   const std::shared_ptr<CallTable> calls_;
   const std::shared_ptr<Retrier> retrier_;
+  const std::shared_ptr<CpuAllocator> allocator_;
   const WireLimits limits_;
-  // Of this agent: numbers are drawn, so that no other agent has it. Also that
-  // of its memory of idempotency keys.
   SentKeys sent_keys_;
   PeerSet peers_;
+  PeerSet bulk_peers_;  // the connections of large messages
+  const std::shared_ptr<HandlerGate> gate_;
   const std::shared_ptr<Server> server_;
   Acceptor acceptor_;
   QuiescenceBarrier quiescence_barrier_;
@@ -182,6 +213,9 @@ class Agent::Impl {
   State state_ ABSL_GUARDED_BY(mutex_) = State::kRunning;
   bool leaving_ ABSL_GUARDED_BY(mutex_) = false;
 };
+
+// Runs tasks on `pool`, which must outlive it.
+std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool);
 
 }  // namespace reprise
 

@@ -21,6 +21,9 @@ constexpr const char* kTotals[] = {
     "agent.refused_keyed_requests",
     "agent.refused_requests_for_bytes",
     "agent.refused_requests_for_calls",
+    "agent.cache_hits",
+    "agent.cache_misses",
+    "agent.one_way_failures",
 };
 
 bool IsTotal(const std::string& key) {
@@ -79,6 +82,11 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
   const Admission::Loads loads = server_->admission().loads();
   const Admission::Refused refused = server_->admission().refused();
   const auto number = [](size_t n) { return static_cast<int64_t>(n); };
+  CachingAllocator::Stats cache;
+  if (const auto* caching =
+          dynamic_cast<const CachingAllocator*>(allocator_.get())) {
+    cache = caching->stats();
+  }
   return {
       {"agent.thread_pool_size", worker_pool_.max_threads()},
       {"agent.num_idle_threads", worker_pool_.num_idle_threads()},
@@ -101,13 +109,22 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
       {"agent.callback_queue", callback_pool_.queue_length()},
       {"agent.pending_calls", calls_->num_pending()},
       {"agent.timers", timer_.size()},
-      {"agent.pipes", peers_.num_pipes() + server_->num_pipes()},
-      {"agent.late_replies", peers_.num_late_replies()},
-      {"agent.reconnects", peers_.num_reconnects()},
+      {"agent.pipes",
+       peers_.num_pipes() + bulk_peers_.num_pipes() + server_->num_pipes()},
+      {"agent.late_replies",
+       peers_.num_late_replies() + bulk_peers_.num_late_replies()},
+      {"agent.reconnects",
+       peers_.num_reconnects() + bulk_peers_.num_reconnects()},
       {"agent.listener_reopens", acceptor_.num_reopens()},
       {"agent.retries", retrier_->num_retries()},
       {"agent.abandoned_requests", server_->num_abandoned()},
       {"agent.refused_calls", metrics_.refused_calls.value()},
+      {"agent.one_way_failures", metrics_.one_way_failures.value()},
+      {"agent.unanswered_requests", gate_->num_unanswered()},
+      {"agent.waiting_requests", gate_->num_waiting()},
+      {"agent.cached_bytes", cache.cached_bytes},
+      {"agent.cache_hits", cache.hits},
+      {"agent.cache_misses", cache.misses},
   };
 }
 
@@ -130,12 +147,15 @@ std::map<std::string, std::string> Agent::Impl::GetDebugInfo() {
     info[prefix + "sent_bytes"] = absl::StrCat(data.sent_bytes);
     info[prefix + "received_bytes"] = absl::StrCat(data.received_bytes);
   }
-  for (const auto& [id, state] : peers_.DescribePipes()) {
-    const MemberPtr peer = workers_.Find(id);
-    if (peer == nullptr) continue;  // it has left
-    info[absl::StrCat("peer.", PrintableLabel(peer->name), ".connection")] =
-        state;
-  }
+  const auto describe = [&](PeerSet& peers, const char* key) {
+    for (const auto& [id, state] : peers.DescribePipes()) {
+      const MemberPtr peer = workers_.Find(id);
+      if (peer == nullptr) continue;  // it has left
+      info[absl::StrCat("peer.", PrintableLabel(peer->name), key)] = state;
+    }
+  };
+  describe(peers_, ".connection");
+  describe(bulk_peers_, ".bulk_connection");
   return info;
 }
 

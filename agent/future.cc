@@ -8,6 +8,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "agent/call_error.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -116,6 +117,16 @@ void Future::Then(Callback callback) const {
   RunCallback(callback, state_->result);
 }
 
+void Future::Then(Executor executor, Callback callback) const {
+  // The result lives in the state, which the task keeps.
+  Then([state = state_, executor = std::move(executor),
+        callback = std::move(callback)](const Result&) mutable {
+    executor([state, callback = std::move(callback)]() mutable {
+      RunCallback(callback, state->result);
+    });
+  });
+}
+
 void Future::Cancel() const {
   absl::AnyInvocable<void()> on_cancel;
   {
@@ -127,7 +138,10 @@ void Future::Cancel() const {
   if (on_cancel) {
     on_cancel();
   } else {
-    state_->Complete(absl::CancelledError("the call was cancelled"), nullptr);
+    state_->Complete(
+        WithCallError(absl::CancelledError("the call was cancelled"),
+                      CallErrorSource::kCaller),
+        nullptr);
   }
 }
 
@@ -135,6 +149,77 @@ Future Future::Ready(Runtime& runtime, Result result) {
   Promise promise(runtime, nullptr, nullptr);
   promise.Complete(std::move(result));
   return promise.future();
+}
+
+namespace {
+
+// Several futures whose results make one.
+struct Group {
+  Group(Runtime& runtime, std::vector<Future> members, Promise result)
+      : mutex(runtime, "FutureGroup"),
+        futures(std::move(members)),
+        promise(std::move(result)),
+        left(futures.size()) {}
+
+  // Whether it was the last one.
+  bool OneIsDone() {
+    MutexLock lock(mutex);
+    return --left == 0;
+  }
+
+  Mutex mutex;
+  const std::vector<Future> futures;
+  Promise promise;
+  size_t left ABSL_GUARDED_BY(mutex);
+};
+
+std::shared_ptr<Group> MakeGroup(Runtime& runtime,
+                                 std::vector<Future> futures) {
+  // The promise does not know the group, which keeps it.
+  auto cancelled = futures;
+  return std::make_shared<Group>(
+      runtime, std::move(futures),
+      Promise(runtime, nullptr, [cancelled = std::move(cancelled)] {
+        for (const Future& future : cancelled) future.Cancel();
+      }));
+}
+
+}  // namespace
+
+Future WhenAll(Runtime& runtime, std::vector<Future> futures) {
+  if (futures.empty()) return Future::Ready(runtime, Message());
+  const auto group = MakeGroup(runtime, std::move(futures));
+  Future all = group->promise.future();
+  for (const Future& future : group->futures) {
+    future.Then([group](const Future::Result&) {
+      if (!group->OneIsDone()) return;
+      Future::Result result = Message();
+      for (const Future& done : group->futures) {
+        if (!done.status().ok()) {
+          result = done.status();
+          break;
+        }
+      }
+      group->promise.Complete(std::move(result));
+    });
+  }
+  return all;
+}
+
+Future WhenAny(Runtime& runtime, std::vector<Future> futures) {
+  if (futures.empty()) {
+    return Future::Ready(
+        runtime, absl::InvalidArgumentError("WhenAny of no futures at all"));
+  }
+  const auto group = MakeGroup(runtime, std::move(futures));
+  Future any = group->promise.future();
+  for (const Future& future : group->futures) {
+    future.Then([group](const Future::Result& result) {
+      const bool is_last = group->OneIsDone();
+      if (result.ok() || is_last) group->promise.Complete(result);
+    });
+  }
+  return any;
 }
 
 Promise::Promise(Runtime& runtime, std::shared_ptr<Executor> executor,

@@ -3,6 +3,7 @@
 #ifndef REPRISE_AGENT_FUTURE_H_
 #define REPRISE_AGENT_FUTURE_H_
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -15,8 +16,8 @@
 
 namespace reprise {
 
-// A handle, cheap to copy; thread-safe. May outlive the agent that made it,
-// not its runtime.
+// A handle to the result, cheap to copy; thread-safe. May outlive the agent
+// that made it, not its runtime.
 //
 //   Future reply = agent->Send("w1", std::move(request));
 //   if (!reply.Wait(runtime.Now() + absl::Seconds(1))) reply.Cancel();
@@ -27,11 +28,14 @@ namespace reprise {
 // cause), RESOURCE_EXHAUSTED (too many calls pending), FAILED_PRECONDITION
 // (the agent is not running). When the remote function failed, the text starts
 // with "Error on Node <id>: " and the code is the one that it failed with, or
-// UNKNOWN.
+// UNKNOWN. `CallErrorOf` (agent/call_error.h) says who failed and whether a
+// retry may help.
 class Future {
  public:
   using Result = absl::StatusOr<Message>;
   using Callback = absl::AnyInvocable<void(const Result&)>;
+  // Runs a task, once, now or later, on a thread of its choice.
+  using Executor = std::function<void(absl::AnyInvocable<void()> task)>;
 
   bool done() const;
 
@@ -47,6 +51,11 @@ class Future {
   // callbacks, or at once on the calling thread if already done.
   void Then(Callback callback) const;
 
+  // The same, by `executor`, which is called where the callback above would
+  // run. The agent counts the call as active until the executor has returned:
+  // it does not wait for a task that the executor runs later.
+  void Then(Executor executor, Callback callback) const;
+
   // Completes the call with CANCELLED unless it is done. A reply that comes
   // later is dropped.
   void Cancel() const;
@@ -59,6 +68,17 @@ class Future {
   explicit Future(std::shared_ptr<State> state);
   std::shared_ptr<State> state_;
 };
+
+// Done when all are. OK, with an empty message, when all succeeded; else the
+// failure of the first one in the list that failed. The results are those of
+// `futures`, which are handles. `Cancel` cancels all that are not done.
+Future WhenAll(Runtime& runtime, std::vector<Future> futures);
+
+// Done, with its result, as soon as one has succeeded; when none has, with the
+// failure of the last to fail. The others go on, unless `Cancel` is called
+// while none has succeeded: it cancels all. INVALID_ARGUMENT when there are
+// none.
+Future WhenAny(Runtime& runtime, std::vector<Future> futures);
 
 // The writing end; one owner completes it exactly once.
 class Promise {

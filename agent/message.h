@@ -1,12 +1,17 @@
 // What agents say to each other: a type, opaque bytes, and tensors.
+//
+// A message has at most 65,536 tensors, and the bytes that
+// `AgentOptions::max_payload_bytes` and `max_tensor_bytes` allow.
 
 #ifndef REPRISE_AGENT_MESSAGE_H_
 #define REPRISE_AGENT_MESSAGE_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "agent/device/tensor.h"
 
 namespace reprise {
@@ -29,11 +34,23 @@ inline bool IsResponse(MessageType type) {
   return (static_cast<int32_t>(type) & 0x200) != 0;
 }
 
+// The payload of a message that is sent is moved, and its tensors' storages are
+// shared: what they hold must not change until nobody reads it any more. That
+// is not when the call is done: a call that timed out may still wait to be
+// written, or be read by its peer.
 struct Message {
   MessageType type = MessageType::kUnknown;
   std::string payload;
   std::vector<Tensor> tensors;
+  // Of a message that is sent, request or reply: dropped when neither the agent
+  // nor a peer reads its tensors any more. See `OnReleased`.
+  std::shared_ptr<void> release_guard = nullptr;
 };
+
+// A `Message::release_guard` that calls `callback` once, on the thread that
+// drops the last copy of it. That may be a thread of TensorPipe, so the
+// callback must neither block nor throw.
+std::shared_ptr<void> OnReleased(absl::AnyInvocable<void()> callback);
 
 }  // namespace reprise
 

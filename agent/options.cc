@@ -97,23 +97,12 @@ absl::Status Validate(const AgentOptions& options) {
   if (absl::Status status = Validate(options.server_bounds); !status.ok()) {
     return status;
   }
+  if (options.bulk_bytes == 0) {
+    return absl::InvalidArgumentError("bulk_bytes must be positive, got 0");
+  }
   return ValidateDevices(
       {{options.name,
         {options.device_maps, options.devices, options.device_count}}});
-}
-
-absl::Status Validate(const RetryOptions& options) {
-  if (options.max_retries < 0) {
-    return absl::InvalidArgumentError("maxRetries cannot be negative.");
-  }
-  if (!(options.backoff >= 1)) {
-    return absl::InvalidArgumentError(
-        "maxRetries cannot be exponentially decaying.");
-  }
-  if (options.retry_duration < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError("rpcRetryDuration cannot be negative.");
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace reprise

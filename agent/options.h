@@ -1,4 +1,6 @@
-// What an agent is told at its start.
+// The options of an agent, read once at its start. Sizes are in bytes; the
+// functions that a user gives are called on threads of the agent's and must not
+// shut it down.
 
 #ifndef REPRISE_AGENT_OPTIONS_H_
 #define REPRISE_AGENT_OPTIONS_H_
@@ -7,12 +9,15 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "agent/call_options.h"
+#include "agent/device/caching_allocator.h"
 #include "agent/device/device.h"
 #include "agent/device/device_map.h"
 #include "agent/server_bounds.h"
@@ -21,11 +26,19 @@
 
 namespace reprise {
 
-// A call to a peer with too much pending.
+// What becomes of a call to a peer with too much pending.
 enum class WhenFull {
   kRefuse,  // RESOURCE_EXHAUSTED
   kBlock,   // `Send` waits until there is room, at most until the call's
             // deadline; in a callback it does not wait, but refuses
+};
+
+// News of a connection to a peer.
+struct PeerChange {
+  std::string name;
+  WorkerId id = 0;
+  bool up = false;
+  absl::Status cause;  // not OK when the connection failed
 };
 
 struct AgentOptions {
@@ -37,10 +50,10 @@ struct AgentOptions {
   // Timeout of calls that name none. 0: never.
   absl::Duration rpc_timeout = absl::Seconds(60);
   TransportOptions transport;
-  // A further call to a peer with so many pending is refused.
+  // When so many calls to a peer are pending, a further one is refused.
   size_t max_pending_calls_per_peer = 65536;
-  // The same for the bytes of requests that wait for their replies, and for
-  // those that wait to be written. One request alone may exceed it.
+  // The same for the bytes of requests that wait for their replies, and of
+  // requests that wait to be written. A single request may exceed it.
   size_t max_pending_bytes_per_peer = size_t{1} << 30;
   // What becomes of a further call then.
   WhenFull when_full = WhenFull::kRefuse;
@@ -67,7 +80,26 @@ struct AgentOptions {
   // How many of one caller, by its name, and the bytes of their replies.
   size_t max_idempotent_calls_per_caller = 65536;
   size_t max_idempotent_bytes_per_caller = size_t{64} << 20;
-  // Every single access to the store.
+  // Requests of at least so many bytes, and calls of Lane::kBulk, go over a
+  // second connection to their peer, opened on first use, so that small calls
+  // do not wait behind them.
+  size_t bulk_bytes = size_t{1} << 20;
+  // Where the tensors that are received lie. Null: a `CachingAllocator` of the
+  // agent's own that keeps at most `max_cached_bytes` for reuse, and of 0 none.
+  std::shared_ptr<CpuAllocator> allocator = nullptr;
+  size_t max_cached_bytes = size_t{512} << 20;
+  // True: requests wait until `Agent::Serve` is called, so that a handler may
+  // need what is only there after `Start`.
+  bool start_paused = false;
+  // Called when a connection of ours to a peer begins to work (`up`), and when
+  // one that worked has failed; not when the agent closes it. Runs on the
+  // threads that run callbacks of futures, perhaps on several at a time.
+  std::function<void(const PeerChange&)> on_peer_change = nullptr;
+  // Called when others have evicted this member of a dynamic group, because
+  // they took it for dead: nobody finds it any more. `Shutdown` should follow,
+  // on another thread. Runs on the thread of `on_membership_change`.
+  std::function<void(const absl::Status&)> on_evicted = nullptr;
+  // The timeout of every single access to the store.
   absl::Duration store_timeout = absl::Seconds(30);
   // How much is held for workers that call this one.
   ServerBounds server_bounds;
@@ -93,29 +125,6 @@ struct AgentOptions {
 // Either OK, or INVALID_ARGUMENT with PyTorch's text where it has one
 // ("num_worker_threads must be positive, got 0").
 absl::Status Validate(const AgentOptions& options);
-
-inline constexpr absl::Duration kUnsetTimeout = -absl::Seconds(1);
-
-struct CallOptions {
-  // kUnsetTimeout: the agent's rpc_timeout. 0 or infinite: never. Any other
-  // value is honoured to the nanosecond, never early.
-  absl::Duration timeout = kUnsetTimeout;
-  // At most 128 bytes. Not empty: however often calls with this key come from
-  // this agent, over whatever connections, the peer runs its handler at most
-  // once, and answers all of them with its result. FAILED_PRECONDITION when the
-  // peer may have forgotten the key, and from a peer that does not know how.
-  // See docs/calls.md for how long it remembers.
-  std::string idempotency_key = {};
-};
-
-// The texts of errors are PyTorch's.
-struct RetryOptions {
-  int max_retries = 5;
-  // Before the first retry; each further one waits `backoff` times as long.
-  absl::Duration retry_duration = absl::Seconds(1);
-  double backoff = 1.5;
-};
-absl::Status Validate(const RetryOptions& options);
 
 }  // namespace reprise
 

@@ -1,9 +1,13 @@
 // The server's side of a call as a user sees it: the handler of requests, what
 // it is told of a request, and the means to answer.
+//
+// The agent owns the handler and calls it on its worker threads; the handler
+// owns the `Reply` that it is given, and answers exactly once.
 
 #ifndef REPRISE_AGENT_REQUEST_H_
 #define REPRISE_AGENT_REQUEST_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "agent/call_options.h"
 #include "agent/message.h"
 
 namespace reprise {
@@ -30,13 +35,23 @@ struct RequestInfo {
   // When the caller gives up, by our clock; infinite if it did not say. A call
   // with an idempotency key has no deadline, because it may be sent again.
   absl::Time deadline = absl::InfiniteFuture();
-  std::shared_ptr<CancelSource> source;  // may be null
+  std::shared_ptr<CancelSource> source = nullptr;  // may be null
+  // When the request had arrived whole, by our clock.
+  absl::Time arrived = absl::InfinitePast();
 
   // Whether nobody waits for the reply any more: the call was cancelled, its
   // deadline has passed, or its connection broke. A handler that works for long
   // should ask now and then; what it then returns does not matter.
   bool IsCancelled() const {
     return source != nullptr && source->IsCancelled(call_id, deadline);
+  }
+
+  // `options` for a call that serves this request: it ends with the request at
+  // the latest. Calls that the handler makes on its own thread do so anyway;
+  // this is for those that it makes later, from callbacks and other threads.
+  CallOptions Inherit(CallOptions options = {}) const {
+    options.deadline = std::min(options.deadline, deadline);
+    return options;
   }
 };
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "agent/call_error.h"
 #include "agent/planted.h"
 #include "agent/wire/rpc_error.h"
 #include "glog/logging.h"
@@ -15,12 +16,15 @@ namespace {
 absl::Status TimeoutError(absl::Duration timeout) {
   // PyTorch's timeouts are whole milliseconds, ours need not be.
   const bool is_whole = absl::Trunc(timeout, absl::Milliseconds(1)) == timeout;
-  return RpcErrorStatus(
-      RpcErrorType::kTimeout,
-      absl::StrCat("RPC ran for more than set timeout (",
-                   is_whole ? absl::StrCat(absl::ToInt64Milliseconds(timeout))
-                            : absl::StrCat(absl::ToDoubleMilliseconds(timeout)),
-                   " ms) and will now be marked with an error"));
+  return WithCallError(
+      RpcErrorStatus(
+          RpcErrorType::kTimeout,
+          absl::StrCat("RPC ran for more than set timeout (",
+                       is_whole
+                           ? absl::StrCat(absl::ToInt64Milliseconds(timeout))
+                           : absl::StrCat(absl::ToDoubleMilliseconds(timeout)),
+                       " ms) and will now be marked with an error")),
+      CallErrorSource::kDeadline);
 }
 
 }  // namespace
@@ -136,7 +140,9 @@ void CallTable::Cancel(CallKey key) {
   Calls::node_type call = Take(key);
   if (call.empty()) return;
   on_cancelled_(key.peer(), call.mapped().pipe_generation, key.id());
-  Finish(std::move(call), absl::CancelledError("the call was cancelled"));
+  Finish(std::move(call),
+         WithCallError(absl::CancelledError("the call was cancelled"),
+                       CallErrorSource::kCaller));
 }
 
 Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,

@@ -161,6 +161,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   pipe.write(
       std::move(parts),
       [self = shared_from_this(), offer = std::move(offer),
+       on_written = std::move(call.on_written),
        message = std::move(call.message)](const tensorpipe::Error& error) {
         --self->num_unwritten_;
         self->num_unwritten_bytes_ -= message->num_bytes();
@@ -170,6 +171,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
           self->counters_.sent_bytes.Add(
               static_cast<int64_t>(message->num_bytes()));
           self->NoteEstablished();
+          if (on_written) on_written();
         }
       });
 }

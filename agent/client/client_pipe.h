@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -44,6 +45,8 @@ struct OutgoingCall {
   std::shared_ptr<const EncodedMessage> message;
   absl::Time deadline = absl::InfiniteFuture();
   std::string idempotency_key;
+  // Called at most once, when the message has left. Must be quick.
+  std::function<void()> on_written;
 };
 
 // Thread-safe. Lives in a shared_ptr; the callbacks of its TensorPipe pipe keep

@@ -6,6 +6,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "agent/call_error.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
 #include "agent/transport/arrivals.h"
@@ -40,7 +41,8 @@ PeerSet::PeerSet(Runtime& runtime, Timer& timer, ThreadPool& connector,
       activity_(activity),
       metrics_(metrics),
       observer_(observer),
-      options_(options),
+      options_(std::move(options)),
+      next_generation_(options_.first_generation),
       watch_(runtime, timer, [this](absl::Time now, bool late) {
         return CheckLives(now, late);
       }) {
@@ -275,6 +277,9 @@ void PeerSet::OnPipeEstablished(ClientPipe& pipe) {
     observer_->OnPipe(PipeEvent::kConnected, pipe.peer().name,
                       absl::OkStatus());
   }
+  if (options_.on_change) {
+    options_.on_change({pipe.peer().name, pipe.peer().id, true, {}});
+  }
   {
     Shard& shard = ShardOf(pipe.peer().id);
     MutexLock lock(shard.mutex);
@@ -301,12 +306,12 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   Future::Result result = absl::UnknownError("");
   absl::StatusOr<DecodedMessage> decoded = std::move(message).Decode();
   if (!decoded.ok()) {
-    const std::string text =
-        absl::StrCat("cannot read the reply of ", peer.name, ": ",
-                     decoded.status().message());
-    result = IsTooLarge(decoded.status())
-                 ? TooLargeError(text)
-                 : absl::Status(decoded.status().code(), text);
+    // The handler ran, and would run again.
+    result = WithCallError(
+        absl::Status(decoded.status().code(),
+                     absl::StrCat("cannot read the reply of ", peer.name, ": ",
+                                  decoded.status().message())),
+        {.source = CallErrorSource::kRemoteAgent});
   } else if (decoded->message.type == MessageType::kException) {
     result = StatusFromException(decoded->message.payload);
   } else {
@@ -322,7 +327,12 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
 
 void PeerSet::OnCallRefused(ClientPipe& pipe, int64_t call_id,
                             const absl::Status& status) {
-  calls_.Complete(pipe.peer().id, call_id, status);
+  calls_.Complete(pipe.peer().id, call_id,
+                  WithCallError(status,
+                                absl::IsFailedPrecondition(status)
+                                    ? CallErrorSource::kRemoteAgent
+                                    : CallErrorSource::kTransport,
+                                /*may_have_run=*/false));
 }
 
 void PeerSet::CancelCall(WorkerId peer, uint64_t pipe_generation,
@@ -361,9 +371,14 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
       entry.not_before = now + Pause(entry.failures, jitter);
     }
   }
-  if (observer_ != nullptr)
+  if (observer_ != nullptr) {
     observer_->OnPipe(PipeEvent::kFailed, peer.name, status);
-  calls_.FailPipe(peer.id, pipe.generation(), status);
+  }
+  if (options_.on_change && pipe.established()) {
+    options_.on_change({peer.name, peer.id, false, status});
+  }
+  calls_.FailPipe(peer.id, pipe.generation(),
+                  WithCallError(status, CallErrorSource::kTransport));
 }
 
 absl::Duration PeerSet::Pause(int failures, uint64_t jitter) const {

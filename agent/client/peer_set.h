@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -54,6 +55,11 @@ class PeerSet final : public ClientPipe::Owner {
     absl::Duration shortest_pause;
     absl::Duration longest_pause;
     ClientPipe::Options pipe;
+    // Numbers its pipes from here on: those of an agent's sets must differ.
+    uint64_t first_generation = 1;
+    // Called when a pipe begins to work and when one that worked has failed,
+    // with no lock held, on any thread; must be quick. May be null.
+    std::function<void(const PeerChange&)> on_change = nullptr;
   };
   // How a peer is reached.
   struct Contact {
@@ -158,7 +164,7 @@ class PeerSet final : public ClientPipe::Owner {
   std::atomic<int64_t> num_late_replies_ = 0;
   std::atomic<int64_t> num_reconnects_ = 0;
 
-  std::atomic<uint64_t> next_generation_ = 1;
+  std::atomic<uint64_t> next_generation_;
   std::atomic<bool> is_connecting_ = true;
   std::array<std::unique_ptr<Shard>, kNumShards> shards_;
   Keepalive watch_;

@@ -1,38 +1,80 @@
 #include "agent/client/retry.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "agent/call_error.h"
 #include "agent/planted.h"
-#include "agent/wire/message_codec.h"
-#include "agent/wire/rpc_error.h"
+#include "glog/logging.h"
 
 namespace reprise {
 
-bool IsRetriable(const absl::Status& status) {
-  return !IsRemoteError(status) && !IsTooLarge(status) &&
-         (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
-          absl::IsResourceExhausted(status));
+absl::Duration RetryPause(const RetryOptions& options, int retry,
+                          uint64_t random) {
+  // The power may be infinite.
+  constexpr double kMaxFactor = 1e15;
+  const absl::Duration pause =
+      std::min(options.retry_duration *
+                   std::min(std::pow(options.backoff, retry), kMaxFactor),
+               options.max_pause);
+  if (options.jitter == 0) return pause;
+  constexpr double kRange = 1 << 20;
+  const double part = static_cast<double>(random % (1 << 20)) / kRange;
+  return pause * (1 - options.jitter * part);
 }
 
-absl::Duration RetryPause(const RetryOptions& options, int retry) {
-  return options.retry_duration * std::pow(options.backoff, retry);
+namespace {
+
+bool ShouldRetry(const RetryOptions& options, const absl::Status& status) {
+  if (!options.retry_if) return RetryMayHelp(status);
+  try {
+    return options.retry_if(status);
+  } catch (...) {
+    LOG(ERROR) << "RetryOptions::retry_if threw: the call is not retried";
+    return false;
+  }
 }
+
+absl::Status LastFailure(const std::string& text, const absl::Status& status) {
+  return CopyCallError(
+      status,
+      absl::Status(status.code(), absl::StrCat(text, status.message())));
+}
+
+absl::Status TooManyRetries(int max_retries, const absl::Status& status) {
+  return LastFailure(
+      absl::StrCat("The RPC has not succeeded after the specified number of "
+                   "max retries (",
+                   max_retries, "). The last failure: "),
+      status);
+}
+
+absl::Status TooLate(int num_attempts, const absl::Status& status) {
+  return LastFailure(
+      absl::StrCat("The RPC has not succeeded before its deadline, in ",
+                   num_attempts, " attempts. The last failure: "),
+      status);
+}
+
+}  // namespace
 
 struct Retrier::Call {
-  Call(uint64_t number, const RetryOptions& options, Attempt attempt,
-       Promise promise, Activity::Token active)
+  Call(uint64_t number, const RetryOptions& options, absl::Time deadline,
+       Attempt attempt, Promise promise, Activity::Token active)
       : number(number),
         options(options),
+        deadline(deadline),
         attempt(std::move(attempt)),
         promise(std::move(promise)),
         active(std::move(active)) {}
 
   const uint64_t number;
   const RetryOptions options;
+  const absl::Time deadline;
   const Attempt attempt;
   // Used by who takes the call out of the table.
   Promise promise;
@@ -43,15 +85,15 @@ struct Retrier::Call {
   std::optional<Timer::Key> pause;
 };
 
-Future Retrier::Start(const RetryOptions& options, Attempt attempt,
-                      Activity::Token active) {
+Future Retrier::Start(const RetryOptions& options, absl::Time deadline,
+                      Attempt attempt, Activity::Token active) {
   std::shared_ptr<Call> call;
   absl::Status closed;
   {
     MutexLock lock(mutex_);
     const uint64_t number = next_number_++;
     call = std::make_shared<Call>(
-        number, options, std::move(attempt),
+        number, options, deadline, std::move(attempt),
         // Weak: a future may outlive the agent.
         Promise(runtime_, executor_,
                 [retrier = weak_from_this(), number] {
@@ -103,6 +145,9 @@ void Retrier::Try(const std::shared_ptr<Call>& call) {
 void Retrier::OnAttemptDone(const std::shared_ptr<Call>& call,
                             const Future::Result& result) {
   const absl::Time now = runtime_.Now();
+  const bool is_retriable =
+      !result.ok() && ShouldRetry(call->options, result.status());
+  const uint64_t random = is_retriable ? runtime_.RandomBits() : 0;
   std::optional<Future> current;
   absl::Status failure;
   {
@@ -110,21 +155,19 @@ void Retrier::OnAttemptDone(const std::shared_ptr<Call>& call,
     const auto found = calls_.find(call->number);
     if (found == calls_.end()) return;
     current.swap(call->current);
-    const bool is_retriable = !result.ok() && IsRetriable(result.status());
     if (is_retriable && !closed_.ok()) {
       failure = closed_;
-    } else if (is_retriable && call->retries < call->options.max_retries) {
-      call->pause =
-          timer_.Schedule(now + RetryPause(call->options, call->retries++),
-                          [this, call] { Try(call); });
-      return;
+    } else if (is_retriable && call->retries >= call->options.max_retries) {
+      failure = TooManyRetries(call->options.max_retries, result.status());
     } else if (is_retriable) {
-      failure = absl::Status(
-          result.status().code(),
-          absl::StrCat("The RPC has not succeeded after the specified number "
-                       "of max retries (",
-                       call->options.max_retries,
-                       "). The last failure: ", result.status().message()));
+      const absl::Time next =
+          now + RetryPause(call->options, call->retries, random);
+      if (next < call->deadline) {
+        ++call->retries;
+        call->pause = timer_.Schedule(next, [this, call] { Try(call); });
+        return;
+      }
+      failure = TooLate(call->retries + 1, result.status());
     }
     calls_.erase(found);
   }
@@ -143,7 +186,8 @@ void Retrier::Cancel(uint64_t number) {
   // Nobody else has it now, but for an attempt that looks for it in vain.
   if (call->pause.has_value()) timer_.Cancel(*call->pause);
   if (call->current.has_value()) call->current->Cancel();
-  Finish(*call, absl::CancelledError("the call was cancelled"));
+  Finish(*call, WithCallError(absl::CancelledError("the call was cancelled"),
+                              CallErrorSource::kCaller));
 }
 
 void Retrier::Finish(Call& call, Future::Result result) {

@@ -3,7 +3,7 @@
 // The request is encoded once, and every attempt sends the same bytes. An
 // attempt is a call of its own; the whole is counted as one active call, and
 // its future is completed once: by the last attempt, its cancellation, or the
-// shutdown. Pauses are the timer's; nothing here has a thread.
+// shutdown. The timer makes the pauses; nothing here has a thread.
 
 #ifndef REPRISE_AGENT_CLIENT_RETRY_H_
 #define REPRISE_AGENT_CLIENT_RETRY_H_
@@ -27,12 +27,9 @@
 
 namespace reprise {
 
-// Whether another attempt may go better: nothing that the remote handler
-// answered, and nothing about the request itself.
-bool IsRetriable(const absl::Status& status);
-
-// Before retry number `retry`, from 0.
-absl::Duration RetryPause(const RetryOptions& options, int retry);
+// Before retry number `retry`, from 0. `random`: any 64 bits, for the jitter.
+absl::Duration RetryPause(const RetryOptions& options, int retry,
+                          uint64_t random);
 
 // Thread-safe. `Close` must be called before it is destroyed, and before the
 // timer is stopped; futures may outlive it.
@@ -50,8 +47,10 @@ class Retrier : public std::enable_shared_from_this<Retrier> {
         mutex_(runtime, "Retrier"),
         idle_(runtime, "Retrier.idle") {}
 
-  Future Start(const RetryOptions& options, Attempt attempt,
-               Activity::Token active);
+  // `deadline` is that of the whole call: no attempt begins after it. The
+  // attempts themselves must end by then.
+  Future Start(const RetryOptions& options, absl::Time deadline,
+               Attempt attempt, Activity::Token active);
 
   // Completes with `status` the calls that wait for their next attempt, and
   // those of which an attempt fails from now on. Waits for attempts that are

@@ -11,13 +11,10 @@
 namespace reprise {
 namespace {
 
-const Device& Cpu() {
-  static const Device cpu;
-  return cpu;
-}
+constexpr auto kAlignment = std::align_val_t{kCpuAlignment};
 
 struct OperatorDelete {
-  void operator()(void* memory) const { ::operator delete(memory); }
+  void operator()(void* memory) const { ::operator delete(memory, kAlignment); }
 };
 using Memory = std::unique_ptr<void, OperatorDelete>;
 
@@ -26,7 +23,7 @@ class OwnedCpuStorage final : public Storage {
   OwnedCpuStorage(Memory memory, size_t num_bytes)
       : memory_(std::move(memory)), num_bytes_(num_bytes) {}
 
-  const Device& device() const override { return Cpu(); }
+  const Device& device() const override { return CpuDevice(); }
   void* data() override { return memory_.get(); }
   size_t num_bytes() const override { return num_bytes_; }
 
@@ -40,7 +37,7 @@ class BorrowedCpuStorage final : public Storage {
   BorrowedCpuStorage(void* data, size_t num_bytes)
       : data_(num_bytes == 0 ? nullptr : data), num_bytes_(num_bytes) {}
 
-  const Device& device() const override { return Cpu(); }
+  const Device& device() const override { return CpuDevice(); }
   void* data() override { return data_; }
   size_t num_bytes() const override { return num_bytes_; }
   bool owns_memory() const override { return false; }
@@ -50,11 +47,30 @@ class BorrowedCpuStorage final : public Storage {
   const size_t num_bytes_;
 };
 
+class AdoptedCpuStorage final : public Storage {
+ public:
+  AdoptedCpuStorage(void* data, size_t num_bytes,
+                    absl::AnyInvocable<void(void*)> deleter)
+      : data_(data), num_bytes_(num_bytes), deleter_(std::move(deleter)) {}
+  ~AdoptedCpuStorage() override {
+    if (deleter_) deleter_(data_);
+  }
+
+  const Device& device() const override { return CpuDevice(); }
+  void* data() override { return num_bytes_ == 0 ? nullptr : data_; }
+  size_t num_bytes() const override { return num_bytes_; }
+
+ private:
+  void* const data_;
+  const size_t num_bytes_;
+  absl::AnyInvocable<void(void*)> deleter_;
+};
+
 class CpuBackend final : public DeviceBackend {
  public:
   absl::StatusOr<std::shared_ptr<Storage>> Allocate(const Device& device,
                                                     size_t num_bytes) override {
-    if (device != Cpu()) {
+    if (device != CpuDevice()) {
       return absl::InvalidArgumentError(
           absl::StrCat("no such device: ", device.ToString()));
     }
@@ -68,16 +84,22 @@ class CpuBackend final : public DeviceBackend {
 
 }  // namespace
 
+const Device& CpuDevice() {
+  static const Device cpu;
+  return cpu;
+}
+
 DeviceBackend* FindDeviceBackend(std::string_view device_type) {
   static CpuBackend cpu;
-  return device_type == Cpu().type ? &cpu : nullptr;
+  return device_type == CpuDevice().type ? &cpu : nullptr;
 }
 
 absl::StatusOr<std::shared_ptr<Storage>> AllocateCpu(size_t num_bytes) {
   // No object is larger than PTRDIFF_MAX, whatever the allocator would say.
   if (num_bytes <= PTRDIFF_MAX) {
-    Memory memory(num_bytes == 0 ? nullptr
-                                 : ::operator new(num_bytes, std::nothrow));
+    Memory memory(num_bytes == 0
+                      ? nullptr
+                      : ::operator new(num_bytes, kAlignment, std::nothrow));
     if (num_bytes == 0 || memory != nullptr) {
       try {
         return std::make_shared<OwnedCpuStorage>(std::move(memory), num_bytes);
@@ -92,6 +114,13 @@ absl::StatusOr<std::shared_ptr<Storage>> AllocateCpu(size_t num_bytes) {
 
 std::shared_ptr<Storage> BorrowCpu(void* data, size_t num_bytes) {
   return std::make_shared<BorrowedCpuStorage>(data, num_bytes);
+}
+
+std::shared_ptr<Storage> AdoptCpu(
+    void* data, size_t num_bytes,
+    absl::AnyInvocable<void(void* data)> deleter) {
+  return std::make_shared<AdoptedCpuStorage>(data, num_bytes,
+                                             std::move(deleter));
 }
 
 }  // namespace reprise

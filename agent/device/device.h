@@ -1,8 +1,9 @@
 // The device seam: where a tensor's bytes live.
 //
-// This is its narrowest form: CPU memory. Kinds of device register a
-// `DeviceBackend`; the wire code asks the backend for memory and for the
-// TensorPipe view of it and never touches a pointer of a device itself.
+// Each kind of device has a `DeviceBackend`; the only one today is the CPU's.
+// The wire code asks the backend for memory and for the TensorPipe view of it,
+// and never touches a pointer of a device itself. Sizes are in bytes. A storage
+// is owned by the tensors that share it. Nothing here throws.
 
 #ifndef REPRISE_AGENT_DEVICE_DEVICE_H_
 #define REPRISE_AGENT_DEVICE_DEVICE_H_
@@ -13,12 +14,13 @@
 #include <string>
 #include <string_view>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "tensorpipe/common/buffer.h"
 
 namespace reprise {
 
-// "cpu:0", "cuda:1", ...
+// A device of this machine: "cpu:0", "cuda:1", ...
 struct Device {
   std::string type = "cpu";
   int index = 0;
@@ -28,8 +30,8 @@ struct Device {
   std::string ToString() const { return type + ":" + std::to_string(index); }
 };
 
-// A block of memory on one device. The bytes are shared, not copied, by every
-// tensor that views it.
+// A block of memory on one device. The tensors that view it share its bytes.
+// It may be destroyed on any thread, those of TensorPipe too.
 class Storage {
  public:
   virtual ~Storage() = default;
@@ -55,11 +57,26 @@ class DeviceBackend {
 // Returns null when no backend for `device_type` is built in.
 DeviceBackend* FindDeviceBackend(std::string_view device_type);
 
+// "cpu:0"
+const Device& CpuDevice();
+
+// Of all CPU memory that is allocated here, and so of what is received: the
+// width of a cache line and of the widest vector.
+inline constexpr size_t kCpuAlignment = 64;
+
 // CPU memory that the returned object owns, uninitialised.
 absl::StatusOr<std::shared_ptr<Storage>> AllocateCpu(size_t num_bytes);
 
 // CPU memory of the caller's, which must stay valid while the storage lives.
+// The agent copies it before it sends it.
 std::shared_ptr<Storage> BorrowCpu(void* data, size_t num_bytes);
+
+// CPU memory that is handed over: it is sent without a copy, and `deleter` is
+// called once when nobody reads it any more, neither a tensor that shares it
+// nor a peer, on the thread that let go of it last. On a thread of TensorPipe
+// that may be, so the deleter must neither block nor throw.
+std::shared_ptr<Storage> AdoptCpu(void* data, size_t num_bytes,
+                                  absl::AnyInvocable<void(void* data)> deleter);
 
 }  // namespace reprise
 

@@ -1,9 +1,9 @@
-// Which device of one worker stands for which of another: as data. Nothing here
-// touches a device.
+// Maps between the devices of two workers, as data: nothing here touches a
+// device, and every function may be called on any thread.
 //
-// A worker tells for each peer where tensors that it sends there shall arrive.
-// Replies take the way back, so who answers needs the inverse of its caller's
-// map: that is computed from what the caller published, by each for itself.
+// A worker publishes, for each peer, where tensors that it sends to the peer
+// shall arrive. A reply takes the way back, so the peer needs the inverse of
+// its caller's map; each worker computes it from what the other has published.
 
 #ifndef REPRISE_AGENT_DEVICE_DEVICE_MAP_H_
 #define REPRISE_AGENT_DEVICE_DEVICE_MAP_H_
@@ -19,14 +19,14 @@
 
 namespace reprise {
 
-// Ours -> theirs.
+// From our devices to those of the other worker.
 using DeviceMap = std::map<Device, Device>;
 
-// What a worker publishes of its devices.
+// The part of a worker's options that it publishes.
 struct DeviceInfo {
   std::map<std::string, DeviceMap> maps;  // by the other worker's name
-  std::vector<Device> devices;            // may be used; empty: not restricted
-  int count = -1;  // of accelerators that there are; -1: not known
+  std::vector<Device> devices;            // that may be used; empty: all
+  int count = -1;                         // of its accelerators; -1: not known
 
   bool empty() const { return maps.empty() && devices.empty() && count < 0; }
   friend bool operator==(const DeviceInfo&, const DeviceInfo&) = default;
@@ -35,16 +35,17 @@ struct DeviceInfo {
 // "cuda:1". INVALID_ARGUMENT for anything else.
 absl::StatusOr<Device> ParseDevice(std::string_view text);
 
-// One line of text, and back.
+// `info` as one line of text, and back.
 std::string Format(const DeviceInfo& info);
 absl::StatusOr<DeviceInfo> ParseDeviceInfo(std::string_view text);
 
 // INVALID_ARGUMENT with PyTorch's text ("Node w0 has ...") unless the maps of
-// all workers, by name, are sound: one to one, of devices that there are.
-// Workers that are not there may be mentioned: they may join later.
+// all workers, by name, are one to one and between devices that exist. They
+// may name workers that are not there: those may join later.
 absl::Status ValidateDevices(const std::map<std::string, DeviceInfo>& workers);
 
-// {their device -> ours}. One to one, as `ValidateDevices` demands.
+// From their devices to ours. `map` must be one to one, as `ValidateDevices`
+// demands.
 DeviceMap Reverse(const DeviceMap& map);
 
 }  // namespace reprise

@@ -201,13 +201,32 @@ void Membership::LogVisibility(const absl::Status& look) {
   }
 }
 
+void Membership::TellOfEviction() {
+  const absl::Status status = absl::AbortedError(
+      absl::StrCat("worker ", workers_.self().name,
+                   " is no member of the group any more: others took it for "
+                   "dead and evicted it"));
+  LOG(WARNING) << status.message();
+  if (!options_.on_evicted) return;
+  callbacks_.Run([this, status] {
+    {
+      MutexLock lock(mutex_);
+      if (stopping_) return;
+    }
+    try {
+      options_.on_evicted(status);
+    } catch (const std::exception& error) {
+      LOG(ERROR) << "on_evicted threw: " << error.what();
+    } catch (...) {
+      LOG(ERROR) << "on_evicted threw";
+    }
+  });
+}
+
 void Membership::Tell(const std::vector<MembershipChange>& changes) {
   for (const MembershipChange& change : changes) {
     if (change.worker.name == workers_.self().name) {
-      if (!change.joined && !group_.has_left()) {
-        LOG(WARNING) << "worker " << change.worker.name
-                     << " is no member of the group any more";
-      }
+      if (!change.joined && !group_.has_left()) TellOfEviction();
       continue;
     }
     VLOG(1) << change.worker.name << (change.joined ? " joined" : " left");

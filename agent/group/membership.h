@@ -81,6 +81,7 @@ class Membership {
   // Logs that the group cannot be seen any more, and that it can be seen again:
   // once each.
   void LogVisibility(const absl::Status& look);
+  void TellOfEviction();
   void Tell(const std::vector<MembershipChange>& changes);
   // The body of a callback.
   void Call(const MembershipChange& change);

@@ -165,6 +165,14 @@ void AppendPeerFamilies(Metrics& metrics, const Labels& labels,
   for (const CounterOf& of : kServerCounters) {
     AppendCounter(of, callers, labels, families);
   }
+  families.push_back({"reprise_server_queue_seconds",
+                      "Time from a request's arrival to its handler's start.",
+                      MetricFamily::Type::kHistogram,
+                      {SampleOf(metrics.queue_wait, labels)}});
+  families.push_back({"reprise_server_handler_seconds",
+                      "Time that the handler of a request took to return.",
+                      MetricFamily::Type::kHistogram,
+                      {SampleOf(metrics.handler_time, labels)}});
 }
 
 }  // namespace reprise

@@ -101,7 +101,14 @@ class Metrics {
   Snapshot callees() { return List(callees_); }
   Snapshot callers() { return List(callers_); }
 
+  // Of all requests: from the arrival to the handler's start, and the time that
+  // the handler took to return.
+  Histogram queue_wait;
+  Histogram handler_time;
+
   Counter refused_calls;  // that never were calls: see `Agent::Send`
+  Counter
+      one_way_failures;  // of `Agent::SendOneWay`, before and after the write
 
  private:
   using Peers =
@@ -115,8 +122,8 @@ class Metrics {
   Peers callers_;
 };
 
-// The families of per-peer counters, "reprise_client_..." and
-// "reprise_server_...", the first labels being `labels`.
+// The families of per-peer counters and of the histograms, "reprise_client_..."
+// and "reprise_server_...", the first labels being `labels`.
 void AppendPeerFamilies(
     Metrics& metrics,
     const std::vector<std::pair<std::string, std::string>>& labels,

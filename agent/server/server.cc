@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "agent/call_error.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
 #include "agent/wire/message_codec.h"
@@ -107,6 +108,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
     HandleControl(*pipe, std::move(message));
     return;
   }
+  const absl::Time now = runtime_.Now();
   absl::Time deadline = absl::InfiniteFuture();
   CallExtras extras;
   if (!message.metadata().empty()) {
@@ -116,7 +118,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
       return;
     }
     extras = *std::move(decoded);
-    deadline = runtime_.Now() + extras.remaining;
+    deadline = now + extras.remaining;
     if (REPRISE_PLANTED(idempotency_ignored)) extras.idempotency_key.clear();
   }
   pipe->counters().calls.Add();
@@ -130,7 +132,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
       pipe->admitted(), num_bytes,
       [self = shared_from_this(),
        request =
-           Request{pipe, std::move(message), deadline, std::move(extras),
+           Request{pipe, std::move(message), now, deadline, std::move(extras),
                    activity_->StartRequest()}](Admission::Slot slot) mutable {
         Activity::Token handler = std::move(request.tokens.handler);
         self->Handle(std::move(request), std::move(slot));
@@ -209,7 +211,7 @@ void Server::Handle(Request request, Admission::Slot slot) {
   }
   std::shared_ptr<IdempotentCalls::Run> run;
   RequestInfo info{request.pipe->peer_name(), id, request.deadline,
-                   request.pipe};
+                   request.pipe, request.arrived};
   if (!request.extras.idempotency_key.empty()) {
     if (!StartRun(request, run)) return;
     info.deadline = absl::InfiniteFuture();
@@ -220,9 +222,13 @@ void Server::Handle(Request request, Admission::Slot slot) {
       std::move(request.tokens.reply), std::move(slot));
   absl::StatusOr<DecodedMessage> decoded = std::move(request.message).Decode();
   if (!decoded.ok()) {
-    reply->Answer(absl::Status(
+    absl::Status refusal(
         decoded.status().code(),
-        absl::StrCat("cannot read the request: ", decoded.status().message())));
+        absl::StrCat("cannot read the request: ", decoded.status().message()));
+    // It would be too large again: as an answer it is not retried.
+    reply->Answer(IsTooLarge(decoded.status())
+                      ? std::move(refusal)
+                      : RefusedByAgent(std::move(refusal)));
     return;
   }
   if (observer_ != nullptr) {

@@ -97,6 +97,7 @@ class Server final : public PendingReply::Sender,
   struct Request {
     std::shared_ptr<ServerPipe> pipe;
     IncomingMessage message;
+    absl::Time arrived;
     absl::Time deadline = absl::InfiniteFuture();
     CallExtras extras;  // its deadline counts from the arrival
     Activity::RequestTokens tokens;

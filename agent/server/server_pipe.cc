@@ -13,8 +13,8 @@ namespace reprise {
 namespace {
 
 // What a peer asks for must not keep us busy. Its bound is taken to be at least
-// `kMinBound` when it is judged, and at least `kMinPause` lies between two signs
-// of life.
+// `kMinBound` when it is judged, and at least `kMinPause` lies between two
+// signs of life.
 constexpr absl::Duration kMinBound = absl::Seconds(1);
 constexpr absl::Duration kMinPause = absl::Milliseconds(10);
 

@@ -19,18 +19,22 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "agent/device/caching_allocator.h"
 #include "agent/message.h"
 #include "agent/wire/tensor_pickle.h"
 #include "tensorpipe/core/message.h"
 
 namespace reprise {
 
-// A message beyond these is neither sent nor accepted.
+// A message beyond these is neither sent nor accepted; and where the tensors of
+// one that is accepted lie.
 struct WireLimits {
   size_t max_payload_bytes = size_t{2} << 30;
   size_t max_pickle_bytes = size_t{64} << 20;
   size_t max_tensors = 65536;
   size_t max_tensor_bytes = size_t{64} << 30;  // of all storages together
+  // For the tensors that are received; null: `AllocateCpu`.
+  CpuAllocator* allocator = nullptr;
 };
 
 // Whether `status`, of `Encode` or `Decode`, says that a message is beyond the
@@ -65,6 +69,8 @@ class EncodedMessage {
 
   const EncodedMessage& body() const { return base_ ? *base_ : *this; }
 
+  // Of the message that was encoded; goes last.
+  std::shared_ptr<void> release_guard_;
   int32_t type_ = 0;
   int64_t id_ = 0;
   std::string payload_;

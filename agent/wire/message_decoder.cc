@@ -1,5 +1,6 @@
 // The receiving half of message_codec.h.
 
+#include <array>
 #include <exception>
 #include <memory>
 #include <new>
@@ -98,31 +99,55 @@ absl::Status CheckSizes(const tensorpipe::Descriptor& descriptor,
 }  // namespace
 
 // Its address does not change, so TensorPipe may write into it.
+//
+// The message's payload is received where it stays, unless it is large: to
+// receive into a string is to zero it first, and a peer that says how much is
+// to come, and sends nothing, must take up addresses and no memory.
 struct IncomingMessage::State {
+  static constexpr size_t kLargePayload = size_t{1} << 20;
+  // That of a message without tensors is shorter.
+  static constexpr size_t kSmallPickle = 128;
+
   int32_t type = 0;
   int64_t id = 0;
   std::string metadata;
-  // The payload, then the pickle. Not zeroed: a peer that says that much is to
-  // come, and sends nothing, takes up addresses and no memory.
-  std::unique_ptr<char[]> bytes;
+  std::string payload;
+  std::unique_ptr<char[]> large_payload;
   size_t payload_size = 0;
+  std::array<char, kSmallPickle> small_pickle;
+  std::unique_ptr<char[]> large_pickle;
   size_t pickle_size = 0;
   std::vector<std::shared_ptr<Storage>> storages;
   TensorPickleLimits pickle_limits;
 
-  // Why the message is thrown away. Not OK: instead of `bytes` and `storages`,
+  // Why the message is thrown away. Not OK: instead of the memory above,
   // `discarded` takes the payload, the pickle and the tensors one after
   // another.
   absl::Status refusal;
   DiscardMemory discarded;
   std::vector<size_t> tensor_sizes;
 
-  char* payload_begin() const {
-    return refusal.ok() ? bytes.get() : discarded.data();
+  void AllocatePayload(size_t size) {
+    payload_size = size;
+    if (size < kLargePayload) {
+      payload.resize(size);
+    } else {
+      large_payload = std::make_unique_for_overwrite<char[]>(size);
+    }
   }
-  std::string_view payload() const { return {bytes.get(), payload_size}; }
-  std::string_view pickle() const {
-    return {bytes.get() + payload_size, pickle_size};
+  void AllocatePickle(size_t size) {
+    pickle_size = size;
+    if (size > kSmallPickle) {
+      large_pickle = std::make_unique_for_overwrite<char[]>(size);
+    }
+  }
+  char* payload_data() {
+    if (!refusal.ok()) return discarded.data();
+    return large_payload ? large_payload.get() : payload.data();
+  }
+  char* pickle_data() {
+    if (!refusal.ok()) return discarded.data() + payload_size;
+    return large_pickle ? large_pickle.get() : small_pickle.data();
   }
 };
 
@@ -143,17 +168,15 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
   try {
     auto state = std::make_unique<State>();
     state->metadata = descriptor.metadata;
-    state->payload_size = descriptor.payloads[kPayload].length;
-    state->pickle_size = descriptor.payloads[kPickle].length;
-    state->bytes = std::make_unique_for_overwrite<char[]>(state->payload_size +
-                                                          state->pickle_size);
+    state->AllocatePayload(descriptor.payloads[kPayload].length);
+    state->AllocatePickle(descriptor.payloads[kPickle].length);
     state->pickle_limits.pickle.max_bytes = limits.max_pickle_bytes;
     state->pickle_limits.max_tensors = limits.max_tensors;
     state->storages.reserve(descriptor.tensors.size());
-    const Device cpu;
-    DeviceBackend* const backend = FindDeviceBackend(cpu.type);
     for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
-      auto storage = backend->Allocate(cpu, tensor.length);
+      auto storage = limits.allocator == nullptr
+                         ? AllocateCpu(tensor.length)
+                         : limits.allocator->Allocate(tensor.length);
       if (!storage.ok()) return storage.status();
       state->storages.push_back(*std::move(storage));
     }
@@ -207,11 +230,10 @@ tensorpipe::Allocation IncomingMessage::allocation() const {
   result.payloads.resize(kNumPayloads);
   result.payloads[kType].data = &state_->type;
   result.payloads[kId].data = &state_->id;
-  char* at = state_->payload_begin();
-  result.payloads[kPayload].data = at;
-  at += state_->payload_size;
-  result.payloads[kPickle].data = at;
-  at += state_->pickle_size;
+  result.payloads[kPayload].data = state_->payload_data();
+  result.payloads[kPickle].data = state_->pickle_data();
+  char* at = state_->refusal.ok() ? nullptr
+                                  : state_->pickle_data() + state_->pickle_size;
   result.tensors.reserve(state_->storages.size() + state_->tensor_sizes.size());
   for (const std::shared_ptr<Storage>& storage : state_->storages) {
     result.tensors.emplace_back().buffer =
@@ -247,13 +269,18 @@ std::string_view IncomingMessage::metadata() const { return state_->metadata; }
 absl::StatusOr<DecodedMessage> IncomingMessage::Decode() && {
   if (!state_->refusal.ok()) return state_->refusal;
   try {
-    auto tensors = UnpickleTensors(state_->pickle(), state_->storages,
-                                   state_->pickle_limits);
+    auto tensors = UnpickleTensors({state_->pickle_data(), state_->pickle_size},
+                                   state_->storages, state_->pickle_limits);
     if (!tensors.ok()) return tensors.status();
     DecodedMessage decoded;
     decoded.id = id();
     decoded.message.type = type();
-    decoded.message.payload = state_->payload();
+    if (state_->large_payload) {
+      decoded.message.payload.assign(state_->large_payload.get(),
+                                     state_->payload_size);
+    } else {
+      decoded.message.payload = std::move(state_->payload);
+    }
     decoded.message.tensors = *std::move(tensors);
     return decoded;
   } catch (const std::bad_alloc&) {

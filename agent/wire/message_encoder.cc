@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "agent/call_error.h"
 #include "agent/wire/message_codec.h"
 #include "agent/wire/tensor_copy.h"
 
@@ -38,6 +39,7 @@ class MessageEncoder {
     encoded->type_ = static_cast<int32_t>(message.type);
     encoded->id_ = id;
     encoded->payload_ = std::move(message.payload);
+    encoded->release_guard_ = std::move(message.release_guard);
     if (message.tensors.empty()) {
       encoded->pickle_ = EmptyTensorPickle();
       return encoded;
@@ -134,7 +136,9 @@ class MessageEncoder {
 absl::Status TooLargeError(absl::string_view text) {
   absl::Status status = absl::ResourceExhaustedError(text);
   status.SetPayload(kTooLarge, absl::Cord());
-  return status;
+  return WithCallError(std::move(status), {.source = CallErrorSource::kCaller,
+                                           .may_have_run = false,
+                                           .retry_may_help = false});
 }
 
 bool IsTooLarge(const absl::Status& status) {

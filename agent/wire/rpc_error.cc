@@ -4,13 +4,14 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "agent/call_error.h"
 
 namespace reprise {
 namespace {
 
 constexpr std::string_view kRpcError = "RPCErr:";
 constexpr std::string_view kRemoteError = "Error on Node ";
-constexpr std::string_view kRefused = "refused by the agent: ";
+constexpr std::string_view kRefusal = "Refused by Node ";
 
 // Abseil of Debian has a string_view of its own.
 absl::string_view ToAbsl(std::string_view text) {
@@ -47,10 +48,11 @@ absl::StatusCode CodeOf(RpcErrorType type) {
   return absl::StatusCode::kUnknown;
 }
 
-// What follows "Error on Node <id>: ".
-std::optional<std::string_view> RemoteText(std::string_view text) {
-  if (!text.starts_with(kRemoteError)) return std::nullopt;
-  text.remove_prefix(kRemoteError.size());
+// What follows `words`, an id and ": ".
+std::optional<std::string_view> TextAfter(std::string_view words,
+                                          std::string_view text) {
+  if (!text.starts_with(words)) return std::nullopt;
+  text.remove_prefix(words.size());
   const size_t digits =
       std::find_if_not(text.begin(), text.end(), IsDigit) - text.begin();
   text.remove_prefix(digits);
@@ -87,39 +89,35 @@ absl::Status RpcErrorStatus(RpcErrorType type, std::string_view text) {
 }
 
 std::string ExceptionPayload(int64_t node_id, const absl::Status& error) {
+  if (IsRefusedByAgent(error)) return RefusalPayload(node_id, error);
   const bool plain = error.code() == absl::StatusCode::kUnknown;
-  // Only an agent begins a text with these words.
-  const bool claims =
-      error.message().substr(0, kRefused.size()) == ToAbsl(kRefused);
   return absl::StrCat(
       ToAbsl(kRemoteError), node_id, ": ",
       plain ? "" : absl::StrCat(absl::StatusCodeToString(error.code()), ": "),
-      claims ? "handler: " : "", error.message());
+      error.message());
 }
 
 std::string RefusalPayload(int64_t node_id, const absl::Status& refusal) {
-  return absl::StrCat(ToAbsl(kRemoteError), node_id, ": ",
+  return absl::StrCat(ToAbsl(kRefusal), node_id, ": ",
                       absl::StatusCodeToString(refusal.code()), ": ",
-                      ToAbsl(kRefused), refusal.message());
+                      refusal.message());
 }
 
 absl::Status StatusFromException(std::string_view payload) {
   absl::StatusCode code = absl::StatusCode::kUnknown;
+  bool is_refusal = false;
   if (const auto type = ParsePrefix(payload)) {
     code = CodeOf(*type);
-  } else if (const auto what = RemoteText(payload)) {
+  } else if (const auto what = TextAfter(kRemoteError, payload)) {
     code = NamedCode(*what);
+  } else if (const auto what = TextAfter(kRefusal, payload)) {
+    code = NamedCode(*what);
+    is_refusal = true;
   }
-  return absl::Status(code, ToAbsl(payload));
-}
-
-bool IsRemoteError(const absl::Status& status) {
-  const absl::string_view message = status.message();
-  const auto what = RemoteText({message.data(), message.size()});
-  if (status.ok() || !what.has_value()) return false;
-  const std::string refusal = absl::StrCat(
-      absl::StatusCodeToString(status.code()), ": ", ToAbsl(kRefused));
-  return !what->starts_with(refusal);
+  return WithCallError(absl::Status(code, ToAbsl(payload)),
+                       is_refusal ? CallErrorSource::kRemoteAgent
+                                  : CallErrorSource::kRemoteHandler,
+                       /*may_have_run=*/!is_refusal);
 }
 
 }  // namespace reprise

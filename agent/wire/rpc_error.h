@@ -1,5 +1,5 @@
-// The texts by which PyTorch's agents tell errors apart, and how they relate to
-// absl::Status.
+// Converts between absl::Status and the texts by which PyTorch's agents tell
+// errors apart.
 //
 // A reply of type EXCEPTION carries a text and nothing else. Ours is
 //   "Error on Node <id>: <what>"
@@ -9,7 +9,7 @@
 //   "RPCErr:<type>:"
 // A request that a server refused, so that its handler did not run for it, is
 // answered with
-//   "Error on Node <id>: <CODE>: refused by the agent: <what>"
+//   "Refused by Node <id>: <CODE>: <what>"
 
 #ifndef REPRISE_AGENT_WIRE_RPC_ERROR_H_
 #define REPRISE_AGENT_WIRE_RPC_ERROR_H_
@@ -39,7 +39,8 @@ RpcErrorType ParseRpcErrorType(std::string_view text);
 // UNAVAILABLE for an intentional failure, else UNKNOWN.
 absl::Status RpcErrorStatus(RpcErrorType type, std::string_view text);
 
-// What a worker answers when a request failed. `error` is not OK.
+// What a worker answers when a request failed. `error` is not OK, and of the
+// handler unless `IsRefusedByAgent`.
 std::string ExceptionPayload(int64_t node_id, const absl::Status& error);
 
 // The same for a request whose handler was not run.
@@ -47,12 +48,9 @@ std::string RefusalPayload(int64_t node_id, const absl::Status& refusal);
 
 // What the caller gets of such an answer, never OK. The message is the whole
 // payload; the code is that of the "RPCErr" type or the one that the payload
-// names in the place above, else UNKNOWN.
+// names in the place above, else UNKNOWN. Its `CallError` names the remote
+// agent or the remote handler.
 absl::Status StatusFromException(std::string_view payload);
-
-// Whether `status` came out of `StatusFromException` for an error of the
-// remote handler, and is neither from this side nor a refusal.
-bool IsRemoteError(const absl::Status& status);
 
 }  // namespace reprise
 

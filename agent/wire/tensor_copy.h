@@ -1,4 +1,5 @@
-// Which tensors are copied before they are sent, and the copying.
+// Copies tensors before they are sent, where that is cheaper or necessary.
+// Thread-safe as long as nobody writes to the tensors; nothing here throws.
 
 #ifndef REPRISE_AGENT_WIRE_TENSOR_COPY_H_
 #define REPRISE_AGENT_WIRE_TENSOR_COPY_H_

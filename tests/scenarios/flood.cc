@@ -53,11 +53,10 @@ void SendFlood(Worker& worker, EchoAgent& agent, RandomStream& random) {
   }
   for (const auto& [call, spec] : calls) {
     const absl::Status status = agent.Await(call, spec);
-    worker.Check(
-        status.ok() || (absl::IsResourceExhausted(status) &&
-                        status.message().find("refused by the agent") !=
-                            std::string::npos),
-        "full", status.ToString());
+    worker.Check(status.ok() || (absl::IsResourceExhausted(status) &&
+                                 status.message().find("Refused by Node ") !=
+                                     std::string::npos),
+                 "full", status.ToString());
   }
 }
 

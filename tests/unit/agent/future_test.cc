@@ -107,5 +107,91 @@ TEST(FutureTest, ReadyIsDone) {
   EXPECT_EQ(future.status(), absl::NotFoundError("none"));
 }
 
+TEST(FutureTest, CallbacksRunOnAnExecutorOfOnesChoice) {
+  std::vector<Task> queue;
+  const Future::Executor executor = [&](Task task) {
+    queue.push_back(std::move(task));
+  };
+  std::string order;
+  const auto note = [&](const Future::Result& result) {
+    order += result->payload;
+  };
+  {
+    Promise promise(RealRuntime(), nullptr, nullptr);
+    promise.future().Then(executor, note);
+    EXPECT_EQ(queue.size(), 0u);
+    promise.Complete(Text("a"));
+    EXPECT_EQ(queue.size(), 1u);
+    promise.future().Then(executor, note);
+    promise.future().Then(executor, [](const Future::Result&) {
+      throw std::runtime_error("a callback may throw");
+    });
+  }
+  // The tasks keep the result.
+  EXPECT_EQ(order, "");
+  ASSERT_EQ(queue.size(), 3u);
+  for (Task& task : queue) task();
+  EXPECT_EQ(order, "aa");
+}
+
+std::vector<Future> FuturesOf(std::vector<Promise>& promises, int count) {
+  std::vector<Future> futures;
+  for (int i = 0; i < count; ++i) {
+    promises.emplace_back(RealRuntime(), nullptr, nullptr);
+    futures.push_back(promises.back().future());
+  }
+  return futures;
+}
+
+TEST(WhenAllTest, IsDoneWhenAllAre) {
+  std::vector<Promise> promises;
+  const Future all = WhenAll(RealRuntime(), FuturesOf(promises, 3));
+  promises[1].Complete(Text("b"));
+  promises[0].Complete(Text("a"));
+  EXPECT_FALSE(all.done());
+  promises[2].Complete(Text("c"));
+  ASSERT_TRUE(all.done());
+  EXPECT_TRUE(all.status().ok());
+  EXPECT_TRUE(WhenAll(RealRuntime(), {}).status().ok());
+}
+
+TEST(WhenAllTest, NamesTheFirstFailureAndCancelsAll) {
+  std::vector<Promise> promises;
+  const std::vector<Future> futures = FuturesOf(promises, 3);
+  const Future all = WhenAll(RealRuntime(), futures);
+  promises[2].Complete(absl::NotFoundError("third"));
+  promises[1].Complete(absl::DataLossError("second"));
+  EXPECT_FALSE(all.done());
+  all.Cancel();
+  ASSERT_TRUE(all.done());
+  EXPECT_TRUE(absl::IsCancelled(futures[0].status()));
+  EXPECT_TRUE(absl::IsCancelled(all.status()));
+
+  std::vector<Promise> others;
+  const Future failed = WhenAll(RealRuntime(), FuturesOf(others, 2));
+  others[1].Complete(absl::NotFoundError("second"));
+  others[0].Complete(Text("x"));
+  EXPECT_EQ(failed.status(), absl::NotFoundError("second"));
+}
+
+TEST(WhenAnyTest, TakesTheFirstSuccessOrTheLastFailure) {
+  std::vector<Promise> promises;
+  const Future any = WhenAny(RealRuntime(), FuturesOf(promises, 3));
+  promises[0].Complete(absl::NotFoundError("first"));
+  EXPECT_FALSE(any.done());
+  promises[2].Complete(Text("c"));
+  ASSERT_TRUE(any.done());
+  EXPECT_EQ(any.result()->payload, "c");
+  promises[1].Complete(Text("b"));
+  EXPECT_EQ(any.result()->payload, "c");
+
+  std::vector<Promise> others;
+  const Future none = WhenAny(RealRuntime(), FuturesOf(others, 2));
+  others[1].Complete(absl::NotFoundError("second"));
+  others[0].Complete(absl::DataLossError("first"));
+  EXPECT_EQ(none.status(), absl::DataLossError("first"));
+  EXPECT_TRUE(absl::IsInvalidArgument(WhenAny(RealRuntime(), {}).status()));
+}
+
 }  // namespace
 }  // namespace reprise

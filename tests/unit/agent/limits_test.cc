@@ -4,7 +4,7 @@
 #include <string>
 
 #include "agent/agent.h"
-#include "agent/client/retry.h"
+#include "agent/call_error.h"
 #include "agent/wire/message_codec.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -72,10 +72,10 @@ TEST(LimitsTest, AReplyThatIsTooLargeFailsAlone) {
 }
 
 TEST(LimitsTest, OnlyWhatARetryMayMendIsRetriable) {
-  EXPECT_FALSE(IsRetriable(TooLargeError("a message")));
-  EXPECT_TRUE(IsRetriable(absl::ResourceExhaustedError("too many calls")));
-  EXPECT_TRUE(IsRetriable(absl::UnavailableError("reset")));
-  EXPECT_FALSE(IsRetriable(absl::OkStatus()));
+  EXPECT_FALSE(RetryMayHelp(TooLargeError("a message")));
+  EXPECT_TRUE(RetryMayHelp(absl::ResourceExhaustedError("too many calls")));
+  EXPECT_TRUE(RetryMayHelp(absl::UnavailableError("reset")));
+  EXPECT_FALSE(RetryMayHelp(absl::OkStatus()));
 }
 
 }  // namespace

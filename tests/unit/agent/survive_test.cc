@@ -74,7 +74,8 @@ TEST(RetryTest, GivesUpWithPyTorchsText) {
       "w1", Request("x"), {.timeout = absl::Milliseconds(5)},
       {.max_retries = 2,
        .retry_duration = absl::Milliseconds(10),
-       .backoff = 20});
+       .backoff = 20,
+       .jitter = 0});
   EXPECT_THAT(Text(call),
               StartsWith("The RPC has not succeeded after the specified number "
                          "of max retries (2)."));

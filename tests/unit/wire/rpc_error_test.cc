@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "agent/call_error.h"
 #include "gtest/gtest.h"
 
 namespace reprise {
@@ -49,14 +50,14 @@ TEST(ExceptionPayloadTest, ARefusalIsNoErrorOfTheHandler) {
   const absl::Status full = absl::ResourceExhaustedError("full");
   const absl::Status refusal = StatusFromException(RefusalPayload(3, full));
   EXPECT_TRUE(absl::IsResourceExhausted(refusal));
-  EXPECT_EQ(refusal.message(),
-            "Error on Node 3: RESOURCE_EXHAUSTED: refused by the agent: full");
-  EXPECT_FALSE(IsRemoteError(refusal));
+  EXPECT_EQ(refusal.message(), "Refused by Node 3: RESOURCE_EXHAUSTED: full");
+  EXPECT_EQ(CallErrorOf(refusal)->source, CallErrorSource::kRemoteAgent);
   // A handler cannot pass for the agent.
   for (const auto code :
        {absl::StatusCode::kUnknown, absl::StatusCode::kResourceExhausted}) {
-    EXPECT_TRUE(IsRemoteError(StatusFromException(ExceptionPayload(
-        3, absl::Status(code, "refused by the agent: full")))));
+    const absl::Status error = StatusFromException(
+        ExceptionPayload(3, absl::Status(code, "Refused by Node 3: full")));
+    EXPECT_EQ(CallErrorOf(error)->source, CallErrorSource::kRemoteHandler);
   }
 }
 
@@ -66,15 +67,17 @@ TEST(ExceptionPayloadTest, EveryCodeComesBack) {
     const absl::Status back = StatusFromException(ExceptionPayload(12, error));
     EXPECT_EQ(back.code(), error.code());
     EXPECT_EQ(back.message(), absl::string_view(ExceptionPayload(12, error)));
-    EXPECT_TRUE(IsRemoteError(back));
+    EXPECT_EQ(CallErrorOf(back)->source, CallErrorSource::kRemoteHandler);
   }
 }
 
 TEST(StatusFromExceptionTest, TextsOfStockWorkers) {
-  EXPECT_EQ(StatusFromException("Error on Node 1: tensor mismatch"),
-            absl::UnknownError("Error on Node 1: tensor mismatch"));
-  EXPECT_EQ(StatusFromException("RPCErr:1:late"),
-            absl::DeadlineExceededError("RPCErr:1:late"));
+  EXPECT_EQ(StatusFromException("Error on Node 1: tensor mismatch").message(),
+            "Error on Node 1: tensor mismatch");
+  EXPECT_EQ(StatusFromException("Error on Node 1: tensor mismatch").code(),
+            absl::StatusCode::kUnknown);
+  EXPECT_EQ(StatusFromException("RPCErr:1:late").code(),
+            absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(StatusFromException("anything").code(), absl::StatusCode::kUnknown);
   EXPECT_EQ(StatusFromException("").code(), absl::StatusCode::kUnknown);
   // The code is read in its place only, and OK is no error.
@@ -92,15 +95,28 @@ TEST(StatusFromExceptionTest, ARemoteTimeoutIsNoLocalOne) {
   const absl::Status error = StatusFromException(ExceptionPayload(2, nested));
   EXPECT_EQ(ParseRpcErrorType(std::string(error.message())),
             RpcErrorType::kUnknown);
-  EXPECT_TRUE(IsRemoteError(error));
-  EXPECT_FALSE(IsRemoteError(nested));
+  EXPECT_FALSE(RetryMayHelp(error));
+  EXPECT_TRUE(RetryMayHelp(nested));
 }
 
-TEST(IsRemoteErrorTest, NeedsTheWholePrefix) {
-  EXPECT_FALSE(IsRemoteError(absl::OkStatus()));
-  EXPECT_FALSE(IsRemoteError(absl::UnknownError("Error on Node : x")));
-  EXPECT_FALSE(IsRemoteError(absl::UnknownError("Error on Node 1")));
-  EXPECT_FALSE(IsRemoteError(absl::UnknownError("an Error on Node 1: x")));
+TEST(StatusFromExceptionTest, TellsTheAgentFromItsHandler) {
+  const absl::Status draining = absl::UnavailableError("w3 is draining");
+  const absl::Status agent =
+      StatusFromException(ExceptionPayload(3, RefusedByAgent(draining)));
+  EXPECT_EQ(agent.message(), "Refused by Node 3: UNAVAILABLE: w3 is draining");
+  EXPECT_EQ(CallErrorOf(agent),
+            (CallError{CallErrorSource::kRemoteAgent, false, true}));
+  // What a handler got from its own call, or makes up, is the handler's.
+  for (const absl::Status& error :
+       {draining, agent,
+        absl::UnavailableError("Refused by Node 4: UNAVAILABLE: x")}) {
+    const absl::Status handler =
+        StatusFromException(ExceptionPayload(4, error));
+    EXPECT_TRUE(absl::IsUnavailable(handler));
+    EXPECT_EQ(CallErrorOf(handler),
+              (CallError{CallErrorSource::kRemoteHandler, true, false}))
+        << handler;
+  }
 }
 
 }  // namespace

@@ -1,0 +1,48 @@
+#include "agent/call_options.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace reprise {
+
+absl::Status Validate(const RetryOptions& options) {
+  constexpr double kMaxBackoff = 100;
+  if (options.max_retries < 0) {
+    return absl::InvalidArgumentError("maxRetries cannot be negative.");
+  }
+  // Not "< 1": NaN is no backoff either.
+  if (!(options.backoff >= 1)) {
+    return absl::InvalidArgumentError(
+        "maxRetries cannot be exponentially decaying.");
+  }
+  if (options.backoff > kMaxBackoff) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the backoff of retries must be at most ", kMaxBackoff,
+                     ", got ", options.backoff));
+  }
+  if (options.retry_duration < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("rpcRetryDuration cannot be negative.");
+  }
+  if (options.max_pause < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the longest pause between retries must not be negative, "
+                     "got ",
+                     absl::FormatDuration(options.max_pause)));
+  }
+  if (options.retry_duration == absl::InfiniteDuration() &&
+      options.max_pause == absl::InfiniteDuration()) {
+    return absl::InvalidArgumentError(
+        "the pause between retries must be finite");
+  }
+  if (!(options.jitter >= 0 && options.jitter <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the jitter of retries must be in [0, 1], got ", options.jitter));
+  }
+  if (options.total_timeout <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the total timeout of retries must be positive, got ",
+                     absl::FormatDuration(options.total_timeout)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace reprise

@@ -1,0 +1,66 @@
+// What a single call is told: its time, its key, its retries.
+
+#ifndef REPRISE_AGENT_CALL_OPTIONS_H_
+#define REPRISE_AGENT_CALL_OPTIONS_H_
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace reprise {
+
+inline constexpr absl::Duration kUnsetTimeout = -absl::Seconds(1);
+
+// Which of an agent's connections to a peer carries a call. A message is
+// carried whole before the next one of its connection.
+enum class Lane {
+  kBySize,    // by the size of the request: AgentOptions::bulk_bytes
+  kPriority,  // that of small messages
+  kBulk,      // that of large ones: for a small request with a large reply
+};
+
+struct CallOptions {
+  // kUnsetTimeout: the agent's rpc_timeout. 0 or infinite: never. Any other
+  // value is honoured to the nanosecond, never early.
+  absl::Duration timeout = kUnsetTimeout;
+  // At most 128 bytes. Not empty: however often calls with this key come from
+  // this agent, over whatever connections, the peer runs its handler once, and
+  // answers all of them with its result. FAILED_PRECONDITION from a peer that
+  // does not know how. See docs/calls.md for how long it remembers.
+  std::string idempotency_key = {};
+  // The call, with all its retries, ends by then, whatever its timeout.
+  absl::Time deadline = absl::InfiniteFuture();
+  // A call that a handler makes on its own thread ends with the request that
+  // the handler serves, at the latest. True: it does not, because its result is
+  // for others than the caller of that request. On other threads use
+  // `RequestInfo::Inherit`.
+  bool detached = false;
+  Lane lane = Lane::kBySize;
+};
+
+// The texts of errors are PyTorch's where it has one.
+struct RetryOptions {
+  int max_retries = 5;
+  // Before the first retry; each further one waits `backoff` times as long, up
+  // to `max_pause`. The backoff is in [1, 100].
+  absl::Duration retry_duration = absl::Seconds(1);
+  double backoff = 1.5;
+  absl::Duration max_pause = absl::Minutes(1);
+  // In [0, 1]: each pause is shortened by up to this part of it, at random, so
+  // that callers that failed together do not come back together.
+  double jitter = 0.2;
+  // From the call on, with all attempts and pauses. When the next attempt would
+  // begin later than that, the call fails at once.
+  absl::Duration total_timeout = absl::InfiniteDuration();
+  // Which failures are followed by another attempt; null: those that
+  // `RetryMayHelp` says (agent/call_error.h). Called on a thread of the agent's
+  // that carries completions; must neither block nor throw.
+  std::function<bool(const absl::Status&)> retry_if = nullptr;
+};
+absl::Status Validate(const RetryOptions& options);
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_CALL_OPTIONS_H_
