@@ -6,9 +6,9 @@
 // owner forgets it and makes another one.
 //
 // The pipe is established once the peer has answered TensorPipe's handshake.
-// From then on it lives as long as bytes arrive from the peer: the peer is asked
-// for a sign of life now and then, if it knows how to give one, and the pipe
-// fails when nothing arrives (agent/pipe/keepalive.h).
+// From then on it lives as long as bytes arrive from the peer: the peer is
+// asked for a sign of life now and then, if it knows how to give one, and the
+// pipe fails when nothing arrives (agent/pipe/keepalive.h).
 
 #ifndef REPRISE_AGENT_CLIENT_CLIENT_PIPE_H_
 #define REPRISE_AGENT_CLIENT_CLIENT_PIPE_H_
@@ -115,8 +115,8 @@ class ClientPipe final : public MessageSink,
   // Closes the pipe and tells the owner. Does nothing to a failed pipe.
   void Fail(const std::string& cause);
 
-  // Closes the pipe and does not tell the owner. Returns false when the pipe had
-  // failed before.
+  // Closes the pipe and does not tell the owner. Returns false when the pipe
+  // had failed before.
   bool Close();
 
   void OnMessageBegins() override;

@@ -13,8 +13,8 @@ namespace reprise {
 namespace {
 
 // What a peer asks for must not keep us busy. Its bound is taken to be at least
-// `kMinBound` when it is judged, and at least `kMinPause` lies between two signs
-// of life.
+// `kMinBound` when it is judged, and at least `kMinPause` lies between two
+// signs of life.
 constexpr absl::Duration kMinBound = absl::Seconds(1);
 constexpr absl::Duration kMinPause = absl::Milliseconds(10);
 
@@ -75,8 +75,8 @@ void ServerPipe::ExpectFirstMessage(absl::Time deadline,
   if (deadline == absl::InfiniteFuture()) return;
   MutexLock lock(mutex_);
   if (pipe_ == nullptr || established_) return;
-  expectation_ = timer_.Schedule(
-      deadline, [self = shared_from_this(), connect_timeout] {
+  expectation_ =
+      timer_.Schedule(deadline, [self = shared_from_this(), connect_timeout] {
         self->OnNoFirstMessage(connect_timeout);
       });
 }
