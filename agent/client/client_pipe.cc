@@ -242,8 +242,10 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
   }
   const absl::Duration silence = SinceArrival();
   const absl::Time received = now - silence;
+  const absl::Duration pause = has_calls ? interval : bound;
   std::shared_ptr<tensorpipe::Pipe> asked;
   absl::Time dead_at = absl::InfiniteFuture();
+  absl::Time ask_again_at;
   {
     MutexLock lock(mutex_);
     if (state_ == State::kOpening) return now + interval;
@@ -252,9 +254,9 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
     }
     bool is_unanswered = first_asked_ > received;
     if (is_unanswered && late) first_asked_ = now;
-    absl::Time due = asked_ + (has_calls ? interval : bound);
+    absl::Time due = asked_ + pause;
     if (REPRISE_PLANTED(no_ping_while_served)) {
-      due = std::max(due, received + (has_calls ? interval : bound));
+      due = std::max(due, received + pause);
     }
     if (now >= due) {
       asked_ = now;
@@ -262,6 +264,7 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
       is_unanswered = true;
       asked = pipe_;
     }
+    ask_again_at = asked_ + pause;
     // A peer of an older version says nothing while a message of ours arrives.
     const bool can_answer = features_.progress || num_unwritten_ == 0;
     if (is_unanswered && can_answer) {
@@ -275,7 +278,7 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
   }
   if (asked != nullptr) WritePing(*asked);
   // Calls may come meanwhile.
-  return std::min(dead_at, now + interval);
+  return std::min({dead_at, ask_again_at, now + interval});
 }
 
 absl::Duration ClientPipe::SinceArrival() const {
