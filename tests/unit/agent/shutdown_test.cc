@@ -164,15 +164,16 @@ TEST(ShutdownDeadlineTest, AHandlerThatOutlivesItsAgent) {
 TEST(ShutdownDeadlineTest, AKeyedHandlerLearnsOfIt) {
   Gate entered;
   Cluster cluster;
-  cluster.Start(2, Blocking([&](Message request, const RequestInfo& info)
-                                -> absl::StatusOr<Message> {
-                  entered.Open();
-                  const absl::Time end = Soon();
-                  while (!info.IsCancelled() && RealRuntime().Now() < end) {
-                    RealRuntime().SleepUntil(In(absl::Milliseconds(1)));
-                  }
-                  return absl::CancelledError("");
-                }));
+  cluster.Start(
+      2, Blocking([&](const Message&,
+                      const RequestInfo& info) -> absl::StatusOr<Message> {
+        entered.Open();
+        const absl::Time end = Soon();
+        while (!info.IsCancelled() && RealRuntime().Now() < end) {
+          RealRuntime().SleepUntil(In(absl::Milliseconds(1)));
+        }
+        return absl::CancelledError("");
+      }));
   const Future call =
       cluster[0].Send("w1", Request(""), {.idempotency_key = "k"});
   ASSERT_TRUE(entered.Wait());
@@ -205,8 +206,8 @@ TEST(ShutdownDeadlineTest, ACallbackThatWaitsForACallOfItsOwn) {
   Gate told, kept;
   std::atomic<Agent*> self = nullptr;
   absl::Status hello;
-  std::unique_ptr<Agent> w0 = StartMember(
-      "w0", hanging.store(), Echo(), [&](AgentOptions& options) {
+  std::unique_ptr<Agent> w0 =
+      StartMember("w0", hanging.store(), Echo(), [&](AgentOptions& options) {
         options.rpc_timeout = absl::ZeroDuration();
         options.on_membership_change = [&](const MembershipChange& change) {
           if (!change.joined) return;
@@ -235,8 +236,8 @@ TEST(ShutdownDeadlineTest, ACallbackThatWaitsForACallOfItsOwn) {
 TEST(ShutdownDeadlineTest, AMembershipCallbackThatHangs) {
   HangingStore hanging;
   Gate entered, leave, left;
-  std::unique_ptr<Agent> w0 = StartMember(
-      "w0", hanging.store(), Echo(), [&](AgentOptions& options) {
+  std::unique_ptr<Agent> w0 =
+      StartMember("w0", hanging.store(), Echo(), [&](AgentOptions& options) {
         options.on_membership_change = [&](const MembershipChange&) {
           entered.Open();
           leave.Wait();
@@ -300,11 +301,14 @@ TEST(ShutdownDeadlineTest, ConnectionsThatWaitForTheStore) {
   hanging.Hang();
   std::vector<Future> calls;
   for (int id = 1; id < 8; ++id) {
-    // Its connection is found broken, so that the next one asks the store.
-    cluster[0].Send(static_cast<WorkerId>(id), Request("")).Wait(Soon());
-    calls.push_back(
-        cluster[0].Send(static_cast<WorkerId>(id), Request(""),
-                        {.timeout = absl::ZeroDuration()}));
+    // Its connection was found broken, and the next one asks the store.
+    while (
+        cluster[0].GetDebugInfo()[absl::StrCat("peer.w", id, ".connection")] !=
+        "failed: the next call connects") {
+      RealRuntime().SleepUntil(In(absl::Milliseconds(1)));
+    }
+    calls.push_back(cluster[0].Send(static_cast<WorkerId>(id), Request(""),
+                                    {.timeout = absl::ZeroDuration()}));
   }
   const absl::Status status = ShutDownInTime(cluster[0]);
   EXPECT_TRUE(status.ok() || absl::IsDeadlineExceeded(status)) << status;
@@ -362,8 +366,8 @@ TEST(MembershipCallbackTest, MayWaitForANewcomer) {
   std::atomic<Agent*> self = nullptr;
   Gate told, waited;
   absl::Status found;
-  std::unique_ptr<Agent> w0 = StartMember(
-      "w0", hanging.store(), Echo(), [&](AgentOptions& options) {
+  std::unique_ptr<Agent> w0 =
+      StartMember("w0", hanging.store(), Echo(), [&](AgentOptions& options) {
         options.on_membership_change = [&](const MembershipChange& change) {
           if (change.worker.name != "w1") return;
           told.Open();
@@ -384,8 +388,8 @@ TEST(MembershipCallbackTest, HearsAllChangesInTheirOrderHoweverSlowItIs) {
   HangingStore hanging;
   Gate entered, leave, heard_all;
   std::vector<std::string> heard;
-  std::unique_ptr<Agent> w0 = StartMember(
-      "w0", hanging.store(), Echo(), [&](AgentOptions& options) {
+  std::unique_ptr<Agent> w0 =
+      StartMember("w0", hanging.store(), Echo(), [&](AgentOptions& options) {
         options.on_membership_change = [&](const MembershipChange& change) {
           heard.push_back(
               absl::StrCat(change.worker.name, change.joined ? "+" : "-"));
@@ -412,8 +416,8 @@ TEST(MembershipCallbackTest, HearsAllChangesInTheirOrderHoweverSlowItIs) {
 TEST(MembershipCallbackTest, MayThrow) {
   HangingStore hanging;
   Gate second;
-  std::unique_ptr<Agent> w0 = StartMember(
-      "w0", hanging.store(), Echo(), [&](AgentOptions& options) {
+  std::unique_ptr<Agent> w0 =
+      StartMember("w0", hanging.store(), Echo(), [&](AgentOptions& options) {
         options.on_membership_change = [&](const MembershipChange& change) {
           if (change.worker.name == "w2") second.Open();
           throw std::runtime_error("thrown by a test");
