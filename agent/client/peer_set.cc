@@ -22,6 +22,9 @@ namespace {
 // moved.
 constexpr absl::Duration kRefreshTimeout = absl::Seconds(1);
 
+// A store that honours its deadlines answers at them.
+constexpr absl::Duration kToAnswer = absl::Milliseconds(50);
+
 constexpr size_t kLongestPrintedAddress = 200;
 
 }  // namespace
@@ -136,6 +139,7 @@ void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
   const MemberPtr peer = pipe->shared_peer();
   Contact contact;
   bool must_look_up = false;
+  uint64_t lookup = 0;
   {
     Shard& shard = ShardOf(peer->id);
     MutexLock lock(shard.mutex);
@@ -146,18 +150,19 @@ void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
     must_look_up = contact.address.empty() || entry.is_outdated;
     if (must_look_up) {
       entry.waiting = pipe;
-      if (entry.is_looked_up) return;
-      entry.is_looked_up = true;
+      if (entry.lookup != 0) return;
+      lookup = next_lookup_++;
+      entry.lookup = lookup;
     }
   }
   if (must_look_up) {
-    LookUp(peer, !contact.address.empty());
+    LookUp(peer, lookup, !contact.address.empty());
   } else {
     Connect(*pipe, contact);
   }
 }
 
-void PeerSet::LookUp(const MemberPtr& peer, bool is_known) {
+void PeerSet::LookUp(const MemberPtr& peer, uint64_t lookup, bool is_known) {
   const absl::Time deadline =
       runtime_.Now() + (is_known
                             ? std::min(options_.store_timeout, kRefreshTimeout)
@@ -165,7 +170,7 @@ void PeerSet::LookUp(const MemberPtr& peer, bool is_known) {
   // Stock members of a dynamic group publish no features. A worker publishes
   // them before its address.
   const bool is_stock = workers_.is_dynamic() && peer->incarnation == 0;
-  const bool runs = lookups_.Spawn([this, peer, deadline, is_stock](
+  const bool runs = lookups_.Spawn([this, peer, lookup, deadline, is_stock](
                                        Store& store) -> DetachedStore::Deliver {
     absl::StatusOr<std::string> address =
         store.TryGet(AddressKey(peer->name), deadline);
@@ -175,18 +180,26 @@ void PeerSet::LookUp(const MemberPtr& peer, bool is_known) {
     if (has_answer && !is_stock) {
       features = store.TryGet(FeaturesKey(peer->name), deadline);
     }
-    return [this, peer, address = std::move(address),
+    return [this, peer, lookup, address = std::move(address),
             features = std::move(features)] {
-      OnLookedUp(*peer, address, features);
+      OnLookedUp(*peer, lookup, address, features);
     };
   });
-  if (runs || !is_connecting_) return;
-  const absl::Status status =
-      absl::UnavailableError("no thread can be started to look up its address");
-  OnLookedUp(*peer, status, status);
+  if (runs) {
+    // In case the store does not keep to its deadline.
+    timer_.Schedule(deadline + kToAnswer, [this, peer, lookup] {
+      const absl::Status status =
+          absl::DeadlineExceededError("the store did not answer in time");
+      OnLookedUp(*peer, lookup, status, status);
+    });
+  } else if (is_connecting_) {
+    const absl::Status status = absl::UnavailableError(
+        "no thread is free to look it up, and none can be started");
+    OnLookedUp(*peer, lookup, status, status);
+  }
 }
 
-void PeerSet::OnLookedUp(const Member& peer,
+void PeerSet::OnLookedUp(const Member& peer, uint64_t lookup,
                          const absl::StatusOr<std::string>& address,
                          const absl::StatusOr<std::string>& features) {
   std::shared_ptr<ClientPipe> pipe;
@@ -195,12 +208,11 @@ void PeerSet::OnLookedUp(const Member& peer,
     Shard& shard = ShardOf(peer.id);
     MutexLock lock(shard.mutex);
     const auto found = shard.peers.find(peer.id);
-    if (found == shard.peers.end() ||
-        found->second.incarnation != peer.incarnation) {
-      return;  // its pipe has failed
+    if (found == shard.peers.end() || found->second.lookup != lookup) {
+      return;  // it took too long, or the peer has left
     }
     Peer& entry = found->second;
-    entry.is_looked_up = false;
+    entry.lookup = 0;
     pipe.swap(entry.waiting);
     const bool has_left = absl::IsNotFound(address.status()) ||
                           (address.ok() && address->empty());

@@ -109,8 +109,8 @@ class PeerSet final : public ClientPipe::Owner {
     int failures = 0;  // in a row, of pipes that never carried anything
     absl::Time not_before = absl::InfinitePast();  // of the next attempt
     Contact contact;
-    bool is_outdated = false;   // a connection to this address has failed
-    bool is_looked_up = false;  // now
+    bool is_outdated = false;  // a connection to this address has failed
+    uint64_t lookup = 0;       // the number of the one that runs; 0: none
     // The pipe that waits for the result of the lookup.
     std::shared_ptr<ClientPipe> waiting;
   };
@@ -134,8 +134,8 @@ class PeerSet final : public ClientPipe::Owner {
   // On the connector.
   void Open(const std::shared_ptr<ClientPipe>& pipe);
   // Never blocks.
-  void LookUp(const MemberPtr& peer, bool is_known);
-  void OnLookedUp(const Member& peer,
+  void LookUp(const MemberPtr& peer, uint64_t lookup, bool is_known);
+  void OnLookedUp(const Member& peer, uint64_t lookup,
                   const absl::StatusOr<std::string>& address,
                   const absl::StatusOr<std::string>& features);
   void Connect(ClientPipe& pipe, const Contact& contact);
@@ -165,6 +165,7 @@ class PeerSet final : public ClientPipe::Owner {
   std::atomic<int64_t> num_reconnects_ = 0;
 
   std::atomic<uint64_t> next_generation_;
+  std::atomic<uint64_t> next_lookup_ = 1;
   std::atomic<bool> is_connecting_ = true;
   std::array<std::unique_ptr<Shard>, kNumShards> shards_;
   Keepalive watch_;

@@ -16,6 +16,10 @@ constexpr absl::Duration kToAnswer = absl::Milliseconds(50);
 // How long the destructor waits for accesses that end by themselves.
 constexpr absl::Duration kToEnd = absl::Milliseconds(100);
 
+// Accesses that wait for a thread, and for which nobody waits: while a store
+// hangs they come again and again.
+constexpr int kMaxQueued = 4096;
+
 }  // namespace
 
 // What the threads share with the store, and may use after its end.
@@ -130,6 +134,7 @@ absl::StatusOr<bool> DetachedStore::Delete(std::string_view key,
 }
 
 bool DetachedStore::Spawn(absl::AnyInvocable<Deliver(Store&)> access) {
+  if (pool_.queue_length() >= kMaxQueued) return false;
   return pool_.Run(
       [shared = shared_, store = store_, access = std::move(access)]() mutable {
         {

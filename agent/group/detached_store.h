@@ -57,7 +57,7 @@ class DetachedStore final : public Store {
   using Deliver = absl::AnyInvocable<void()>;
   // Runs `access`, which must own what it uses, on one of the threads, and then
   // what it returns, unless `Stop` has begun. Never blocks. Returns false when
-  // no thread can be started, and after `Stop`.
+  // too many wait, when no thread can be started, and after `Stop`.
   bool Spawn(absl::AnyInvocable<Deliver(Store&)> access);
 
   // Ends all waits for a result with CANCELLED, now and from now on. No

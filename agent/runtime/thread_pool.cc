@@ -147,12 +147,15 @@ bool ThreadPool::Stop(absl::Time deadline) {
     state_->stopping = true;
     state_->changed.NotifyAll();
     bool in_time = true;
-    while (state_->live_threads > 0 && in_time) {
-      in_time = state_->changed.WaitUntil(state_->mutex, deadline);
-    }
-    if (state_->live_threads > 0) {
-      dropped.swap(state_->queue);
-      return false;
+    while (state_->live_threads > 0) {
+      if (!in_time) {
+        if (dropped.empty()) dropped.swap(state_->queue);
+        if (state_->busy_threads > 0) return false;
+        // The threads have nothing more to run, and are about to end.
+      }
+      const bool was_notified = state_->changed.WaitUntil(
+          state_->mutex, in_time ? deadline : absl::InfiniteFuture());
+      in_time = in_time && was_notified;
     }
     threads.swap(state_->threads);
   }

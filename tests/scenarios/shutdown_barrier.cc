@@ -125,7 +125,7 @@ class Leaver {
   void ShutDown() {
     absl::Duration patience = absl::ZeroDuration();
     if (random_.OneIn(2)) {
-      patience = DrawDuration(random_, longest_work_ * 2);
+      patience = DrawDuration(random_, longest_work_ / 4);
     }
     absl::Duration took;
     const absl::Status status = agent_.Shutdown(patience, &took);

@@ -165,7 +165,7 @@ TEST(ShutdownDeadlineTest, AKeyedHandlerLearnsOfIt) {
   Gate entered;
   Cluster cluster;
   cluster.Start(
-      2, Blocking([&](Message request,
+      2, Blocking([&](const Message&,
                       const RequestInfo& info) -> absl::StatusOr<Message> {
         entered.Open();
         const absl::Time end = Soon();
@@ -301,8 +301,12 @@ TEST(ShutdownDeadlineTest, ConnectionsThatWaitForTheStore) {
   hanging.Hang();
   std::vector<Future> calls;
   for (int id = 1; id < 8; ++id) {
-    // Its connection is found broken, so that the next one asks the store.
-    cluster[0].Send(static_cast<WorkerId>(id), Request("")).Wait(Soon());
+    // Its connection was found broken, and the next one asks the store.
+    while (
+        cluster[0].GetDebugInfo()[absl::StrCat("peer.w", id, ".connection")] !=
+        "failed: the next call connects") {
+      RealRuntime().SleepUntil(In(absl::Milliseconds(1)));
+    }
     calls.push_back(cluster[0].Send(static_cast<WorkerId>(id), Request(""),
                                     {.timeout = absl::ZeroDuration()}));
   }

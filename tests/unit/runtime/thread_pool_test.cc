@@ -246,6 +246,14 @@ TEST(ThreadPoolTest, StopGivesUpAtItsDeadlineAndDropsTheQueue) {
   EXPECT_TRUE(pool.Stop());  // again
 }
 
+TEST(ThreadPoolTest, IdleThreadsEndWhateverTheDeadline) {
+  for (int round = 0; round < 20; ++round) {
+    ThreadPool pool(RealRuntime(), "pool", 1);
+    ASSERT_TRUE(pool.Start().ok());
+    EXPECT_TRUE(pool.Stop(absl::InfinitePast()));
+  }
+}
+
 TEST(ThreadPoolTest, AbandonedThreadsKeepTheOwnerAlive) {
   struct Owner {
     ThreadPool pool{RealRuntime(), "pool", 2};
