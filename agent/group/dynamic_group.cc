@@ -80,12 +80,15 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
   address_ = address;
   const absl::Time until = BeforeReport(runtime_.Now(), deadline);
   absl::Status status;
+  absl::Status doubt;  // of the last check of our rivals
   do {
     if (absl::IsAborted(status)) {
       store_.Pause(std::min(runtime_.Now() + kBeforeNextAttempt, until));
     }
     const absl::StatusOr<GroupState> state = ReadState(until);
-    status = state.ok() ? CheckRivals(*state, until) : state.status();
+    status = state.status();
+    if (!status.ok()) continue;
+    status = doubt = CheckRivals(*state, until);
     if (!status.ok()) continue;
     GroupToken token = MakeToken("join");
     status = token.Acquire(until);
@@ -101,6 +104,10 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
     }
   } while (absl::IsAborted(status) && runtime_.Now() < until);
   if (!attempts_.empty()) Undo(deadline);
+  // An access to the store that came too late is not the reason.
+  if (absl::IsDeadlineExceeded(status) && absl::IsAborted(doubt)) {
+    status = doubt;
+  }
   if (absl::IsAborted(status)) {
     status = absl::DeadlineExceededError(
         absl::StrCat("could not join the group: ", status.message()));

@@ -4,10 +4,8 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "agent/group/deadline_margin.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
@@ -16,11 +14,6 @@
 
 namespace reprise {
 namespace {
-
-constexpr std::string_view kEpochKey = "reprise/epoch";
-constexpr std::string_view kForming = "forming";
-constexpr std::string_view kComplete = "complete";
-constexpr std::string_view kNone = "-";
 
 // A worker that refuses connections may be opening another listener just now.
 constexpr int kRefusals = 3;
@@ -41,26 +34,6 @@ std::string Printable(std::string_view text) {
 
 absl::Status TryAgain(std::string_view why) {
   return absl::AbortedError(absl::string_view(why.data(), why.size()));
-}
-
-std::string EpochText(std::string_view name, std::string_view state,
-                      std::string_view before) {
-  std::string text(name);
-  text.append(" ").append(state).append(" ");
-  return text.append(before.empty() ? kNone : before);
-}
-
-// Which member has begun the epoch; 0 if the name does not say.
-int64_t FounderOf(const std::string& epoch) {
-  int64_t id = 0;
-  if (!absl::SimpleAtoi(epoch.substr(0, epoch.find('-')), &id)) return 0;
-  return id;
-}
-
-std::pair<std::string, std::string> SplitMark(const std::string& mark) {
-  const size_t blank = mark.find(' ');
-  if (blank == mark.npos) return {mark, ""};
-  return {mark.substr(0, blank), mark.substr(blank + 1)};
 }
 
 }  // namespace
@@ -89,22 +62,6 @@ std::string StaticGroup::key_prefix() const {
   return absl::StrCat("reprise/epoch/", epoch_, "/");
 }
 
-absl::StatusOr<StaticGroup::Epoch> StaticGroup::ParseEpoch(std::string text) {
-  Epoch epoch;
-  const std::vector<std::string> words = absl::StrSplit(text, ' ');
-  if (words.size() != 3 || words[0].empty() ||
-      (words[1] != kForming && words[1] != kComplete)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the store has no epoch in ", std::string(kEpochKey),
-                     ": '", Printable(text), "'"));
-  }
-  epoch.name = words[0];
-  epoch.complete = words[1] == kComplete;
-  if (words[2] != kNone) epoch.before = words[2];
-  epoch.text = std::move(text);
-  return epoch;
-}
-
 absl::StatusOr<std::vector<std::string>> StaticGroup::Enter(
     std::function<std::string()> url,
     std::function<void(const std::string&)> on_published, absl::Time deadline) {
@@ -119,12 +76,19 @@ absl::StatusOr<std::vector<std::string>> StaticGroup::Enter(
   published_ = published.value_or("");
   const absl::Time until = BeforeReport(runtime_.Now(), deadline);
   absl::Status status;
+  std::string undecided;
   do {
     if (absl::IsAborted(status)) {
+      undecided = std::string(status.message());
       store_.Pause(std::min(runtime_.Now() + kBetweenChecks, until));
     }
+    waits_ = false;
     status = TryToEnter(until);
   } while (absl::IsAborted(status) && runtime_.Now() < until);
+  // An access to the store that came too late is not the reason.
+  if (absl::IsDeadlineExceeded(status) && !waits_ && !undecided.empty()) {
+    status = TryAgain(undecided);
+  }
   if (!status.ok()) Withdraw(deadline);
   if (absl::IsAborted(status)) {
     status = absl::DeadlineExceededError(
@@ -160,7 +124,7 @@ absl::Status StaticGroup::TryToEnter(absl::Time deadline) {
   return Complete(*epoch, deadline);
 }
 
-absl::StatusOr<StaticGroup::Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
+absl::StatusOr<Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
   absl::StatusOr<std::string> text = store_.TryGet(kEpochKey, deadline);
   if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
   if (text.value_or("").empty()) return BeginEpoch({}, deadline);
@@ -220,12 +184,12 @@ absl::Status StaticGroup::CheckOurPlace(const std::string& epoch,
       Printable(SplitMark(our_place).second), "."));
 }
 
-absl::StatusOr<StaticGroup::Epoch> StaticGroup::BeginEpoch(
-    const Epoch& left_over, absl::Time deadline) {
+absl::StatusOr<Epoch> StaticGroup::BeginEpoch(const Epoch& left_over,
+                                              absl::Time deadline) {
   Epoch epoch;
   epoch.name = absl::StrCat(options_.id, "-", instance_, ".", ++begun_);
   epoch.before = left_over.complete ? left_over.name : left_over.before;
-  epoch.text = EpochText(epoch.name, kForming, epoch.before);
+  epoch.text = FormingText(epoch.name, epoch.before);
   // First, so that nobody finds the epoch without a member.
   const std::string mark = OurMark();
   const std::string key = MemberKey(epoch.name, options_.id);
@@ -354,6 +318,7 @@ absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
   addresses_.assign(size, "");
   is_there_[options_.id] = true;
   addresses_[options_.id] = published_;
+  waits_ = true;
   absl::Duration wait = kFirstWait;
   while (true) {
     const absl::Time until = std::min(runtime_.Now() + wait, deadline);
@@ -448,17 +413,17 @@ absl::Status StaticGroup::ReturnTo(const Epoch& epoch, absl::Time deadline) {
                << "took for dead lives, and enters it";
   const absl::Status status =
       store_
-          .CompareSet(kEpochKey, epoch.text,
-                      EpochText(epoch.before, kComplete, ""), deadline)
+          .CompareSet(kEpochKey, epoch.text, CompleteText(epoch.before),
+                      deadline)
           .status();
   if (!status.ok()) return status;
   return TryAgain("the group was begun before, and lives");
 }
 
 absl::Status StaticGroup::Complete(const Epoch& epoch, absl::Time deadline) {
-  const absl::StatusOr<std::string> present = store_.CompareSet(
-      kEpochKey, EpochText(epoch.name, kForming, epoch.before),
-      EpochText(epoch.name, kComplete, ""), deadline);
+  const absl::StatusOr<std::string> present =
+      store_.CompareSet(kEpochKey, FormingText(epoch.name, epoch.before),
+                        CompleteText(epoch.name), deadline);
   if (!present.ok()) return present.status();
   const absl::StatusOr<Epoch> now = ParseEpoch(*present);
   if (!now.ok()) return now.status();

@@ -38,6 +38,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "agent/group/epoch.h"
 #include "agent/group/liveness_check.h"
 #include "agent/group/store_client.h"
 #include "agent/group/worker_directory.h"
@@ -75,12 +76,6 @@ class StaticGroup {
   std::string key_prefix() const;
 
  private:
-  struct Epoch {
-    std::string text;  // in the store
-    std::string name;
-    bool complete = false;
-    std::string before;  // "" for none
-  };
   enum class Verdict { kAlive, kDead, kUnknown };
   // What is known of a member whose life is in doubt.
   struct Suspect {
@@ -88,7 +83,6 @@ class StaticGroup {
     absl::Time silent_since = absl::InfiniteFuture();
   };
 
-  static absl::StatusOr<Epoch> ParseEpoch(std::string text);
   std::string MemberKey(const std::string& epoch, int64_t id) const;
   std::string OurMark() const;
 
@@ -134,6 +128,7 @@ class StaticGroup {
   int begun_ = 0;  // epochs that we began
   std::string epoch_;
   bool is_forming_ = false;
+  bool waits_ = false;  // in an epoch, for the others
   std::string our_place_;
   std::map<std::string, Suspect> suspects_;  // by mark
   std::vector<std::string> addresses_;

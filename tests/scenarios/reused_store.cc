@@ -76,8 +76,8 @@ class Job {
 
   void CheckOtherHas(std::string_view what) {
     worker_.Check(Has(what, Other(), kAccess), "alone",
-                  "in run " + std::to_string(run_) + " the other one has not " +
-                      std::string(what));
+                  "in run " + std::to_string(run_) + " it has come past '" +
+                      std::string(what) + "' without the other one");
   }
 
   // Some are impatient at first.

@@ -108,8 +108,19 @@ TEST(CallExtrasTest, ControlsAreARequestAndAResponse) {
   EXPECT_TRUE(IsResponse(kControlResponse) && !IsRequest(kControlResponse));
 }
 
+TEST(CallExtrasTest, APongCarriesTheInstance) {
+  const std::string instance = FormatInstance(0x12ab);
+  EXPECT_EQ(instance, "00000000000012ab");
+  EXPECT_EQ(EncodePong(instance), "pong 00000000000012ab");
+  EXPECT_EQ(InstanceOfPong(EncodePong(instance)), instance);
+  // Of an older version, and of what is no pong.
+  EXPECT_EQ(InstanceOfPong("pong"), "");
+  EXPECT_EQ(InstanceOfPong("pang 12"), "");
+}
+
 TEST(CallExtrasTest, Features) {
   const PeerFeatures own = ParseFeatures(OwnFeatures(0x1f));
+  EXPECT_TRUE(own.epoch);
   EXPECT_TRUE(own.known && own.deadline && own.cancel && own.keepalive &&
               own.idempotency && own.progress);
   EXPECT_EQ(own.memory, 0x1f);
