@@ -85,6 +85,23 @@ TEST(EncodeTest, MovesThePayload) {
   EXPECT_TRUE(ToTensorPipe(*encoded).payloads[2].data == address);
 }
 
+// A queue, a peer that reads, and a retry all keep the encoded message.
+TEST(EncodeTest, TheGuardGoesWithTheLastUseOfTheMessage) {
+  int released = 0;
+  Message request = Request("x", {Iota({2})});
+  request.release_guard = OnReleased([&] { ++released; });
+  Encoded encoded = MustEncode(std::move(request));
+  Encoded again = WithId(WithId(encoded, 8), 9);
+  encoded.reset();
+  EXPECT_EQ(released, 0);
+  again.reset();
+  EXPECT_EQ(released, 1);
+  Message refused = Request("x", {Tensor()});
+  refused.release_guard = OnReleased([&] { ++released; });
+  EXPECT_FALSE(Encode(std::move(refused), 1).ok());
+  EXPECT_EQ(released, 2);
+}
+
 TEST(EncodeTest, SendsEveryStorageOnce) {
   const Tensor a = Iota({2, 3});
   const Tensor b = Iota({4});
@@ -258,6 +275,48 @@ TEST_F(AllocateTest, TakesWhatWeSend) {
   descriptor_.tensors[0].metadata = "m";
   descriptor_.tensors[0].targetDevice.reset();
   EXPECT_EQ(Code(), absl::StatusCode::kOk);
+}
+
+TEST(DecodeTest, APayloadIsReceivedWhereItStaysUnlessItIsLarge) {
+  for (const size_t size : {size_t{1000}, (size_t{1} << 20) - 1,
+                            size_t{1} << 20, size_t{3} << 20}) {
+    const Encoded encoded = MustEncode(Request(std::string(size, 'x')));
+    const tensorpipe::Message message = ToTensorPipe(*encoded);
+    auto incoming = IncomingMessage::Allocate(DescriptorOf(message));
+    ASSERT_TRUE(incoming.ok()) << incoming.status();
+    const tensorpipe::Allocation allocation = incoming->allocation();
+    Carry(message, allocation);
+    const auto decoded = std::move(*incoming).Decode();
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    EXPECT_EQ(decoded->message.payload, std::string(size, 'x'));
+    EXPECT_EQ(decoded->message.payload.data() == allocation.payloads[2].data,
+              size < size_t{1} << 20)
+        << size;
+  }
+}
+
+TEST(DecodeTest, AnAllocatorGivesTheMemoryOfTensors) {
+  struct Recording final : CpuAllocator {
+    absl::StatusOr<std::shared_ptr<Storage>> Allocate(size_t size) override {
+      auto storage = AllocateCpu(size);
+      given.push_back(*storage);
+      return storage;
+    }
+    std::vector<std::shared_ptr<Storage>> given;
+  } allocator;
+  const Encoded encoded = MustEncode(Request("", {Iota({2, 3}), Iota({4})}));
+  const tensorpipe::Message message = ToTensorPipe(*encoded);
+  WireLimits limits;
+  limits.allocator = &allocator;
+  auto incoming = IncomingMessage::Allocate(DescriptorOf(message), limits);
+  ASSERT_TRUE(incoming.ok()) << incoming.status();
+  Carry(message, incoming->allocation());
+  const auto decoded = std::move(*incoming).Decode();
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ASSERT_EQ(allocator.given.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(decoded->message.tensors[i].storage, allocator.given[i]);
+  }
 }
 
 TEST_F(AllocateTest, RefusesOtherPayloads) {
