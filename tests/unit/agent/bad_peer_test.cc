@@ -157,7 +157,7 @@ TEST_F(BadPeerTest, ATensorListThatCannotBeReadIsAnsweredWithAnException) {
   ASSERT_TRUE(answer.has_value());
   EXPECT_EQ(answer->type, MessageType::kException);
   EXPECT_EQ(answer->id, 7);
-  EXPECT_THAT(answer->payload, HasSubstr("Error on Node 0: "));
+  EXPECT_THAT(answer->payload, HasSubstr("Refused by Node 0: "));
   EXPECT_THAT(answer->payload, HasSubstr("cannot read the request"));
   // And the connection is still good.
   peer.Write({Bytes(kCall), Bytes(int64_t{8}), "", pickle_});
