@@ -229,9 +229,9 @@ TEST(FailureTest, AConnectionThatCarriesNothingFails) {
   const Future reply = cluster[0].Send("w1", Request(""));
   ASSERT_TRUE(reply.Wait(Soon()));
   EXPECT_GE(RealRuntime().Now() - start, absl::Milliseconds(30));
-  EXPECT_EQ(reply.status(),
-            absl::UnavailableError(
-                "connection to w1 failed: nothing came through in 30ms"));
+  EXPECT_TRUE(absl::IsUnavailable(reply.status()));
+  EXPECT_EQ(reply.status().message(),
+            "connection to w1 failed: nothing came through in 30ms");
   EXPECT_EQ(cluster[0].GetMetrics()["agent.pipes"], 0);
   close(silent);
 }
@@ -253,7 +253,8 @@ TEST(ShutdownTest, FailsPendingCallsAndLeavesNothing) {
   EXPECT_EQ(callbacks, 10);
   for (const Future& call : pending) {
     EXPECT_TRUE(call.done());
-    EXPECT_EQ(call.status(), absl::CancelledError("agent w0 was shut down"));
+    EXPECT_TRUE(absl::IsCancelled(call.status()));
+    EXPECT_EQ(call.status().message(), "agent w0 was shut down");
   }
   auto metrics = cluster[0].GetMetrics();
   for (const char* key :
@@ -265,10 +266,10 @@ TEST(ShutdownTest, FailsPendingCallsAndLeavesNothing) {
   }
   EXPECT_TRUE(cluster[0].Shutdown(Soon()).ok());  // again
   const Future refused = cluster[0].Send("w1", Request(""));
-  EXPECT_EQ(refused.status(),
-            absl::FailedPreconditionError(
-                "Node 0tried to send() a message of type 256 but RPC is no "
-                "longer running on this node."));
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused.status()));
+  EXPECT_EQ(refused.status().message(),
+            "Node 0tried to send() a message of type 256 but RPC is no longer "
+            "running on this node.");
   gate.Open();
 }
 
