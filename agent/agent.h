@@ -90,10 +90,10 @@ class Agent {
   // Sends until the call succeeds, fails in a way that no retry mends, was
   // retried `max_retries` times, or the next attempt would begin after
   // `total_timeout`; each attempt has the timeout of `options`. `RetryMayHelp`
-  // (agent/call_error.h) or `retry_if` says what is retried; an error of the
-  // remote handler is so by the latter only, and nothing is once the agent is
-  // being shut down. The handler may run more than once, unless the call has an
-  // idempotency key.
+  // (agent/call_error.h) or `retry_if` says what is retried. An error of the
+  // remote handler is retried only if `retry_if` says so. Nothing is retried
+  // once the agent is being shut down. The handler may run more than once,
+  // unless the call has an idempotency key.
   Future SendWithRetries(WorkerId to, Message request, CallOptions options = {},
                          RetryOptions retry = {});
   Future SendWithRetries(std::string_view to, Message request,

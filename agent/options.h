@@ -43,7 +43,10 @@ struct PeerChange {
 
 struct AgentOptions {
   std::string name;  // [A-Za-z0-9-_:]+, under 128 characters
-  int64_t id = 0;    // rank, 0 .. world_size - 1, and at most 32767
+  // In a static group 0 .. world_size - 1; in a dynamic one any free id up to
+  // 32767, or kAnyId.
+  int64_t id = 0;
+  // The number of workers, or kDynamicGroup.
   int64_t world_size = 1;
 
   int num_worker_threads = 16;
@@ -68,8 +71,8 @@ struct AgentOptions {
   absl::Duration longest_reconnect_pause = absl::Seconds(5);
   // A peer is asked for a sign of life every interval while calls to it are
   // pending, and else every bound. When not a byte has come from it for the
-  // bound although it was asked, its calls are UNAVAILABLE. The interval 0:
-  // never. Stock workers are not asked.
+  // bound although it was asked, its calls are UNAVAILABLE. With an interval of
+  // 0 no peer is asked. Stock workers are never asked.
   absl::Duration keepalive_interval = absl::Seconds(5);
   absl::Duration keepalive_bound = absl::Seconds(15);
   // What is remembered, as a server, of calls with an idempotency key: how many
@@ -85,7 +88,8 @@ struct AgentOptions {
   // do not wait behind them.
   size_t bulk_bytes = size_t{1} << 20;
   // Where the tensors that are received lie. Null: a `CachingAllocator` of the
-  // agent's own that keeps at most `max_cached_bytes` for reuse, and of 0 none.
+  // agent's own that keeps at most `max_cached_bytes` for reuse. With
+  // `max_cached_bytes` = 0 nothing is kept.
   std::shared_ptr<CpuAllocator> allocator = nullptr;
   size_t max_cached_bytes = size_t{512} << 20;
   // True: requests wait until `Agent::Serve` is called, so that a handler may
@@ -104,12 +108,12 @@ struct AgentOptions {
   // How much is held for workers that call this one.
   ServerBounds server_bounds;
 
-  // In a dynamic group: how often to look who is there,
+  // How often a member of a dynamic group reads the list of members.
   absl::Duration membership_refresh = absl::Seconds(2);
-  // after what time a member that stopped in the middle of its join or leave is
-  // pushed aside,
+  // After this time a member that stopped in the middle of its join or leave is
+  // pushed aside.
   absl::Duration token_lease = absl::Seconds(10);
-  // and what to call for each join and leave after the start, ours excepted. It
+  // Called for each join and leave after the start, except our own. It
   // runs on a thread of its own, one at a time, and must not shut the agent
   // down.
   std::function<void(const MembershipChange&)> on_membership_change;

@@ -75,11 +75,11 @@ class Reply {
   Send send_;
 };
 
-// Marks an error that a handler answers a call with an idempotency key with:
-// the key is forgotten, and the next attempt with it runs the handler again.
-// For an error after which nothing was done, such as UNAVAILABLE of a database
-// that could not be reached. An error without the mark is the result of the
-// call and is remembered like a reply.
+// For a handler that answers a call with an idempotency key with an error:
+// marks that error so that the key is forgotten, and the next attempt with it
+// runs the handler again. For an error after which nothing was done, such as
+// UNAVAILABLE of a database that could not be reached. An error without the
+// mark is the result of the call and is remembered like a reply.
 absl::Status MayRunAgain(absl::Status error);
 bool IsMayRunAgain(const absl::Status& status);
 

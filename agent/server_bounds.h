@@ -32,9 +32,9 @@ struct ServerBounds {
   Bound running_per_peer = {65536, size_t{2} << 30};
   Bound running_in_all = {size_t{1} << 18, size_t{8} << 30};
   // Replies that the transport has not taken yet. While a peer has so many, no
-  // more of its requests are started; while all together have so many, none of
-  // a peer that has any. A connection with so many unwritten replies is not
-  // read.
+  // more of its requests are started; while all peers together have so many, no
+  // request is started of a peer that has unwritten replies itself. A
+  // connection with so many unwritten replies is not read.
   Bound unwritten_per_peer = {16384, size_t{256} << 20};
   Bound unwritten_in_all = {size_t{1} << 18, size_t{1} << 30};
   // Connections that peers opened. Further ones are closed at once.

@@ -352,7 +352,8 @@ void Server::SendReply(ServerPipe& pipe, int64_t call_id,
       pipe.Fail("a reply to it could not be made");
     }
   } else {
-    const bool remember = result.ok() || !IsMayRunAgain(result.status());
+    const bool remember = result.ok() || (!IsMayRunAgain(result.status()) &&
+                                          !IsRefusedByAgent(result.status()));
     IdempotentCalls::Answer answer{std::move(encoded), nullptr};
     if (observer_ != nullptr) {
       answer.shown =
