@@ -195,10 +195,10 @@ std::vector<std::string> SomebodyDies(RandomStream& random,
     return {"crash " + victim + " when " + victim + " barrier.entered#" +
             std::to_string(random.Between(1, 3))};
   }
-  return {
-      "crash " + victim + " after " +
-      std::to_string(random.Between(10, params.find("join_ms")->second / 2)) +
-      "ms"};
+  // After the start, which needs all of them.
+  const int64_t join_ms = params.find("join_ms")->second;
+  return {"crash " + victim + " after " +
+          std::to_string(random.Between(join_ms / 5, join_ms / 2)) + "ms"};
 }
 
 REPRISE_SCENARIO(

@@ -153,10 +153,18 @@ int PortOf(const std::string& address) {
 
 // Ours, with its connections to w1 through `proxy`.
 void StartCaller(Cluster& cluster, const NoisyProxy& proxy) {
-  ASSERT_TRUE(cluster.store()
-                  ->Set("addrs/w1",
-                        absl::StrCat("uv://127.0.0.1:", proxy.port()), Soon())
-                  .ok());
+  const std::string address = absl::StrCat("uv://127.0.0.1:", proxy.port());
+  ASSERT_TRUE(cluster.store()->Set("addrs/w1", address, Soon()).ok());
+  // The mark of a member in the group's epoch ends with its address, too
+  // (agent/group/static_group.h).
+  const std::string epoch = *cluster.store()->TryGet("reprise/epoch", Soon());
+  const std::string key =
+      absl::StrCat("reprise/epoch/", epoch.substr(0, epoch.find(' ')), "/1");
+  const std::string mark = *cluster.store()->TryGet(key, Soon());
+  ASSERT_TRUE(
+      cluster.store()
+          ->Set(key, mark.substr(0, mark.find(' ') + 1) + address, Soon())
+          .ok());
   cluster.Stop(0);
   AgentOptions options = OptionsFor(0, 2);
   options.transport.channels = {"basic"};

@@ -55,8 +55,7 @@ TEST(OverloadTest, ARequestBeyondTheQueueIsRefusedAndRetried) {
       [&] { return cluster[1].GetMetrics()["agent.worker_queue"] == 1; }));
   const Future refused = cluster[0].Send("w1", Request("c"));
   EXPECT_THAT(Text(refused),
-              StartsWith("Error on Node 1: RESOURCE_EXHAUSTED: refused by the "
-                         "agent: 1 requests"));
+              StartsWith("Refused by Node 1: RESOURCE_EXHAUSTED: 1 requests"));
   EXPECT_TRUE(absl::IsResourceExhausted(refused.status()));
   const Future retried =
       cluster[0].SendWithRetries("w1", Request("d"), {},
