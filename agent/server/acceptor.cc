@@ -173,6 +173,9 @@ void Acceptor::Publish() {
     MutexLock lock(mutex_);
     present = published_;
   }
+  // Only the start publishes the first address: what others must know before
+  // they find it is in the store by then.
+  if (present.empty()) return;
   const absl::StatusOr<bool> replaced =
       ReplaceValue(*store_, address_key_, present, address, deadline);
   if (!replaced.ok()) {
@@ -183,8 +186,7 @@ void Acceptor::Publish() {
   }
   pause_ = kFirstPause;
   if (!*replaced) {
-    // We have left or were replaced, or are only starting: then the start
-    // publishes it.
+    // We have left or were replaced.
     VLOG(1) << address_key_ << " is '" << present << "' by now and stays so";
     return;
   }

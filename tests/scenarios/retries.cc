@@ -69,7 +69,7 @@ class Persistent {
     const Future call = agent_.SendWithRetries(
         worker_.NameOf(rank), MakeRequest(spec),
         {.timeout = absl::Milliseconds(random_.Between(10, 400))},
-        {.max_retries = 60,
+        {.max_retries = 90,
          .retry_duration = absl::Milliseconds(20),
          .backoff = random_.OneIn(2) ? 1.0 : 1.1});
     const bool done = call.Wait(worker_.In(absl::Minutes(30)));
