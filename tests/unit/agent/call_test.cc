@@ -291,7 +291,8 @@ TEST(CallTest, TimesOutAndNeverEarly) {
   const Future far = cluster[0].Send("w1", Request("far"),
                                      {.timeout = absl::Hours(1'000'000'000)});
   EXPECT_EQ(cluster[0].GetMetrics()["agent.pending_calls"], 3);
-  EXPECT_EQ(cluster[0].GetMetrics()["agent.timers"], 1);
+  // And perhaps that of the keepalive: members have looked at each other.
+  EXPECT_LE(cluster[0].GetMetrics()["agent.timers"], 2);
   gate.Open();
   for (const Future* reply : {&zero, &never, &far}) {
     ASSERT_TRUE(reply->Wait(Soon()));
@@ -301,7 +302,7 @@ TEST(CallTest, TimesOutAndNeverEarly) {
   const int num_late = started - 3;
   EXPECT_TRUE(recorder.WaitFor("late", num_late));
   EXPECT_GE(cluster[0].GetMetrics()["agent.late_replies"], num_late);
-  EXPECT_EQ(cluster[0].GetMetrics()["agent.timers"], 0);
+  EXPECT_LE(cluster[0].GetMetrics()["agent.timers"], 1);
   EXPECT_EQ(cluster[0].GetMetrics()["agent.reconnects"], 0);
 }
 
@@ -411,7 +412,8 @@ TEST(CallTest, EveryCallOnABrokenConnectionFails) {
   }
   EXPECT_FALSE(to_another.done());
   EXPECT_EQ(cluster[0].GetMetrics()["agent.pending_calls"], 1);
-  EXPECT_EQ(cluster[0].GetMetrics()["agent.timers"], 1);
+  // And perhaps that of the keepalive: members have looked at each other.
+  EXPECT_LE(cluster[0].GetMetrics()["agent.timers"], 2);
   gate.Open();
   stopping->Join();
   EXPECT_TRUE(to_another.status().ok()) << to_another.status();

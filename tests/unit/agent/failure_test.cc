@@ -319,7 +319,12 @@ TEST(ShutdownTest, LetsPeersTakeTheTensorsThatWereSent) {
           return Message{MessageType::kScriptRet, "", {}};
         }),
         [&](AgentOptions& options) { options.transport.channels = {channel}; });
-    ASSERT_TRUE(cluster[0].Send("w1", Request("hello")).status().ok());
+    // Opens the connection of large messages.
+    ASSERT_TRUE(
+        cluster[0]
+            .Send("w1", Request("hello"), CallOptions{.lane = Lane::kBulk})
+            .status()
+            .ok());
     Message request = Request("take this");
     request.tensors = {*MakeTensor(DType::kUInt8, {kBytes})};
     std::memset(request.tensors[0].storage->data(), 7, kBytes);
