@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "agent/agent_impl.h"
 #include "agent/group/deadline_margin.h"
@@ -42,14 +43,19 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
   std::vector<PeerSet::Contact> contacts;
   for (size_t id = 0; id < addresses->size(); ++id) {
     const MemberPtr peer = workers_.Find(static_cast<WorkerId>(id));
-    const absl::StatusOr<std::string> features =
+    const absl::StatusOr<std::string> text =
         store_->TryGet(FeaturesKey(peer->name), deadline);
-    // A stock worker publishes none.
-    if (!features.ok() && !absl::IsNotFound(features.status())) {
-      return features.status();
+    if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
+    PeerFeatures features = ParseFeatures(text.value_or(""));
+    // A stock worker publishes none. A member of the epoch may not have done so
+    // yet, and what is there may be of an earlier run: it understands what all
+    // that enter epochs understand.
+    uint64_t instance = 0;
+    if (absl::SimpleHexAtoi(group.instances()[id], &instance) &&
+        features.memory != instance) {
+      features = ParseFeatures(OwnFeatures(instance));
     }
-    contacts.push_back(
-        {std::move((*addresses)[id]), ParseFeatures(features.value_or(""))});
+    contacts.push_back({std::move((*addresses)[id]), features});
   }
   bulk_peers_.SetContacts(contacts);
   peers_.SetContacts(std::move(contacts));

@@ -1,6 +1,7 @@
 #include "agent/group/static_group.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -316,8 +317,10 @@ absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
   is_there_.assign(size, false);
   is_stock_.assign(size, false);
   addresses_.assign(size, "");
+  instances_.assign(size, "");
   is_there_[options_.id] = true;
   addresses_[options_.id] = published_;
+  instances_[options_.id] = instance_;
   waits_ = true;
   absl::Duration wait = kFirstWait;
   while (true) {
@@ -331,7 +334,7 @@ absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
       waited = mark.status();
       if (!mark.ok()) continue;
       is_there_[id] = true;
-      addresses_[id] = SplitMark(*mark).second;
+      std::tie(instances_[id], addresses_[id]) = SplitMark(*mark);
     }
     if (waited.ok()) break;
     if (!absl::IsDeadlineExceeded(waited)) return waited;

@@ -72,6 +72,8 @@ class StaticGroup {
 
   // After `Enter`: which members are stock workers, by id.
   const std::vector<bool>& is_stock() const { return is_stock_; }
+  // After `Enter`: the instances of the members, by id; "" for stock workers.
+  const std::vector<std::string>& instances() const { return instances_; }
   // What the keys of this epoch begin with.
   std::string key_prefix() const;
 
@@ -132,6 +134,7 @@ class StaticGroup {
   std::string our_place_;
   std::map<std::string, Suspect> suspects_;  // by mark
   std::vector<std::string> addresses_;
+  std::vector<std::string> instances_;
   std::vector<bool> is_there_;
   std::vector<bool> is_stock_;
   std::map<int64_t, std::string> left_over_;  // why one is missing
