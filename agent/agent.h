@@ -44,7 +44,9 @@
 
 namespace reprise {
 
-// The four seams. All must outlive the agent, and what `Shutdown` left behind.
+// What an agent runs on: three of the four seams (the device belongs to the
+// tensors), and an observer. All must outlive the agent, and what `Shutdown`
+// left behind.
 struct Environment {
   Runtime* runtime = nullptr;
   std::shared_ptr<Store> store;
