@@ -295,6 +295,11 @@ int64_t CallTable::num_pending() {
   return static_cast<int64_t>(calls_.size());
 }
 
+bool CallTable::IsPending(WorkerId peer, int64_t id) {
+  MutexLock lock(mutex_);
+  return calls_.count(CallKey(peer, id)) > 0;
+}
+
 bool CallTable::HasPending(WorkerId peer) {
   MutexLock lock(mutex_);
   const auto first = calls_.lower_bound(CallKey(peer, 0));

@@ -148,6 +148,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
 
   int64_t num_pending();
   bool HasPending(WorkerId peer);
+  bool IsPending(WorkerId peer, int64_t id);
 
  private:
   friend struct PlantedAccess;

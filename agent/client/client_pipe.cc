@@ -26,6 +26,7 @@ ClientPipe::ClientPipe(Runtime& runtime, Timer& timer, Owner& owner,
       mutex_(runtime, "ClientPipe") {}
 
 void ClientPipe::ExpectWithin(absl::Time deadline, absl::Duration timeout) {
+  connect_deadline_ = deadline;
   MutexLock lock(mutex_);
   if (state_ == State::kFailed || established_) return;
   expectation_ =
@@ -68,18 +69,27 @@ void ClientPipe::Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
   ReadMessages(pipe, shared_from_this(), options_.limits);
   // The ping comes first, so that its answer does not wait behind a long
   // message, and the peer knows our bound while that message arrives.
-  if (pings) WritePing(*pipe);
-  while (std::optional<OutgoingCall> call = NextOfQueue()) {
-    const int64_t id = call->message->id();
-    WriteTo(*pipe, *std::move(call));
-    QueuedCallWritten(*pipe, id);
+  if (pings) {
+    WritePing(*pipe,
+              [self = shared_from_this(), pipe] { self->WriteQueue(*pipe); });
+  } else {
+    WriteQueue(*pipe);
   }
   if (failed()) pipe->close();
 }
 
+void ClientPipe::WriteQueue(tensorpipe::Pipe& pipe) {
+  while (std::optional<OutgoingCall> call = NextOfQueue()) {
+    const int64_t id = call->message->id();
+    WriteTo(pipe, *std::move(call));
+    QueuedCallWritten(pipe, id);
+  }
+}
+
 std::optional<OutgoingCall> ClientPipe::NextOfQueue() {
   MutexLock lock(mutex_);
-  if (state_ == State::kFailed) return std::nullopt;
+  if (state_ == State::kFailed || is_being_replaced_) return std::nullopt;
+  has_written_ = true;
   if (queue_.empty()) {
     state_ = State::kOpen;
     return std::nullopt;
@@ -101,18 +111,23 @@ void ClientPipe::QueuedCallWritten(tensorpipe::Pipe& pipe, int64_t call_id) {
 
 absl::Status ClientPipe::Write(OutgoingCall call) {
   std::shared_ptr<tensorpipe::Pipe> pipe;
+  std::shared_ptr<ClientPipe> successor;
   {
     MutexLock lock(mutex_);
-    if (state_ == State::kFailed) return failure_;
-    ++num_unwritten_;
-    num_unwritten_bytes_ += call.message->num_bytes();
-    if (state_ == State::kOpening) {
-      const int64_t id = call.message->id();
-      queue_.emplace(id, std::move(call));
-      return absl::OkStatus();
+    successor = successor_;
+    if (successor == nullptr) {
+      if (state_ == State::kFailed) return failure_;
+      ++num_unwritten_;
+      num_unwritten_bytes_ += call.message->num_bytes();
+      if (state_ == State::kOpening) {
+        const int64_t id = call.message->id();
+        queue_.emplace(id, std::move(call));
+        return absl::OkStatus();
+      }
+      pipe = pipe_;
     }
-    pipe = pipe_;
   }
+  if (successor != nullptr) return successor->Write(std::move(call));
   WriteTo(*pipe, std::move(call));
   return absl::OkStatus();
 }
@@ -176,7 +191,8 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
       });
 }
 
-void ClientPipe::WriteControl(tensorpipe::Pipe& pipe, const Control& control) {
+void ClientPipe::WriteControl(tensorpipe::Pipe& pipe, const Control& control,
+                              std::function<void()> then) {
   Message request;
   request.type = kControlRequest;
   request.payload = EncodeControl(control);
@@ -185,20 +201,21 @@ void ClientPipe::WriteControl(tensorpipe::Pipe& pipe, const Control& control) {
   if (!message.ok()) return;
   tensorpipe::Message parts = ToTensorPipe(**message);
   pipe.write(std::move(parts),
-             [self = shared_from_this(),
-              message = *std::move(message)](const tensorpipe::Error& error) {
+             [self = shared_from_this(), message = *std::move(message),
+              then = std::move(then)](const tensorpipe::Error& error) {
                if (error) {
                  self->Fail(Describe(error));
-               } else {
-                 self->NoteEstablished();
+                 return;
                }
+               self->NoteEstablished();
+               if (then) then();
              });
 }
 
-void ClientPipe::WritePing(tensorpipe::Pipe& pipe) {
+void ClientPipe::WritePing(tensorpipe::Pipe& pipe, std::function<void()> then) {
   Control control;
   control.bound = options_.keepalive_bound;
-  WriteControl(pipe, control);
+  WriteControl(pipe, control, std::move(then));
 }
 
 void ClientPipe::WriteCancel(tensorpipe::Pipe& pipe, int64_t call_id) {
@@ -324,9 +341,21 @@ void ClientPipe::OnMessage(IncomingMessage message) {
 void ClientPipe::OnReadFailed(const std::string& cause) { Fail(cause); }
 
 void ClientPipe::Fail(const std::string& cause) {
-  Stop(absl::UnavailableError(
-           absl::StrCat("connection to ", peer_->name, " failed: ", cause)),
-       /*tell_owner=*/true);
+  const absl::Status failure = absl::UnavailableError(
+      absl::StrCat("connection to ", peer_->name, " failed: ", cause));
+  bool may_be_replaced = false;
+  {
+    MutexLock lock(mutex_);
+    if (state_ == State::kFailed || is_being_replaced_) return;
+    // From now on no call is written.
+    may_be_replaced = is_being_replaced_ = !has_written_;
+  }
+  const std::shared_ptr<ClientPipe> successor =
+      may_be_replaced ? owner_.Replace(*this, cause) : nullptr;
+  if (Stop(failure, /*tell_owner=*/successor == nullptr, successor) &&
+      successor != nullptr) {
+    owner_.OnReplaced(successor);
+  }
 }
 
 bool ClientPipe::Close() {
@@ -335,7 +364,8 @@ bool ClientPipe::Close() {
               /*tell_owner=*/false);
 }
 
-bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner) {
+bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner,
+                      const std::shared_ptr<ClientPipe>& successor) {
   std::map<int64_t, OutgoingCall> dropped;
   std::shared_ptr<tensorpipe::Pipe> pipe;
   std::optional<Timer::Key> expectation;
@@ -344,17 +374,29 @@ bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner) {
     if (state_ == State::kFailed) return false;
     state_ = State::kFailed;
     failure_ = failure;
+    successor_ = successor;
     dropped.swap(queue_);
     pipe.swap(pipe_);
     expectation.swap(expectation_);
   }
-  for (const auto& [id, call] : dropped) NotWritten(call);
+  for (auto& [id, call] : dropped) {
+    NotWritten(call);
+    if (successor != nullptr) HandOver(std::move(call), *successor);
+  }
   if (expectation.has_value()) timer_.Cancel(*expectation);
   VLOG(1) << failure.message();
   // The owner forgets the pipe before anybody hears of its failure.
   if (tell_owner) owner_.OnPipeFailed(*this, failure);
   if (pipe != nullptr) pipe->close();
   return true;
+}
+
+void ClientPipe::HandOver(OutgoingCall call, ClientPipe& successor) {
+  const int64_t id = call.message->id();
+  // A successor that has failed as well has failed all its calls.
+  if (!successor.Write(std::move(call)).ok()) return;
+  // It may have been cancelled while it was in neither queue.
+  if (!owner_.IsPending(*this, id)) successor.Cancel(id);
 }
 
 }  // namespace reprise

@@ -1,9 +1,14 @@
 // A connection to a peer for our calls to it.
 //
-//   opening --Open--> open --any failure--> failed
+//   opening --Open, handshake--> open --any failure--> failed
 //
-// While it opens, messages wait in a queue. A failed pipe never recovers: its
-// owner forgets it and makes another one.
+// While it opens, messages wait in a queue. The first message is a ping, and
+// the queue is written once the ping has left, which needs the peer's answer to
+// TensorPipe's handshake: so no call of a pipe that fails before has reached
+// the peer. Its owner may then replace the pipe by another one, to another
+// address, which takes over the queue. A peer that does not know pings is
+// written to at once. A failed pipe never recovers: its owner forgets it and
+// makes another one.
 //
 // The pipe is established once the peer has answered TensorPipe's handshake.
 // From then on it lives as long as bytes arrive from the peer: the peer is
@@ -63,7 +68,16 @@ class ClientPipe final : public MessageSink,
     // The call was not written and never will be.
     virtual void OnCallRefused(ClientPipe& pipe, int64_t call_id,
                                const absl::Status& status) = 0;
-    // Once. `status` is UNAVAILABLE "connection to w1 failed: ...".
+    // The pipe has failed, and none of its calls has been written. Returns the
+    // pipe of the same generation that takes its place, or null. Called once.
+    virtual std::shared_ptr<ClientPipe> Replace(ClientPipe& pipe,
+                                                const std::string& cause) = 0;
+    // `successor`, which `Replace` returned, has taken over the queue.
+    virtual void OnReplaced(const std::shared_ptr<ClientPipe>& successor) = 0;
+    // Whether somebody still waits for the reply to this call.
+    virtual bool IsPending(const ClientPipe& pipe, int64_t call_id) = 0;
+    // Once, unless the pipe was replaced. `status` is UNAVAILABLE "connection
+    // to w1 failed: ...".
     virtual void OnPipeFailed(ClientPipe& pipe, const absl::Status& status) = 0;
   };
 
@@ -90,17 +104,20 @@ class ClientPipe final : public MessageSink,
   uint64_t generation() const { return generation_; }
   // Whether the peer was ever heard.
   bool established() const { return established_; }
+  // Whether calls may have reached the peer.
+  bool has_written() const { return has_written_; }
   // Messages handed to `Write` that the transport has not taken yet.
   size_t num_unwritten() const { return num_unwritten_; }
   size_t num_unwritten_bytes() const { return num_unwritten_bytes_; }
   bool failed();
 
   // Fails at `deadline` unless it is established by then; `timeout` is for the
-  // text.
+  // text. Called at most once, before others know the pipe.
   void ExpectWithin(absl::Time deadline, absl::Duration timeout);
+  absl::Time connect_deadline() const { return connect_deadline_; }
 
-  // Writes to `pipe` what waits in the queue, and uses it from then on. Called
-  // once. `features` are the peer's; `number` is that of `pipe` in
+  // Connects through `pipe`, on which the queue is written. Called once.
+  // `features` are the peer's; `number` is that of `pipe` in
   // `Options::arrivals`.
   void Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
             const PeerFeatures& features, uint64_t number);
@@ -119,7 +136,8 @@ class ClientPipe final : public MessageSink,
   // `Keepalive`.
   absl::Time CheckLiveness(absl::Time now, bool late, bool has_calls);
 
-  // Closes the pipe and tells the owner. Does nothing to a failed pipe.
+  // Closes the pipe and tells the owner, who may replace it. Does nothing to a
+  // failed pipe.
   void Fail(const std::string& cause);
 
   // Closes the pipe and does not tell the owner. Returns false when the pipe
@@ -134,10 +152,13 @@ class ClientPipe final : public MessageSink,
   enum class State { kOpening, kOpen, kFailed };
 
   void WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call);
-  void WriteControl(tensorpipe::Pipe& pipe, const Control& control);
-  void WritePing(tensorpipe::Pipe& pipe);
+  // `then` is called when the message has left; may be null.
+  void WriteControl(tensorpipe::Pipe& pipe, const Control& control,
+                    std::function<void()> then = nullptr);
+  void WritePing(tensorpipe::Pipe& pipe, std::function<void()> then = nullptr);
   void WriteCancel(tensorpipe::Pipe& pipe, int64_t call_id);
   void NotWritten(const OutgoingCall& call);
+  void WriteQueue(tensorpipe::Pipe& pipe);
   // Takes the next call out of the queue, to write it while the pipe opens.
   // Nothing when the pipe is open now, or has failed.
   std::optional<OutgoingCall> NextOfQueue();
@@ -148,7 +169,10 @@ class ClientPipe final : public MessageSink,
   void OnConnectTimeout(absl::Duration timeout);
   // How long ago a byte last arrived.
   absl::Duration SinceArrival() const;
-  bool Stop(const absl::Status& failure, bool tell_owner);
+  // Calls go to `successor` from now on, if there is one.
+  bool Stop(const absl::Status& failure, bool tell_owner,
+            const std::shared_ptr<ClientPipe>& successor = nullptr);
+  void HandOver(OutgoingCall call, ClientPipe& successor);
 
   Runtime& runtime_;
   Timer& timer_;
@@ -166,9 +190,13 @@ class ClientPipe final : public MessageSink,
   // When a message last began to arrive, or arrived as a whole.
   std::atomic<int64_t> last_received_ns_ = 0;
   std::atomic<bool> established_ = false;
+  std::atomic<bool> has_written_ = false;  // set under `mutex_`
+  absl::Time connect_deadline_ = absl::InfiniteFuture();
 
   Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kOpening;
+  bool is_being_replaced_ ABSL_GUARDED_BY(mutex_) = false;
+  std::shared_ptr<ClientPipe> successor_ ABSL_GUARDED_BY(mutex_);
   // By call id: calls of one thread have increasing ids.
   std::map<int64_t, OutgoingCall> queue_ ABSL_GUARDED_BY(mutex_);
   // The call that is just being written while the pipe opens, and whether it

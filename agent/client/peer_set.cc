@@ -100,6 +100,8 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
       entry.pipe = std::make_shared<ClientPipe>(
           runtime_, timer_, *this, peer, activity_, counters,
           next_generation_++, options_.pipe);
+      entry.was_looked_up = false;
+      entry.failed_at.clear();
       start = entry.not_before;
       is_new = true;
     }
@@ -204,6 +206,7 @@ void PeerSet::OnLookedUp(const Member& peer, uint64_t lookup,
                          const absl::StatusOr<std::string>& features) {
   std::shared_ptr<ClientPipe> pipe;
   Contact contact;
+  std::string cause;  // not empty: it has failed at this address just now
   {
     Shard& shard = ShardOf(peer.id);
     MutexLock lock(shard.mutex);
@@ -213,6 +216,7 @@ void PeerSet::OnLookedUp(const Member& peer, uint64_t lookup,
     }
     Peer& entry = found->second;
     entry.lookup = 0;
+    entry.was_looked_up = true;
     pipe.swap(entry.waiting);
     const bool has_left = absl::IsNotFound(address.status()) ||
                           (address.ok() && address->empty());
@@ -226,6 +230,7 @@ void PeerSet::OnLookedUp(const Member& peer, uint64_t lookup,
       }
     }
     contact = entry.contact;
+    if (entry.failed_at == contact.address) cause = entry.failure;
   }
   if (!address.ok()) {
     VLOG(1) << "no present address of " << peer.name
@@ -235,6 +240,8 @@ void PeerSet::OnLookedUp(const Member& peer, uint64_t lookup,
   if (contact.address.empty()) {
     pipe->Fail(
         absl::StrCat("no address in the store: ", address.status().message()));
+  } else if (!cause.empty()) {
+    pipe->Fail(cause);
   } else {
     Connect(*pipe, contact);
   }
@@ -361,6 +368,44 @@ void PeerSet::CancelCall(WorkerId peer, uint64_t pipe_generation,
   }
 }
 
+std::shared_ptr<ClientPipe> PeerSet::Replace(ClientPipe& pipe,
+                                             const std::string& cause) {
+  const Member& peer = pipe.peer();
+  auto successor = std::make_shared<ClientPipe>(
+      runtime_, timer_, *this, pipe.shared_peer(), activity_, pipe.counters(),
+      pipe.generation(), options_.pipe);
+  std::shared_ptr<ClientPipe> replaced;
+  {
+    Shard& shard = ShardOf(peer.id);
+    MutexLock lock(shard.mutex);
+    const auto found = shard.peers.find(peer.id);
+    if (!is_connecting_ || shard.closed || found == shard.peers.end() ||
+        found->second.pipe.get() != &pipe || found->second.was_looked_up ||
+        runtime_.Now() >= pipe.connect_deadline()) {
+      return nullptr;
+    }
+    Peer& entry = found->second;
+    entry.is_outdated = true;
+    entry.failed_at = entry.contact.address;
+    entry.failure = cause;
+    replaced.swap(entry.pipe);
+    entry.pipe = successor;
+  }
+  if (pipe.connect_deadline() != absl::InfiniteFuture()) {
+    successor->ExpectWithin(pipe.connect_deadline(), options_.connect_timeout);
+  }
+  workers_.MarkStale();
+  return successor;
+}
+
+void PeerSet::OnReplaced(const std::shared_ptr<ClientPipe>& successor) {
+  connector_.Run([this, successor] { Open(successor); });
+}
+
+bool PeerSet::IsPending(const ClientPipe& pipe, int64_t call_id) {
+  return calls_.IsPending(pipe.peer().id, call_id);
+}
+
 void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
   const Member& peer = pipe.peer();
   workers_.MarkStale();
@@ -390,7 +435,8 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
     options_.on_change({peer.name, peer.id, false, status});
   }
   calls_.FailPipe(peer.id, pipe.generation(),
-                  WithCallError(status, CallErrorSource::kTransport));
+                  WithCallError(status, CallErrorSource::kTransport,
+                                /*may_have_run=*/pipe.has_written()));
 }
 
 absl::Duration PeerSet::Pause(int failures, uint64_t jitter) const {

@@ -7,8 +7,10 @@
 //
 // A known address is used without asking the store. An address that is not
 // known, or at which a connection has failed, is looked up first, since a
-// worker that was restarted has another one. Lookups of several peers run
-// beside each other and hold up nobody else.
+// worker that was restarted has another one. When the first attempt at a known
+// address fails before a call was written, its calls wait until the address has
+// been looked up, and go to another address if there is one. Lookups of several
+// peers run beside each other and hold up nobody else.
 
 #ifndef REPRISE_AGENT_CLIENT_PEER_SET_H_
 #define REPRISE_AGENT_CLIENT_PEER_SET_H_
@@ -109,8 +111,11 @@ class PeerSet final : public ClientPipe::Owner {
     int failures = 0;  // in a row, of pipes that never carried anything
     absl::Time not_before = absl::InfinitePast();  // of the next attempt
     Contact contact;
-    bool is_outdated = false;  // a connection to this address has failed
-    uint64_t lookup = 0;       // the number of the one that runs; 0: none
+    bool is_outdated = false;    // a connection to this address has failed
+    bool was_looked_up = false;  // for the present pipe
+    std::string failed_at;       // where the pipe that it replaced failed
+    std::string failure;         // and why
+    uint64_t lookup = 0;         // the number of the one that runs; 0: none
     // The pipe that waits for the result of the lookup.
     std::shared_ptr<ClientPipe> waiting;
   };
@@ -148,6 +153,10 @@ class PeerSet final : public ClientPipe::Owner {
   void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) override;
   void OnCallRefused(ClientPipe& pipe, int64_t call_id,
                      const absl::Status& status) override;
+  std::shared_ptr<ClientPipe> Replace(ClientPipe& pipe,
+                                      const std::string& cause) override;
+  void OnReplaced(const std::shared_ptr<ClientPipe>& successor) override;
+  bool IsPending(const ClientPipe& pipe, int64_t call_id) override;
   void OnPipeFailed(ClientPipe& pipe, const absl::Status& status) override;
 
   Runtime& runtime_;

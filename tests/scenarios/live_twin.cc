@@ -47,16 +47,9 @@ void LiveTwin(Worker& worker) {
       (*agent)->agent().GetWorkerInfo(options.name);
   worker.Check(self.ok() && self->id == 0, "evicted",
                self.ok() ? "it has another id" : self.status().ToString());
-  // The listener may have moved when a connection of the twin broke. Then the
-  // first call finds nobody at the old address, and the next one asks the
-  // store.
-  const auto call = [&] {
-    const CallSpec spec = (*agent)->NewCall();
-    return (*agent)->Await((*agent)->Send(options.name, spec), spec);
-  };
-  absl::Status called = call();
-  if (absl::IsUnavailable(called)) called = call();
-  worker.CheckOk(called, "evicted");
+  const CallSpec spec = (*agent)->NewCall();
+  worker.CheckOk((*agent)->Await((*agent)->Send(options.name, spec), spec),
+                 "evicted");
   worker.CheckOk((*agent)->agent().Leave(worker.In(kJoin)), "leave");
   worker.CheckOk((*agent)->Shutdown(absl::Seconds(5)), "shutdown");
 }

@@ -40,17 +40,6 @@ std::string AddressOf(Cluster& cluster, const std::string& worker) {
   return *cluster.store()->TryGet("addrs/" + worker, Soon());
 }
 
-// A worker that knows only the first address of `to` is refused there, and asks
-// the store before it tries again.
-absl::Status CallAtNewAddress(Agent& from, const std::string& to) {
-  const Future refused = from.Send(to, Request(""));
-  EXPECT_TRUE(refused.Wait(Soon()));
-  EXPECT_TRUE(absl::IsUnavailable(refused.status())) << refused.status();
-  const Future call = from.Send(to, Request(""));
-  EXPECT_TRUE(call.Wait(Soon()));
-  return call.status();
-}
-
 TEST(FailureTest, AListenerThatDiesIsReplaced) {
   Recorder recorder;
   Cluster cluster;
@@ -64,7 +53,7 @@ TEST(FailureTest, AListenerThatDiesIsReplaced) {
     ASSERT_TRUE(recorder.WaitFor("listening", 3 + i));
     EXPECT_NE(AddressOf(cluster, "w0"), address);
   }
-  EXPECT_TRUE(CallAtNewAddress(cluster[1], "w0").ok());
+  EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());
   // A pipe of before lives on.
   EXPECT_TRUE(cluster[2].Send("w0", Request("again")).status().ok());
   EXPECT_EQ(cluster[2].GetMetrics()["agent.reconnects"], 0);
@@ -91,7 +80,7 @@ TEST(FailureTest, ANewListenerIsPublishedOnceTheStoreIsBack) {
   ASSERT_TRUE(recorder.WaitFor("listening", 3));
   EXPECT_EQ(failures, 3);
   EXPECT_NE(AddressOf(whole, "w0"), address);
-  EXPECT_TRUE(CallAtNewAddress(cluster[1], "w0").ok());
+  EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());
 }
 
 // When a listener fails, there are no file descriptors.
@@ -123,7 +112,7 @@ TEST(FailureTest, AListenerWaitsForFileDescriptors) {
   recorder.End();
   ASSERT_TRUE(recorder.WaitFor("listening", 3));
   EXPECT_NE(AddressOf(cluster, "w0"), address);
-  EXPECT_TRUE(CallAtNewAddress(cluster[1], "w0").ok());
+  EXPECT_TRUE(cluster[1].Send("w0", Request("")).status().ok());
 }
 
 TEST(FailureTest, AStoreOutageDoesNotHarmFirstCalls) {
