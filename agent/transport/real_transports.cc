@@ -1,11 +1,10 @@
 // `RealTransports()`: TensorPipe's transports and channels, with our own uv,
 // shm and cma.
 
-#include <signal.h>
-
 #include <algorithm>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -233,6 +232,7 @@ class RealTransportProvider final : public TransportProvider {
  public:
   absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
     IgnoreSigpipe();
+    std::call_once(descriptor_limit_, RaiseDescriptorLimit);
     const auto transports =
         Choose<TransportKind>(kTransports, options.transports, "transport");
     if (!transports.ok()) return transports.status();
@@ -283,6 +283,9 @@ class RealTransportProvider final : public TransportProvider {
     set.arrivals = check->arrivals();
     return set;
   }
+
+ private:
+  std::once_flag descriptor_limit_;
 };
 
 }  // namespace
@@ -290,17 +293,6 @@ class RealTransportProvider final : public TransportProvider {
 TransportProvider& RealTransports() {
   static RealTransportProvider* const provider = new RealTransportProvider();
   return *provider;
-}
-
-void IgnoreSigpipe() {
-  struct sigaction action = {};
-  if (sigaction(SIGPIPE, nullptr, &action) != 0 ||
-      (action.sa_flags & SA_SIGINFO) != 0 || action.sa_handler != SIG_DFL) {
-    return;
-  }
-  action.sa_handler = SIG_IGN;
-  PLOG_IF(ERROR, sigaction(SIGPIPE, &action, nullptr) != 0)
-      << "cannot ignore SIGPIPE";
 }
 
 std::vector<TransportProbe> ProbeRealTransports(

@@ -79,13 +79,18 @@ class TransportProvider {
 };
 
 // The real transports. They live as long as the process. `Make` calls
-// `IgnoreSigpipe`.
+// `IgnoreSigpipe`, and the first `Make` calls `RaiseDescriptorLimit`.
 TransportProvider& RealTransports();
 
 // Ignores SIGPIPE in this process unless the program has set a handler of its
 // own. TensorPipe's writes to a dead peer raise it, and it would end the
 // process.
 void IgnoreSigpipe();
+
+// Lets this process open as many files as its hard limit allows, since each
+// peer takes some. A program that wants fewer lowers the soft limit afterwards,
+// or starts with a lower hard limit.
+void RaiseDescriptorLimit();
 
 // The transport probe: which transports and channels `RealTransports` can make
 // on this machine, and why not the others. It makes every context and destroys

@@ -93,19 +93,21 @@ DoctorFinding ProbeDescriptors() {
     finding.detail = absl::StrCat("cannot be asked: ", strerror(errno));
     return finding;
   }
-  const auto soft = static_cast<int64_t>(limit.rlim_cur);
-  finding.works = limit.rlim_cur == RLIM_INFINITY || soft >= kMinDescriptors;
+  // An agent raises its soft limit to the hard one.
+  const auto most = static_cast<int64_t>(limit.rlim_max);
+  finding.works = limit.rlim_max == RLIM_INFINITY || most >= kMinDescriptors;
   finding.detail =
-      limit.rlim_cur == RLIM_INFINITY
+      limit.rlim_max == RLIM_INFINITY
           ? "unlimited"
-          : absl::StrCat(soft, ", enough for about ",
-                         std::max<int64_t>(soft - kAgentDescriptors, 0) /
+          : absl::StrCat(most, ", enough for about ",
+                         std::max<int64_t>(most - kAgentDescriptors, 0) /
                              kPeerDescriptors,
                          " peers on this host: an agent takes some ",
                          kAgentDescriptors, ", and ", kPeerDescriptors,
                          " for each peer over shm and cma");
   if (!finding.works) {
-    finding.advice = absl::StrCat("ulimit -n ", 4 * kMinDescriptors);
+    finding.advice = absl::StrCat("raise the hard limit, as with ulimit -Hn ",
+                                  4 * kMinDescriptors);
   }
   return finding;
 }

@@ -28,13 +28,13 @@ class MovedPeerTest : public ::testing::Test {
   MovedPeerTest() { cluster_.set_observer(&recorder_); }
 
   void StartAndMove() {
-    cluster_.Start(2, Blocking([this](const Message& request,
-                                      const RequestInfo&)
-                                   -> absl::StatusOr<Message> {
-      MutexLock lock(mutex_);
-      served_.push_back(request.payload);
-      return Message{MessageType::kScriptRet, "", {}};
-    }));
+    cluster_.Start(
+        2, Blocking([this](const Message& request,
+                           const RequestInfo&) -> absl::StatusOr<Message> {
+          MutexLock lock(mutex_);
+          served_.push_back(request.payload);
+          return Message{MessageType::kScriptRet, "", {}};
+        }));
     BreakListener(*whole_.store()->TryGet("addrs/w0", Soon()));
     ASSERT_TRUE(recorder_.WaitFor("listening", 3));
   }

@@ -189,6 +189,28 @@ TEST(RealTransportsTest, IgnoresSigpipeUnlessItIsHandled) {
   signal(SIGPIPE, SIG_IGN);
 }
 
+// In a process of its own, because the limit is raised once.
+TEST(RealTransportsDeathTest, TheLimitOfOpenFilesIsRaised) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto make_with_low_limit = [] {
+    rlimit limit = {};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max - 1;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    EXPECT_TRUE(Make({"uv"}, {"basic"}).ok());
+    getrlimit(RLIMIT_NOFILE, &limit);
+    const bool is_raised = limit.rlim_cur == limit.rlim_max;
+    // What the program sets later stays.
+    --limit.rlim_cur;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    EXPECT_TRUE(Make({"uv"}, {"basic"}).ok());
+    getrlimit(RLIMIT_NOFILE, &limit);
+    const bool stays = limit.rlim_cur == limit.rlim_max - 1;
+    std::_Exit(is_raised && stays ? 0 : 1);
+  };
+  EXPECT_EXIT(make_with_low_limit(), testing::ExitedWithCode(0), "");
+}
+
 // TensorPipe would abort in its loop.
 TEST(RealTransportsDeathTest, TooFewFileDescriptorsAreAnError) {
   testing::GTEST_FLAG(death_test_style) = "threadsafe";
