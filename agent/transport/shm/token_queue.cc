@@ -81,8 +81,8 @@ bool PeerQueue::PostToken(uint32_t token) {
   RingHeader& header = ring_.header();
   if (!Lock(header.producer_flag)) return false;
   // Others post here, too, so the head must be taken as the memory says. Only
-  // the place that follows from it has to be in the ring, for which the mask
-  // cares.
+  // the place that follows from it has to be in the ring, and the mask keeps it
+  // there.
   const uint64_t head = header.head.load(std::memory_order_relaxed);
   const uint64_t used = head - header.tail.load(std::memory_order_acquire);
   const bool has_room = used <= ring_.size() - kTokenBytes;
