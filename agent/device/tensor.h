@@ -47,7 +47,8 @@ struct Tensor {
 };
 
 // A contiguous CPU tensor with memory of its own, uninitialised.
-// INVALID_ARGUMENT for negative or overflowing sizes.
+// INVALID_ARGUMENT for negative or overflowing sizes, RESOURCE_EXHAUSTED
+// without memory.
 absl::StatusOr<Tensor> MakeTensor(DType dtype, absl::Span<const int64_t> sizes);
 
 // OK when every element of `tensor` lies inside its storage.

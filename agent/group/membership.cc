@@ -14,8 +14,8 @@
 namespace reprise {
 namespace {
 
-// The shortest time between two looks: several calls tend to fail at the same
-// time, and all workers share the store.
+// How long after the last look a wanted one may come: several calls tend to
+// fail at the same time, and all workers share the store.
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(100);
 
 }  // namespace
