@@ -45,7 +45,8 @@ std::optional<Activity::Counts> Activity::WaitUntilQuiet(absl::Time deadline) {
   MutexLock lock(mutex_);
   ++waiters_;
   bool in_time = true;
-  // Not "<= 0": a count that went wrong must not pass for quiet.
+  // This tests for 0 and not "<= 0": a count that went wrong must not pass for
+  // quiet.
   while (!interrupted_ && in_time &&
          (counts_.running[kCall] != 0 || counts_.running[kHandler] != 0)) {
     in_time = changed_.WaitUntil(mutex_, deadline);

@@ -2,8 +2,8 @@
 // for others, the replies that it owes, and the tensors that peers may be
 // copying out of its memory.
 //
-// `Join` asks it two things that must be one look: whether nothing runs, and
-// whether anything was started since the last look.
+// `Join` needs two answers from one moment: whether anything runs, and whether
+// anything was started since it last asked.
 
 #ifndef REPRISE_AGENT_ACTIVITY_H_
 #define REPRISE_AGENT_ACTIVITY_H_
@@ -61,7 +61,7 @@ class Activity {
 
   struct Counts {
     std::array<int64_t, kNumKinds> running{};
-    uint64_t started = 0;  // calls and requests, ever
+    uint64_t started = 0;  // calls and requests so far
   };
 
   explicit Activity(Runtime& runtime);
@@ -77,7 +77,7 @@ class Activity {
   Counts counts();
 
   // Waits until no call and no handler runs; returns the counts of that moment.
-  // Nothing when `deadline` passed first, or after `Interrupt`.
+  // Returns nullopt when `deadline` passes first, or after `Interrupt`.
   std::optional<Counts> WaitUntilQuiet(absl::Time deadline);
   void Interrupt();
 

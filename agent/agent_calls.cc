@@ -1,4 +1,4 @@
-// From `Agent::Send` to the pipe of the peer.
+// The way of a call from `Agent::Send` to the pipe of the peer.
 
 #include <algorithm>
 #include <functional>
@@ -18,7 +18,7 @@
 namespace reprise {
 namespace {
 
-// Some of what the machine's own clock says, for the planted defect
+// A part of the time of the machine's own clock, for the planted defect
 // `stray_clock`.
 absl::Duration StrayClock() {
 #ifdef REPRISE_WITH_PLANTED_DEFECTS
@@ -33,7 +33,7 @@ size_t NumBytes(const Message& message) {
   size_t bytes = message.payload.size();
   for (const Tensor& tensor : message.tensors) {
     if (tensor.storage == nullptr) continue;
-    // Not the storage's: a view of a small part is copied.
+    // A view of a small part of its storage is copied, so only the view counts.
     const size_t whole = tensor.storage->num_bytes();
     const auto elements = static_cast<size_t>(tensor.num_elements());
     bytes += std::min(whole, std::min(elements, whole) * SizeOf(tensor.dtype));
@@ -62,7 +62,7 @@ absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
   if (!IsRequest(request.type) || request.type == kControlRequest) {
     return absl::InvalidArgumentError(
         absl::StrCat("a message of type ", static_cast<int32_t>(request.type),
-                     " is no request"));
+                     " is not a request"));
   }
   if (options.idempotency_key.size() > kMaxIdempotencyKey) {
     return absl::InvalidArgumentError(
@@ -107,7 +107,7 @@ Agent::Impl::Times Agent::Impl::StartNow(absl::Duration timeout,
                                          absl::Time latest_end) {
   const absl::Time now = runtime_.Now();
   Times times{.start = now,
-              .deadline = now + timeout,  // infinite if that is
+              .deadline = now + timeout,  // infinite if it is
               .timeout = timeout};
   if (latest_end < times.deadline) {
     times.deadline = latest_end;
@@ -215,7 +215,8 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
   if (absl::Status status = Validate(retry); !status.ok()) {
     return Refuse(std::move(status));
   }
-  // The attempts are made on other threads than this one.
+  // `LatestEnd` is asked here, because it depends on the calling thread and
+  // attempts are made on other threads.
   CallOptions of_attempts = options;
   const absl::Time now = runtime_.Now();
   of_attempts.deadline =
@@ -233,7 +234,7 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
         if (!is_retry) {
           return SendAttempt(to, encoded, shown, options, timeout, is_retry);
         }
-        // It may have left meanwhile, and come again.
+        // The worker may have left meanwhile, and joined again.
         const MemberPtr now = workers_.Find(to->name);
         if (now == nullptr) {
           return Refuse(WithCallError(absl::UnavailableError(absl::StrCat(
@@ -249,7 +250,7 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
 Future Agent::Impl::SendOneWay(const MemberPtr& to, Message request,
                                const CallOptions& options) {
   // Completed by whichever comes first: the message has been written, or the
-  // call has ended without that. An answer of the peer is no news.
+  // call has ended without that. An answer that comes later changes nothing.
   const auto written =
       std::make_shared<Promise>(runtime_, ExecutorOf(callback_pool_), nullptr);
   Future result = written->future();

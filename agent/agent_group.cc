@@ -17,7 +17,8 @@
 namespace reprise {
 namespace {
 
-// Beyond `membership_refresh`: to read the store, and for what is on its way.
+// The time that others need beyond `membership_refresh` to read the store, and
+// that messages may still be on their way.
 constexpr absl::Duration kToLearn = absl::Milliseconds(100);
 
 }  // namespace
@@ -39,7 +40,7 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
   const bool any_stock =
       std::find(is_stock.begin(), is_stock.end(), true) != is_stock.end();
   quiescence_barrier_.UseKeys(any_stock ? "" : group.key_prefix(), is_stock);
-  // Now, so that the first connections need no store.
+  // The contacts are read now, so that the first connections need no store.
   std::vector<PeerSet::Contact> contacts;
   for (size_t id = 0; id < addresses->size(); ++id) {
     const MemberPtr peer = workers_.Find(static_cast<WorkerId>(id));
@@ -47,9 +48,9 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
         store_->TryGet(FeaturesKey(peer->name), deadline);
     if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
     PeerFeatures features = ParseFeatures(text.value_or(""));
-    // A stock worker publishes none. A member of the epoch may not have done so
-    // yet, and what is there may be of an earlier run: it understands what all
-    // that enter epochs understand.
+    // A stock worker publishes none. A member of the epoch may not have
+    // published them yet, and the store may have those of an earlier run. But
+    // it understands what all workers that enter epochs understand.
     uint64_t instance = 0;
     if (absl::SimpleHexAtoi(group.instances()[id], &instance) &&
         features.memory != instance) {
@@ -63,8 +64,8 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
 }
 
 absl::Status Agent::Impl::Publish(std::string published, absl::Time deadline) {
-  // The listener may be replaced meanwhile, and its successor published before
-  // this was.
+  // The listener may be replaced meanwhile, so this goes on until the published
+  // address is the present one.
   while (published != acceptor_.url()) {
     const std::string address = acceptor_.url();
     const absl::StatusOr<bool> replaced =
@@ -130,7 +131,8 @@ absl::Status Agent::Impl::LeaveDynamicGroup(absl::Time deadline) {
     return status;
   }
   if (REPRISE_PLANTED(leave_drops_replies)) return absl::OkStatus();
-  // What we know of the others may be old: the store knew.
+  // `left_others` is what the store said, as our own view of the group may be
+  // old.
   if (group_.left_others()) {
     store_->Pause(std::min(
         deadline, runtime_.Now() + options_.membership_refresh + kToLearn));
@@ -188,7 +190,7 @@ absl::StatusOr<DeviceMap> Agent::Impl::GetReverseDeviceMap(
   if (member->devices == nullptr) return DeviceMap();
   const std::map<std::string, DeviceMap>& maps = member->devices->maps;
   if (REPRISE_PLANTED(join_wrong_reverse_map) && !maps.empty()) {
-    // Whoever it was made for.
+    // Planted: any map is reversed, whichever worker it was made for.
     return Reverse(maps.begin()->second);
   }
   const auto map = maps.find(workers_.self().name);

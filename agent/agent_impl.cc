@@ -19,16 +19,17 @@ namespace {
 // How long a shutdown waits for peers to take the tensors that were offered.
 constexpr absl::Duration kTensorDrainTimeout = absl::Seconds(1);
 
-// How long a shutdown may take whose deadline has passed before it began.
+// How long a shutdown may take if its deadline had passed before it began.
 constexpr absl::Duration kShutdownGrace = absl::Seconds(1);
 
-// The numbers of pipes for large messages begin here.
+// Pipes for large messages are numbered from here on.
 constexpr uint64_t kFirstBulkGeneration = uint64_t{1} << 48;
 
-// Callbacks of futures may block; so many of them at a time delay no others.
+// Callbacks of futures may block. So many of them may block without delaying
+// others.
 constexpr int kCallbackThreads = 4;
 
-// Accesses to the store that may hang before further ones wait.
+// How many accesses to the store may hang before further ones have to wait.
 constexpr int kStoreThreads = 4;
 constexpr int kLookupThreads = 4;
 
@@ -84,8 +85,8 @@ absl::StatusOr<std::shared_ptr<Agent::Impl>> Agent::Impl::Start(
       runtime, environment.store, "store", kStoreThreads);
   parts.store = std::make_unique<StoreClient>(runtime, parts.store_access,
                                               options.store_timeout);
-  // Before the others learn of us: nothing is to be taken back when our own
-  // options are wrong.
+  // This comes before the others learn of us, so that nothing has to be taken
+  // back if our own options are wrong.
   absl::StatusOr<TransportSet> transports =
       environment.transports->Make(options.transport);
   if (!transports.ok()) return transports.status();
@@ -331,7 +332,7 @@ absl::Status Agent::Impl::Shutdown(absl::Time deadline) {
 void Agent::Impl::Close(absl::Time until) {
   VLOG(1) << "agent " << workers_.self().name << " shuts down";
   // What waits for a call, for the store or for a connection ends first, so
-  // that functions of the user's that wait for it have the most time to return.
+  // that the user's functions that wait for it have the most time to return.
   const absl::Status cancelled =
       WithCallError(absl::CancelledError(absl::StrCat(
                         "agent ", workers_.self().name, " was shut down")),
@@ -350,9 +351,9 @@ void Agent::Impl::Close(absl::Time until) {
   acceptor_.Close();
   server_->Refuse();
   gate_->Close();
-  // Peers get the time to take the tensors of the last replies (channel cma): a
-  // connection that is closed takes them back. A peer that stands still is not
-  // waited for.
+  // Peers get some time to take the tensors of the last replies (channel cma),
+  // because closing a connection takes them back. A peer that stands still is
+  // waited for no longer than `kTensorDrainTimeout`.
   if (!activity_->WaitForNone(
           Activity::kOffer,
           std::min(until, runtime_.Now() + kTensorDrainTimeout))) {
@@ -368,7 +369,7 @@ void Agent::Impl::Close(absl::Time until) {
 absl::Status Agent::Impl::AwaitUsers(absl::Time until) {
   if (REPRISE_PLANTED(shutdown_waits)) until = absl::InfiniteFuture();
   std::vector<std::string> left;
-  // Those that have not begun are dropped, here or by their pools.
+  // Handlers that have not begun are dropped, here or by their pools.
   activity_->WaitForNone(Activity::kHandler, until);
   if (REPRISE_PLANTED(callback_after_shutdown)) {
     timer_.Stop();

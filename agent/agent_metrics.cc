@@ -1,4 +1,4 @@
-// What `Agent` shows of itself: see docs/observability.md.
+// The metrics of an agent: see docs/observability.md.
 
 #include <utility>
 
@@ -9,7 +9,7 @@
 namespace reprise {
 namespace {
 
-// Of `GetMetrics`: those that only grow.
+// The keys of `GetMetrics` whose values only grow.
 constexpr const char* kTotals[] = {
     "agent.abandoned_requests",
     "agent.late_replies",

@@ -31,7 +31,7 @@ struct Future::State : std::enable_shared_from_this<Future::State> {
   explicit State(Runtime& runtime)
       : mutex(runtime, "Future"), completed(runtime, "Future.completed") {}
 
-  // As `Promise::Complete`.
+  // Does what `Promise::Complete` says.
   bool Complete(Result value, absl::AnyInvocable<void()> after_callbacks);
 
   Mutex mutex;
@@ -47,7 +47,7 @@ struct Future::State : std::enable_shared_from_this<Future::State> {
 
 bool Future::State::Complete(Result value,
                              absl::AnyInvocable<void()> after_callbacks) {
-  // What is taken out of the state goes with no lock held.
+  // What is taken out of the state is destroyed with no lock held.
   std::vector<Callback> called;
   absl::AnyInvocable<void()> dropped;
   std::shared_ptr<Promise::Executor> run_by;
@@ -71,7 +71,7 @@ bool Future::State::Complete(Result value,
   auto run = [self = shared_from_this(), called = std::move(called),
               after = std::move(after_callbacks)]() mutable {
     for (Callback& callback : called) RunCallback(callback, self->result);
-    called.clear();  // what they hold goes before they count as run
+    called.clear();  // what they hold is gone when they count as run
     if (after) after();
   };
   if (run_by != nullptr) {
@@ -161,7 +161,7 @@ struct Group {
         promise(std::move(result)),
         left(futures.size()) {}
 
-  // Whether it was the last one.
+  // Returns whether it was the last one.
   bool OneIsDone() {
     MutexLock lock(mutex);
     return --left == 0;

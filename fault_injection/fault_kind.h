@@ -51,8 +51,8 @@ struct FaultKindInfo {
   FaultKind kind;
   // The first word of a line.
   std::string_view word;
-  // What older replay files and scenarios call it; empty if it has always been
-  // called so. Two kinds may have one older word: then the duration decides.
+  // The word in older replay files and scenarios; empty if it has not changed.
+  // Two kinds may share an older word: then the duration decides.
   std::string_view older_word = {};
   FaultTarget target;
   FaultDuration duration = FaultDuration::kInstant;
@@ -63,11 +63,11 @@ struct FaultKindInfo {
   std::string_view endings[2] = {};  // its last word is one of these
   bool may_restart = false;          // "restart 200ms"
 
-  // What makes it true between processes on one machine; empty: it exists in
+  // How it is done to a process on this machine; empty if the fault exists in
   // the simulator only.
   std::string_view in_processes = {};
 
-  // A line, and what it does, as in `--help`.
+  // A line and what it does, for `--help`.
   std::string_view example;
   std::string_view effect;
 

@@ -54,7 +54,7 @@ void Injector::OnEvent(const Event& event) {
         fault.event_worker != event.node) {
       continue;
     }
-    // Begin may not return: the fault may be the end of the fiber it runs on.
+    // `Begin` may not return, as the fault may end the fiber that this runs on.
     if (++events_seen_[i] == fault.event_number) Begin(fault);
   }
 }

@@ -264,7 +264,7 @@ void CallTable::Close(const absl::Status& status) {
 
 void CallTable::Finish(Calls::node_type call, Future::Result result) {
   if (REPRISE_PLANTED(shared_pool)) {
-    // The pool that runs handlers is the executor then.
+    // Planted: the executor is then the pool that runs handlers.
     (*executor_)(
         [this, call = std::move(call), result = std::move(result)]() mutable {
           FinishNow(std::move(call), std::move(result));

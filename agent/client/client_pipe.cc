@@ -36,8 +36,8 @@ void ClientPipe::ExpectWithin(absl::Time deadline, absl::Duration timeout) {
 }
 
 void ClientPipe::OnConnectTimeout(absl::Duration timeout) {
-  // A first message may take long, and stock workers answer no ping: that bytes
-  // have come shows that the handshake was answered.
+  // A first message may take long, and stock workers answer no ping. But if any
+  // bytes have come, the handshake was answered.
   if (options_.arrivals != nullptr &&
       options_.arrivals->SinceArrival(number_) != absl::InfiniteDuration() &&
       !REPRISE_PLANTED(first_message_in_time)) {
@@ -65,7 +65,8 @@ void ClientPipe::Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
             !REPRISE_PLANTED(first_message_in_time);
     if (pings) asked_ = runtime_.Now();
   }
-  // Also when it failed meanwhile: an error will come and end the reading.
+  // This reads even if the pipe has failed meanwhile: an error then ends the
+  // reading.
   ReadMessages(pipe, shared_from_this(), options_.limits);
   // The ping comes first, so that its answer does not wait behind a long
   // message, and the peer knows our bound while that message arrives.
@@ -168,7 +169,8 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   }
   tensorpipe::Message parts = ToTensorPipe(*call.message, EncodeExtras(extras));
   VLOG(2) << "call " << call.message->id() << " is written to " << peer_->name;
-  // The peer may copy tensors out of our memory until then (channel cma).
+  // Until the write is over, the peer may copy tensors out of our memory
+  // (channel cma).
   std::shared_ptr<Activity::Token> offer;
   if (!call.message->tensors().empty()) {
     offer = std::make_shared<Activity::Token>(activity_.StartOffer());
@@ -239,7 +241,8 @@ void ClientPipe::Cancel(int64_t call_id) {
         return;
       }
       if (being_written_ == call_id) {
-        // The peer would get to know of the cancellation before the call.
+        // If it were sent now, the cancellation would reach the peer before the
+        // call.
         cancelled_meanwhile_ = true;
         return;
       }
@@ -294,7 +297,7 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
     return absl::InfiniteFuture();
   }
   if (asked != nullptr) WritePing(*asked);
-  // Calls may come meanwhile.
+  // The next check comes within the interval, as calls may start meanwhile.
   return std::min({dead_at, ask_again_at, now + interval});
 }
 

@@ -15,7 +15,7 @@ namespace reprise {
 
 absl::Duration RetryPause(const RetryOptions& options, int retry,
                           uint64_t random) {
-  // The power may be infinite.
+  // Without this limit the power may be infinite.
   constexpr double kMaxFactor = 1e15;
   const absl::Duration pause =
       std::min(options.retry_duration *
@@ -76,7 +76,7 @@ struct Retrier::Call {
   const RetryOptions options;
   const absl::Time deadline;
   const Attempt attempt;
-  // Used by who takes the call out of the table.
+  // Used by the thread that takes the call out of the table.
   Promise promise;
   Activity::Token active;
   // Under the retrier's lock.
@@ -118,7 +118,7 @@ void Retrier::Try(const std::shared_ptr<Call>& call) {
   bool is_retry = false;
   {
     MutexLock lock(mutex_);
-    // Cancelled, or failed by the shutdown.
+    // The call was cancelled, or failed by the shutdown.
     if (calls_.find(call->number) == calls_.end()) return;
     call->pause.reset();
     is_retry = call->retries > 0;
@@ -183,7 +183,7 @@ void Retrier::Cancel(uint64_t number) {
     call = std::move(found->second);
     calls_.erase(found);
   }
-  // Nobody else has it now, but for an attempt that looks for it in vain.
+  // The call is out of the table, so no other thread uses it now.
   if (call->pause.has_value()) timer_.Cancel(*call->pause);
   if (call->current.has_value()) call->current->Cancel();
   Finish(*call, WithCallError(absl::CancelledError("the call was cancelled"),

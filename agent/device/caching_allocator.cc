@@ -14,7 +14,7 @@
 namespace reprise {
 namespace {
 
-// What was kept is used for a request of at least this part of it.
+// A kept block is used for a request of at least 4/5 of its size.
 constexpr size_t kFitNumerator = 4;
 constexpr size_t kFitDenominator = 5;
 
@@ -27,7 +27,7 @@ struct Block {
 
 void Free(const Block& block) { ::operator delete(block.memory, kAlignment); }
 
-// To a multiple of an eighth of the power of two below.
+// Rounds up to a multiple of an eighth of the power of two below `num_bytes`.
 size_t RoundUp(size_t num_bytes) {
   const size_t step = std::bit_floor(num_bytes) / 8;
   return (num_bytes + step - 1) / step * step;
@@ -42,7 +42,7 @@ class CachingAllocator::Cache {
       : max_bytes_(max_bytes), mutex_(runtime, "CachingAllocator") {}
   ~Cache() { Drop(0); }
 
-  // A block that fits, without memory if none is kept.
+  // Returns a kept block that fits, or a block without memory if there is none.
   Block Take(size_t num_bytes) {
     MutexLock lock(mutex_);
     const auto found = by_size_.lower_bound(num_bytes);
@@ -68,7 +68,7 @@ class CachingAllocator::Cache {
       by_age_.splice(by_age_.end(), node);
       stats_.cached_bytes += static_cast<int64_t>(block.num_bytes);
     } catch (const std::bad_alloc&) {
-      // No room for the bookkeeping.
+      // There is no memory for the bookkeeping.
       return Free(block);
     }
     Drop(max_bytes_);

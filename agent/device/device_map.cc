@@ -156,7 +156,7 @@ absl::StatusOr<DeviceInfo> ParseDeviceInfo(std::string_view text) {
   for (size_t i = 2; i < parts.size(); ++i) {
     const std::pair<std::string, std::string> map =
         absl::StrSplit(parts[i], absl::MaxSplits('=', 1));
-    if (!IsWorkerName(map.first)) return Unreadable("a map for nobody");
+    if (!IsWorkerName(map.first)) return Unreadable("a map for no worker");
     DeviceMap& devices = info.maps[map.first];
     for (const absl::string_view item :
          absl::StrSplit(map.second, ',', absl::SkipEmpty())) {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
 
-// a * b, false when it does not fit. Both are not negative.
+// Returns false when a * b does not fit. Neither of them may be negative.
 bool Multiply(int64_t a, int64_t b, int64_t* product) {
   return !__builtin_mul_overflow(a, b, product);
 }
@@ -98,7 +98,7 @@ absl::StatusOr<Tensor> MakeTensor(DType dtype,
   tensor.dtype = dtype;
   tensor.sizes.assign(sizes.begin(), sizes.end());
   tensor.strides.resize(sizes.size());
-  // As PyTorch's: a dimension of no elements counts as one of one element.
+  // As in PyTorch, a dimension without elements counts as one with one element.
   int64_t stride = 1;
   for (size_t i = sizes.size(); i-- > 0;) {
     tensor.strides[i] = stride;
@@ -140,15 +140,15 @@ absl::Status CheckBounds(const Tensor& tensor) {
     return absl::InvalidArgumentError(absl::StrCat(
         "tensor with a negative storage offset: ", tensor.storage_offset));
   }
-  // The product of all sizes that are not 0 must fit, so that nobody who
-  // multiplies some of them overflows.
+  // The product of all sizes that are not 0 must fit, so that no product of
+  // some of them overflows.
   bool empty = false;
   int64_t count = 1;
-  int64_t last = tensor.storage_offset;  // the highest element that is viewed
+  int64_t last = tensor.storage_offset;  // the last element that is viewed
   for (size_t i = 0; i < tensor.sizes.size(); ++i) {
     const int64_t size = tensor.sizes[i];
     const int64_t stride = tensor.strides[i];
-    // PyTorch has no negative strides, and would not survive them.
+    // PyTorch has no negative strides, and crashes on them.
     if (size < 0 || stride < 0) {
       return absl::InvalidArgumentError(absl::StrCat(
           "tensor with a negative size or stride: sizes ", Shape(tensor.sizes),

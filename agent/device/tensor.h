@@ -38,7 +38,7 @@ std::string_view ToString(DType dtype);
 struct Tensor {
   DType dtype = DType::kFloat32;
   std::vector<int64_t> sizes;    // elements per dimension
-  std::vector<int64_t> strides;  // storage elements per step, one a dimension
+  std::vector<int64_t> strides;  // storage elements per step, by dimension
   int64_t storage_offset = 0;    // storage elements
   bool requires_grad = false;
   std::shared_ptr<Storage> storage;
@@ -47,7 +47,8 @@ struct Tensor {
 };
 
 // A contiguous CPU tensor with memory of its own, uninitialised.
-// INVALID_ARGUMENT for negative or overflowing sizes.
+// INVALID_ARGUMENT for negative or overflowing sizes, RESOURCE_EXHAUSTED
+// without memory.
 absl::StatusOr<Tensor> MakeTensor(DType dtype, absl::Span<const int64_t> sizes);
 
 // OK when every element of `tensor` lies inside its storage.

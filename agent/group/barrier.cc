@@ -14,7 +14,7 @@
 namespace reprise {
 namespace {
 
-// How often a member that waits looks at more than READY.
+// How often a waiting member looks at more than the key READY.
 constexpr absl::Duration kLook = absl::Seconds(1);
 // How many members look at the records at a time, in a large group.
 constexpr int64_t kLookersAtATime = 8;
@@ -71,7 +71,7 @@ absl::StatusOr<int64_t> Barrier::ExchangeCountsUnobserved(int64_t number,
   const absl::StatusOr<std::string> total =
       store_.TryGet(Key(kActiveCalls, number), deadline);
   if (!total.ok()) {
-    // It goes only when all have left.
+    // The key is deleted only when all have left the barrier.
     return absl::IsNotFound(total.status())
                ? absl::AbortedError(
                      absl::StrCat("barrier ", number, " is over"))
@@ -91,7 +91,8 @@ absl::Status Barrier::Arrive(int64_t number, int64_t count,
   const absl::StatusOr<std::string> before = store_.TryGet(record, deadline);
   if (before.ok()) return absl::OkStatus();  // counted already
   if (!absl::IsNotFound(before.status())) return before.status();
-  // To add more than once does no harm: all that counts is whether it is 0.
+  // Adding more than once does no harm, as only the difference between 0 and
+  // more than 0 counts.
   if (const absl::StatusOr<int64_t> total =
           store_.AddAtLeastOnce(Key(kActiveCalls, number), count, deadline);
       !total.ok()) {
@@ -134,8 +135,9 @@ absl::Status Barrier::WaitUntilReady(int64_t number, absl::Time deadline) {
     if (is_over_()) {
       return absl::AbortedError(absl::StrCat("barrier ", number, " is over"));
     }
-    // Near the end all members look, for their report. Before, they look to
-    // find out whether all are there, and the first that is not is enough.
+    // Near the end all members look, for their report. Before that, a look only
+    // has to find out whether all are there, so it ends at the first member
+    // that is missing.
     const bool will_report = deadline - until <= 2 * kLook;
     if (!will_report && look % stride != 0) continue;
     absl::StatusOr<Missing> found = FindMissing(number, will_report, deadline);
@@ -232,7 +234,7 @@ void Barrier::Forget(int64_t number, absl::Time deadline) {
   }
   for (const std::string& key : keys) {
     const absl::Status status = store_.Delete(key, deadline).status();
-    // A key that stays is litter and does no harm.
+    // A key that stays does no harm.
     if (!status.ok()) VLOG(1) << "cannot delete " << key << ": " << status;
   }
 }

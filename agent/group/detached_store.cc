@@ -9,15 +9,15 @@
 namespace reprise {
 namespace {
 
-// A store that honours its deadlines answers at them, and says more than that
-// it was not waited for any longer.
+// An access is waited for this much longer than its deadline: a store that
+// honours deadlines answers by then, with a better error than ours.
 constexpr absl::Duration kToAnswer = absl::Milliseconds(50);
 
-// How long the destructor waits for accesses that end by themselves.
+// How long the destructor waits for accesses to end by themselves.
 constexpr absl::Duration kToEnd = absl::Milliseconds(100);
 
-// Accesses that wait for a thread, and for which nobody waits: while a store
-// hangs they come again and again.
+// `Spawn` refuses an access when so many wait for a thread: while a store
+// hangs, more and more of them come.
 constexpr int kMaxQueued = 4096;
 
 }  // namespace

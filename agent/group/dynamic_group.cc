@@ -98,13 +98,14 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
       token.Release(deadline);
       return *ours_;
     }
-    // It took longer than one may hold the token.
+    // It took longer than the token may be held.
     if (absl::IsDeadlineExceeded(status) && runtime_.Now() < until) {
       status = absl::AbortedError(status.message());
     }
   } while (absl::IsAborted(status) && runtime_.Now() < until);
   if (!attempts_.empty()) Undo(deadline);
-  // An access to the store that came too late is not the reason.
+  // What the last check of a rival found is a better reason than an access to
+  // the store that came too late.
   if (absl::IsDeadlineExceeded(status) && absl::IsAborted(doubt)) {
     status = doubt;
   }
@@ -157,7 +158,7 @@ absl::StatusOr<Liveness> DynamicGroup::CheckRival(const MemberEntry& entry,
                                                   std::string& published,
                                                   absl::Time deadline) {
   Liveness found{Liveness::State::kDead, "", ""};
-  // Where it was, we are.
+  // It was at our own address, so it is gone.
   if (entry.address == address_) return found;
   // A stock worker does not answer us.
   const AskInstance ask =
@@ -174,7 +175,7 @@ absl::StatusOr<Liveness> DynamicGroup::CheckRival(const MemberEntry& entry,
     }
     published = present.value_or("");
     const std::string& where = published.empty() ? entry.address : published;
-    // It has no address, or what is there is ours.
+    // It has published no address, or the address is ours.
     if (where.empty() || where == address_) continue;
     found =
         check_(where, ask, std::min(deadline, runtime_.Now() + kLongestCheck));
@@ -191,7 +192,8 @@ absl::StatusOr<std::string> DynamicGroup::ReadOrEmpty(const std::string& key,
 }
 
 absl::Status DynamicGroup::JoinWithToken(absl::Time deadline) {
-  // Read before the list: who changes it later is in the list, and we are not.
+  // These are read before the list: a worker that changes them later is in the
+  // list, and we are not.
   absl::StatusOr<std::string> published =
       ReadOrEmpty(AddressKey(options_.name), deadline);
   if (!published.ok()) return published.status();
@@ -203,7 +205,8 @@ absl::Status DynamicGroup::JoinWithToken(absl::Time deadline) {
   if (const MemberEntry* const ours = FindOurs(state->members)) {
     ours_ = *ours;
   } else {
-    // Before the list, so that a worker that finds us finds them.
+    // The features come before the list, so that a worker that finds us finds
+    // them.
     absl::Status status =
         Replace(FeaturesKey(options_.name), *features, features_, deadline);
     if (status.ok()) status = Enter(*state, deadline);
@@ -234,7 +237,7 @@ absl::Status DynamicGroup::Replace(const std::string& key, std::string present,
 }
 
 absl::Status DynamicGroup::ClaimId(WorkerId id, absl::Time deadline) {
-  // Stock workers leave theirs behind; the list says who is there.
+  // Stock workers leave their keys behind, so only the list says who is there.
   const absl::StatusOr<std::string> named = ReadOrEmpty(NameKey(id), deadline);
   if (!named.ok()) return named.status();
   return Replace(NameKey(id), *named, options_.name, deadline);
@@ -323,8 +326,8 @@ absl::Status DynamicGroup::UpdateStock(const std::vector<WorkerInfo>& remove,
       return before.status();
     }
     const std::string text = before.value_or("");
-    // Whoever had a name or an id before them goes too: once they are gone, it
-    // would look like a stock worker.
+    // Older entries with one of their names or ids are removed too: once these
+    // workers are gone, such an entry would look like a stock worker.
     std::set<std::string> unwanted;
     for (const WorkerInfo& worker : ParseStockMembers(text)) {
       const auto clashes = [&worker](const WorkerInfo& other) {
@@ -382,7 +385,8 @@ absl::Status DynamicGroup::Leave(absl::Time deadline) {
 }
 
 absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
-  // Read before the list: as long as that has us, the address is ours.
+  // The address is read before the list: as long as the list has us, the
+  // address is ours.
   const absl::StatusOr<std::string> published =
       ReadOrEmpty(AddressKey(options_.name), deadline);
   if (!published.ok()) return published.status();
@@ -390,7 +394,8 @@ absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
   if (!state.ok()) return state.status();
   if (const MemberEntry* const ours = FindOurs(state->members)) {
     const MemberEntry entry = *ours;
-    // What this list has, the other one has too: in this order.
+    // We leave the stock list first: what it has, the members' list must have
+    // too.
     if (absl::Status status = UpdateStock({entry.worker}, nullptr, deadline);
         !status.ok()) {
       return status;
@@ -414,7 +419,7 @@ absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
 
 void DynamicGroup::Forget(const MemberEntry& entry, std::string published,
                           absl::Time deadline) {
-  // What stays harms nobody.
+  // A key that stays does no harm.
   const bool is_ours = ours_.has_value() && entry == *ours_;
   const bool leaves = is_ours || !ours_.has_value();
   if (leaves || entry.worker.id != ours_->worker.id) {
@@ -423,12 +428,12 @@ void DynamicGroup::Forget(const MemberEntry& entry, std::string published,
   }
   if (!published.empty() &&
       (leaves || entry.worker.name != ours_->worker.name)) {
-    // A store cannot compare and delete.
+    // A store cannot compare and delete, so the value becomes empty.
     store_.CompareSet(AddressKey(entry.worker.name), published, "", deadline)
         .IgnoreError();
   }
   if (entry.has_devices) {
-    // Only this member ever had this key.
+    // No other member has ever had this key.
     store_.Delete(DevicesKey({entry.worker.name, entry.incarnation}), deadline)
         .IgnoreError();
   }

@@ -1,4 +1,4 @@
-// How a dynamic group is read from its lists.
+// The part of dynamic_group.h that reads the group from its lists.
 
 #include <algorithm>
 #include <cstddef>
@@ -13,7 +13,8 @@
 namespace reprise {
 namespace {
 
-// As PyTorch's workers read their list, for the planted defect `dash_in_name`.
+// Whether PyTorch's parser of this list would throw, for the planted defect
+// `dash_in_name`.
 bool StockParserThrows(const std::string& text) {
   for (const absl::string_view item :
        absl::StrSplit(text, ',', absl::SkipEmpty())) {
@@ -67,9 +68,9 @@ absl::StatusOr<DynamicGroup::Texts> DynamicGroup::ReadConsistent(
     absl::StatusOr<GroupState> state = ParseState(texts);
     if (!state.ok()) return state.status();
     const size_t num_ours = state->members.members.size();
-    // Whoever is in our list enters it before the other one and leaves it
-    // after. Those in the other one alone are stock workers, then, or have come
-    // or gone between the two reads.
+    // A member of our list enters it before the stock list and leaves it after.
+    // So workers in the stock list alone are stock workers, or they joined or
+    // left between the two reads.
     if (Merge(*std::move(state)).size() == num_ours) return texts;
     absl::StatusOr<Texts> again = Read(deadline);
     if (!again.ok()) return again.status();
@@ -82,7 +83,7 @@ absl::StatusOr<DynamicGroup::Texts> DynamicGroup::ReadConsistent(
 
 std::vector<MemberEntry> DynamicGroup::Merge(GroupState state) {
   std::vector<MemberEntry> all = std::move(state.members.members);
-  // As members write it; others may not.
+  // Members write the list in this order, but others may not.
   if (!std::is_sorted(all.begin(), all.end(), MemberEntry::IsById)) {
     std::sort(all.begin(), all.end(), MemberEntry::IsById);
   }

@@ -20,7 +20,8 @@ constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
 constexpr absl::Duration kLongestPause = absl::Milliseconds(200);
 constexpr absl::Duration kLongestRelease = absl::Seconds(1);
 
-// As PyTorch names them, with some more for the names that they carry.
+// How much of a token is shown: tokens are named as PyTorch names them, with a
+// worker's name in them.
 constexpr size_t kMaxToken = 2 * kMaxWorkerName;
 
 }  // namespace
@@ -90,13 +91,15 @@ absl::Status GroupToken::TryAcquire(absl::Time deadline, TokenState& seen) {
     seen.lease = lease.value_or("");
     return absl::OkStatus();
   }
-  // It is ours by name. Another of our name, dead or alive, may have it.
+  // The token has our name. But another worker of our name, dead or alive, may
+  // hold it.
   absl::StatusOr<std::string> lease =
       store_.CompareSet(kLeaseKey, "", stamp_, deadline);
   if (!lease.ok()) return lease.status();
   if (*lease == stamp_) {
     Held();
-    // For stock workers: what they wait for must not be there from last time.
+    // Stock workers wait for this key, so it must not be there from the last
+    // time.
     return store_.Delete(token_, deadline).status();
   }
   may_be_held_ = false;
@@ -108,20 +111,20 @@ absl::Status GroupToken::BreakLease(const TokenState& dead,
                                     absl::Time deadline) {
   LOG(WARNING) << "whoever held the group by "
                << absl::CHexEscape(dead.token.substr(0, kMaxToken))
-               << " did nothing for " << lease_ << ": it is pushed aside";
+               << " did nothing for " << lease_ << ": its lease is broken";
   may_be_held_ = true;
   const absl::StatusOr<std::string> lease =
       store_.CompareSet(kLeaseKey, dead.lease, stamp_, deadline);
   if (!lease.ok()) return lease.status();
   if (*lease != stamp_) {
     may_be_held_ = false;
-    return absl::OkStatus();  // another one was quicker
+    return absl::OkStatus();  // another worker was quicker
   }
   const absl::StatusOr<std::string> token =
       store_.CompareSet(kTokenKey, dead.token, token_, deadline);
   if (!token.ok()) return token.status();
   if (*token != token_) {
-    // It woke up and let go.
+    // The holder woke up and released the token.
     may_be_held_ = false;
     return store_.CompareSet(kLeaseKey, stamp_, "", deadline).status();
   }
@@ -144,7 +147,7 @@ void GroupToken::Release(absl::Time deadline) {
   if (!held_ && !may_be_held_) return;
   held_ = false;
   may_be_held_ = false;
-  // When it is not ours any more, nothing is changed.
+  // If the lease is not ours any more, nothing is changed.
   const absl::StatusOr<std::string> lease =
       store_.CompareSet(kLeaseKey, stamp_, "", deadline);
   if (!lease.ok() || !lease->empty()) return;

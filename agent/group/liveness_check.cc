@@ -26,7 +26,8 @@ constexpr absl::Duration kBoundForPeer = absl::Minutes(1);
 const WireLimits kAnswerLimits{.max_payload_bytes = 1024,
                                .max_tensor_bytes = 0};
 
-// Shared with callbacks, which may come when nobody waits any more.
+// The outcome is shared with callbacks, which may come when nobody waits any
+// more.
 struct Outcome {
   explicit Outcome(Runtime& runtime)
       : mutex(runtime, "Probe"), changed(runtime, "Probe.changed") {}
@@ -71,7 +72,7 @@ void OnAnswer(const std::shared_ptr<Outcome>& outcome,
       IncomingMessage::Allocate(descriptor, kAnswerLimits);
   if (!message.ok()) {
     outcome->Set(Liveness::State::kFailed, "",
-                 absl::StrCat("it answers with what is no answer: ",
+                 absl::StrCat("its answer cannot be read: ",
                               message.status().message()));
     return;
   }
@@ -86,7 +87,7 @@ void OnAnswer(const std::shared_ptr<Outcome>& outcome,
         absl::StatusOr<DecodedMessage> answer = std::move(*shared).Decode();
         if (!is_pong || !answer.ok()) {
           outcome->Set(Liveness::State::kFailed, "",
-                       "it answers with what is no answer to a ping");
+                       "its answer is not the answer to a ping");
           return;
         }
         outcome->Set(Liveness::State::kAnswered,
@@ -101,7 +102,8 @@ bool ProvesNobodyListens(const tensorpipe::Error& error) {
     return system->errorCode() == ECONNREFUSED || system->errorCode() == ENOENT;
   }
   if (const auto uv = error.castToType<tensorpipe::transport::uv::UVError>()) {
-    // It does not give its number away, but its text is a function of that.
+    // The error does not tell its number, but its text is a function of the
+    // number.
     using tensorpipe::transport::uv::UVError;
     const std::string text = uv->what();
     return text == UVError(-ECONNREFUSED).what() ||

@@ -30,7 +30,7 @@ bool ParseId(absl::string_view text, WorkerId& id) {
 
 using Fields = std::array<absl::string_view, 5>;
 
-// How many there are, at most one more than fit.
+// Returns how many fields there are, at most one more than `fields` holds.
 size_t Split(absl::string_view row, Fields& fields) {
   for (size_t i = 0; i < fields.size(); ++i) {
     const size_t end = row.find(' ');

@@ -14,7 +14,8 @@
 namespace reprise {
 namespace {
 
-// Several calls tend to fail at a time, and all workers share the store.
+// How long after the last look a wanted one may come: several calls tend to
+// fail at the same time, and all workers share the store.
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(100);
 
 }  // namespace
@@ -43,7 +44,7 @@ absl::Status Membership::Start(absl::Time deadline) {
     return changes.status();
   }
   if (options_.on_membership_change) {
-    // Every change must be told, so that a failure must come now.
+    // Every change must be reported, so a lack of threads has to show now.
     if (absl::Status status = callbacks_.Start(); !status.ok()) return status;
   }
   MutexLock lock(mutex_);
@@ -99,7 +100,8 @@ absl::StatusOr<std::shared_ptr<const DeviceInfo>> Membership::ReadDevices(
     absl::Time deadline) {
   absl::StatusOr<DeviceInfo> devices = group_.ReadDevices(of, deadline);
   if (absl::IsNotFound(devices.status())) {
-    // It has just left, or they were removed from the store by hand.
+    // The member has just left, or its devices were removed from the store by
+    // hand.
     absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
     if (texts.ok()) texts = group_.ReadConsistent(*std::move(texts), deadline);
     if (!texts.ok()) return texts.status();
@@ -119,8 +121,9 @@ absl::StatusOr<MemberPtr> Membership::ReadMember(
   static_cast<WorkerInfo&>(*member) = entry.worker;
   member->incarnation = entry.incarnation;
   member->address = entry.address;
-  if (entry.incarnation != 0) {  // it is none of PyTorch's own workers
-    // Now, so that the first connection to it needs no store.
+  if (entry.incarnation != 0) {  // it is not a stock worker
+    // The features are read now, so that the first connection to it needs no
+    // store.
     const absl::StatusOr<std::string> features =
         store_.TryGet(FeaturesKey(entry.worker.name), deadline);
     if (features.ok()) {
@@ -172,7 +175,8 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
     }
   }
   if (REPRISE_PLANTED(unlocked_maps)) {
-    // The names at once, the ids when the store has been asked once more.
+    // Planted: the names change at once, and the ids only after another access
+    // to the store.
     PlantedAccess::ReplaceNames(workers_, members);
     group_.Read(deadline).status().IgnoreError();
   }
@@ -185,7 +189,7 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
 }
 
 void Membership::LogVisibility(const absl::Status& look) {
-  if (absl::IsCancelled(look)) return;  // by our own end
+  if (absl::IsCancelled(look)) return;  // by our own shutdown
   if (look.ok() == sees_group_) {
     VLOG_IF(1, !look.ok()) << "still cannot see the group: " << look;
     return;

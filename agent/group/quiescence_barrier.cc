@@ -16,15 +16,17 @@
 namespace reprise {
 namespace {
 
-// "<join> <its last barrier>": all members have left this join, and all before
-// it. It stands for the keys of the barriers, which are deleted then, so that a
-// worker that was restarted and joins from the start again finds its way.
+// Its value is "<join> <its last barrier>": all members have left this join and
+// all joins before it. It stands for the keys of their barriers, which are
+// deleted then, so that a worker that was restarted, and joins from the
+// beginning again, finds the present join.
 constexpr std::string_view kJoinedKey = "shutdown/JOINED";
 
 // The longest that tidying up may hold up a join.
 constexpr absl::Duration kLongestTidyUp = absl::Seconds(1);
 
-// A bound for what others wrote, far enough from overflow to count on.
+// The highest barrier that is believed. Counting on from there does not
+// overflow.
 constexpr int64_t kLastBarrier = int64_t{1} << 62;
 
 }  // namespace
@@ -96,8 +98,8 @@ absl::Status QuiescenceBarrier::Run(bool stay_together, absl::Time deadline) {
 absl::Status QuiescenceBarrier::Step(bool stay_together) {
   switch (phase_) {
     case Phase::kGather: {
-      // The first look. When the barrier is tried again, it stays the one that
-      // was taken before we came to the barrier.
+      // This is the first look. When the barrier is tried again, it stays the
+      // look that was taken before we first came to the barrier.
       if (!looked_) {
         if (absl::Status status = WaitUntilQuiet(); !status.ok()) return status;
         looked_ = true;
@@ -172,14 +174,14 @@ bool QuiescenceBarrier::IsOver() {
 }
 
 void QuiescenceBarrier::ForgetPreviousJoins() {
-  // All have come to this join, so all have left the previous ones; that holds
-  // for members that know nothing of this, too.
+  // All have come to this join, so all have left the previous ones. That also
+  // holds for members that know nothing of this key.
   if (join_ == 1) return;
   const absl::Time until = std::min(deadline_, runtime_.Now() + kLongestTidyUp);
   if (workers_.self().id == 0) {
     const absl::Status status = store_.Set(
         joined_key_, absl::StrCat(join_ - 1, " ", first_barrier_ - 1), until);
-    if (!status.ok()) return;  // next time
+    if (!status.ok()) return;  // the next join tries again
   }
   for (; first_to_forget_ < first_barrier_ && runtime_.Now() < until;
        ++first_to_forget_) {

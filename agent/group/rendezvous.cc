@@ -16,13 +16,13 @@ namespace {
 
 constexpr char kStaticGroupKey[] = "rpcIsStaticGroup";
 
-// What others wrote, fit for a text of ours.
+// Makes what others wrote short and printable.
 std::string Printable(const std::string& text) {
   return absl::CHexEscape(text.substr(0, kMaxWorkerName));
 }
 
 // Waits for all `keys`; the result is in their order. DEADLINE_EXCEEDED lists
-// what is missing by `describe`, of an index.
+// what is missing, as `describe(index)` names it.
 absl::StatusOr<std::vector<std::string>> GetAll(
     Runtime& runtime, StoreClient& store, const std::vector<std::string>& keys,
     const std::function<std::string(size_t)>& describe, absl::Time deadline) {

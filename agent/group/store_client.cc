@@ -39,7 +39,7 @@ auto StoreClient::Retry(absl::Time deadline, Access access)
       return absl::DeadlineExceededError(
           absl::StrCat("the store: ", status.message()));
     }
-    // What ran into its deadline has paused already.
+    // An access that ran into its deadline has waited long enough.
     if (absl::IsDeadlineExceeded(status)) pause = kFirstPause;
     Pause(std::min(now + pause, deadline));
     pause = std::min(2 * pause, kLongestPause);

@@ -8,7 +8,7 @@
 namespace reprise {
 namespace {
 
-// How many of those that left are remembered, for better errors.
+// How many members that have left are remembered, for better errors.
 constexpr size_t kMaxGone = 1024;
 
 const MemberPtr kNobody;
@@ -42,7 +42,7 @@ MemberSnapshot::MemberSnapshot(std::vector<MemberPtr> members)
 }
 
 const MemberPtr& MemberSnapshot::Find(WorkerId id) const {
-  // Where it is when no id is missing.
+  // This is its place when no id is missing.
   if (id >= 0 && static_cast<size_t>(id) < by_id_.size() &&
       by_id_[id]->id == id) {
     return by_id_[id];

@@ -8,9 +8,9 @@
 namespace reprise {
 namespace {
 
-// The length of the UTF-8 sequence that `text` begins with, 0 if it is none
-// that may be shown: not shortest, a surrogate, beyond U+10FFFF, a control
-// character.
+// The length of the UTF-8 sequence that `text` begins with. 0 if it must not be
+// shown: it is malformed or not in its shortest form, or it is a surrogate,
+// beyond U+10FFFF, or a control character.
 size_t PrintableSequence(std::string_view text) {
   const auto byte = [&](size_t i) {
     return static_cast<uint32_t>(static_cast<unsigned char>(text[i]));
@@ -64,7 +64,7 @@ std::string Labels(const MetricSample& sample, std::string_view le) {
   return out;
 }
 
-// Whole numbers in full, up to what a double holds.
+// Writes whole numbers in full, up to what a double holds.
 std::string Number(double value) { return absl::StrFormat("%.15g", value); }
 
 void AppendSample(std::string& out, const MetricFamily& family,

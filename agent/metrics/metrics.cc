@@ -15,7 +15,8 @@ Labels With(Labels labels, std::string_view name, std::string_view value) {
 MetricSample SampleOf(const Histogram& histogram, Labels labels) {
   MetricSample sample;
   sample.labels = std::move(labels);
-  // The sum first: what is recorded meanwhile must not be in it alone.
+  // The sum is read first: a value that is recorded meanwhile must not be in
+  // the sum alone.
   sample.sum = static_cast<double>(histogram.sum_nanoseconds()) * 1e-9;
   const Histogram::Counts counts = histogram.counts();
   for (size_t i = 0; i < Histogram::kNumBounds; ++i) {
@@ -49,7 +50,7 @@ constexpr CounterOf kClientCounters[] = {
      "Replies to calls that were completed before.",
      &PeerCounters::late_replies},
     {"reprise_client_reconnects_total",
-     "Connections to the peer but for the first.", &PeerCounters::reconnects},
+     "Connections to the peer after the first one.", &PeerCounters::reconnects},
 };
 
 constexpr CounterOf kServerCounters[] = {

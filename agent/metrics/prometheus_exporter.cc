@@ -53,7 +53,7 @@ class Collector : public prometheus::Collectable {
   std::vector<prometheus::MetricFamily> Collect() const override {
     std::vector<MetricFamily> families;
     {
-      // `Detach` waits for it.
+      // `Detach` waits for this lock, and so for `collect_` to return.
       MutexLock lock(mutex_);
       if (collect_) families = collect_();
     }
@@ -109,7 +109,7 @@ absl::StatusOr<std::unique_ptr<PrometheusExporter>> PrometheusExporter::Start(
   } catch (const std::exception& error) {
     return absl::UnavailableError(absl::StrCat(
         "no metrics can be served at '", address, "': ", error.what(),
-        "; is the port taken, the address this machine's?"));
+        "; check that the port is free and the address is this machine's"));
   }
 }
 

@@ -5,8 +5,8 @@
 namespace reprise {
 namespace {
 
-// A tick that comes so late says something about this process, and nothing
-// about its peers.
+// A tick that is later than this shows that this process was held up, and says
+// nothing about its peers.
 constexpr absl::Duration kLate = absl::Milliseconds(500);
 
 }  // namespace

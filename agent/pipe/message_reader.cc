@@ -58,7 +58,7 @@ std::string Describe(const tensorpipe::Error& error) {
   const auto cause = error.castToType<tensorpipe::BaseError>();
   if (cause == nullptr) return "unknown error";
   std::string text = cause->what();
-  // TensorPipe's transports have types of their own for the same things.
+  // TensorPipe's transports have error types of their own for the same causes.
   const std::string lower = absl::AsciiStrToLower(text);
   const auto says = [&lower](const char* words) {
     return absl::StrContains(lower, words);

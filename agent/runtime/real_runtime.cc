@@ -30,9 +30,9 @@ namespace reprise {
 namespace {
 
 constexpr int64_t kNanosPerSecond = 1'000'000'000;
-// What the kernel keeps of a thread's name, without the final zero.
+// The kernel keeps so many bytes of a thread's name, without the final zero.
 constexpr size_t kMaxThreadName = 15;
-// A pool tries again with every task, and must not flood the log.
+// A pool tries to start a thread with every task, and must not flood the log.
 constexpr int kFailuresPerWarning = 1000;
 
 int64_t SteadyNanos() {
@@ -73,7 +73,8 @@ class RealRuntimeImpl final : public Runtime {
 
   void SleepUntil(absl::Time deadline) override {
     const timespec until = ToSteady(deadline);
-    // An infinite deadline is only far: sleep again.
+    // `ToSteady` cuts an infinite deadline to a far one, so this may sleep
+    // again.
     do {
       while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) ==
              EINTR) {
@@ -110,7 +111,7 @@ class RealRuntimeImpl final : public Runtime {
     try {
       std::random_device device;
       return uint64_t{device()} << 32 | device();
-    } catch (const std::exception&) {  // none here: no two starts are one
+    } catch (const std::exception&) {  // no device: use the time and the id
       return static_cast<uint64_t>(absl::GetCurrentTimeNanos()) ^
              static_cast<uint64_t>(getpid()) << 40;
     }

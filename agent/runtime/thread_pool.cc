@@ -56,9 +56,9 @@ struct ThreadPool::State {
   CondVar changed;  // a task was queued, stopping was set, the threads ended
   std::deque<absl::AnyInvocable<void()>> queue ABSL_GUARDED_BY(mutex);
   std::vector<std::unique_ptr<Thread>> threads ABSL_GUARDED_BY(mutex);
-  // What `Runtime::CurrentThread` returns on them.
+  // What `Runtime::CurrentThread` returns on each of them.
   std::vector<const void*> thread_names ABSL_GUARDED_BY(mutex);
-  int live_threads ABSL_GUARDED_BY(mutex) = 0;  // whose work has not ended
+  int live_threads ABSL_GUARDED_BY(mutex) = 0;  // have not left `Work`
   int busy_threads ABSL_GUARDED_BY(mutex) = 0;
   bool stopping ABSL_GUARDED_BY(mutex) = false;
   std::shared_ptr<void> owner ABSL_GUARDED_BY(mutex);  // see `Abandon`
@@ -67,7 +67,7 @@ struct ThreadPool::State {
 void ThreadPool::State::Work(const std::shared_ptr<State>& self) {
   State& state = *self;
   const void* const thread_name = state.runtime.CurrentThread();
-  // It goes with no lock held, and last: it may own the pool.
+  // It is released last and with no lock held, because it may own the pool.
   std::shared_ptr<void> owner;
   state.mutex.Lock();
   state.thread_names.push_back(thread_name);
@@ -81,11 +81,11 @@ void ThreadPool::State::Work(const std::shared_ptr<State>& self) {
     ++state.busy_threads;
     if (!state.queue.empty() && state.busy_threads == state.live_threads &&
         state.HasRoom()) {
-      state.StartThread(self);  // it failed when the task was queued
+      state.StartThread(self);  // the start failed in `Run`
     }
     state.mutex.Unlock();
     task();
-    task = nullptr;  // what it holds goes with no lock held
+    task = nullptr;  // releases what it holds with no lock held
     state.mutex.Lock();
     --state.busy_threads;
   }
@@ -133,7 +133,8 @@ bool ThreadPool::Run(absl::AnyInvocable<void()> task) {
     state->queue.push_back(std::move(task));
     wakes_one = !starts_one && idle_threads > 0;
   }
-  // With the lock held, the thread that wakes would only wait for it.
+  // The lock is released by now, so that the thread that wakes need not wait
+  // for it.
   if (wakes_one) state->changed.NotifyOne();
   return true;
 }

@@ -43,14 +43,14 @@ Timer::Key Timer::Schedule(absl::Time when,
   MutexLock lock(mutex_);
   const Key key(when, next_sequence_++);
   if (stopping_ || when == absl::InfiniteFuture()) return key;
-  // Most callers use one timeout, so their times come in order.
+  // Most callers use the same timeout, so the hint is mostly right.
   scheduled_.emplace_hint(scheduled_.end(), key, std::move(callback));
   if (thread_ == nullptr) {
     StartThread();
   } else if (when < sleeping_until_) {
     sleeping_until_ = when;  // one notification is enough for later times
-    // With the lock held: once it is released, the callback may run, and the
-    // timer's owner may destroy the timer.
+    // This notifies with the lock held: once it is released, the callback may
+    // run, and the timer's owner may destroy the timer.
     changed_.NotifyOne();
   }
   return key;
@@ -111,8 +111,8 @@ void Timer::Stop() {
   changed_.NotifyAll();
 }
 
-// The thread may be between its look at the flag and its wait, and then sleeps
-// on.
+// Planted: if the thread is between its look at the flag and its wait, it
+// misses the notification and sleeps on.
 void Timer::StopWithoutLock() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   stopping_ = true;
   changed_.NotifyAll();

@@ -21,7 +21,7 @@ constexpr int kAcceptsArmed = 4;
 constexpr absl::Duration kFirstPause = absl::Milliseconds(100);
 constexpr absl::Duration kLongestPause = absl::Seconds(5);
 
-// A store that hangs is not waited for longer, but asked again later.
+// A store that hangs is waited for no longer than this, and asked again later.
 constexpr absl::Duration kLongestPublish = absl::Seconds(1);
 
 }  // namespace

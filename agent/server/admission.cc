@@ -8,7 +8,7 @@
 namespace reprise {
 namespace {
 
-// What a bound says when it is reached, or nothing.
+// Returns an error that names the bound if it has been reached.
 absl::Status CheckRoom(const Admission::Load& load,
                        const ServerBounds::Bound& bound, std::string_view of,
                        const char* option, int64_t& for_calls,
@@ -46,7 +46,7 @@ class Admission::Peer {
  private:
   friend class Admission;
   const std::string name_;
-  // All under the lock of the admission.
+  // All are guarded by the lock of the admission.
   std::deque<Queued> queue_;
   Loads loads_;
   bool in_turns_ = false;
@@ -109,7 +109,7 @@ void Admission::Disconnect(Peer& peer) {
 
 absl::Status Admission::Enqueue(const PeerPtr& peer, size_t bytes, Task task) {
   MutexLock lock(mutex_);
-  // Without a connection nobody can be answered.
+  // Without a connection there is nobody to answer.
   if (closed_ || peer->loads_.connections == 0) return absl::OkStatus();
   if (!REPRISE_PLANTED(unbounded_queue)) {
     absl::Status status =
@@ -162,7 +162,8 @@ void Admission::UnblockAll() {
   }
 }
 
-// Under the lock, so that none is sent once `Close` has returned.
+// This is called with the lock held, so that no thread is sent once `Close` has
+// returned.
 void Admission::SendThreads(size_t wanted) {
   const auto most = static_cast<size_t>(workers_.max_threads());
   for (; wanted > 0 && num_threads_ < most; --wanted) {
@@ -249,7 +250,7 @@ void Admission::Close() {
   turns_.clear();
   num_blocked_ = 0;
   for (auto it = peers_.begin(); it != peers_.end();) {
-    Peer& peer = *(it++)->second;  // which may be erased
+    Peer& peer = *(it++)->second;  // may be erased below
     loads_.queued.calls -= peer.loads_.queued.calls;
     loads_.queued.bytes -= peer.loads_.queued.bytes;
     peer.loads_.queued = {};

@@ -123,7 +123,8 @@ void HandlerGate::Serve() {
     num_unanswered_ += static_cast<int64_t>(waiting.size());
   }
   for (Waiting& request : waiting) {
-    // It counts as a request that is handled, for `Join` and for the shutdown.
+    // By this token the request counts as one that is handled, for `Join` and
+    // for the shutdown.
     workers_.Run([gate = shared_from_this(), request = std::move(request),
                   active = activity_->StartRequest().handler]() mutable {
       gate->Run(std::move(request.request), request.info,

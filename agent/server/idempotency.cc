@@ -8,7 +8,8 @@
 namespace reprise {
 namespace {
 
-// Agents of callers of which is remembered that keys of theirs were forgotten.
+// The number of callers' agents for which the newest forgotten key is
+// remembered.
 constexpr size_t kMaxForgottenAgents = 65536;
 
 absl::Status MayHaveRun(std::string_view why) {
@@ -163,7 +164,7 @@ void IdempotentCalls::Evict(absl::Time now, const std::string& caller,
       DropReply(*own.kept.front(), own, dropped);
     }
     while (own.done.size() > options_.max_calls_per_caller) {
-      // Not the last of them, so `own` stays.
+      // At least one call of the caller is left, so `own` stays valid.
       Forget(own.done.front(), dropped);
     }
   }

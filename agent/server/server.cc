@@ -16,7 +16,7 @@
 namespace reprise {
 namespace {
 
-// Between two checks of the pipes.
+// The shortest time between two checks of the pipes.
 constexpr absl::Duration kMinCheckPause = absl::Milliseconds(10);
 
 }  // namespace
@@ -46,8 +46,8 @@ void Server::AddPipe(const std::shared_ptr<tensorpipe::Pipe>& pipe) {
   absl::StatusOr<Admission::PeerPtr> admitted =
       admission_->Connect(ServerPipe::PeerName(*pipe));
   if (!admitted.ok()) {
-    // At the first, second, fourth, eighth... one: a flood of connections must
-    // not become a flood of lines.
+    // The first, second, fourth, eighth, ... refusal is logged, so that a flood
+    // of connections does not become a flood of lines.
     const int64_t refused = admission_->refused().connections;
     LOG_IF(WARNING, (refused & (refused - 1)) == 0)
         << "a connection from " << ServerPipe::PeerName(*pipe)
@@ -225,7 +225,8 @@ void Server::Handle(Request request, Admission::Slot slot) {
     absl::Status refusal(
         decoded.status().code(),
         absl::StrCat("cannot read the request: ", decoded.status().message()));
-    // It would be too large again: as an answer it is not retried.
+    // A request that is too large would be too large again. As an answer of the
+    // handler it is not retried.
     reply->Answer(IsTooLarge(decoded.status())
                       ? std::move(refusal)
                       : RefusedByAgent(std::move(refusal)));
@@ -265,7 +266,7 @@ std::shared_ptr<const EncodedMessage> Server::EncodeReply(
         static_cast<int32_t>(result->type), ", which is no response"));
   }
   if (result.ok()) {
-    // An observer is shown the message as well.
+    // The observer needs the message as well.
     absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
         observer_ == nullptr
             ? Encode(*std::move(result), call_id, options_.limits)

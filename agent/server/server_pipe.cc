@@ -12,13 +12,13 @@
 namespace reprise {
 namespace {
 
-// What a peer asks for must not keep us busy. Its bound is taken to be at least
-// `kMinBound` when it is judged, and at least `kMinPause` lies between two
-// signs of life.
+// A peer must not keep us busy by what it asks for. When its silence is judged,
+// its bound counts as at least `kMinBound`, and at least `kMinPause` lies
+// between two signs of life to it.
 constexpr absl::Duration kMinBound = absl::Seconds(1);
 constexpr absl::Duration kMinPause = absl::Milliseconds(10);
 
-// How often a sign of life is sent in a bound, so that some may be late.
+// How many signs of life are sent within a bound, so that some may be late.
 constexpr int kSignsPerBound = 4;
 
 // A peer that has not read so many signs of life gets no more.

@@ -1,4 +1,4 @@
-// The pauses of a store's call that polls.
+// The pauses between the polls of a call of a store.
 
 #ifndef REPRISE_AGENT_STORE_BACKOFF_H_
 #define REPRISE_AGENT_STORE_BACKOFF_H_
@@ -20,7 +20,7 @@ class Backoff {
         deadline_(deadline),
         pause_(first) {}
 
-  // Returns false, at once, when the deadline has passed.
+  // Returns false at once if the deadline has passed.
   bool Pause() {
     const absl::Time now = runtime_.Now();
     if (now >= deadline_) return false;

@@ -17,7 +17,7 @@
 
 namespace reprise {
 
-// Whether a call that may have been done already can be done once more.
+// Whether a call that may have had its effect already can be repeated.
 enum class Repeatable { kNo, kYes };
 
 // `Connection` has `bool IsUsable()`: it is intact, and the server is not known
@@ -28,10 +28,10 @@ class ConnectionPool {
   explicit ConnectionPool(Runtime& runtime)
       : mutex_(runtime, "ConnectionPool") {}
 
-  // Returns what `call(Connection&)`, a Status or StatusOr, does, on a
-  // connection that waits in the pool or that `open()` makes. If the
-  // connection breaks, a repeatable call is tried on others; a server that
-  // cannot be connected to ends it.
+  // Returns the result of `call(Connection&)`, a Status or StatusOr, on an idle
+  // connection of the pool or on a new one that `open()` makes. If the
+  // connection breaks, a repeatable call is made again on another one, up to
+  // three times in all. It ends when `open()` fails.
   template <typename Open, typename Call>
   auto Run(Repeatable repeatable, Open open, Call call)
       -> decltype(call(std::declval<Connection&>())) {

@@ -10,10 +10,11 @@
 namespace reprise {
 namespace {
 
-// Enough to see which key it was.
+// How much of a long key its file name keeps, so that a reader can tell the
+// key.
 constexpr size_t kHeadBytes = 64;
 
-// In lower-case hexadecimal.
+// Returns the hash in lower-case hexadecimal.
 std::string Sha256(std::string_view bytes) {
   std::array<char, SHA256_DIGEST_STRING_LENGTH> digits;
   SHA256Data(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),

@@ -9,13 +9,13 @@
 
 namespace reprise {
 
-// Some file systems (eCryptfs) allow no more than 143.
+// Some file systems (eCryptfs) allow no names of more than 143 bytes.
 inline constexpr size_t kMaxKeyFileNameBytes = 140;
 
-// "key-" and the key, percent-encoded but for letters, digits, '.', '_', '-'.
-// A key whose name would be longer than `kMaxKeyFileNameBytes` keeps its head,
-// then '~' and its SHA-256. Different keys have different names; any bytes,
-// also none, make a key.
+// "key-" and the key, percent-encoded except for letters, digits, '.', '_',
+// '-'. A key whose name would be longer than `kMaxKeyFileNameBytes` keeps its
+// head, then '~' and its SHA-256. Different keys have different names. Any
+// bytes are a key, also none.
 std::string KeyFileName(std::string_view key);
 
 }  // namespace reprise

@@ -141,9 +141,10 @@ absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(
     Runtime& runtime, const std::string& directory) {
   if (directory.empty() || directory.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "file store: no name of a directory: ", PrintableKey(directory)));
+        "file store: not the name of a directory: ", PrintableKey(directory)));
   }
-  // Absolute, for a process that changes its directory later.
+  // The path is made absolute, because the process may change its directory
+  // later.
   std::error_code error;
   const std::string path = std::filesystem::absolute(directory, error).string();
   if (error) {
@@ -156,8 +157,8 @@ absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(
   const absl::StatusOr<std::optional<StoreDirectory::Lock>> lock =
       opened->TryLock();
   if (!lock.ok()) return lock.status();
-  // Under the lock no writer is alive; if we did not get it, the next one to
-  // open the store will clean.
+  // Under the lock no writer is at work. If another process holds it, the next
+  // one to open the store cleans up.
   if (lock->has_value()) opened->RemoveTemporaries();
   return std::make_shared<FileStore>(runtime, path);
 }

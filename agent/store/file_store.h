@@ -5,9 +5,9 @@
 //   key-<name>   the value of one key, raw (see file_key.h);
 //   tmp-<pid>-<n>   a value being written; it becomes a key by rename, so a
 //                reader sees a whole value, the old or the new;
-//   lock         every change is made under flock(2) on it. The kernel lets go
-//                of the lock when its holder dies.
-// What a dead writer left half written is never read; the next
+//   lock         every change is made under flock(2) on it. The kernel releases
+//                the lock when its holder dies.
+// A value that a dead writer left half written is never read; the next
 // `OpenFileStore` removes it.
 //
 // Thread-safe, and several stores may be open on one directory in a process.
@@ -17,8 +17,8 @@
 // hangs) cannot be bounded. A call whose deadline has passed on entry does
 // nothing.
 //
-// Not for what must survive a crash of the machine (nothing is synced to
-// disk), nor, over a network file system, for several machines.
+// It is not for data that must survive a crash of the machine, as nothing is
+// synced to disk, and not for several machines over a network file system.
 //
 // Errors of the file system have the path in their text: UNAVAILABLE when the
 // directory has gone, else the code that `absl::ErrnoToStatusCode` gives, as
@@ -37,11 +37,11 @@
 
 namespace reprise {
 
-// A longer value is INVALID_ARGUMENT, to set and to get.
+// A longer value is INVALID_ARGUMENT, both to set and to get.
 inline constexpr size_t kMaxFileStoreValueBytes = size_t{64} << 20;
 
-// Creates `directory`, and its parents, where missing. `runtime` must outlive
-// the store; deadlines are on its clock.
+// Creates `directory` and its parents if they are missing. `runtime` must
+// outlive the store; deadlines are on its clock.
 absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(
     Runtime& runtime, const std::string& directory);
 

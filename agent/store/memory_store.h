@@ -1,4 +1,5 @@
-// A store in the memory of one process: for agents that all live in it.
+// A store in the memory of one process, for agents that all live in this
+// process.
 //
 // Thread-safe. `Get` blocks on a condition variable of `runtime`, and
 // deadlines are on its clock. A call whose deadline has passed on entry does

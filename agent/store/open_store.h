@@ -21,7 +21,7 @@ namespace reprise {
 //   tcp://host:port[?protocol=1|2]
 //                      a TCPStore of PyTorch, see tcp_store.h.
 // Anything else is INVALID_ARGUMENT, with this list in its text. No text has
-// the password. Servers are not connected to yet. `runtime` must outlive the
+// the password. It does not connect to a server yet. `runtime` must outlive the
 // store, and be the real one for the last three.
 absl::StatusOr<std::shared_ptr<Store>> OpenStore(Runtime& runtime,
                                                  std::string_view url);

@@ -41,7 +41,8 @@ int OpenAt(int directory, const std::string& name, int flags, mode_t mode,
            FileDescriptor& opened);
 
 // Appends to `bytes` from the present position to the end of the file. EFBIG
-// when that is more than `max_bytes`, EINVAL when it is no regular file.
+// when that is more than `max_bytes`, EINVAL when the file is not a regular
+// one.
 int ReadToEnd(const FileDescriptor& file, size_t max_bytes, std::string& bytes);
 
 int WriteAll(const FileDescriptor& file, std::string_view bytes);

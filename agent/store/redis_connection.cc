@@ -14,7 +14,7 @@ namespace reprise {
 namespace {
 
 constexpr size_t kMaxPrintedBytes = 200;
-// Beside the value: type, length, ends of lines.
+// Beside the value, a reply has its type, its length and ends of lines.
 constexpr size_t kMaxReplyBytes = kMaxServerStoreValueBytes + 64;
 
 void* NewReply(RedisReply::Kind kind, int64_t integer, std::string text) {
@@ -27,8 +27,9 @@ void* NewString(const redisReadTask* task, char* text, size_t size) {
   if (task->type == REDIS_REPLY_ERROR) kind = RedisReply::Kind::kError;
   return NewReply(kind, 0, std::string(text, size));
 }
-// None of our commands is answered with an array, and a server must not make
-// us reserve as many elements as it likes. To hiredis this is out of memory.
+// None of our commands is answered with an array, and a server must not make us
+// reserve as many elements as it likes. hiredis reports the null as a lack of
+// memory.
 void* NewArray(const redisReadTask*, int) { return nullptr; }
 // NOLINTNEXTLINE(google-runtime-int): the type of hiredis
 void* NewInteger(const redisReadTask*, long long number) {
@@ -90,7 +91,9 @@ absl::StatusOr<std::unique_ptr<RedisConnection>> RedisConnection::Open(
       TcpSocket::Connect(runtime, url.host, url.port, deadline);
   if (!socket.ok()) return socket.status();
   redisReader* const reader = redisReaderCreateWithFunctions(&reply_functions);
-  if (reader == nullptr) return absl::ResourceExhaustedError("redis store");
+  if (reader == nullptr) {
+    return absl::ResourceExhaustedError("redis store: no memory for a reader");
+  }
   std::unique_ptr<RedisConnection> connection(
       new RedisConnection(*std::move(socket), reader));
   absl::Status status = connection->SetUp(url, database, deadline);
@@ -109,7 +112,8 @@ absl::Status RedisConnection::SetUp(const StoreUrl& url, int database,
     if (reply->kind == RedisReply::Kind::kError) {
       absl::Status status = RedisError("AUTH", reply->text);
       if (absl::IsUnavailable(status)) return status;
-      // The words of some servers repeat what they were given.
+      // Some servers repeat in their words what they were given, so only the
+      // code is shown.
       return absl::UnauthenticatedError(absl::StrCat(
           "redis store: the server at ", url.Address(),
           " does not accept the user and password of the URL (",
@@ -135,8 +139,8 @@ absl::StatusOr<RedisReply> RedisConnection::Call(
   char* formatted = nullptr;
   const int size = redisFormatCommandArgv(
       &formatted, static_cast<int>(words.size()), data.data(), sizes.data());
-  if (size < 0) return absl::ResourceExhaustedError("redis store: memory");
-  // Until the whole reply is there.
+  if (size < 0) return absl::ResourceExhaustedError("redis store: no memory");
+  // The connection is usable again when the whole reply has been read.
   usable_ = false;
   absl::Status written = socket_.Write(
       std::string_view(formatted, static_cast<size_t>(size)), deadline);

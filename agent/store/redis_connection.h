@@ -21,7 +21,7 @@ struct redisReader;
 
 namespace reprise {
 
-// Of an error, `text` is the server's line: its code, a blank, its words.
+// In an error, `text` is the server's line: a code, a blank and words.
 struct RedisReply {
   enum class Kind { kNil, kInteger, kString, kStatus, kError };
   Kind kind = Kind::kNil;
@@ -29,9 +29,9 @@ struct RedisReply {
   std::string text;
 };
 
-// hiredis puts commands into bytes and takes replies out of them; the bytes go
-// over our own socket, as hiredis cannot bound a call as a whole. Not
-// thread-safe. `runtime` must outlive it.
+// hiredis formats the commands and parses the replies. The bytes go over our
+// own socket, as hiredis cannot bound a call as a whole. Not thread-safe.
+// `runtime` must outlive it.
 class RedisConnection {
  public:
   // Connects, authenticates and selects the database. UNAVAILABLE,
@@ -42,12 +42,13 @@ class RedisConnection {
   ~RedisConnection();
 
   // The server's refusal is an OK reply of kind kError. INVALID_ARGUMENT when
-  // the reply is longer than kMaxServerStoreValueBytes. Whatever else the
-  // server sends that is no reply to a store's command is UNAVAILABLE.
+  // the reply is longer than kMaxServerStoreValueBytes. UNAVAILABLE when the
+  // server sends anything else that is not a reply to a command of a store.
   absl::StatusOr<RedisReply> Call(const std::vector<std::string_view>& words,
                                   absl::Time deadline);
 
-  // False after an error of `Call`, and when the server has closed.
+  // False after an error of `Call`, and when the server has closed the
+  // connection.
   bool IsUsable() const { return usable_ && socket_.IsQuiet(); }
 
  private:
@@ -64,7 +65,7 @@ class RedisConnection {
   bool usable_ = true;
 };
 
-// What a refusal means to the caller of a store. `what` names the call.
+// The status that a refusal of the server becomes. `what` names the call.
 absl::Status RedisError(std::string_view what, std::string_view server_text);
 
 }  // namespace reprise

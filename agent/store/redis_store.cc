@@ -21,7 +21,8 @@ using Kind = RedisReply::Kind;
 constexpr int kMaxDatabase = 1'000'000;
 constexpr int64_t kMaxTtlSeconds = int64_t{10} * 366 * 24 * 3600;
 
-// The last argument of both: milliseconds to live, or 0.
+// The last argument of both scripts is the time to live in milliseconds, or 0
+// for none.
 constexpr char kCompareSetScript[] = R"(
 local value = redis.call('GET', KEYS[1])
 if value == false then
@@ -35,7 +36,7 @@ else
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 end
 return ARGV[2])";
-// Numbers of Lua have 53 bits, so the sum comes back as a string.
+// Lua's numbers have 53 bits, so the sum is returned as a string.
 constexpr char kAddScript[] = R"(
 local sum = redis.pcall('INCRBY', KEYS[1], ARGV[1])
 if type(sum) == 'table' and sum.err then return sum end
@@ -48,7 +49,7 @@ std::string What(std::string_view call, std::string_view key) {
 
 absl::Status Unexpected(std::string_view call, std::string_view key) {
   return absl::InternalError(absl::StrCat("redis store: ", What(call, key),
-                                          ": a reply of another kind"));
+                                          ": the reply is of the wrong kind"));
 }
 
 class RedisStore : public ServerStore<RedisConnection> {
@@ -132,7 +133,7 @@ class RedisStore : public ServerStore<RedisConnection> {
     return NoSuchKey(key);
   }
 
-  // Never an OK reply of kind kError.
+  // The reply is never of kind kError: that becomes an error.
   absl::StatusOr<RedisReply> Call(std::string_view call, std::string_view key,
                                   const std::vector<std::string_view>& words,
                                   Repeatable repeatable, absl::Time deadline) {
@@ -167,7 +168,7 @@ absl::StatusOr<std::shared_ptr<Store>> OpenRedisStore(Runtime& runtime,
   }
   int64_t ttl_seconds = 0;
   for (const auto& [name, value] : parsed->options) {
-    if (name != "ttl") return BadStoreUrl(url, "the one option is ttl=SECONDS");
+    if (name != "ttl") return BadStoreUrl(url, "only ttl=SECONDS is allowed");
     if (!absl::SimpleAtoi(value, &ttl_seconds) || ttl_seconds <= 0 ||
         ttl_seconds > kMaxTtlSeconds) {
       return BadStoreUrl(url, "ttl is a whole number of seconds, at least 1");

@@ -3,8 +3,8 @@
 // was told to keep its data (`appendonly yes`).
 //
 // The URL is redis://[[user]:password@]host[:port][/database][?ttl=SECONDS];
-// the port is 6379 and the database 0 where they are missing. `ttl` makes every
-// key vanish so long after it was last written: what a group leaves behind goes
+// the port is 6379 and the database 0 where they are missing. With `ttl`, a key
+// expires so long after it was last written, so what a group leaves behind goes
 // away by itself. It must be longer than the group lives. There is no TLS, as
 // Debian's hiredis has none, and no cluster: use one server.
 //
@@ -14,12 +14,15 @@
 // meanwhile; else a call has a connection of its own, of which up to 4 are kept
 // for the next. Connections are not to be shared with a forked process.
 //
-// A server that was restarted is noticed before a call and does not fail it. A
-// connection that breaks during a call is tried anew by Get, TryGet and Set,
-// which can be repeated; CompareSet, Add and Delete return UNAVAILABLE and may
-// have been done, as they may be at DEADLINE_EXCEEDED. A server that cannot be
-// reached is UNAVAILABLE at once. A wrong password is UNAUTHENTICATED; a server
-// without memory RESOURCE_EXHAUSTED; other refusals are INTERNAL.
+// A server that was restarted is noticed before a call and does not fail it. If
+// a connection breaks during a call, Get, TryGet and Set are made again on
+// another one, as they can be repeated. CompareSet, Add and Delete return
+// UNAVAILABLE and may have had their effect, as after DEADLINE_EXCEEDED. A
+// server that cannot be reached, or that refuses for a while (it is loading,
+// busy, read-only or full of clients), is UNAVAILABLE at once. A wrong password
+// is UNAUTHENTICATED, a command that the user may not give PERMISSION_DENIED, a
+// server without memory RESOURCE_EXHAUSTED, and a key that does not hold what
+// the call needs INVALID_ARGUMENT. Other refusals are INTERNAL.
 
 #ifndef REPRISE_AGENT_STORE_REDIS_STORE_H_
 #define REPRISE_AGENT_STORE_REDIS_STORE_H_

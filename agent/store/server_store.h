@@ -31,7 +31,7 @@ inline constexpr size_t kMaxServerStoreValueBytes = size_t{64} << 20;
 template <typename Connection>
 class ServerStore : public Store {
  public:
-  // Polls, and holds no connection between two questions.
+  // Polls, and holds no connection between two polls.
   absl::StatusOr<std::string> Get(std::string_view key,
                                   absl::Time deadline) final {
     Backoff backoff(runtime_, kFirstPause, kLongestPause, deadline);
@@ -55,8 +55,8 @@ class ServerStore : public Store {
   virtual absl::StatusOr<std::unique_ptr<Connection>> Connect(
       absl::Time deadline) = 0;
 
-  // Asks the server once. NOT_FOUND, as of `NoSuchKey`, when it does not have
-  // `key`. `name` is that of the method, for error texts, here and below.
+  // Asks the server once. NOT_FOUND, made by `NoSuchKey`, when it does not have
+  // `key`. `name` is the name of the method, for error texts, here and below.
   virtual absl::StatusOr<std::string> GetIfThere(std::string_view name,
                                                  std::string_view key,
                                                  absl::Time deadline) = 0;

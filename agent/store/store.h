@@ -1,11 +1,11 @@
 // The store seam: the shared key-value store through which agents find each
 // other and agree (names, addresses, barriers).
 //
-// Keys and values are arbitrary bytes. Every call takes an absolute deadline
-// on the clock of the `Runtime` that the store was made with and returns
+// Keys and values are arbitrary bytes. Every call takes an absolute deadline on
+// the clock of the `Runtime` that the store was made with and returns
 // DEADLINE_EXCEEDED once it has passed, UNAVAILABLE when the store cannot be
-// reached and may come back, INVALID_ARGUMENT when content is not what the
-// call needs (a counter that is no number). Nothing in a store can crash a
+// reached and may come back, INVALID_ARGUMENT when content is not what the call
+// needs (a counter that is not a number). Nothing in a store can crash a
 // process.
 
 #ifndef REPRISE_AGENT_STORE_STORE_H_

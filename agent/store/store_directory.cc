@@ -22,7 +22,7 @@ namespace {
 
 constexpr char kLockName[] = "lock";
 constexpr char kTemporaryPrefix[] = "tmp-";
-// Before the umask.
+// The mode before the umask is applied.
 constexpr mode_t kFileMode = 0666;
 
 absl::Status FileError(int error_number, std::string_view action,
@@ -61,7 +61,8 @@ StoreDirectory::Lock::~Lock() {
 }
 
 absl::StatusOr<std::optional<StoreDirectory::Lock>> StoreDirectory::TryLock() {
-  // A lock excludes by open file, so threads exclude each other too.
+  // The lock belongs to the open file and not to the process, so it also
+  // excludes other threads.
   FileDescriptor file;
   const int error = OpenAt(directory_.get(), kLockName,
                            O_RDWR | O_CREAT | O_NOFOLLOW, kFileMode, file);

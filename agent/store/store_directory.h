@@ -17,15 +17,15 @@ namespace reprise {
 
 // The directory that was found at `path` when it was opened, even if it has
 // been moved or replaced since: a lock and what is written under it belong to
-// the same one. Meant to live for one call; not thread-safe. Errors are as in
-// file_store.h and never NOT_FOUND or DEADLINE_EXCEEDED.
+// the same one. It is meant to live for one call and is not thread-safe. Errors
+// are as in file_store.h and never NOT_FOUND or DEADLINE_EXCEEDED.
 class StoreDirectory {
  public:
   static absl::StatusOr<StoreDirectory> Open(std::string path);
-  // The same after creating what is missing of the path.
+  // The same, but creates the directories of the path that are missing.
   static absl::StatusOr<StoreDirectory> Create(std::string path);
 
-  // Lets go of the lock when destroyed.
+  // Releases the lock when it is destroyed.
   class Lock {
    public:
     explicit Lock(FileDescriptor file) : file_(std::move(file)) {}
@@ -36,16 +36,16 @@ class StoreDirectory {
     FileDescriptor file_;
   };
 
-  // Does not wait: nullopt when someone else holds the lock.
+  // Does not wait: nullopt when another thread or process holds the lock.
   absl::StatusOr<std::optional<Lock>> TryLock();
 
   // nullopt when there is no such file.
   absl::StatusOr<std::optional<std::string>> Read(const std::string& name);
 
-  // The rest is to be called with the lock held.
+  // The functions below must be called with the lock held.
   absl::Status Write(const std::string& name, std::string_view value);
   absl::StatusOr<bool> Remove(const std::string& name);
-  // Removes what dead writers left.
+  // Removes the files that dead writers left.
   void RemoveTemporaries();
 
  private:

@@ -37,7 +37,7 @@ absl::StatusOr<int64_t> AddToCounter(std::string_view value, int64_t delta,
   if (error != std::errc() || rest != end) {
     return absl::InvalidArgumentError(
         absl::StrCat("store: ", std::string(where),
-                     " is no decimal counter: ", Escaped(value)));
+                     " is not a decimal counter: ", Escaped(value)));
   }
   int64_t sum = 0;
   if (__builtin_add_overflow(number, delta, &sum)) {

@@ -20,8 +20,8 @@ std::string PrintableKey(std::string_view key);
 absl::Status StoreDeadlineExceeded(std::string_view call, std::string_view key);
 
 // The sum of the counter `value` (decimal ASCII, nothing around it) and
-// `delta`. INVALID_ARGUMENT when `value` is no such number or the sum does not
-// fit; `where` then names the counter.
+// `delta`. INVALID_ARGUMENT when `value` is not such a number or the sum
+// overflows; `where` then names the counter.
 absl::StatusOr<int64_t> AddToCounter(std::string_view value, int64_t delta,
                                      std::string_view where);
 

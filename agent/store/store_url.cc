@@ -77,7 +77,7 @@ std::string PrintableUrl(std::string_view url) {
 
 absl::Status BadStoreUrl(std::string_view url, std::string_view why) {
   return absl::InvalidArgumentError(absl::StrCat(
-      "store: no such URL: ", PrintableUrl(url), ": ", std::string(why)));
+      "store: not a valid URL: ", PrintableUrl(url), ": ", std::string(why)));
 }
 
 absl::StatusOr<StoreUrl> ParseStoreUrl(std::string_view url,
@@ -134,7 +134,7 @@ absl::StatusOr<StoreUrl> ParseStoreUrl(std::string_view url,
   for (const std::string& option : options) {
     const auto [name, value] = Split(option, '=');
     if (!parsed.options.emplace(std::string(name), std::string(value)).second) {
-      return BadStoreUrl(url, "an option is there twice");
+      return BadStoreUrl(url, "an option is given twice");
     }
   }
   return parsed;

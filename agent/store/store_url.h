@@ -26,8 +26,9 @@ struct StoreUrl {
   std::string Address() const;
 };
 
-// INVALID_ARGUMENT when `url` is none, or names no port and `default_port` is
-// empty. In user and password '%' begins two hexadecimal digits.
+// INVALID_ARGUMENT when `url` is not such a URL, or names no port and
+// `default_port` is empty. In user and password '%' begins two hexadecimal
+// digits.
 absl::StatusOr<StoreUrl> ParseStoreUrl(std::string_view url,
                                        std::string_view default_port);
 

@@ -18,7 +18,8 @@ namespace reprise {
 namespace {
 
 constexpr absl::Duration kConnectTimeout = absl::Seconds(10);
-// So that poll's milliseconds never overflow.
+// A wait is cut into polls of this length, so that poll's milliseconds never
+// overflow.
 constexpr absl::Duration kLongestPoll = absl::Seconds(60);
 constexpr size_t kReadBytes = 65536;
 

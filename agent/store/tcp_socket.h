@@ -17,11 +17,12 @@
 
 namespace reprise {
 
-// For the real runtime: it blocks in poll(2). Not thread-safe. Errors are
-// UNAVAILABLE, with the address in their text: refused, reset, closed, or no
-// answer within a time-out of its own (see the .cc), so that a call without a
-// deadline ends too when the network swallows what is sent; and
-// DEADLINE_EXCEEDED. After any error the connection is of no more use.
+// For the real runtime, as it blocks in poll(2). Not thread-safe. Errors are
+// DEADLINE_EXCEEDED, and UNAVAILABLE with the address in the text: refused,
+// reset, closed, or no answer within a timeout of its own (10 s to connect,
+// kAnswerTimeout to write or to read). So even a call without a deadline ends
+// when the network swallows what is sent. After any error the connection cannot
+// be used any more.
 class TcpSocket {
  public:
   static constexpr absl::Duration kAnswerTimeout = absl::Seconds(30);
@@ -33,7 +34,7 @@ class TcpSocket {
                                            const std::string& port,
                                            absl::Time deadline);
 
-  // For reads, instead of kAnswerTimeout.
+  // Sets the timeout of reads, which is kAnswerTimeout at first.
   void set_answer_timeout(absl::Duration timeout) { answer_timeout_ = timeout; }
 
   absl::Status Write(std::string_view bytes, absl::Time deadline);
@@ -49,7 +50,7 @@ class TcpSocket {
         address_(std::move(address)),
         file_(std::move(file)) {}
 
-  // Until `file_` is ready for `events` of poll(2).
+  // Waits until `file_` is ready for `events` of poll(2).
   absl::Status WaitFor(int16_t events, absl::Duration timeout,
                        absl::Time deadline) const;
   absl::Status ConnectTo(const void* address, size_t size, absl::Time deadline);

@@ -18,14 +18,15 @@ namespace {
 
 using Connection = TcpStoreConnection;
 
-// For a server whose protocol we were told.
+// How long a server may take for its first answer if its URL names the
+// protocol.
 constexpr absl::Duration kFirstAnswerTimeout = absl::Seconds(3);
 
-// Of a server of protocol 2.
+// The limits of a server of protocol 2.
 constexpr size_t kMaxKeyBytes2 = size_t{8} * 1024;
 constexpr size_t kMaxValueBytes2 = size_t{8} * 1024 * 1024;
 
-// Raw keys of PyTorch's client.
+// PyTorch's client puts a "/" before every key.
 std::string Raw(std::string_view key) { return "/" + std::string(key); }
 
 class TcpStore : public ServerStore<TcpStoreConnection> {
@@ -104,7 +105,7 @@ class TcpStore : public ServerStore<TcpStoreConnection> {
     return NoSuchKey(key);
   }
 
-  // `value` is the longest that is sent.
+  // `value` is the longest value that the query sends.
   template <typename Call>
   auto Ask(std::string_view name, std::string_view key, std::string_view value,
            Repeatable repeatable, absl::Time deadline, Call call)
@@ -155,8 +156,8 @@ class TcpStore : public ServerStore<TcpStoreConnection> {
     return connection;
   }
 
-  // Of the result of a call. A server that has never answered yet may speak
-  // another protocol than the URL says: FAILED_PRECONDITION then.
+  // Learns from the result of a call. FAILED_PRECONDITION if the server, which
+  // has never answered yet, speaks another protocol than the URL says.
   absl::Status Understand(const absl::Status& result, absl::Time deadline) {
     if (is_understood_) return absl::OkStatus();
     if (result.ok() || absl::IsNotFound(result)) {
@@ -185,13 +186,13 @@ absl::StatusOr<std::shared_ptr<Store>> OpenTcpStore(Runtime& runtime,
   absl::StatusOr<StoreUrl> parsed = ParseStoreUrl(url, "");
   if (!parsed.ok()) return parsed.status();
   if (!parsed->user.empty() || !parsed->password.empty()) {
-    return BadStoreUrl(url, "a TCPStore knows no users and passwords");
+    return BadStoreUrl(url, "a TCPStore has no users and no passwords");
   }
-  if (!parsed->path.empty()) return BadStoreUrl(url, "it has no path");
+  if (!parsed->path.empty()) return BadStoreUrl(url, "a TCPStore has no path");
   TcpStoreProtocol protocol = TcpStoreProtocol::kUnknown;
   for (const auto& [name, value] : parsed->options) {
     if (name != "protocol" || (value != "1" && value != "2")) {
-      return BadStoreUrl(url, "the one option is protocol=1 or protocol=2");
+      return BadStoreUrl(url, "only protocol=1 or protocol=2 is allowed");
     }
     protocol = value == "1" ? TcpStoreProtocol::k1 : TcpStoreProtocol::k2;
   }

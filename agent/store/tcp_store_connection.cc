@@ -10,17 +10,17 @@ namespace {
 
 constexpr char kValidate = 0;
 constexpr uint64_t kValidateMagic = 0x3C85F7CE;
-// A server of protocol 1 takes what follows the opcode for the length of a key,
-// of which the magic is the lower half. With so many bytes of queries for the
-// number of keys as its upper half, that is more than a machine has, and the
-// server closes the connection at once.
+// A server of protocol 1 reads the eight bytes after the opcode as the length
+// of a key. The magic is their lower half, and this many queries of one byte
+// are their upper half. No machine has so much memory, so the server closes the
+// connection at once.
 constexpr int kProbeQueries = 4;
 constexpr absl::Duration kLongestProbe = absl::Seconds(3);
 
 constexpr char kReady = 0;
 constexpr char kNotReady = 1;
 
-// Numbers of the queries, in the order of the enumeration.
+// The numbers of the queries, in the order of `Query`.
 constexpr char kQueries1[] = {0, 1, 2, 3, 4, 6, 8};
 constexpr char kQueries2[] = {1, 2, 3, 4, 5, 7, 8};
 
@@ -64,7 +64,8 @@ absl::StatusOr<std::unique_ptr<TcpStoreConnection>>
 TcpStoreConnection::Discover(Runtime& runtime, const StoreUrl& url,
                              absl::Time deadline) {
   auto probed = Probe(runtime, url, TcpStoreProtocol::k2, deadline);
-  // Closed, or it cannot be connected to; then this says so.
+  // UNAVAILABLE means that the server closed the connection or that it cannot
+  // be reached. In the latter case, the second probe says so.
   if (!absl::IsUnavailable(probed.status())) return probed;
   return Probe(runtime, url, TcpStoreProtocol::k1, deadline);
 }
@@ -80,7 +81,7 @@ absl::Status TcpStoreConnection::Diagnose(Runtime& runtime, const StoreUrl& url,
   return absl::FailedPreconditionError(absl::StrCat(
       "tcp store: the server at ", url.host, " port ", url.port,
       " speaks protocol ", told_2 ? 1 : 2, ", and its URL says ?protocol=",
-      told_2 ? 2 : 1, ": correct that or leave it out"));
+      told_2 ? 2 : 1, ": correct the option or leave it out"));
 }
 
 absl::StatusOr<std::unique_ptr<TcpStoreConnection>> TcpStoreConnection::Probe(

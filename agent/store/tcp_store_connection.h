@@ -25,38 +25,38 @@ namespace reprise {
 enum class TcpStoreProtocol {
   kUnknown,
   k1,  // PyTorch 1.13
-  k2,  // 2.x: it begins with a handshake, and other numbers mean the queries
+  k2,  // 2.x: it begins with a handshake, and its queries have other numbers
 };
 
-// Not thread-safe. `runtime` must outlive it. After any error it is of no more
-// use: what the server sends next would belong to the query that failed.
+// Not thread-safe. `runtime` must outlive it. After any error it cannot be used
+// any more: what the server sends next would belong to the query that failed.
 class TcpStoreConnection {
  public:
   static absl::StatusOr<std::unique_ptr<TcpStoreConnection>> Open(
       Runtime& runtime, const StoreUrl& url, TcpStoreProtocol protocol,
       absl::Time deadline);
 
-  // Finds out which protocol the server speaks: asks in protocol 2, to which a
-  // server of protocol 1 closes the connection, and then asks in protocol 1 on
-  // another.
+  // Finds out which protocol the server speaks. It asks in protocol 2 first. A
+  // server of protocol 1 closes the connection then, and is asked in protocol 1
+  // on another one.
   static absl::StatusOr<std::unique_ptr<TcpStoreConnection>> Discover(
       Runtime& runtime, const StoreUrl& url, absl::Time deadline);
 
-  // Why a server did not answer a client of `protocol`, which was told to us:
-  // FAILED_PRECONDITION when it speaks the other one, to whose clients alone it
-  // says anything; else OK. Takes a few seconds at most.
+  // Finds out why a server did not answer a client of `protocol`, which its URL
+  // names. FAILED_PRECONDITION when the server speaks the other protocol, else
+  // OK. Takes a few seconds at most.
   static absl::Status Diagnose(Runtime& runtime, const StoreUrl& url,
                                TcpStoreProtocol protocol, absl::Time deadline);
 
-  // Until its first answer, one that takes longer is UNAVAILABLE.
+  // The first answer is UNAVAILABLE if it takes longer than `timeout`.
   void ExpectFirstAnswerWithin(absl::Duration timeout) {
     socket_.set_answer_timeout(timeout);
   }
 
   TcpStoreProtocol protocol() const { return protocol_; }
 
-  // The server does not acknowledge this query; one that it answers is sent
-  // after it, so that the value is there on return.
+  // The server does not acknowledge this query. So a query that it answers is
+  // sent after it, and on return the value has been set.
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline);
   absl::StatusOr<bool> Check(std::string_view key, absl::Time deadline);
@@ -70,7 +70,7 @@ class TcpStoreConnection {
                               absl::Time deadline);
   absl::StatusOr<int64_t> Delete(std::string_view key, absl::Time deadline);
 
-  // False after an error, and when the server has closed.
+  // False after an error, and when the server has closed the connection.
   bool IsUsable() const {
     return usable_ && received_.empty() && socket_.IsQuiet();
   }

@@ -32,7 +32,7 @@ using AddressInfo = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
 // Null when `address` is not numeric.
 AddressInfo Lookup(const BindAddress& address) {
-  in_addr ipv4;  // getaddrinfo takes "127.1" too, TensorPipe does not
+  in_addr ipv4;  // getaddrinfo accepts "127.1", TensorPipe does not
   if (address.host.find(':') == std::string::npos &&
       inet_pton(AF_INET, address.host.c_str(), &ipv4) != 1) {
     return AddressInfo(nullptr, &freeaddrinfo);
@@ -70,8 +70,8 @@ bool IsLoopback(const sockaddr& address) {
              &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr);
 }
 
-// Such an address needs the name of an interface, and those of our peers have
-// other names.
+// A link-local address needs the name of an interface, and the interfaces of a
+// peer have other names.
 bool IsLinkLocal(const sockaddr& address) {
   return address.sa_family == AF_INET6 &&
          IN6_IS_ADDR_LINKLOCAL(
@@ -83,7 +83,8 @@ absl::Status Invalid(const std::string& address, const char* why) {
       absl::StrCat("invalid address to listen at: \"", address, "\": ", why));
 }
 
-// "" unless it is an address that peers can use and that we can listen at.
+// Returns "" unless it is an address that peers can use and that we can listen
+// at.
 std::string UsableHost(const sockaddr* address, bool may_be_loopback) {
   if (address == nullptr || IsLinkLocal(*address) ||
       (!may_be_loopback && IsLoopback(*address))) {
@@ -158,10 +159,12 @@ absl::StatusOr<BindAddress> ParseBindAddress(const std::string& address) {
   const size_t colon = address.find(':');
   if (!address.empty() && address[0] == '[') {
     const size_t bracket = address.find(']');
-    if (bracket == std::string::npos) return Invalid(address, "no ]");
+    if (bracket == std::string::npos) return Invalid(address, "no closing ]");
     result.host = address.substr(1, bracket - 1);
     const std::string rest = address.substr(bracket + 1);
-    if (!rest.empty() && rest[0] != ':') return Invalid(address, "after ]");
+    if (!rest.empty() && rest[0] != ':') {
+      return Invalid(address, "only a port may follow the ]");
+    }
     if (!rest.empty()) port = rest.substr(1);
   } else if (colon != std::string::npos && colon == address.rfind(':')) {
     result.host = address.substr(0, colon);
@@ -180,9 +183,9 @@ absl::StatusOr<BindAddress> ParseBindAddress(const std::string& address) {
   }
   if (IsLinkLocal(*info->ai_addr)) {
     return Invalid(address,
-                   "it is link-local, and what stands after the % is true on "
-                   "this machine only; name a global or a unique local (fd..) "
-                   "address");
+                   "it is link-local, and the interface after the % has this "
+                   "name on this machine only; name a global or a unique local "
+                   "(fd..) address");
   }
   return result;
 }

@@ -8,7 +8,8 @@
 namespace reprise {
 namespace {
 
-// No character of a worker's name, nor of what TensorPipe adds to an id.
+// This character is neither in a worker's name nor in what TensorPipe adds to
+// an id.
 constexpr char kMark = '#';
 
 constexpr std::string_view kDigits = "0123456789";

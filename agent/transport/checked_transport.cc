@@ -53,7 +53,7 @@ struct Common {
 // hold it, so it does not keep `inner` alive.
 class ConnectionClock final : public ArrivalClock {
  public:
-  // `address`: of the listener at the callee's end.
+  // `address` is that of the listener at the callee's end.
   ConnectionClock(std::shared_ptr<PipeArrivals> arrivals,
                   const std::shared_ptr<Connection>& inner, std::string address)
       : arrivals_(std::move(arrivals)),
@@ -71,7 +71,8 @@ class ConnectionClock final : public ArrivalClock {
                         : absl::Nanoseconds(NowNs() - last_ns);
   }
 
-  // Whether the transport leaves it to us to notice what arrives.
+  // Whether we must note arriving frames ourselves, because the transport has
+  // no clock of its own.
   bool counts_frames() const { return clock_ == nullptr; }
   void NoteFrame() { last_read_ns_ = NowNs(); }
 
@@ -163,7 +164,7 @@ class CheckedConnection : public Connection {
   void close() override { inner_->close(); }
 
  private:
-  // Empty when all is well.
+  // Returns what is wrong; empty when all is well.
   static std::string Receive(const Common& common, ConnectionClock& clock,
                              std::string_view frame, bool is_caller,
                              AbstractNopHolder& object) {
@@ -195,7 +196,7 @@ class CheckedConnection : public Connection {
   const std::shared_ptr<ConnectionClock> clock_;
 };
 
-// Of a transport that knows about its peers.
+// A connection of a transport that knows about its peers.
 class CheckedLiveConnection final : public CheckedConnection,
                                     public PeerLiveness {
  public:

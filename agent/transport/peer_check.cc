@@ -16,7 +16,8 @@ using tensorpipe::BrochureAnswer;
 using tensorpipe::channel::mpt::LaneAdvertisement;
 using tensorpipe::channel::mpt::ServerHello;
 
-// The core's number for the connection that replies to descriptors.
+// The numbers that TensorPipe's core gives to the connection for descriptors
+// and to the one for the replies to them.
 constexpr uint64_t kDescriptorReply = 1;
 constexpr uint64_t kDescriptor = 0;
 
@@ -34,7 +35,7 @@ bool IsAddress(const std::string& transport, const std::string& address) {
   if (transport == "shm") {
     return address.size() < sizeof(sockaddr_un::sun_path) - 1;
   }
-  // ibv takes no zones.
+  // ibv does not accept an IPv6 zone.
   return IsInternetAddress(address) &&
          (transport == "uv" || address.find('%') == address.npos);
 }

@@ -62,7 +62,7 @@ std::shared_ptr<tp::transport::Context> CreateUv() {
   return MakeUvContext(Callers::kPipes);
 }
 
-// Each lane has a thread, and a big tensor is cut over all.
+// Each lane has a thread, and a large tensor is split over all lanes.
 std::shared_ptr<tp::channel::Context> CreateMptUv(
     const BindAddress& address, const std::shared_ptr<PeerCheck>& check) {
   std::vector<std::shared_ptr<tp::transport::Context>> contexts;
@@ -72,7 +72,7 @@ std::shared_ptr<tp::channel::Context> CreateMptUv(
         MakeChecked("uv", MakeUvContext(Callers::kLanes), check));
     listeners.push_back(contexts.back()->listen(address.AnyPort().ToString()));
     if (listeners.back()->addr().empty()) {
-      throw std::runtime_error("a lane of it cannot listen");
+      throw std::runtime_error("one of its lanes cannot listen");
     }
   }
   return tp::channel::mpt::create(std::move(contexts), std::move(listeners));
@@ -106,14 +106,14 @@ constexpr ChannelKind kChannels[] = {
      NoReasonKnown},
 };
 
-// A kind with the priority it gets.
+// A kind and the priority that it gets.
 template <typename Kind>
 struct Choice {
   const Kind* kind;
   int64_t priority;
 };
 
-// What `names` asks for, the highest priority first.
+// Returns the kinds that `names` asks for, the highest priority first.
 template <typename Kind>
 absl::StatusOr<std::vector<Choice<Kind>>> Choose(
     absl::Span<const Kind> kinds, const std::vector<std::string>& names,
@@ -131,7 +131,7 @@ absl::StatusOr<std::vector<Choice<Kind>>> Choose(
       return absl::InvalidArgumentError(
           absl::StrCat("Unknown ", what, ": ", names[i]));
     }
-    // Named twice: the first counts.
+    // If a name is given twice, the first one counts.
     const bool is_new =
         std::none_of(choices.begin(), choices.end(),
                      [&](const auto& choice) { return choice.kind == &*kind; });
@@ -141,7 +141,7 @@ absl::StatusOr<std::vector<Choice<Kind>>> Choose(
   return choices;
 }
 
-// Who asks for cma means it with peers of either kind.
+// The name cma stands for both kinds of cma, as peers may be of either kind.
 std::vector<std::string> WithOwnCma(const std::vector<std::string>& names) {
   std::vector<std::string> result;
   for (const std::string& name : names) {
@@ -153,8 +153,8 @@ std::vector<std::string> WithOwnCma(const std::vector<std::string>& names) {
   return result;
 }
 
-// `create()` gives the context. TensorPipe reports by exceptions what it does
-// not report by `isViable`.
+// `create()` makes the context. TensorPipe reports some failures by exceptions
+// and not by `isViable`.
 template <typename Kind, typename Create>
 auto MakeViable(const Kind& kind, const Create& create)
     -> absl::StatusOr<decltype(create())> {
@@ -169,7 +169,7 @@ auto MakeViable(const Kind& kind, const Create& create)
   }
 }
 
-// `address`: why there is none only matters to the kinds that need one.
+// An error in `address` matters only to the kinds that need an address.
 absl::StatusOr<std::shared_ptr<tp::transport::Context>> MakeTransport(
     const TransportKind& kind, const absl::StatusOr<BindAddress>& address,
     const std::shared_ptr<PeerCheck>& check) {
@@ -193,7 +193,8 @@ absl::StatusOr<std::shared_ptr<tp::channel::Context>> MakeChannel(
 std::string ListenAddress(const TransportKind& kind,
                           const BindAddress& address) {
   if (!kind.needs_address) return "";
-  // Two listeners cannot have one port.
+  // Two listeners cannot share a port, so only uv gets the port that was asked
+  // for.
   const bool is_uv = kind.create == CreateUv;
   return (is_uv ? address : address.AnyPort()).ToString();
 }
@@ -242,7 +243,8 @@ class RealTransportProvider final : public TransportProvider {
     absl::StatusOr<BindAddress> address = BindAddress();
     if (AnyNeedsAddress(*transports) || AnyNeedsAddress(*channels)) {
       address = ResolveBindAddress(options.bind_address);
-      // An address that was asked for is not quietly done without.
+      // An address that was asked for must work: the agent does not quietly do
+      // without it.
       if (!address.ok() && !options.bind_address.empty()) {
         return address.status();
       }

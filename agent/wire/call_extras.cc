@@ -23,7 +23,7 @@ constexpr std::string_view kPing = "ping ";
 constexpr std::string_view kPong = "pong ";
 constexpr std::string_view kCancel = "cancel ";
 
-// A week: beyond it, no deadline is worth telling.
+// A remaining time of a week or more is not sent: it counts as no deadline.
 constexpr absl::Duration kLongestRemaining = absl::Hours(24 * 7);
 
 void AppendWord(std::string& out, char tag, uint64_t word) {

@@ -78,7 +78,7 @@ class MessageEncoder {
             "explicitly configure device mapping, but found tensor on device: ",
             device.ToString()));
       }
-      if (device != Device()) continue;  // only a CPU's memory is copied here
+      if (device != Device()) continue;  // only CPU memory is copied
       if (IsWorthCopying(tensor)) {
         auto copy = CopyContiguous(tensor);
         if (!copy.ok()) return copy.status();
@@ -109,8 +109,8 @@ class MessageEncoder {
       room -= storage->num_bytes();
       wire.push_back({storage, Device()});
     }
-    // By storage, not by tensor: of several tensors of one storage the first
-    // settles where it goes, and the others must agree.
+    // A storage is sent once, so all tensors that share it must have the same
+    // target device.
     std::vector<bool> settled(wire.size());
     for (size_t i = 0; i < targets_.size(); ++i) {
       const size_t index = pickle.storage_of_tensor[i];
@@ -127,8 +127,8 @@ class MessageEncoder {
 
   const WireLimits& limits_;
   const absl::Span<const Device> targets_;
-  // Borrowed storages, which are kept so that no address comes twice. Never
-  // iterated.
+  // The copy of each borrowed storage. The key keeps the storage alive, so that
+  // no other storage can get its address. Never iterated.
   absl::flat_hash_map<std::shared_ptr<Storage>, std::shared_ptr<Storage>>
       copies_;
 };
@@ -175,7 +175,7 @@ std::shared_ptr<const EncodedMessage> WithId(
 
 tensorpipe::Message ToTensorPipe(const EncodedMessage& message,
                                  std::string metadata) {
-  // TensorPipe's pointers are not const, but it only reads what is written.
+  // TensorPipe's pointers are not const, but it does not change what it sends.
   const auto payload = [](const void* data, size_t length) {
     tensorpipe::Message::Payload result;
     result.data = const_cast<void*>(data);

@@ -135,7 +135,8 @@ class PickleParser {
     }
   }
 
-  // What lies above the innermost mark (or at the bottom) can be popped.
+  // The number of items above the innermost mark, or on the whole stack if
+  // there is no mark. Only these can be popped.
   size_t available() const {
     return stack_.size() - (marks_.empty() ? 0 : marks_.back());
   }
@@ -209,7 +210,8 @@ class PickleParser {
   }
 
   bool PushGlobal() {
-    // Bounded, so that a pickle of nothing but these takes linear time.
+    // The length is bounded, so that a pickle that consists only of globals
+    // takes linear time.
     constexpr size_t kMaxLength = 512;
     const std::string_view rest = text().substr(position_, kMaxLength);
     const size_t module_end = rest.find('\n');
@@ -304,7 +306,7 @@ class PickleParser {
   size_t position_ = 0;
   bool stopped_ = false;
   std::vector<Ref> stack_;
-  std::vector<size_t> marks_;  // heights of the stack
+  std::vector<size_t> marks_;  // the height of the stack at each
   std::vector<Ref> memo_;
   const char* problem_ = "";
 };

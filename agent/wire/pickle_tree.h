@@ -1,5 +1,5 @@
 // Reads an untrusted pickle (protocol 2, the opcodes that libtorch writes) into
-// a tree. Executes nothing: a call stays a node that names its callee.
+// a tree. It executes nothing: a call stays a node that names its callee.
 //
 // The time and the memory it takes are linear in the bytes given, and bounded
 // by `PickleLimits`. A tree can be a graph (a memo reference makes a child of
@@ -47,8 +47,8 @@ class PickleTree {
     kBuild,       // children: object, state
   };
 
-  // INVALID_ARGUMENT, with the offset, for anything else than one well-formed
-  // pickle; RESOURCE_EXHAUSTED for one beyond the limits.
+  // INVALID_ARGUMENT, with the offset, for anything other than one well-formed
+  // pickle; RESOURCE_EXHAUSTED for a pickle beyond the limits.
   static absl::StatusOr<PickleTree> Parse(std::string_view pickle,
                                           const PickleLimits& limits = {});
 
@@ -63,7 +63,7 @@ class PickleTree {
   // "module\nname"
   std::optional<std::string_view> AsGlobal(Ref ref) const;
 
-  // Of all kinds that have children; otherwise none.
+  // Empty when the node is of a kind without children.
   absl::Span<const Ref> children(Ref ref) const;
 
  private:

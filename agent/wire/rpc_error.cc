@@ -13,7 +13,7 @@ constexpr std::string_view kRpcError = "RPCErr:";
 constexpr std::string_view kRemoteError = "Error on Node ";
 constexpr std::string_view kRefusal = "Refused by Node ";
 
-// Abseil of Debian has a string_view of its own.
+// Debian's Abseil has a string_view of its own.
 absl::string_view ToAbsl(std::string_view text) {
   return {text.data(), text.size()};
 }
@@ -48,7 +48,7 @@ absl::StatusCode CodeOf(RpcErrorType type) {
   return absl::StatusCode::kUnknown;
 }
 
-// What follows `words`, an id and ": ".
+// Returns what follows `words`, an id and ": ".
 std::optional<std::string_view> TextAfter(std::string_view words,
                                           std::string_view text) {
   if (!text.starts_with(words)) return std::nullopt;

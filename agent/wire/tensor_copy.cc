@@ -12,7 +12,7 @@ bool IsWorthCopying(const Tensor& tensor) {
   constexpr size_t kMinBytes = size_t{8} * 1024;
   constexpr size_t kMinMultiple = 2;
   const size_t held = tensor.storage->num_bytes();
-  // Divided, because the bytes of an expanded tensor may not fit an integer.
+  // This divides because the size of an expanded tensor in bytes may overflow.
   return held >= kMinBytes && static_cast<uint64_t>(tensor.num_elements()) <=
                                   held / (kMinMultiple * SizeOf(tensor.dtype));
 }
@@ -35,12 +35,12 @@ absl::StatusOr<Tensor> CopyContiguous(const Tensor& tensor) {
     run *= tensor.sizes[--outer];
   }
   std::vector<int64_t> index(outer);
-  int64_t offset = 0;  // elements, of the run that is next
+  int64_t offset = 0;  // of the next run, in elements
   for (;;) {
     std::memcpy(to, from + offset * item, run * item);
     to += run * item;
     size_t dimension = outer;
-    for (;; --dimension) {  // the last index counts fastest
+    for (;; --dimension) {  // the last index changes fastest
       if (dimension == 0) return copy;
       const int64_t stride = tensor.strides[dimension - 1];
       offset += stride;

@@ -1,8 +1,8 @@
 // The fourth payload of every message: the list of its tensors, as a pickle.
 //
-// Byte for byte what libtorch writes, so that a stock PyTorch worker reads it;
-// what is read is a peer's claim, and nothing of it is believed before it is
-// checked.
+// It is byte for byte what libtorch writes, so that a stock PyTorch worker can
+// read it. A received pickle is only a peer's claim, so every part of it is
+// checked before it is used.
 
 #ifndef REPRISE_AGENT_WIRE_TENSOR_PICKLE_H_
 #define REPRISE_AGENT_WIRE_TENSOR_PICKLE_H_
@@ -28,7 +28,7 @@ struct TensorPickleLimits {
   size_t max_dimensions = 64;
 };
 
-// What the pickle of an empty list is, always.
+// The pickle of an empty list, which is always the same.
 std::string_view EmptyTensorPickle();
 
 // OK when a stock worker will survive `tensor` in a pickle: `CheckBounds`, not
@@ -38,7 +38,7 @@ absl::Status CheckPicklable(const Tensor& tensor,
 
 struct TensorPickle {
   std::string pickle;
-  // What to send beside it: the storage that it calls "0", "1", ...
+  // The storages to send beside the pickle, which calls them "0", "1", ...
   std::vector<std::shared_ptr<Storage>> storages;
   // For each tensor, the index of its storage.
   std::vector<size_t> storage_of_tensor;
@@ -62,13 +62,13 @@ struct TensorDescription {
 };
 
 // INVALID_ARGUMENT for what is not the pickle of a tensor list; UNIMPLEMENTED
-// for tensors that we have no notion of (sparse, quantized, conjugated, other
+// for tensors that are not supported (sparse, quantized, conjugated, other
 // element types); RESOURCE_EXHAUSTED beyond the limits.
 absl::StatusOr<std::vector<TensorDescription>> ParseTensorPickle(
     std::string_view pickle, const TensorPickleLimits& limits = {});
 
-// As above, and makes the tensors over the storages that came with the pickle.
-// INVALID_ARGUMENT when one does not lie inside its storage.
+// The same, and makes the tensors over the storages that came with the pickle.
+// INVALID_ARGUMENT when a tensor does not lie inside its storage.
 absl::StatusOr<std::vector<Tensor>> UnpickleTensors(
     std::string_view pickle,
     absl::Span<const std::shared_ptr<Storage>> storages,

@@ -32,7 +32,7 @@ constexpr std::array<std::pair<std::string_view, DType>, 12> kStorageTypes = {{
     {"BFloat16", DType::kBFloat16},
 }};
 
-// For an error text: a peer's bytes, made printable and short.
+// Makes a peer's bytes printable and short, for an error text.
 std::string Quote(std::string_view text) {
   const std::string_view start = text.substr(0, 80);
   return absl::StrCat(
@@ -115,7 +115,7 @@ class Reader {
   }
 
  private:
-  // The arguments of `callee(...)`, when `ref` is just that.
+  // Returns the arguments if `ref` is a call of `callee`.
   std::optional<absl::Span<const Ref>> Call(Ref ref,
                                             std::string_view callee) const {
     if (tree_.kind(ref) != Kind::kReduce) return std::nullopt;
@@ -155,7 +155,7 @@ class Reader {
     return tensor;
   }
 
-  // Why an item of the list is no plain tensor.
+  // Says why an item of the list is not a plain tensor.
   absl::Status WhatElse(Ref ref) const {
     if (tree_.kind(ref) == Kind::kReduce) {
       const auto callee = tree_.AsGlobal(tree_.children(ref)[0]);
@@ -167,7 +167,7 @@ class Reader {
       }
       if (callee) return Bad(absl::StrCat("a call of ", Quote(*callee)));
     }
-    return Bad("an item that is no tensor");
+    return Bad("an item that is not a tensor");
   }
 
   absl::Status ReadStorage(Ref ref, TensorDescription* tensor) const {
@@ -216,7 +216,8 @@ class Reader {
     return true;
   }
 
-  // Later PyTorch: {"conj": True} and the like, tagged with its type.
+  // Later versions of PyTorch add a dict such as {"conj": True}, tagged with
+  // its type.
   absl::Status CheckMetadata(Ref ref) const {
     if (const auto tagged = Call(ref, "torch.jit._pickle\nrestore_type_tag")) {
       if (tagged->size() != 2) return Bad("metadata of a tensor");

@@ -113,7 +113,8 @@ void WriteStorage(const Tensor& tensor, PickledStorages& known,
   auto [storage, is_new] =
       known.try_emplace({tensor.storage.get(), tensor.dtype});
   if (!is_new) {
-    // A stock worker moves the buffer out of its list at the first mention.
+    // A stock worker moves the buffer out of its list at the first mention, so
+    // a storage must not be mentioned in full again.
     pickler.Get(storage->second.memo_id);
   } else {
     const Device& device = tensor.storage->device();

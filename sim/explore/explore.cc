@@ -52,7 +52,7 @@ class Exploration {
     if (!error_.ok()) return error_;
     result_.wall_seconds = SecondsSince(start);
     std::sort(failed_seeds_.begin(), failed_seeds_.end());
-    // Threads may have gone on for a while after the first failure.
+    // Other threads may have gone on for a while after the first failure.
     if (!options_.keep_going && failed_seeds_.size() > 1) {
       failed_seeds_.resize(1);
     }

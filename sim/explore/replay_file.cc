@@ -39,7 +39,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return text.str();
 }
 
-// Takes one line's content into `replay`; false: it makes no sense.
+// Takes one line's content into `replay`. Returns false if the line makes no
+// sense.
 bool ParseLine(absl::string_view word, absl::string_view rest,
                ReplayFile& replay) {
   if (word == "scenario") {

@@ -29,7 +29,7 @@ NetworkOptions ToNetworkOptions(const SimRunOptions& options) {
   return network;
 }
 
-// Everything of one run, but for its heap.
+// Everything of one run except its heap.
 class SimRun {
  public:
   SimRun(const SimRunOptions& options, std::vector<Fault> faults)
@@ -164,7 +164,7 @@ void SimRun::StartWorker(int32_t rank) {
   const int incarnation = slot == nullptr ? 0 : slot->incarnation() + 1;
   if (slot != nullptr) {
     crashed_ = true;
-    // Never destroyed: the crashed agent refers to it.
+    // It is never destroyed, as the crashed agent refers to it.
     [[maybe_unused]] SimWorker* abandoned = slot.release();
   }
   AgentOptions options;

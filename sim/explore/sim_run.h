@@ -27,7 +27,7 @@ struct SimRunOptions {
   // The decisions to follow; null: they are drawn. Must outlive the run.
   const std::vector<Decision>* recording = nullptr;
   bool keep_trace = false;  // keep the events and decisions
-  uint64_t scatter = 0;     // shuffles heap addresses by this seed; 0: not
+  uint64_t scatter = 0;     // shuffles heap addresses by this; 0: does not
 };
 
 // Runs it on the calling thread. The result depends on the options only, except

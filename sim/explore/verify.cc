@@ -28,7 +28,7 @@ std::vector<std::string> LinesOf(const RunResult& result) {
   return lines;
 }
 
-// The trace of the same run in a process of its own.
+// Runs the same in a process of its own, and returns its trace.
 absl::StatusOr<std::vector<std::string>> TraceOfFreshProcess(
     const VerifyOptions& options) {
   const char* const directory = std::getenv("TMPDIR");
@@ -74,7 +74,7 @@ absl::StatusOr<std::vector<std::string>> TraceOfFreshProcess(
   return lines;
 }
 
-// Fills in the first difference, if there is one.
+// Returns whether the two are equal. If not, fills in the first difference.
 bool Compare(const std::vector<std::string>& expected,
              const std::vector<std::string>& got, std::string_view how,
              VerifyResult& result) {

@@ -63,7 +63,8 @@ void Endpoint::Write(Frame frame, bool is_object,
     return;
   }
   if (!error_) Send(std::move(frame), is_object);
-  // Taken over, or failed; not "delivered".
+  // The write is over when the frame has been taken over or has failed, and not
+  // only when it has arrived.
   written_.emplace_back(error_, std::move(done));
   PostProgress();
 }
@@ -105,8 +106,8 @@ void Endpoint::Send(Frame frame, bool is_object) {
   if (is_object) ++objects_sent_;
   const size_t bytes = frame.size() + kFrameHeaderBytes;
   const uint64_t number = frames_sent_++;
-  // May crash this very node, and then does not return, unless this runs on no
-  // fiber.
+  // `Record` may crash this very node. Then it does not return, unless this
+  // runs on no fiber.
   world.Record(&node_, {.kind = phase,
                         .id = connection_,
                         .frame = static_cast<int64_t>(number),
@@ -137,7 +138,7 @@ void Endpoint::Send(Frame frame, bool is_object) {
 }
 
 void Endpoint::Deliver() {
-  if (flying_.empty()) return;  // Lost in a reset.
+  if (flying_.empty()) return;  // It was lost in a reset.
   Frame frame = std::move(flying_.front().frame);
   flying_.pop_front();
   last_received_ns_ = network_.world_.now_ns();

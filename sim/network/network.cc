@@ -92,8 +92,8 @@ class SimConnection : public transport::Connection, public ArrivalClock {
 
 }  // namespace
 
-// What waits at an address. The state is shared with the work that the
-// transport thread has for it.
+// A listener at one address. The state is shared with the work that is posted
+// to the transport thread.
 class SimListener : public transport::Listener {
  public:
   SimListener(Network& network, Node& node,
@@ -206,7 +206,7 @@ TransportSet Network::MakeTransports(Node& node,
          std::make_shared<SimTransport>(*this, node, names[i], set.arrivals),
          ""});
   }
-  // The others have threads of their own.
+  // TensorPipe's other channels have threads of their own.
   set.channels.push_back({"basic", 1000, tensorpipe::channel::basic::create()});
   return set;
 }
@@ -221,7 +221,8 @@ void Network::Unbind(const std::string& address) { listeners_.erase(address); }
 
 std::shared_ptr<Endpoint> Network::Connect(Node& node,
                                            const std::string& address) {
-  // Unique, and a function of the node that connects and of how often it has.
+  // The number is unique, and a function of the node that connects and of how
+  // often it has connected.
   const uint64_t connection =
       (static_cast<uint64_t>(node.rank) << 32) + ++connects_[node.rank];
   int32_t remote_rank = -1;
@@ -406,7 +407,7 @@ void Network::NodeCrashed(Node& node) {
     }
   }
   for (const auto& endpoint : broken) endpoint->Break(BreakKind::kReset);
-  // Its ends hold pieces of the abandoned agent: gone from the network, and
+  // Its ends hold pieces of the abandoned agent. They leave the network and are
   // never destroyed.
   std::erase_if(endpoints_, [this, &node](const auto& entry) {
     if (&entry.second->node() != &node) return false;

@@ -18,7 +18,7 @@ bool IsContiguous(const Tensor& tensor) {
   return true;
 }
 
-// As `HashBytes`, in lanes that a processor computes side by side: tensors are
+// Hashes in lanes that a processor computes side by side, because tensors are
 // most of what is hashed.
 uint64_t HashManyBytes(const char* bytes, size_t count) {
   constexpr size_t kLanes = 8;

@@ -8,7 +8,8 @@
 namespace reprise {
 namespace {
 
-// The remote function ran out of time in a call of its own, and said so.
+// A timeout with this prefix is not ours: the remote function reports that it
+// ran out of time in a call of its own.
 constexpr std::string_view kRemoteError = "Error on Node ";
 
 // The rank of a caller by the name that it claims, "w3" or, with something

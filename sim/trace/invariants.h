@@ -10,8 +10,9 @@
 //  barrier           no worker leaves a barrier before all members are in it
 //  shutdown          a worker shuts down its agent before it ends
 //
-// Other rules are checked elsewhere: `deadlock` and `leak` by the world,
-// `settle` by the run, and a scenario's own rules by `Worker::Check`.
+// Other rules are checked elsewhere: `deadlock`, `time-limit` and `progress` by
+// the world, `leak` and `settle` by the run, and a scenario's own rules by
+// `Worker::Check`.
 
 #ifndef REPRISE_SIM_TRACE_INVARIANTS_H_
 #define REPRISE_SIM_TRACE_INVARIANTS_H_

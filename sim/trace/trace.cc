@@ -121,8 +121,8 @@ void Trace::Record(int64_t time_ns, int32_t node, EventKind kind, uint64_t id,
   const bool tell = !listeners_.empty() && !IsSchedulers(kind);
   if (!keep_events_ && !tell) return;
   const Event event{time_ns, node, kind, id, a, b, c, std::string(text)};
-  // Kept first: a listener may crash the node whose fiber this runs on, and
-  // then does not return.
+  // The event is kept first: a listener may crash the node whose fiber this
+  // runs on, and then does not return.
   if (keep_events_) events_.push_back(event);
   if (tell) {
     for (const Listener& listener : listeners_) listener(event);

@@ -23,7 +23,7 @@ std::string Deadline(const Event& event) {
 }
 
 // The trace of a fault that was renamed has its older word, which may stand for
-// several kinds: those of them that struck in this run.
+// several kinds. Returns the words of those that struck in this run.
 std::string PresentWord(const RunResult& result, const std::string& text) {
   std::string words;
   for (const FaultKind kind : FaultKindsNamed(text)) {

@@ -144,7 +144,7 @@ char* g_region = nullptr;
 Arena* g_arenas[kMaxArenas];  // made at first use, and kept
 std::atomic<bool> g_taken[kMaxArenas];
 
-thread_local constinit Arena* t_active = nullptr;  // where to allocate now
+thread_local constinit Arena* t_active = nullptr;  // what allocates now
 
 char* Region() {
   static char* const region = [] {

@@ -92,7 +92,7 @@ bool __atomic_futex_unsigned_base::_M_futex_wait_until(unsigned* address,
     }
     return true;
   }
-  // As libstdc++ does: absolute, on the system clock.
+  // As in libstdc++, the deadline is absolute and on the system clock.
   timespec deadline{static_cast<time_t>(s.count()),
                     static_cast<long>(ns.count())};  // NOLINT
   const long result =  // NOLINT(google-runtime-int)

@@ -217,7 +217,7 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
     to->state = FiberState::kRunning;
     world_.Record(to->node, {.kind = EventKind::kSwitch, .id = to->id});
   } else if (from == nullptr) {
-    return;  // Nothing ever ran.
+    return;  // Nothing has ever run.
   }
   // The stack of a fiber that has ended is free for the next fiber that starts.
   if (finished_ != nullptr && finished_ != from) {

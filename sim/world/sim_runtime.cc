@@ -89,7 +89,8 @@ std::unique_ptr<Thread> SimRuntime::StartThread(
   return thread;
 }
 
-// A function of seed, node and count, in a replay too: no decision to keep.
+// The bits are a function of seed, node and count, in a replay too, so there is
+// no decision to keep.
 uint64_t SimRuntime::RandomBits() {
   const uint64_t bits = random_site_.Bits(DecisionKind::kLatency);
   ++random_site_.count;
@@ -100,8 +101,8 @@ const void* SimRuntime::CurrentThread() { return world_.scheduler().current(); }
 
 Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
   if (slot == nullptr) {
-    // Verbs and names are literals: looked up by address first, as objects
-    // with a lock of their own come and go with every call.
+    // Verbs and names are literals, so they are looked up by address first:
+    // objects with a lock of their own come and go with every call.
     for (const CachedSite& cached : cache_) {
       if (cached.verb == verb && cached.name == name) {
         slot = cached.site;
@@ -146,7 +147,7 @@ bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
   Scheduler& scheduler = world_.scheduler();
   Site& site = SiteOf(slots.site, "wait", cond_var.name());
   const int64_t deadline_ns = World::ToNanoseconds(deadline);
-  // Between a caller's test of its condition and its sleep.
+  // This point lies between a caller's test of its condition and its sleep.
   scheduler.MaybePreempt(site);
   if (deadline_ns <= world_.now_ns()) {
     Unlock(mutex);

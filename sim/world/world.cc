@@ -127,7 +127,7 @@ bool World::DeliverNextEvents() {
         scheduler_.IsAlarmStale(event.fiber, event.wait_count)) {
       std::pop_heap(events_.begin(), events_.end(), &World::Later);
       events_.pop_back();
-      continue;  // Must not move the clock.
+      continue;  // A stale alarm must not move the clock.
     }
     if (delivered && event.time_ns != now_ns_) break;
     if (event.time_ns > options_.max_time_ns) {

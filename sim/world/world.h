@@ -33,7 +33,8 @@ struct WorldOptions {
   const std::vector<Decision>* recording = nullptr;
   // Keep all events and decisions, not only their hash.
   bool keep_trace = false;
-  // A run that exceeds one of these has failed (kTimeLimit).
+  // A run fails if it exceeds `max_time_ns` (kTimeLimit) or `max_points` (by
+  // the rule "progress").
   int64_t max_time_ns = int64_t{3600} * 1'000'000'000;
   int64_t max_points = 50'000'000;
 };
@@ -42,7 +43,7 @@ enum class Outcome : uint8_t {
   kFinished,   // every fiber has ended
   kStopped,    // `World::Fail` was called
   kDeadlock,   // fibers are left, and no event will ever wake them
-  kTimeLimit,  // max_time_ns or max_points was exceeded
+  kTimeLimit,  // max_time_ns was exceeded
 };
 
 std::string_view ToString(Outcome outcome);

@@ -26,7 +26,7 @@ namespace reprise {
 namespace {
 
 constexpr int kWorkers = 8;
-// So many more after the kill: the calls must outlive it.
+// So many rounds come after the kill: the calls must outlive it.
 constexpr int kRounds = 5;
 
 absl::Time Later() { return RealRuntime().Now() + absl::Minutes(3); }
@@ -34,7 +34,7 @@ void Sleep(absl::Duration duration) {
   RealRuntime().SleepUntil(RealRuntime().Now() + duration);
 }
 
-// In memory that all processes share. Counts workers that got so far.
+// Counts the workers that have got so far, in memory that all processes share.
 struct Progress {
   std::atomic<int> begun = 0;
   std::atomic<int> started = 0;
@@ -129,7 +129,8 @@ TEST_P(RedisGroupTest, SurvivesAKillOfTheStore) {
   while (watched <= moment && RealRuntime().Now() < give_up) {
     Sleep(absl::Microseconds(200));
   }
-  // Some milliseconds more or less: it hits something else each time.
+  // Some milliseconds more or less, so that the kill hits something else each
+  // time.
   Sleep(moment * absl::Milliseconds(1));
   const int started = progress.started;
   const int left = progress.left;

@@ -1,10 +1,10 @@
-// Tensors between two processes, whatever stands still, dies, times out, is
-// cancelled or shuts down: each that a handler or a future gets with status OK
-// has the bytes that were sent.
+// Two processes send each other tensors, and stand still, die, time out, cancel
+// or shut down meanwhile. Each tensor that a handler or a future gets with
+// status OK must have the bytes that were sent.
 //
 // Each round runs two workers, which call each other from several threads. They
 // say in each message what its tensors are made of, and check what they get.
-// The memory of a tensor that was let go of is overwritten, and used again. The
+// The memory of a tensor that was released is overwritten and used again. The
 // parent stops and continues the workers, and ends a round by killing one or by
 // telling them to shut down in the middle of it.
 //
@@ -45,7 +45,7 @@
 namespace reprise {
 namespace {
 
-// Of each pair of a transport and a channel, by default.
+// The number of tensors for each pair of a transport and a channel, by default.
 constexpr int64_t kTensors = 1500;
 constexpr int kCallers = 4;  // threads a worker
 constexpr size_t kMostTensors = 4;
@@ -88,8 +88,8 @@ bool Holds(uint64_t seed, const char* bytes, size_t length) {
   return true;
 }
 
-// Memory that is never given back to the system: what is let go of is
-// overwritten, and used again for the next tensor.
+// Memory that is never given back to the system: what is released is
+// overwritten and used again for the next tensor.
 class Pool {
  public:
   char* Take() {
@@ -135,7 +135,7 @@ Message MakeMessage(MessageType type, Pool& pool, std::mt19937_64& random) {
   message.type = type;
   const size_t count = 1 + random() % kMostTensors;
   for (size_t i = 0; i < count; ++i) {
-    // Mostly some 100 KiB, now and then a few bytes or as much as there may be.
+    // Mostly some 100 KiB, now and then a few bytes or the largest size.
     const size_t limit = size_t{1} << (3 + random() % 19);
     const size_t length = 1 + random() % std::min(limit, kMostBytes);
     const uint64_t seed = random();
@@ -240,7 +240,7 @@ int WorkerMain(char** arguments) {
                    }),
                    Clock().Now() + absl::Seconds(30));
   if (!agent.ok()) {
-    // The other one was killed first.
+    // The other worker was killed first.
     fprintf(stderr, "w%d: %s\n", id, agent.status().ToString().c_str());
     return shared.stop ? 0 : 3;
   }
@@ -312,7 +312,7 @@ class Round {
   }
   void Kill(int id) { kill(workers_[id], SIGKILL); }
 
-  // Returns false when one hangs or failed; `killed` may have.
+  // Returns false if a worker other than `killed` hangs or failed.
   bool End(int killed) {
     shared_->stop = true;
     bool all_well = true;

@@ -80,7 +80,7 @@ start alone --rank 0 --world-size 2 --store "file://$tmp/s2" \
 ended alone "${pids[7]}" 2
 grep -q "worker 1 did not come" "$tmp/alone.err" || die "who is missing?"
 
-# A transport that there is not.
+# A transport that does not exist.
 start nowhere --rank 0 --world-size 1 --store "file://$tmp/s2" --on pigeon
 ended nowhere "${pids[8]}" 2
 grep -q "pigeon" "$tmp/nowhere.err" || die "the transport is not named"

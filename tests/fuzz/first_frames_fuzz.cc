@@ -1,5 +1,6 @@
-// Any bytes as what comes on a connection: must not crash, and what is taken is
-// what TensorPipe's own reader, which minds no bounds, can read.
+// Any bytes may come on a connection. They must not crash the checks, and what
+// these accept must be readable by TensorPipe's own reader, which does not
+// check bounds.
 
 #include <array>  // nop needs it
 #include <cstddef>
@@ -24,11 +25,12 @@ void Require(bool condition) {
   if (!condition) std::abort();
 }
 
-// Under ASan a byte beyond the body is found.
+// Under ASan a read beyond the body is found.
 template <typename T>
 void ReadAsTensorPipe(std::string_view body) {
   const std::vector<uint8_t> bytes(body.begin(), body.end());
-  // What comes after is empty, but no null pointer: ASan is to say it.
+  // What comes after is empty but not a null pointer, so that ASan reports a
+  // read of it.
   const uint8_t* const end = bytes.data() + bytes.size();
   tensorpipe::NopReader reader(bytes.data(), bytes.size(), end, 0);
   tensorpipe::NopHolder<T> holder;

@@ -1,5 +1,5 @@
-// Runs a fuzz target on given inputs, where there is no libFuzzer: files, and
-// directories of files. Fails when there was nothing to run.
+// Runs a fuzz target without libFuzzer, on files and directories of files.
+// Fails if there was nothing to run.
 
 #include <algorithm>
 #include <cstddef>

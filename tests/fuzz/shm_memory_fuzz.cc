@@ -1,5 +1,5 @@
-// Any bytes as what a peer of the transport shm does to the memory that it
-// shares with us, and as what it says in its hello: must not crash, and no end
+// A peer of the transport shm may write any bytes to the memory that it shares
+// with us, and say any bytes in its hello. They must not crash us, and no end
 // may leave its rings.
 
 #include <sys/eventfd.h>
@@ -36,7 +36,7 @@ void Require(bool condition) {
   if (!condition) std::abort();
 }
 
-// Takes values from the front; zeros when it is empty.
+// Takes values from the front of the input; zeros when it is empty.
 class Input {
  public:
   Input(const uint8_t* data, size_t size)
@@ -69,7 +69,7 @@ class End {
     Require(outbox_.Make(kSize, outbox_files_) == 0);
   }
 
-  // False when the connection would have failed.
+  // Returns false when the connection would have failed.
   bool Do(Input& input) {
     RingHeader& inbox = inbox_.header();
     RingHeader& outbox = outbox_.header();
@@ -119,7 +119,7 @@ class End {
   bool Read(bool is_sized, size_t length) {
     const auto done = [this](const tensorpipe::Error&, const void* bytes,
                              size_t size) {
-      // Under ASan each byte is there.
+      // Under ASan this checks that each byte is there.
       const std::string copy(static_cast<const char*>(bytes), size);
       taken_ += copy.size();
     };

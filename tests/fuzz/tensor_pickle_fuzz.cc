@@ -1,5 +1,6 @@
-// Any bytes as the tensor pickle of a message: must not crash, and whatever is
-// accepted must lie inside its storage and survive being written again.
+// Any bytes may be the tensor pickle of a message. They must not crash the
+// reader, and a tensor that is accepted must lie inside its storage and be the
+// same after it was written again.
 
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +22,7 @@ void Require(bool condition) {
   if (!condition) std::abort();
 }
 
-// Under ASan a byte out of bounds is found.
+// Under ASan a read out of bounds is found.
 void TouchCorners(const Tensor& tensor) {
   if (tensor.num_elements() == 0) return;
   int64_t last = tensor.storage_offset;

@@ -1,4 +1,4 @@
-// A scenario of somebody else's: every worker greets every other one.
+// A scenario in another workspace: every worker greets every other one.
 
 #include <memory>
 #include <string>

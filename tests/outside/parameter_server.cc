@@ -18,8 +18,8 @@ constexpr char kPush[] = "push ";
 constexpr char kPull[] = "pull";
 constexpr absl::Duration kCheckpointTimeout = absl::Seconds(5);
 
-// A tensor over a vector's own memory, which is not copied: it goes when the
-// tensor has been sent and nobody reads it any more.
+// A tensor over a vector's own memory, without a copy. The vector is destroyed
+// when the tensor has been sent and nobody reads it any more.
 Tensor ToTensor(std::vector<float> values) {
   auto* const kept = new std::vector<float>(std::move(values));
   Tensor tensor;
@@ -132,7 +132,8 @@ absl::StatusOr<Message> ParameterShard::Push(const Message& request,
                                              const RequestInfo& info) {
   const absl::StatusOr<std::vector<float>> gradient = FromMessage(request);
   if (!gradient.ok()) return gradient.status();
-  // Held over the write of the checkpoint: what a pull shows is never lost.
+  // The lock is held while the checkpoint is written, so that what a pull shows
+  // is never lost.
   reprise::MutexLock lock(mutex_);
   if (gradient->size() != state_.values.size()) {
     return absl::InvalidArgumentError("a gradient of another size");
@@ -153,7 +154,7 @@ absl::StatusOr<Message> ParameterShard::Push(const Message& request,
   const absl::Time deadline =
       std::min(info.deadline, runtime_.Now() + kCheckpointTimeout);
   if (absl::Status status = WriteCheckpoint(next, deadline); !status.ok()) {
-    // Whether it was written or not: the same push comes again.
+    // The checkpoint may have been written or not: the same push comes again.
     return absl::UnavailableError("no checkpoint: " +
                                   std::string(status.message()));
   }
@@ -174,12 +175,12 @@ std::vector<reprise::Future> ParameterClient::SendToAll(
   options.timeout = std::min(timeout, absl::Seconds(2));  // of an attempt
   options.lane = lane;
   reprise::RetryOptions retry;
-  retry.max_retries = 1'000'000;  // the time is the bound
+  retry.max_retries = 1'000'000;  // only the time is a bound
   retry.total_timeout = timeout;
   retry.retry_duration = absl::Milliseconds(20);
   retry.max_pause = absl::Seconds(1);
-  // A shard that could not write its checkpoint says so by UNAVAILABLE. It is
-  // the handler's answer, so the agent would take it for the last word.
+  // A shard that could not write its checkpoint answers UNAVAILABLE. By
+  // default, the agent does not retry after the answer of a handler.
   retry.retry_if = [](const absl::Status& status) {
     return reprise::RetryMayHelp(status) || absl::IsUnavailable(status);
   };
@@ -202,7 +203,7 @@ absl::Status ParameterClient::Push(int64_t number,
 
 absl::StatusOr<std::vector<float>> ParameterClient::Pull(
     absl::Duration timeout) {
-  // A small request for a large reply.
+  // The request is small, but the reply is large.
   const std::vector<reprise::Future> calls =
       SendToAll(Message{MessageType::kScriptCall, kPull, {}},
                 reprise::Lane::kBulk, timeout);

@@ -1,6 +1,6 @@
-// Two trainers train on two shards of parameters, which die and come back in
-// the middle of it, while the store has its outages. Every push that a trainer
-// was told of counts once, in the end.
+// Two trainers train on two shards of parameters, which die and come back
+// meanwhile, while the store has outages. In the end, every push that was
+// acknowledged to a trainer counts once.
 
 #include <memory>
 #include <string>

@@ -17,7 +17,7 @@ struct Entry {
   std::string_view command = "explore";
 };
 
-// Numbers of defects are those of PyTorch's agent.
+// The numbers of defects are those of docs/parity.md.
 constexpr auto kDefects = std::to_array<Entry>({
     {"lost_wakeup",
      "defect 8: the timer is told to stop without its lock, and sleeps on",
@@ -46,19 +46,19 @@ constexpr auto kDefects = std::to_array<Entry>({
     {"late_reply_fatal",
      "a reply to a call that timed out breaks the connection", "timeouts"},
     {"unlocked_maps",
-     "defect 1: who is there is changed piece by piece, without the lock",
+     "defect 1: the members change piece by piece, without the lock",
      "graceful_leave"},
     {"lock_over_store",
-     "defect 2: the lock of who is there is held while the store is asked",
+     "defect 2: the lock of the members is held while the store is asked",
      "slow_store"},
     {"stale_names",
-     "defect 16: who joined first never learns of those who come and go",
+     "defect 16: the first worker never learns of others that come and go",
      "rejoin"},
     {"leave_wipes_maps",
-     "defect 3: when one leaves, the device maps of all others are dropped",
+     "defect 3: when a worker leaves, all other device maps are dropped",
      "graceful_leave"},
     {"join_wrong_reverse_map",
-     "defect 4: replies take the map that their caller made for somebody else",
+     "defect 4: replies take the map that their caller made for another",
      "graceful_leave"},
     {"dash_in_name", "defect 14: a name is cut at its first dash",
      "dynamic_join"},
@@ -69,12 +69,13 @@ constexpr auto kDefects = std::to_array<Entry>({
      "defect 15: a join that failed keeps the token of the group",
      "graceful_leave"},
     {"leave_drops_replies",
-     "defect 23: who leaves does not wait for the calls that it serves",
+     "defect 23: a worker leaves without waiting for the calls it serves",
      "graceful_leave"},
     {"truncated_timeout",
      "defect 11: a timeout of less than a millisecond is none", "timeouts"},
     {"barrier_out_of_step",
-     "defect 13: who gives up in a barrier counts it as left", "join_again"},
+     "defect 13: a worker that gives up in a barrier counts it as left",
+     "join_again"},
     {"retry_emptied_message",
      "defect 6: a retry sends a message whose payload was moved out",
      "retries"},
@@ -124,7 +125,7 @@ constexpr auto kDefects = std::to_array<Entry>({
      "lifecycle", "verify"},
 });
 
-// A bit each. Set before any agent exists.
+// One bit for each defect, set before any agent exists.
 std::atomic<uint64_t> planted = 0;
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace reprise::scenarios {
 namespace {
 
 constexpr absl::Duration kBeat = absl::Milliseconds(500);
-// An entry that is older says nothing of the present.
+// An older entry says nothing about the present.
 constexpr absl::Duration kStale = absl::Milliseconds(1500);
 constexpr absl::Duration kAccess = absl::Seconds(1);
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();

@@ -8,7 +8,7 @@
 namespace reprise::scenarios {
 namespace {
 
-// The `index`-th eight bytes of what is made from `tag`.
+// The `index`-th eight bytes of the content that is made from `tag`.
 constexpr uint64_t Word(uint64_t tag, uint64_t index) {
   return (tag + 1) * 0x9e3779b97f4a7c15u + index * 0xd1342543de82ef95u;
 }
@@ -23,7 +23,7 @@ void Fill(uint64_t tag, char* bytes, size_t count) {
   std::memcpy(bytes + at, &word, count - at);
 }
 
-// Where eight bytes differ, or -1.
+// Returns where the first eight bytes that differ begin, or -1.
 int64_t FindWrongByte(uint64_t tag, const char* bytes, size_t count) {
   size_t at = 0;
   for (; at + 8 <= count; at += 8) {

@@ -81,7 +81,7 @@ void CancelReachesServer(Worker& worker) {
     worker.Sleep(DrawDuration(random, absl::Milliseconds(20)));
     for (const Future& call : calls) call.Cancel();
     const absl::Time start = worker.runtime().Now();
-    // All threads are free again soon, or this would take its turn.
+    // All threads are free again soon, or else this call would have to wait.
     const absl::Status status =
         send(absl::ZeroDuration(), absl::Minutes(1)).status();
     worker.CheckOk(status, "free");

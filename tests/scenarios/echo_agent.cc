@@ -9,7 +9,7 @@
 namespace reprise::scenarios {
 namespace {
 
-// Long enough for what still runs to show itself.
+// Long enough for anything that still runs to show itself.
 constexpr absl::Duration kAfterShutdown = absl::Milliseconds(20);
 
 // No handler and no callback works for so long.

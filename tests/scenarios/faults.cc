@@ -129,7 +129,7 @@ constexpr std::array<Family, 8> kFamilies = {{
 
 std::vector<std::string> DrawFaults(RandomStream& random,
                                     const ScenarioParams& /*params*/) {
-  // Crashes in most runs, of the others a few families.
+  // Most runs have crashes, and a few of the other families.
   std::vector<Family> families;
   if (!random.OneIn(4)) families.push_back(kFamilies[0]);
   for (size_t i = 1; i < kFamilies.size(); ++i) {

@@ -37,7 +37,7 @@ std::vector<std::string> DrawGroupFaults(RandomStream& random,
     }
     lines.push_back(line);
   }
-  // And at any time, for long enough to be felt.
+  // Some faults come at any time, and last long enough to be felt.
   const std::string when_and_how_long =
       " after " + std::to_string(random.Between(1, 12000)) + "ms for " +
       std::to_string(random.Between(100, 3000)) + "ms";

@@ -6,14 +6,15 @@
 namespace reprise::scenarios {
 namespace {
 
-// What the scenarios have in common, with `own` instead of or beside it.
+// Adds to `own` the parameters that the scenarios have in common, unless `own`
+// has them.
 ScenarioParams Params(ScenarioParams own) {
   own.merge(ScenarioParams{{"graceful", 0},
                            {"renames", 0},
                            {"maps", 0},
                            {"refresh_ms", 500},
                            {"keepalive_s", 0},  // 0: the default
-                           {"near", 0},         // 0: calls go to anybody
+                           {"near", 0},         // 0: calls go to any member
                            {"reach", 4}});
   return own;
 }

@@ -25,8 +25,8 @@ Message Request(int64_t tensor_bytes) {
   return request;
 }
 
-// In virtual time: the tensor takes a second per gigabyte, and the small call
-// what its few frames take.
+// The times are virtual: the tensor takes a second per gigabyte, and the small
+// call only as long as its few frames take.
 void Measure(Worker& worker, Agent& agent) {
   const int64_t large = int64_t{1} << worker.param("large_log2");
   const absl::Duration bound = absl::Milliseconds(worker.param("slack_ms"));

@@ -49,7 +49,8 @@ class Life {
       const int64_t calls = random_.Between(share / 2, share + share / 2 + 1);
       for (int64_t i = 0; i < calls; ++i) CallSomebody();
       if (random_.OneIn(2)) CollectPending();
-      // Half of the time at least, so that a run is as long as it is meant.
+      // At least half of the time, so that a run is about as long as it should
+      // be.
       worker_.Sleep((idle + DrawDuration(random_, idle)) / (2 * kBursts));
     }
     if (random_.OneIn(2)) CollectPending();
@@ -117,7 +118,7 @@ class Life {
     }
   }
 
-  // Refused at once, and of no effect on the others.
+  // The call is refused at once and has no effect on other calls.
   void CallWithWhatCannotBeSent() {
     const Future call =
         agent_.agent().Send(worker_.NameOf(DrawRank()), MakeBrokenRequest());

@@ -177,7 +177,8 @@ std::vector<std::string> DrawReuseFaults(RandomStream& random,
                         std::to_string(random.Between(10, 1000)) + "ms");
         break;
       case 2:
-        // For less than a worker must refuse connections to count as dead.
+        // This is shorter than a worker must refuse connections to count as
+        // dead.
         lines.push_back("refuse w" + rank + at + "300ms");
         break;
       default:

@@ -52,7 +52,7 @@ class Leaver {
   }
 
  private:
-  // Not waited for.
+  // Nothing waits for these calls.
   void StartCalls() {
     for (int64_t left = random_.Between(0, 6); left > 0; --left) {
       CallSpec spec = agent_.NewCall();

@@ -60,8 +60,8 @@ void ReceiveOnly(Worker& worker, EchoAgent& agent, int peer) {
 void SlowLink(Worker& worker) {
   AgentOptions options = worker.options();
   RandomStream random = worker.random("calls");
-  // Without a keepalive, as beside stock workers, there is the bound for
-  // connecting still.
+  // Without a keepalive, as with stock workers, only the bound for connecting
+  // is left.
   const bool has_keepalive = !random.OneIn(4);
   options.keepalive_interval = has_keepalive ? kInterval : absl::ZeroDuration();
   options.keepalive_bound = kBound;

@@ -49,7 +49,7 @@ void SlowPeer(Worker& worker) {
       flood.emplace_back(call, spec);
     }
   });
-  // Meanwhile, to a peer that is quick.
+  // Meanwhile this worker calls a peer that is quick.
   const int quick = worker.rank() == 1 ? 2 : 1;
   for (int i = 0; i < 20; ++i) {
     CallSpec spec = (*agent)->NewCall();

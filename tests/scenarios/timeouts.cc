@@ -28,7 +28,7 @@ class Impatient {
         slack_(absl::Milliseconds(worker.param("slack_ms"))) {}
 
   void Run() {
-    // Each worker in an order of its own.
+    // Each worker does these in an order of its own.
     std::vector<std::function<void()>> parts = {
         [this] { DefaultTimeout(); }, [this] { TimeoutOfItsOwn(); },
         [this] { NoTimeout(); },      [this] { LessThanAMillisecond(); },
@@ -174,7 +174,7 @@ class Impatient {
     }
     bool full = false;
     for (const Timed& call : calls) {
-      // Its own timeout, or that of a call of the handler.
+      // The call's own timeout ends it, or that of the handler's call.
       const absl::StatusCode status = Await(
           call, {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
           "pool-is-full");

@@ -1,5 +1,5 @@
-// One call into each external library: what fails here is the set-up of the
-// machine or of the workspace, not reprise.
+// Makes one call into each external library. A failure here is one of the
+// machine or of the workspace, and not of reprise.
 
 #include <memory>
 #include <string>

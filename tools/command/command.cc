@@ -40,7 +40,7 @@ void AddTrace(CLI::App& app, std::string& path) {
 std::string FaultHelp() { return "Faults:\n" + DescribeFaultKinds(); }
 
 CLI::App* AddRun(CLI::App& app, RunCommand& run) {
-  CLI::App* const run_app = app.add_subcommand("run", "one run of a scenario");
+  CLI::App* const run_app = app.add_subcommand("run", "runs a scenario once");
   run_app->footer(FaultHelp());
   run.run.AddTo(*run_app, /*with_seed=*/true);
   run_app
@@ -58,12 +58,12 @@ CLI::App* AddRun(CLI::App& app, RunCommand& run) {
 
 CLI::App* AddExplore(CLI::App& app, ExploreCommand& explore) {
   CLI::App* const explore_app = app.add_subcommand(
-      "explore", "many seeds of a scenario, up to the first failure");
+      "explore", "runs many seeds of a scenario, up to the first failure");
   explore_app->footer(FaultHelp());
   explore.run.AddTo(*explore_app, /*with_seed=*/false);
-  explore_app->add_option("--seeds", explore.seeds, "how many")
+  explore_app->add_option("--seeds", explore.seeds, "the number of seeds")
       ->capture_default_str();
-  explore_app->add_option("--first-seed", explore.first_seed, "the first")
+  explore_app->add_option("--first-seed", explore.first_seed, "the first seed")
       ->capture_default_str();
   explore_app->add_option("--jobs", explore.jobs, "OS threads, a world each")
       ->capture_default_str()
@@ -78,25 +78,28 @@ CLI::App* AddExplore(CLI::App& app, ExploreCommand& explore) {
 
 CLI::App* AddReplay(CLI::App& app, ReplayCommand& replay) {
   CLI::App* const replay_app =
-      app.add_subcommand("replay", "a recorded failure, once more");
+      app.add_subcommand("replay", "runs a recorded failure again");
   replay_app->add_option("file", replay.path, "the replay file")->required();
   AddTrace(*replay_app, replay.trace_path);
   return replay_app;
 }
 
 CLI::App* AddVerify(CLI::App& app, VerifyCommand& verify) {
-  CLI::App* const verify_app =
-      app.add_subcommand("verify", "whether a run is a function of its seed");
+  CLI::App* const verify_app = app.add_subcommand(
+      "verify", "checks that a run is a function of its seed");
   verify_app->footer(FaultHelp());
   verify.run.AddTo(*verify_app, /*with_seed=*/true);
-  verify_app->add_option("--seeds", verify.seeds, "how many, from --seed")
+  verify_app
+      ->add_option("--seeds", verify.seeds,
+                   "the number of seeds, from --seed on")
       ->capture_default_str();
   return verify_app;
 }
 
 CLI::App* AddWorker(CLI::App& app, WorkerCommand& worker) {
   CLI::App* const worker_app = app.add_subcommand(
-      "worker", "one worker of a run over several machines, a process on each");
+      "worker",
+      "runs one worker of a run over several machines, a process on each");
   worker_app
       ->add_option("--scenario", worker.scenario,
                    "the scenario; see 'reprise list'")
@@ -109,9 +112,10 @@ CLI::App* AddWorker(CLI::App& app, WorkerCommand& worker) {
                          "$SLURM_PROCID)");
   worker_app->add_option("--name", worker.identity.name,
                          "w0, w1, ...; another way to give the rank");
-  worker_app->add_option("--world-size", worker.identity.world_size,
-                         "how many workers (else: $WORLD_SIZE, $SLURM_NTASKS, "
-                         "the scenario's)");
+  worker_app->add_option(
+      "--world-size", worker.identity.world_size,
+      "the number of workers (else: $WORLD_SIZE, $SLURM_NTASKS, "
+      "the scenario's)");
   worker_app->add_option("--run-id", worker.identity.run_id,
                          "the same for all workers of a run, and another for "
                          "each run over a store (else: torchrun's or Slurm's, "
@@ -141,8 +145,8 @@ CLI::App* AddWorker(CLI::App& app, WorkerCommand& worker) {
 
 void StartLogging(int argc, char** argv) {
   FLAGS_logtostderr = true;
-  // The story tells what the agent warns of. Logs are for the agent's users:
-  // of the subcommands, `worker` runs one agent for them.
+  // Logs are for users of an agent, and only the subcommand `worker` runs one
+  // for them. In the others, the story tells what an agent would warn of.
   FLAGS_minloglevel = google::GLOG_FATAL;
   if (argc > 1 && std::string_view(argv[1]) == "worker") {
     FLAGS_minloglevel = FLAGS_v > 0 ? google::GLOG_INFO : google::GLOG_WARNING;
@@ -195,16 +199,16 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   app.footer(kFooter);
   app.require_subcommand(0, 1);
   AddCommon(app, common);
-  // `--json` may stand behind the subcommand too.
+  // Lets `--json` stand after the subcommand, too.
   app.fallthrough();
   const CLI::App* const list_app =
-      app.add_subcommand("list", "the scenarios that there are");
+      app.add_subcommand("list", "lists the scenarios");
   const CLI::App* const run_app = AddRun(app, run);
   const CLI::App* const explore_app = AddExplore(app, explore);
   const CLI::App* const replay_app = AddReplay(app, replay);
   const CLI::App* const verify_app = AddVerify(app, verify);
   const CLI::App* const doctor_app = app.add_subcommand(
-      "doctor", "which transports, channels and stores can work here");
+      "doctor", "says which transports, channels and stores can work here");
   const CLI::App* const worker_app = AddWorker(app, worker);
 
   try {

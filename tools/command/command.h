@@ -13,10 +13,10 @@
 
 namespace reprise {
 
-// Exit codes. `replay` returns kViolated when the failure happened again, and
-// kNotDeterministic when the build that recorded it went another way.
-// `explore` returns kInconclusive when nothing failed, but a coverage probe was
-// never reached or a kind of fault never struck.
+// Exit codes. `replay` returns kViolated when the failure happened again or
+// another rule was violated, and kNotDeterministic when the build that recorded
+// it went another way. `explore` returns kInconclusive when nothing failed, but
+// a coverage probe was never reached or a kind of fault never struck.
 inline constexpr int kHeld = 0;
 inline constexpr int kViolated = 1;
 inline constexpr int kUsage = 2;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kStoryLines = 40;
 
-// What a replay came to.
+// The outcome of a replay.
 struct Verdict {
   int exit_code;
   std::string outcome;  // for machines
@@ -81,14 +81,16 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
   run.scenario = *scenario;
   run.params = (*scenario)->params;
   for (const auto& [name, value] : replay->params) {
-    // A parameter that is gone since is a way in which the code has changed.
+    // A parameter that no longer exists is left out: the code has changed
+    // since.
     if (run.params.contains(name)) run.params[name] = value;
   }
   run.seed = replay->seed;
   run.faults = replay->faults;
   run.recording = &replay->decisions;
   run.keep_trace = true;
-  // Points at TensorPipe's locks are among the places of its decisions.
+  // Its decisions may be at points at TensorPipe's locks, so these must be
+  // points again.
   run.schedule.tensorpipe_locks =
       replay->schedule.find("tensorpipe-locks") != std::string::npos;
   absl::StatusOr<RunResult> result = RunSimulated(run);

@@ -73,7 +73,7 @@ int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
     if (!status.ok()) code = UsageError(status, common.json);
   }
   if (code == kUsage) {
-    // Said above.
+    // The error was printed above.
   } else if (common.json) {
     Json json = ToJson(run->result, options->scenario->name, options->seed);
     json["worker"] = absl::StrCat("w", options->identity.rank);

@@ -17,7 +17,7 @@ namespace {
 std::string AdviceOn(const TransportProbe& probe) {
   if (probe.viable) return "";
   if (probe.name == "ibv") {
-    return "needs an InfiniBand device and libibverbs; others do without";
+    return "needs an InfiniBand device and libibverbs; the others do not";
   }
   if (probe.name == "shm") {
     return "mount /proc, and let a seccomp filter pass memfd_create";
@@ -37,7 +37,7 @@ void AddTransports(DoctorReport& report) {
   }
 }
 
-// Whether a value that was set can be read.
+// Checks that a value that was set can be read.
 absl::Status TryStore(const std::string& url) {
   Runtime& runtime = RealRuntime();
   const auto store = OpenStore(runtime, url);
@@ -47,8 +47,9 @@ absl::Status TryStore(const std::string& url) {
   if (!status.ok()) return status;
   const auto value = (*store)->Get("doctor", deadline);
   if (!value.ok()) return value.status();
-  return *value == "well" ? absl::OkStatus()
-                          : absl::DataLossError("it gave another value back");
+  return *value == "well"
+             ? absl::OkStatus()
+             : absl::DataLossError("the store returned another value");
 }
 
 DoctorFinding Finding(std::string name, const absl::Status& status,
@@ -73,7 +74,7 @@ void AddStores(DoctorReport& report) {
                      : directory.status(),
       "for processes of one machine",
       "set TMPDIR to a directory that can be written"));
-  // Whether they work is a matter of their servers, of which none is known.
+  // Whether these two work depends on their servers, and none is known here.
   report.findings.push_back({"store", "redis://", true,
                              "for many machines; it is built in, and needs a "
                              "Redis server: redis://host:port",

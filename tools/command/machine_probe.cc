@@ -16,17 +16,17 @@
 namespace reprise {
 namespace {
 
-// Two mappings for the stack of each fiber; what Linux gives by default is
-// enough for some ten thousands.
+// The stack of each fiber takes two mappings. What Linux allows by default is
+// enough for some 30 000 fibers.
 constexpr int64_t kMinMappings = 65530;
 constexpr int64_t kMinDescriptors = 1024;
-// What an agent with all transports and channels takes, about.
+// About what an agent with all transports and channels takes.
 constexpr int64_t kAgentDescriptors = 150;
 // What the pipe to a peer on this host takes: two connections of its own and
 // two of the channel cma, over shm.
 constexpr int64_t kPeerDescriptors = 4;
-// What the heaps of simulated runs reserve (sim/arena.cc); nothing of it is
-// touched.
+// What the heaps of simulated runs reserve (sim/world/arena.cc), without
+// touching it.
 constexpr size_t kAddressSpace = size_t{1} << 40;
 
 std::optional<int64_t> ReadNumber(const std::string& path) {
@@ -90,7 +90,7 @@ DoctorFinding ProbeDescriptors() {
   DoctorFinding finding{"machine", "open files", false, "", ""};
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-    finding.detail = absl::StrCat("cannot be asked: ", strerror(errno));
+    finding.detail = absl::StrCat("cannot be read: ", strerror(errno));
     return finding;
   }
   // An agent raises its soft limit to the hard one.

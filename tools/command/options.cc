@@ -17,8 +17,8 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& name) {
       "no schedule '", name, "'; there are cooperative, random and pct"));
 }
 
-// About as many points as a run of the scenario has, from one that never
-// switches. The same for every seed.
+// Returns about how many points a run of the scenario has, measured by a run
+// that never switches. The result is the same for every seed.
 absl::StatusOr<int64_t> MeasureLength(SimRunOptions options) {
   options.schedule.policy = Policy::kCooperative;
   options.seed = 1;
@@ -40,30 +40,31 @@ void RunFlags::AddTo(CLI::App& app, bool with_seed) {
       ->take_all()
       ->allow_extra_args(false);
   app.add_option("--fault", faults,
-                 "a fault instead of those the scenario draws, e.g. "
+                 "a fault, instead of those that the scenario draws, e.g. "
                  "'crash w1 when w1 send.payload#3 restart 200ms'")
       ->take_all()
       ->allow_extra_args(false);
-  app.add_flag("--no-faults", no_faults, "none of the scenario's faults");
+  app.add_flag("--no-faults", no_faults, "leaves out the scenario's faults");
   app.add_option("--schedule", schedule, "cooperative, random or pct")
       ->capture_default_str();
   app.add_option("--switch-probability", switch_probability,
-                 "random: of a switch at a point")
+                 "random: the probability of a switch at a point")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--stall-probability", stall_probability,
-                 "random and pct: of a stall at a point")
+                 "random and pct: the probability of a stall at a point")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--max-stall-us", max_stall_us, "the longest stall")
       ->capture_default_str()
       ->check(CLI::Range(1, 1'000'000'000));
   app.add_option("--pct-depth", pct_depth,
-                 "pct: bugs of this depth (changes of priority, and one)")
+                 "pct: the depth of the bugs to find; the priority changes one "
+                 "time less")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
   app.add_option("--pct-length", pct_length,
-                 "pct: points in a run (0: measured once)")
+                 "pct: the number of points in a run (0: measured once)")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--tensorpipe-locks", tensorpipe_locks,

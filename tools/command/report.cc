@@ -38,7 +38,8 @@ Json ToJson(const RunResult& result, std::string_view scenario, uint64_t seed) {
 }
 
 void PrintJson(const Json& json) {
-  // Bytes that are no UTF-8 (of a peer's error text) must not end us.
+  // Bytes that are not UTF-8, as in a peer's error text, must not end the
+  // process.
   const std::string text =
       json.dump(2, ' ', false, Json::error_handler_t::replace);
   PrintLine(text);

@@ -74,7 +74,7 @@ absl::StatusOr<ClockOffset> AskClock(Store& store, const std::string& prefix,
     best.error_ns = error_ns;
     best.offset_ns = coordinator_ns - (before_ns + error_ns);
   }
-  // They have served; the answers are ours to take away.
+  // The keys have served, and this worker has to remove them.
   for (int round = 0; round < kRounds; ++round) {
     store.Delete(Key(prefix, rank, round, "ask"), deadline).IgnoreError();
     store.Delete(Key(prefix, rank, round, "answer"), deadline).IgnoreError();

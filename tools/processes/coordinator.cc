@@ -95,7 +95,7 @@ void Coordinator::OnTraceLine(int32_t rank, std::string_view line) {
   Event event;
   if (!ParseEvent(line, event) || event.node != rank) {
     Fail("trace",
-         absl::StrCat("w", rank, " wrote what is no line of a trace: ",
+         absl::StrCat("w", rank, " wrote a line that is not of a trace: ",
                       std::string(line.substr(0, 300))),
          Now());
     return;

@@ -13,7 +13,7 @@
 namespace reprise {
 namespace {
 
-// Of "w1: rule: detail", as workers write it.
+// Takes the rule and the detail from "w1: rule: detail", as workers write it.
 void TakeCheck(const Event& event, RunResult& result) {
   const std::string worker = absl::StrCat("w", event.node, ": ");
   std::string_view text = event.text;

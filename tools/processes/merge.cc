@@ -74,7 +74,7 @@ class Merger {
     }
   }
 
-  // Has not come yet, but will.
+  // Whether `key` has not come yet, but will.
   static bool IsAhead(const CallKey& key, const std::map<CallKey, int64_t>& all,
                       const std::map<CallKey, int64_t>& seen) {
     return all.contains(key) && !seen.contains(key);
@@ -108,7 +108,8 @@ class Merger {
     }
   }
 
-  // The worker whose next event is the earliest; none: their number.
+  // The worker whose next event is the earliest, or the number of workers if
+  // there is none.
   size_t Earliest(bool allowed_only) const {
     size_t best = traces_.size();
     int64_t best_ns = 0;

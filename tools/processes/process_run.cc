@@ -14,7 +14,7 @@
 namespace reprise {
 namespace {
 
-// Whether a worker process, or its coordinator, can tell of it.
+// Whether a worker process or its coordinator records such events.
 bool IsOfProcesses(EventKind kind) {
   return kind < EventKind::kConnect || kind > EventKind::kFiberEnded;
 }
@@ -67,7 +67,7 @@ absl::StatusOr<RunResult> RunInProcesses(const ProcessRunOptions& options) {
   for (const Fault& fault : *faults) {
     if (absl::Status status = CheckFault(fault); !status.ok()) return status;
   }
-  // Outlives what has to be tidied up.
+  // It outlives all that has to be tidied up.
   Interruption interruption;
   const auto directory = ScratchDirectory::Make();
   if (!directory.ok()) return directory.status();

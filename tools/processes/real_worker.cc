@@ -30,7 +30,8 @@ absl::Time StartOfRun(int64_t start_ns) {
 }  // namespace
 
 void RealTrace::Record(const EventDetails& details) {
-  // The time is read with the lock held: times ascend from event to event.
+  // The time is read with the lock held, so that times ascend from event to
+  // event.
   std::lock_guard<std::mutex> lock(mutex_);
   sink_(MakeEvent(MonotonicNanoseconds() - start_ns_, node_, details));
 }
@@ -43,7 +44,7 @@ RealWorker::RealWorker(AgentOptions options, int incarnation, uint64_t seed,
       trace_(trace),
       observer_([this](const EventDetails& details) { trace_.Record(details); },
                 [start = StartOfRun(trace.start_ns())](absl::Time deadline) {
-                  // Saturates: never is the maximum.
+                  // This saturates, so an infinite deadline is the maximum.
                   return absl::ToInt64Nanoseconds(deadline - start);
                 }) {}
 

@@ -22,10 +22,10 @@
 namespace reprise {
 namespace {
 
-// How long traces may take once the bodies must be over.
+// How long the traces may take after the bodies had to be over.
 constexpr absl::Duration kCollectTime = absl::Seconds(30);
 
-// What the body's thread uses. It outlives a run that gave its body up.
+// What the body's thread uses. It outlives a run that has given up its body.
 struct Body {
   explicit Body(const RemoteRunOptions& options) : options(options) {}
 
@@ -94,7 +94,8 @@ class Node {
   }
 
   absl::Status Prepare() {
-    // What cannot work here is said before anybody waits for this worker.
+    // A transport that cannot work here is reported before anybody waits for
+    // this worker.
     const auto transports = RealTransports().Make(agent_options().transport);
     if (!transports.ok()) return transports.status();
     auto store = OpenStore(RealRuntime(), identity_.store_url);
@@ -166,7 +167,7 @@ class Node {
           false, "time-limit",
           absl::StrCat("not over after ",
                        absl::FormatDuration(options_.max_wall_time)));
-      (void)thread.release();  // its process ends it
+      (void)thread.release();  // the end of the process ends it
     } else {
       thread->Join();
     }
@@ -192,7 +193,8 @@ class Node {
     }
     std::vector<Event> events = MergeTraces(std::move(traces));
     if (!missing.empty()) {
-      // Half of a story breaks every rule.
+      // A part of the traces would break every rule, so only the workers' own
+      // checks count.
       JudgeAlone(std::move(events), run.result);
       FailIfHeld("process", missing, run.result);
       return;

@@ -35,7 +35,7 @@ struct RemoteRun {
   // At the coordinator, the result of all workers. At another worker, the
   // result by its own checks only.
   RunResult result;
-  int64_t clock_error_ns = 0;  // the largest of all workers
+  int64_t clock_error_ns = 0;  // at the coordinator, the largest of all
   // The body still runs, so the process must end without waiting for it.
   bool hung = false;
 };

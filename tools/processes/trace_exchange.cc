@@ -25,7 +25,7 @@ std::string EndKey(const std::string& prefix, int rank) {
 
 absl::Status NoTrace(int rank, std::string_view what) {
   return absl::InvalidArgumentError(
-      absl::StrCat("w", rank, " left what is no trace of it: ",
+      absl::StrCat("w", rank, " left something else than a trace of it: ",
                    absl::string_view(what.data(), what.size())));
 }
 

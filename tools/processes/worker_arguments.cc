@@ -78,7 +78,8 @@ absl::StatusOr<WorkerArguments> ParseWorkerArguments(
     const std::vector<std::string>& words) {
   WorkerArguments worker;
   for (const std::string& word : words) {
-    // The last: a parameter's value is a number, its name is anything.
+    // For a parameter the last '=' counts: its value is a number, and its name
+    // may be anything.
     const bool is_param = word.compare(0, kParam.size(), kParam) == 0;
     const size_t at = is_param ? word.rfind('=') : word.find('=');
     if (at == std::string::npos ||

@@ -38,14 +38,14 @@ absl::Status Open(Pipe& pipe) {
     return absl::ErrnoToStatus(errno, "cannot make a pipe");
   }
   pipe.read_fd = fds[0];
-  // Above the standard ones, which the child replaces.
+  // The number is above the standard ones, which the child replaces.
   pipe.write_fd = fcntl(fds[1], F_DUPFD_CLOEXEC, 3);
   const int error = errno;
   close(fds[1]);
   if (pipe.write_fd < 0 || fcntl(pipe.read_fd, F_SETFL, O_NONBLOCK) != 0) {
     return absl::ErrnoToStatus(error, "cannot make a pipe");
   }
-  // Where it may not be, the worker waits now and then.
+  // If the pipe may not be so large, the worker waits now and then.
   fcntl(pipe.write_fd, F_SETPIPE_SZ, kPipeBytes);
   return absl::OkStatus();
 }
@@ -54,7 +54,7 @@ absl::Status Open(Pipe& pipe) {
 [[noreturn]] void Become(pid_t parent, int trace_fd, int output_fd,
                          char* const* argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) _exit(127);  // It died before we asked.
+  if (getppid() != parent) _exit(127);  // The parent is dead already.
   const int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (null_fd >= 0) dup2(null_fd, STDIN_FILENO);
   dup2(output_fd, STDOUT_FILENO);
@@ -70,7 +70,7 @@ absl::Status Open(Pipe& pipe) {
 }  // namespace
 
 void LineReader::Read(const LineFn& line) {
-  // Not without end: more than a full pipe holds.
+  // This reads more than a full pipe holds, but it does not go on without end.
   for (size_t total = 0; fd_ >= 0 && total < 2 * size_t{kPipeBytes};) {
     char bytes[65536];
     const ssize_t count = read(fd_, bytes, sizeof(bytes));
@@ -143,7 +143,7 @@ WorkerChild::State WorkerChild::Look() {
   while (state_ != State::kDied) {
     const pid_t pid = waitpid(pid_, &status, WNOHANG | WUNTRACED | WCONTINUED);
     if (pid < 0 && errno == EINTR) continue;
-    if (pid < 0) state_ = State::kDied;  // Another wait took it.
+    if (pid < 0) state_ = State::kDied;  // Something else waited for it.
     if (pid <= 0) break;
     if (WIFSTOPPED(status)) {
       state_ = State::kStopped;
@@ -158,7 +158,8 @@ WorkerChild::State WorkerChild::Look() {
 }
 
 void WorkerChild::WaitForEnd(const LineReader::LineFn& trace_line) {
-  // Not by the end of its pipes, which a child of its own may hold open.
+  // This waits for the process and not for the end of its pipes, which a child
+  // of its own may hold open.
   while (state_ != State::kDied) {
     if (waitpid(pid_, &wait_status_, 0) == pid_) {
       state_ = State::kDied;

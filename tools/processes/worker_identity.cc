@@ -23,7 +23,7 @@ bool IsRunId(std::string_view id) {
          });
 }
 
-// What is wrong is collected, so that the user is told of it all at once.
+// It collects all errors, so that the user sees them at once.
 class Resolver {
  public:
   Resolver(const IdentityFlags& flags, const Environ& environ)
@@ -51,7 +51,8 @@ class Resolver {
           "that all of them reach");
     }
     if (!IsRunId(identity.run_id)) {
-      wrong_.push_back("the run id must be 1 to 128 of A-Z a-z 0-9 - _ . :");
+      wrong_.push_back(
+          "the run id must be 1 to 128 characters of A-Z a-z 0-9 - _ . :");
     }
     if (wrong_.empty()) return identity;
     return absl::InvalidArgumentError(

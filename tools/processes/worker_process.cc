@@ -18,7 +18,8 @@
 namespace reprise {
 namespace {
 
-// As it happens: a worker that is killed has said what it did.
+// Each event is written as it happens, so a worker that is killed has told what
+// it did.
 void WriteLine(int fd, const Event& event) {
   const std::string text = ToString(event) + "\n";
   std::string_view line = text;

@@ -33,7 +33,7 @@ void CmaChannel::initImplFromLoop() {
   context_->enroll(*this);
   if (!is_own()) return;
   if (getrandom(&secret_, sizeof(secret_), 0) != sizeof(secret_)) {
-    return setError(CmaErrorOf("the kernel has no random number for it"));
+    return setError(CmaErrorOf("the kernel has no random number"));
   }
   const auto ours =
       std::make_shared<const OwnHello>(OwnHello{OwnHello::kVersion, secret_});
@@ -46,7 +46,7 @@ void CmaChannel::initImplFromLoop() {
         if (channel.error_) return;
         if (theirs->version != OwnHello::kVersion) {
           return channel.setError(
-              CmaErrorOf("the peer speaks another version of it"));
+              CmaErrorOf("the peer speaks another version"));
         }
         channel.peer_secret_ = theirs->secret;
         channel.OfferWhatCanBe();
@@ -55,7 +55,8 @@ void CmaChannel::initImplFromLoop() {
 
 void CmaChannel::handleErrorImpl() {
   *stop_ = true;
-  // The peer learns of it first: what it has not copied by now is lost anyway.
+  // The peer learns of the error first: what it has not copied by now is lost
+  // anyway.
   descriptors_->close();
   completions_->close();
   FailSends();

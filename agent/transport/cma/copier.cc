@@ -45,7 +45,7 @@ void Copier::Work() {
     steps_.pop_front();
     lock.unlock();
     const bool has_more = step();
-    // What a step holds may take locks when it goes.
+    // The destruction of a step may take locks.
     if (!has_more) step = nullptr;
     lock.lock();
     if (has_more) steps_.push_back(std::move(step));

@@ -24,7 +24,8 @@ absl::Status Unavailable(const std::string& why) {
   return absl::UnavailableError(why);
 }
 
-// The kernel allows it on oneself: only a filter of system calls can forbid it.
+// The kernel lets a process read its own memory, unless a filter of system
+// calls forbids it.
 absl::Status TryOwnMemory() {
   char from = 1;
   char to = 0;
@@ -52,7 +53,7 @@ absl::StatusOr<std::string> OwnIds() {
   return absl::StrCat(uids[0], "_", gids[0]);
 }
 
-// Which security modules are asked, as far as the kernel says.
+// The security modules that the kernel consults, as far as it says.
 struct SecurityModules {
   bool capability = true;
   bool yama = true;
@@ -60,7 +61,7 @@ struct SecurityModules {
 
 SecurityModules FindSecurityModules() {
   const auto names = tensorpipe::getLinuxSecurityModules();
-  // Where it cannot be read, TensorPipe assumes these two.
+  // If the list cannot be read, TensorPipe assumes these two.
   if (!names.has_value()) return {};
   const auto has = [&](const char* name) {
     return std::find(names->begin(), names->end(), name) != names->end();

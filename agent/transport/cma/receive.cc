@@ -1,4 +1,4 @@
-// How a channel cma receives.
+// The receiving half of the channel cma (channel.h).
 
 #include <string_view>
 #include <utility>
@@ -38,9 +38,10 @@ void CmaChannel::ReadDescriptor(const std::shared_ptr<Receive>& receive) {
               copy.from = descriptor->address;
               copy.word = descriptor->word;
               copy.value = receive->value;
-              // Without a word it would pass for TensorPipe's own.
+              // A descriptor without a validity word would pass for one of
+              // TensorPipe's own.
               if (copy.word == 0) {
-                channel.setError(CmaErrorOf("the peer's descriptor is none"));
+                channel.setError(CmaErrorOf("the peer's descriptor is bad"));
               }
               channel.Copy(receive, std::move(copy));
             }));
@@ -54,8 +55,8 @@ void CmaChannel::ReadDescriptor(const std::shared_ptr<Receive>& receive) {
         copy.liveness = channel.liveness_;
         channel.Copy(receive, std::move(copy));
       });
-  // Decoded within its bounds, which the connection's own reading of objects
-  // would not mind.
+  // The frame is decoded here, within its bounds, because the connection's own
+  // reading of objects does not check them.
   descriptors_->read([on_descriptor = std::move(on_descriptor)](
                          const Error& error, const void* frame,
                          size_t size) mutable {
@@ -64,14 +65,14 @@ void CmaChannel::ReadDescriptor(const std::shared_ptr<Receive>& receive) {
                         descriptor)) {
       on_descriptor(error, descriptor);
     } else {
-      on_descriptor(CmaErrorOf("the peer's descriptor is none"), descriptor);
+      on_descriptor(CmaErrorOf("the peer's descriptor is bad"), descriptor);
     }
   });
 }
 
 void CmaChannel::Copy(const std::shared_ptr<Receive>& receive,
                       RemoteCopy copy) {
-  if (error_) return;  // it has failed
+  if (error_) return;  // `receive` has failed
   copy.into = receive->into;
   copy.length = receive->length;
   copy.stop = stop_;
@@ -90,7 +91,7 @@ void CmaChannel::OnCopied(Receive& receive) {
   receive.is_copying = false;
   receive.is_copied = true;
   if (error_) {
-    // `FailReceives` has left it to us, unless this is its own error.
+    // `FailReceives` has left this receive to us, as it was being copied.
     if (receive.done != nullptr) {
       std::exchange(receive.done, nullptr)(error_);
     }

@@ -44,7 +44,8 @@ bool RemoteCopy::Step() {
 }
 
 Error RemoteCopy::CopyPiece(size_t size) {
-  // Before anything is read, too: not of whatever process a stranger names.
+  // The check also comes before anything is read, so that a peer cannot make us
+  // read the memory of any process that it names.
   if (word == 0 && copied == 0) {
     if (Error error = Check()) return error;
   }
@@ -73,7 +74,8 @@ Error RemoteCopy::Check() const {
     }
     return Error::kSuccess;
   }
-  // Two calls, so that the data is read first on every processor.
+  // The word is read by a second call, so that the data is read before it on
+  // every processor.
   std::atomic_thread_fence(std::memory_order_acquire);
   uint64_t now = 0;
   if (Error error = Read(pid, word, &now, sizeof(now))) return error;

@@ -1,4 +1,4 @@
-// How a channel cma sends.
+// The sending half of the channel cma (channel.h).
 
 #include <unistd.h>
 
@@ -56,7 +56,7 @@ void CmaChannel::OfferWhatCanBe() {
 
 bool CmaChannel::OfferOwn(Send& send) {
   uint64_t value = *peer_secret_ + ++num_offered_;
-  // 0 says that nothing is offered.
+  // 0 means that nothing is offered.
   if (value == 0) value = 1;
   send.word = ValidityWord::Make(value);
   if (send.word.address() == 0) {
@@ -103,7 +103,7 @@ bool CmaChannel::Stage(const std::shared_ptr<Send>& send) {
 void CmaChannel::OnStaged(Send& send) {
   send.is_staging = false;
   if (!error_) return OfferWhatCanBe();
-  send.staging.Release();  // the peer never heard of it
+  send.staging.Release();  // the peer was never told of it
   send.done(error_);
 }
 
@@ -121,7 +121,7 @@ void CmaChannel::OfferStaged(const Send& send) {
 }
 
 void CmaChannel::OnCompletion() {
-  if (error_) return;  // they have all failed
+  if (error_) return;  // all sends have failed
   const std::shared_ptr<Send> send = std::move(offered_.front());
   offered_.pop_front();
   send->word.Revoke();
@@ -136,14 +136,15 @@ void CmaChannel::OnCompletion() {
 void CmaChannel::FailSends() {
   const auto offered = std::exchange(offered_, {});
   const auto waiting = std::exchange(waiting_, {});
-  // None of them can be taken for good any more, before any is let go of.
+  // All are revoked before the first callback lets its memory be reused, so no
+  // peer can take any of them for good any more.
   for (const auto& send : offered) {
     send->word.Revoke();
     send->staging.Retire();
   }
   for (const auto& send : offered) send->done(error_);
   for (const auto& send : waiting) {
-    // What is being staged is read until `OnStaged`.
+    // The memory of a send that is being staged is read until `OnStaged`.
     if (send->is_staging) continue;
     send->staging.Release();
     send->done(error_);

@@ -16,8 +16,8 @@ std::atomic<int> num_retired = 0;
 Staging Staging::Make(size_t length) {
   if (num_retired >= kMaxRetired) {
     LOG_EVERY_N(WARNING, 100)
-        << "channel cma: TensorPipe's own peers went away from " << kMaxRetired
-        << " tensors that they might still read; they are sent no more of them";
+        << "channel cma: TensorPipe's own peers closed while they might read "
+        << kMaxRetired << " tensors; no more are sent to such peers";
     return {};
   }
   void* const address = mmap(nullptr, length, PROT_READ | PROT_WRITE,
@@ -34,7 +34,7 @@ void Staging::Release() {
 void Staging::Retire() {
   if (address_ == nullptr) return;
   ++num_retired;
-  // Where the kernel has no room for the change the pages stay as they are.
+  // If the kernel has no room for the change, the pages stay as they are.
   PLOG_IF(WARNING, mmap(address_, length_, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
                         -1, 0) == MAP_FAILED)

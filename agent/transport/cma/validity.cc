@@ -16,7 +16,8 @@ using Word = std::atomic<uint64_t>;
 
 constexpr size_t kPageBytes = 4096;
 
-// Of the process. What was once a word stays one.
+// The words of the process. Memory that was once a word stays a word, so that a
+// late reader never finds other data there.
 class Words {
  public:
   Word* Take() {

@@ -20,22 +20,23 @@
 namespace reprise::shm {
 namespace {
 
-// TensorPipe's own ends write an object only as a whole, and give up when it is
-// longer than the ring; and they may fill the queue with as many tokens as
-// there can be frames in two rings.
+// TensorPipe's own ends write an object only as a whole, and fail when it is
+// longer than the ring. They may fill the queue with as many tokens as there
+// can be frames in two rings.
 constexpr size_t kStockInboxBytes = size_t{2} << 20;
 constexpr size_t kStockQueueBytes = size_t{4} << 20;
-// Between our own ends, less does as well.
+// Between two of our own ends, smaller rings do as well.
 constexpr size_t kInboxBytes = size_t{256} << 10;
 constexpr size_t kQueueBytes = size_t{64} << 10;
 
 // Bytes that are copied before another connection has its turn.
 constexpr size_t kTurnBytes = size_t{1} << 20;
 
-// How often a listener is tried whose queue is full, and for how long.
+// How often a connect is tried again while the listener's queue is full, and
+// for how long.
 constexpr int64_t kConnectPauseNs = 5'000'000;
 constexpr int64_t kConnectNs = 10'000'000'000;
-// How often a peer is tried whose queue of tokens is full or locked.
+// How often a token is posted again while the peer's queue is full or locked.
 constexpr int64_t kFirstRetryNs = 50'000;
 constexpr int64_t kLongestRetryNs = 10'000'000;
 
@@ -62,7 +63,7 @@ void Connection::TryToConnect(const std::string& address, int64_t until_ns) {
     error = uv_translate_sys_error(errno);
   }
   if (error == UV_EAGAIN && Loop::NowNs() < until_ns) {
-    // As many are waiting as the listener's queue holds.
+    // The listener's queue of connections is full.
     timer_ = context_->loop().AddTimer(
         kConnectPauseNs, [self = shared_from_this(), address, until_ns] {
           self->TryToConnect(address, until_ns);
@@ -80,7 +81,7 @@ int Connection::Adopt(FileDescriptor socket, PeerHello hello) {
   socket_ = std::move(socket);
   auto outbox = std::make_unique<Outbox>();
   int error = outbox->Map(hello, IdentifyPeer(socket_.get()).is_same_user);
-  hello = {};  // makes room for the descriptors of ours
+  hello = {};  // closes its descriptors before ours are made
   const bool is_ours = outbox->queue.is_ours();
   if (error == 0) {
     error = Greet(is_ours ? kInboxBytes : kStockInboxBytes,
@@ -135,7 +136,7 @@ void Connection::OnHello() {
   PeerHello hello;
   int error = ReceiveHello(socket_.get(), hello);
   if (error == UV_EAGAIN) return;
-  // Too few descriptors: it is still there.
+  // If there were too few file descriptors, the hello is still in the socket.
   awaits_hello_ = error == UV_EMFILE;
   auto outbox = std::make_unique<Outbox>();
   if (error == 0) error = outbox->Map(hello, peer_.is_same_user);
@@ -151,7 +152,7 @@ void Connection::Establish(std::unique_ptr<Outbox> outbox) {
 }
 
 void Connection::OnBytes() {
-  // Only a peer of ours sends some, when it rings.
+  // Only a peer that runs our code sends bytes, to wake us.
   char bytes[256];
   const ssize_t size = recv(socket_.get(), bytes, sizeof(bytes), MSG_DONTWAIT);
   if (size > 0 && !outbox_->queue.is_ours()) return Fail(UV_EPROTO);
@@ -162,7 +163,8 @@ void Connection::OnEnd() {
   if (error_ || has_ended_) return;
   if (!is_established()) return Fail(UV_EOF);
   context_->loop().Unwatch(socket_.get(), watch_);
-  // What it wrote before it closed is there by now, and is read first.
+  // What the peer wrote before it closed is in the ring by now, and is read
+  // first.
   if (!in_.Refresh()) return Fail(UV_EPROTO);
   has_ended_ = true;
   FailWrites();
@@ -229,7 +231,7 @@ void Connection::ReadFrames() {
 void Connection::Add(Write write) {
   if (error_) return write.done(error_);
   if (has_ended_) return write.done(UvErrorOf(UV_EOF));
-  // The length of a frame has 32 bits.
+  // The length of a frame is a number of 32 bits.
   if (write.length > std::numeric_limits<uint32_t>::max()) {
     const WriteDone done = std::move(write.done);
     Fail(UV_EMSGSIZE);
@@ -265,7 +267,7 @@ int Connection::CopyWrites(std::deque<Write>& done) {
   while (!writes_.empty() && total < kPieceBytes) {
     const Write& write = writes_.front();
     if (!is_header_written_) {
-      // A reader of TensorPipe's own waits for all of an object.
+      // TensorPipe's own reader waits until a whole object is in the ring.
       const uint64_t whole = sizeof(uint32_t) + write.length;
       if (write.object != nullptr && !outbox_->queue.is_ours() &&
           whole > writer.size()) {
@@ -320,7 +322,7 @@ void Connection::RetryNotifying(int64_t pause_ns) {
 }
 
 void Connection::Close() {
-  // What there is room for still goes out.
+  // What the ring has room for still goes out.
   if (is_established() && !has_ended_) WriteFrames(SIZE_MAX);
   SetError({std::make_shared<tensorpipe::transport::ConnectionClosedError>(),
             __FILE__, __LINE__});
@@ -342,8 +344,8 @@ void Connection::SetError(tensorpipe::Error error) {
   if (error_) return;
   error_ = std::move(error);
   const std::shared_ptr<Connection> self = shared_from_this();
-  // The peer learns of it before anybody here may use the memory again that
-  // it was told of.
+  // The peer learns of the error before the callbacks below allow the reuse of
+  // memory whose address it was told.
   Abandon();
   reader_.Fail(error_);
   FailWrites();

@@ -16,8 +16,9 @@
 namespace reprise {
 namespace {
 
-// The same for all that can reach each other's sockets and memory, and for
-// nobody else. Empty when it cannot be made up.
+// The descriptor is the same for all processes that can reach each other's
+// sockets and memory, and for no others. It is empty when the kernel does not
+// name the boot and the network.
 std::string DomainDescriptor() {
   const auto boot_id = tensorpipe::getBootID();
   const auto network =
@@ -55,7 +56,7 @@ class ShmContext final : public tensorpipe::transport::Context {
   void join() override {
     close();
     if (has_joined_.exchange(true)) return;
-    // It must have closed before the loop may end.
+    // The context must have closed before the loop may end.
     std::promise<void> closed;
     core_->loop().deferToLoop([&closed] { closed.set_value(); });
     closed.get_future().wait();

@@ -61,7 +61,7 @@ class ConnectionHandle final : public tensorpipe::transport::Connection,
     auto bytes = std::make_shared<std::string>(object.getSize(), '\0');
     tensorpipe::NopWriter writer(reinterpret_cast<uint8_t*>(bytes->data()),
                                  bytes->size());
-    // It has the room that it asked for.
+    // The write cannot fail, as it has the room that it asked for.
     static_cast<void>(object.write(writer));
     Write({bytes->data(), bytes->size(), std::move(done), bytes});
   }

@@ -30,7 +30,7 @@ void HandshakeGate::Add(FileDescriptor socket) {
   if (num_pending_in_all <= kMaxPending || pending_.size() <= kMinPending) {
     return;
   }
-  // Its hello may have come.
+  // The oldest one is looked at first, as its hello may have come by now.
   const int oldest = pending_.front().socket.get();
   OnReadable(pending_.begin());
   if (!pending_.empty() && pending_.front().socket.get() == oldest) {
@@ -67,7 +67,7 @@ void HandshakeGate::OnReadable(Place pending) {
     case UV_EOF:
       return Drop(pending, "it went away before its hello");
     default:
-      return Drop(pending, "what it said is no hello");
+      return Drop(pending, "it sent something else than a hello");
   }
 }
 

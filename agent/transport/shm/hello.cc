@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kNumFiles = 4;
 static_assert(sizeof(Tokens) == 8);
 
-// A control message with room for the descriptors, and no more.
+// A control message with room for exactly these descriptors.
 union Control {
   cmsghdr header;
   char bytes[CMSG_SPACE(kNumFiles * sizeof(int))];
@@ -66,7 +66,7 @@ int SendHello(int socket, const Tokens& tokens, const Ring::Files& queue,
 }
 
 int ReceiveHello(int socket, PeerHello& hello) {
-  // A peer sends it in one piece, so either all of it is there or none.
+  // A peer sends its hello in one piece, so either all of it is there or none.
   ssize_t size = -1;
   do {
     size = recv(socket, &hello.tokens, sizeof(hello.tokens),
@@ -75,7 +75,7 @@ int ReceiveHello(int socket, PeerHello& hello) {
   if (size < 0) return uv_translate_sys_error(errno);
   if (size == 0) return UV_EOF;
   if (size < static_cast<ssize_t>(sizeof(hello.tokens))) return UV_EPROTO;
-  // Those that there is no room for would be lost.
+  // Descriptors that the process has no room for would be lost.
   if (!HasFreeDescriptors(kNumFiles)) return UV_EMFILE;
   iovec bytes = {&hello.tokens, sizeof(hello.tokens)};
   Control control = {};

@@ -32,7 +32,8 @@ bool Lingering::IsOver() {
     return true;
   }
   if (outbox_ == nullptr) {
-    // Without room for its descriptors, which are dropped.
+    // The hello is read without room for its descriptors, so the kernel drops
+    // them.
     char hello[8];
     return recv(socket_.get(), hello, sizeof(hello), MSG_DONTWAIT) >= 0 ||
            errno != EAGAIN;

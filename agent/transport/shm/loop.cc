@@ -20,10 +20,10 @@ namespace {
 
 constexpr int64_t kSecondNs = 1'000'000'000;
 
-// Turns of a busy loop after which it looks at the sockets, too.
+// A busy loop looks at the sockets, too, after so many turns.
 constexpr int kTurnsBetweenSockets = 64;
 
-// Asked of the kernel for its timers, which are 50 us late otherwise.
+// The slack of this thread's timers, which are up to 50 us late by default.
 constexpr unsigned long kTimerSlackNs = 1'000;
 
 int WaitForEvents(int epoll, epoll_event* events, int count,
@@ -41,7 +41,7 @@ int WaitForEvents(int epoll, epoll_event* events, int count,
   return epoll_wait(epoll, events, count, static_cast<int>(timeout_ms));
 }
 
-// What writes and larger files raise is an error of the call instead.
+// A write that would raise one of these signals fails with an error instead.
 void BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -70,7 +70,7 @@ Loop::~Loop() = default;
 
 void Loop::Join() {
   is_closed_ = true;
-  // Also wakes it.
+  // This also wakes the loop.
   deferToLoop([] {});
   joinThread();
 }
@@ -171,7 +171,8 @@ bool Loop::Sleep(int64_t timeout_ns) {
       std::any_of(polled_.begin(), polled_.end(),
                   [](const Polled* polled) { return polled->HasWork(); });
   const int count = Wait(has_work ? 0 : timeout_ns);
-  // Before anything is done: who comes meanwhile need not ring.
+  // The flags are cleared before any work is done: from here on, nobody needs
+  // to wake the loop.
   is_asleep_ = false;
   for (Polled* const polled : polled_) polled->SetAsleep(false);
   Dispatch(count);

@@ -7,7 +7,8 @@
 namespace reprise::shm {
 namespace {
 
-// Tokens of one process that are taken before others are looked at.
+// How many tokens of one process are taken before the next process has its
+// turn.
 constexpr size_t kTokensAtATime = 4096;
 
 }  // namespace
@@ -40,7 +41,7 @@ void PeerProcess::Leave(Member* member) {
 
 void PeerProcess::Work() {
   const bool is_good = queue_.Take(kTokensAtATime, [this](uint32_t token) {
-    // One that is nobody's may be late, and means nothing.
+    // A token that belongs to no member may be late, and is ignored.
     const size_t slot = token / 2;
     if (slot < members_.size() && members_[slot] != nullptr) {
       members_[slot]->OnToken();

@@ -47,7 +47,7 @@ int Ring::MapPeer(int header, int data, bool may_be_unsealed) {
 
 bool RingReader::Refresh() {
   const uint64_t head = ring_.header().head.load(std::memory_order_acquire);
-  // It never goes back, and never further than there is room.
+  // The head never goes back, and never beyond the room in the ring.
   if (head - head_ > ring_.size() - (head_ - tail_)) return false;
   head_ = head;
   return true;

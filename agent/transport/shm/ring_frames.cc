@@ -10,7 +10,8 @@ bool TakeFrames(RingReader& ring, FrameReader& reader) {
   size_t size = 0;
   while (reader.is_waiting() && size < kPieceBytes) {
     if (!reader.is_in_body()) {
-      // Out of the peer's hands before it is looked at.
+      // The header is copied before it is checked, so that the peer cannot
+      // change it in between.
       char header[sizeof(uint32_t)];
       if (ring.readable() < sizeof(header)) break;
       ring.Peek(header, sizeof(header));
@@ -19,7 +20,7 @@ bool TakeFrames(RingReader& ring, FrameReader& reader) {
       if (!reader.TakeWanted(bytes)) return false;
       continue;
     }
-    // Not more than the body: what follows is a header.
+    // This takes no more than the body, as a header follows it.
     std::string_view bytes =
         ring.Contiguous().substr(0, std::min(reader.body_left(), kPieceBytes));
     if (bytes.empty()) break;

@@ -43,8 +43,8 @@ int MakeSegment(size_t size, Segment& segment) {
 
 int MapPeerSegment(int fd, const SizeLimits& limits, bool may_be_unsealed,
                    Mapping& memory) {
-  // Only files of memory have seals, and those of huge pages may have none to
-  // give when they are touched.
+  // Only memory files have seals. Files of huge pages are refused too, because
+  // there may be no page left when one is touched.
   const int seals = fcntl(fd, F_GET_SEALS);
   struct statfs file_system;
   struct stat status;

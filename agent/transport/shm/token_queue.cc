@@ -10,8 +10,8 @@ namespace {
 
 constexpr uint64_t kTokenBytes = sizeof(uint32_t);
 
-// Who holds the lock does so for some ten instructions, unless it was stopped
-// or has died.
+// The lock is held for some ten instructions, unless its holder was stopped or
+// has died.
 constexpr int kLockAttempts = 64;
 
 bool Lock(std::atomic<uint8_t>& flag) {
@@ -71,8 +71,8 @@ void PeerQueue::Post(unsigned events, int socket) {
       is_asleep.exchange(0, std::memory_order_seq_cst) == 0) {
     return;
   }
-  // When it cannot be sent, others wait there to be read already, or nobody is
-  // left to read it.
+  // If the byte cannot be sent, either other bytes already wait to be read, or
+  // nobody is left to read them.
   const char byte = 0;
   send(socket, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
@@ -80,8 +80,9 @@ void PeerQueue::Post(unsigned events, int socket) {
 bool PeerQueue::PostToken(uint32_t token) {
   RingHeader& header = ring_.header();
   if (!Lock(header.producer_flag)) return false;
-  // Others post here, too, so the head is what it says; only the place that
-  // follows from it has to be in the ring.
+  // Others post here, too, so the head must be taken as the memory says. Only
+  // the place that follows from it has to be in the ring, and the mask keeps it
+  // there.
   const uint64_t head = header.head.load(std::memory_order_relaxed);
   const uint64_t used = head - header.tail.load(std::memory_order_acquire);
   const bool has_room = used <= ring_.size() - kTokenBytes;

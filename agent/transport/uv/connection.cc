@@ -160,7 +160,7 @@ void UvConnection::Send() {
         done->connection->OnSent(*done, status);
       });
   if (error != 0) return OnSent(*batch, error);
-  static_cast<void>(batch.release());  // the callback's now
+  static_cast<void>(batch.release());  // the callback owns it now
 }
 
 void UvConnection::OnSent(const Batch& batch, int status) {
@@ -170,16 +170,16 @@ void UvConnection::OnSent(const Batch& batch, int status) {
 
 void UvConnection::Fail(int uv_error) {
   LOG_IF_EVERY_N(WARNING, uv_error == UV_EPROTO && !error_, 100)
-      << "who is at the other end of "
+      << "the peer of the uv connection "
       << absl::CHexEscape(id_.substr(0, kMaxPrintedId))
-      << " does not speak TensorPipe: the connection is closed";
+      << " does not speak TensorPipe's protocol: the connection is closed";
   setError(UvErrorOf(uv_error));
 }
 
 void UvConnection::handleErrorImpl() {
   reader_.Fail(error_);
-  // What the system takes at once still goes out. What it does not take ends
-  // when the handle is closed.
+  // What the system takes at once still goes out. The rest fails when the
+  // handle is closed.
   Send();
   {
     const std::lock_guard lock(socket_mutex_);

@@ -18,7 +18,8 @@ UvContextImpl::UvContextImpl(Callers callers)
     : ContextImplBoilerplate(kUvDomain), callers_(callers) {}
 
 void UvContextImpl::initImplFromLoop() {
-  // On this thread, which writes: an error, whatever the process does about it.
+  // This thread writes. With SIGPIPE blocked, a broken pipe is an error of the
+  // write, whatever the process does about the signal.
   sigset_t broken_pipe;
   sigemptyset(&broken_pipe);
   sigaddset(&broken_pipe, SIGPIPE);

@@ -19,8 +19,8 @@ class Frames {
  public:
   explicit Frames(std::string_view bytes) : bytes_(bytes) {}
 
-  // Takes the next frame, of `longest` at most; otherwise `verdict` says why
-  // there is none.
+  // Takes the next frame, of `longest` bytes at most. If it returns false,
+  // `verdict` says why.
   bool Next(size_t longest, std::string_view& body) {
     verdict_ = {FramesVerdict::kMore, end_ + kFrameHeader};
     if (bytes_.size() < verdict_.size) return false;
@@ -49,7 +49,8 @@ class Frames {
   FramesVerdict verdict_;
 };
 
-// Whether the listener finds a transport to go on with; it throws if not.
+// Whether the listener finds a transport to go on with. TensorPipe throws if it
+// finds none.
 bool OffersUv(const tensorpipe::Brochure& brochure) {
   const auto uv = brochure.transportDomainDescriptors.find(kTransport);
   return uv != brochure.transportDomainDescriptors.end() &&

@@ -9,7 +9,7 @@
 namespace reprise {
 namespace {
 
-// Below that a copy costs less than a call of the system's.
+// Below this size, a copy costs less than a system call.
 constexpr size_t kManyBytes = size_t{16} << 10;
 
 }  // namespace
@@ -78,7 +78,7 @@ void FrameReader::TakeBody(std::string_view& bytes) {
     if (reads_.front().is_sized) {
       std::memcpy(reads_.front().into + size_, bytes.data(), size);
     } else {
-      body_.append(bytes.data(), size);  // memory only for what has come
+      body_.append(bytes.data(), size);  // takes memory only for what has come
     }
     bytes.remove_prefix(size);
     size_ += size;

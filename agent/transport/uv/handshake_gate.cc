@@ -15,12 +15,13 @@
 namespace reprise {
 namespace {
 
-// How often who sends by crumbs is looked at where the system does not heed
-// SO_RCVLOWAT, by which it is asked to call when there is enough.
+// By SO_RCVLOWAT the system is asked to wake us when enough bytes are there.
+// Where it wakes us earlier, a peer that sends in small pieces is looked at
+// this often.
 constexpr uint64_t kPauseMs = 20;
 
 std::atomic<int64_t> turned_away = 0;
-std::atomic<int64_t> waiting = 0;  // with all doormen
+std::atomic<int64_t> waiting = 0;  // at all gates
 
 std::string PeerOf(int fd) {
   sockaddr_storage address = {};
@@ -29,7 +30,7 @@ std::string PeerOf(int fd) {
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
       getnameinfo(reinterpret_cast<const sockaddr*>(&address), size, host,
                   sizeof(host), nullptr, 0, NI_NUMERICHOST) != 0) {
-    return "somebody";
+    return "an unknown address";
   }
   return host;
 }
@@ -143,7 +144,7 @@ bool HandshakeGate::StillWaits(PendingHandshake& handshake, bool is_over) {
     handshake.needed = verdict.size;
   }
   if (is_over) {
-    Reject(handshake, "its first words did not come");
+    Reject(handshake, "its first frames did not come");
     return false;
   }
   const int enough = static_cast<int>(handshake.needed);
@@ -169,7 +170,7 @@ void HandshakeGate::Reject(PendingHandshake& handshake, const char* why) {
 int HandshakeGate::Release(PendingHandshake& handshake) {
   pending_.erase(handshake.place);
   --waiting;
-  // At once, so that the loop knows nothing of the descriptor any more.
+  // Both are closed at once, so that the loop no longer watches the descriptor.
   uv_close(reinterpret_cast<uv_handle_t*>(&handshake.poll),
            PendingHandshake::OnClosed);
   uv_close(reinterpret_cast<uv_handle_t*>(&handshake.timer),

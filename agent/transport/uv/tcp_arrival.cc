@@ -1,6 +1,7 @@
 #include "agent/transport/uv/tcp_arrival.h"
 
-// Has more of `tcp_info` than <netinet/tcp.h>, beside which it cannot be used.
+// This header has more of `tcp_info` than <netinet/tcp.h>, and the two cannot
+// be used together.
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>

@@ -23,8 +23,8 @@ constexpr size_t kLocalColumn = 1;
 constexpr size_t kRemoteColumn = 2;
 constexpr size_t kInodeColumn = 9;
 
-// An address as the kernel prints it there: each word of it in this machine's
-// order. Empty when it is no address of the Internet.
+// Returns an address as the kernel prints it there, with each word in this
+// machine's byte order. Empty when it is not an Internet address.
 std::string ToProcForm(const sockaddr_storage& address) {
   if (address.ss_family == AF_INET) {
     const auto& ipv4 = reinterpret_cast<const sockaddr_in&>(address);
@@ -41,8 +41,8 @@ std::string ToProcForm(const sockaddr_storage& address) {
   return text;
 }
 
-// The inode of the socket of that process's network at the other end; empty
-// when there is none.
+// Returns the inode of the socket at the other end, as the network namespace of
+// process `pid` lists it; empty when there is none.
 std::string FindInode(pid_t pid, const TcpEnds& ends) {
   std::ifstream file(absl::StrCat("/proc/", pid, "/net/", ends.table));
   std::string line;
@@ -57,7 +57,7 @@ std::string FindInode(pid_t pid, const TcpEnds& ends) {
   return "";
 }
 
-// What the symbolic link points to; empty when it cannot be read.
+// Returns what the symbolic link points to; empty when it cannot be read.
 std::string ReadLink(const std::string& path) {
   char target[64];
   const ssize_t size = readlink(path.c_str(), target, sizeof(target));

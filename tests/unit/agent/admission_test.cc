@@ -60,7 +60,7 @@ class AdmissionTest : public ::testing::Test {
                                });
   }
 
-  // What ran, once that many did.
+  // Waits until `number` requests have run, and returns them.
   std::vector<std::string> Ran(size_t number) {
     const absl::Time deadline = Soon();
     MutexLock lock(mutex_);
@@ -149,7 +149,7 @@ TEST_F(AdmissionTest, ARequestRunsUntilItsSlotIsGone) {
   Start(bounds);
   const Admission::PeerPtr a = Connect("a");
   const Admission::PeerPtr b = Connect("b");
-  // Its handler has returned, and its reply is to come.
+  // The handler of the request has returned, and the reply is still to come.
   Admission::Slot slot;
   Gate started;
   ASSERT_TRUE(admission_
@@ -216,7 +216,7 @@ TEST_F(AdmissionTest, APeerIsForgottenWhenNothingOfItsIsLeft) {
   admission_->Disconnect(*a);
   ASSERT_EQ(admission_->loads_by_peer().size(), 1);
   EXPECT_EQ(admission_->loads_by_peer()[0].second.unwritten.bytes, 7);
-  // Nobody could be answered.
+  // There is nobody to answer.
   EXPECT_TRUE(Enqueue(a, "a0").ok());
   admission_->ReplyEnded(*a, 7);
   EXPECT_THAT(admission_->loads_by_peer(), IsEmpty());

@@ -1,5 +1,5 @@
-// What peers may say that no agent says: it costs them their connection, or
-// gets them an error, and nobody else notices.
+// Peers say what no agent says. It costs them their connection, or gets them an
+// error, and nobody else notices.
 
 #include <cstdint>
 #include <cstring>
@@ -51,7 +51,7 @@ class RawPeer {
 
   void Connect(const std::string& url) { pipe_ = context_.connect(url); }
 
-  // Returns the address; the next connection is this peer's pipe.
+  // Returns the address. The next connection becomes this peer's pipe.
   std::string Listen() {
     listener_ = context_.listen({address_});
     listener_->accept([this](const tensorpipe::Error& error,
@@ -80,7 +80,7 @@ class RawPeer {
     int64_t id = 0;
     std::string payload;
   };
-  // Nothing when the connection breaks.
+  // Returns nullopt when the connection breaks.
   std::optional<Answer> Read() {
     Gate read;
     std::optional<Answer> answer;
@@ -227,7 +227,7 @@ TEST_F(BadServerTest, RepliesToCallsThatWereNotMadeAreDropped) {
   ASSERT_TRUE(call.Wait(Soon()));
   ASSERT_TRUE(call.result().ok()) << call.status();
   EXPECT_EQ(call.result()->payload, "right");
-  // Once more: it is done.
+  // The call is done, so this second reply is dropped.
   peer_.Write({Bytes(kRet), Bytes(request->id), "again", pickle_});
   EXPECT_TRUE(recorder_.WaitFor("late", 5));
 }

@@ -64,7 +64,7 @@ TEST(FutureTest, CallbacksRunOnTheExecutorAndThenTheRest) {
   ASSERT_EQ(queue.size(), 1u);
   queue[0]();
   EXPECT_EQ(order, "x123after");
-  // Done: at once, here.
+  // The future is done, so the callback runs at once and here.
   promise.future().Then([&](const Future::Result&) { order += "4"; });
   EXPECT_EQ(order, "x123after4");
 }

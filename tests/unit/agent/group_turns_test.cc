@@ -1,5 +1,5 @@
-// Joins and leaves of a dynamic group that meet: they take turns by the token,
-// and whoever loses it overwrites nothing.
+// Joins and leaves of a dynamic group at the same time take turns by the token,
+// and a worker that loses it overwrites nothing.
 
 #include <atomic>
 #include <functional>
@@ -25,7 +25,7 @@ using ::testing::UnorderedElementsAreArray;
 
 constexpr char kToken[] = "RpcGroupManagementToken";
 
-// Nobody is pushed aside by who has this one.
+// A worker with this option never breaks the lease of another one.
 constexpr absl::Duration kEndless = absl::Hours(24);
 
 class GroupTurnsTest : public ::testing::Test {
@@ -113,7 +113,7 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(info.param == kMembersKey ? "Ours" : "Stock");
     });
 
-// It has the token, and no lease beside it.
+// The stock worker has the token, and no lease beside it.
 TEST_F(GroupTurnsTest, AStockWorkerIsWaitedForUntilItLetsGo) {
   constexpr int kLooks = 3;
   Set(kToken, "Token_for_stock_join");

@@ -79,7 +79,7 @@ TEST_F(IdempotencyTest, NobodyPushesTheKeysOfAnotherOut) {
     EXPECT_EQ(Call("w2", Extras(absl::StrCat(i), i, 0, 2)), "run");
   }
   EXPECT_EQ(Call("w1", Extras("pay", 1, 1)), "answer");
-  // Nor do many others: of all callers the one with the most loses.
+  // Neither do many other callers: the one with the most calls loses.
   for (uint64_t i = 3; i < 5; ++i) {
     EXPECT_EQ(Call(absl::StrCat("w", i), Extras("x", 1, 0, i)), "run");
   }
@@ -94,7 +94,7 @@ TEST_F(IdempotencyTest, RepliesAreDroppedBeforeKeys) {
   EXPECT_EQ(Call("w1", Extras("a", 1, 1)), "FAILED_PRECONDITION");
   EXPECT_THAT(text_, HasSubstr("ran, and its reply is no longer kept"));
   EXPECT_EQ(Call("w1", Extras("b", 2, 1)), "answer");
-  // Of all callers the one with the most bytes loses.
+  // The caller with the most bytes loses.
   EXPECT_EQ(Call("w2", Extras("a", 1, 0, 2), 900), "run");
   EXPECT_EQ(Call("w3", Extras("a", 1, 0, 3), 300), "run");
   EXPECT_EQ(Call("w4", Extras("a", 1, 0, 4), 300), "run");

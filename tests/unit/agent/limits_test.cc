@@ -1,5 +1,5 @@
-// Messages beyond the limits of the end that receives them: they fail their own
-// call, with a reason that no retry mends, and no other one.
+// Messages beyond the limits of the end that receives them fail their own call,
+// by an error that no retry mends, and no other call.
 
 #include <string>
 

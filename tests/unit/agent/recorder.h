@@ -21,7 +21,7 @@ namespace reprise::testing {
 // "entered <n>", "left <n>", "shutdown".
 class Recorder : public Observer {
  public:
-  // Until the event has been heard `times` times; false when it was not.
+  // Waits until the event has come `times` times; returns false if it has not.
   bool WaitFor(const std::string& event, int times = 1);
   int Count(const std::string& event);
   std::vector<std::string> events();

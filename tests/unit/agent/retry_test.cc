@@ -165,8 +165,8 @@ TEST(RetrierTest, AttemptsComeAfterPausesThatGrow) {
   Activity activity(runtime);
   const auto retrier = std::make_shared<Retrier>(runtime, timer, nullptr);
   const absl::Time start = runtime.Now();
-  // The first is made here, the others by the timer's thread, while this one
-  // waits for it to sleep again.
+  // The first attempt is made here. The others are made by the timer's thread,
+  // and this thread waits until that one sleeps again.
   std::vector<absl::Duration> attempts;
   const Future call = retrier->Start(
       kOptions, absl::InfiniteFuture(),

@@ -1,5 +1,5 @@
-// A program of its own explores, shrinks and verifies a scenario by calling the
-// library: no command, no process.
+// A program explores, shrinks and verifies a scenario by calling the library,
+// without the command and without another process.
 
 #include "sim/explore/explore.h"
 

@@ -1,4 +1,4 @@
-// Each kind of fault, seen to bite a running group.
+// Shows the effect of each kind of fault on a running group.
 
 #include "fault_injection/injector.h"
 
@@ -101,8 +101,8 @@ TEST(InjectorTest, CrashAtAnEventAndRestart) {
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 20);
 }
 
-// The event may be in the midst of anything, on a fiber of the victim's, of
-// another worker's, or on none.
+// The event may come at any moment, on a fiber of the victim, on one of another
+// worker, or on none.
 TEST(InjectorTest, CrashAtAnyEventOfTheNetwork) {
   for (const char* event :
        {"w1 net.connect#1", "w0 net.accept#1", "w1 send.hello#1",
@@ -125,7 +125,7 @@ TEST(InjectorTest, DroppedConnectThatKillsTheWorker) {
       RunWith({"drop-connect w0 after 500ms", "crash w0 when w0 net.accept#4"});
   EXPECT_EQ(Injections(result, "crash"), 1);
   EXPECT_EQ(Injections(result, "drop-connect"), 0);
-  // It was the event of the dropped connect at which it died.
+  // The victim died at the event of the dropped connect.
   const auto crash = std::find_if(
       result.events.begin(), result.events.end(),
       [](const Event& event) { return event.kind == EventKind::kCrash; });
@@ -183,7 +183,7 @@ TEST(InjectorTest, HoldThatHeals) {
 }
 
 TEST(InjectorTest, DelayMakesRepliesLate) {
-  // Longer than a call's timeout for the request and the reply together.
+  // Together, the request and the reply take longer than a call's timeout.
   const RunResult result = RunWith({"delay w0-w1 300ms after 1s for 1s"});
   EXPECT_GT(Injections(result, "delay"), 0);
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);

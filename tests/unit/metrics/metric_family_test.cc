@@ -1,4 +1,4 @@
-// The text exposition format, and labels that somebody else chose.
+// The text exposition format, and labels that come from peers.
 
 #include "agent/metrics/metric_family.h"
 

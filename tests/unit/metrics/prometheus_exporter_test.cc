@@ -1,4 +1,4 @@
-// The endpoint that Prometheus asks.
+// The endpoint that Prometheus scrapes.
 
 #include "agent/metrics/prometheus_exporter.h"
 
@@ -46,7 +46,7 @@ std::unique_ptr<Agent> StartAgent() {
   return *std::move(agent);
 }
 
-// What it answers with, headers and all; empty if it does not.
+// Returns the answer with its headers; empty if there is none.
 std::string Scrape(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};

@@ -81,7 +81,7 @@ TEST(RealRuntimeTest, FarDeadlinesWaitForTheNotification) {
     {
       MutexLock lock(mutex);
       while (!waiting) cond_var.WaitUntil(mutex, absl::InfiniteFuture());
-      // Leaves a deadline that was taken for a past one the time to pass.
+      // In this time, a deadline that was taken for a past one would pass.
       runtime.SleepUntil(runtime.Now() + absl::Milliseconds(2));
       notified = true;
       cond_var.NotifyOne();

@@ -220,7 +220,7 @@ TEST(TimerTest, StopAlwaysWakesTheThread) {
     timer.Schedule(runtime.Now() + absl::Hours(1), [] { FAIL(); });
     timer.Stop();
   }
-  // And one that sleeps for sure.
+  // This timer's thread surely sleeps.
   ManualRuntime asleep;
   Timer timer(asleep, "timer");
   timer.Schedule(At(10), [] { FAIL(); });

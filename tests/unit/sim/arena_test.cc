@@ -81,7 +81,7 @@ TEST_F(ArenaTest, GivesMemoryOfEverySizeAndAlignment) {
         ::operator delete(block, std::align_val_t(alignment));
       }
     }
-    // The vector holds one itself.
+    // The vector itself holds one allocation.
     live = arena.live_allocations() - 1;
   }
   EXPECT_EQ(live, 0);
@@ -216,7 +216,7 @@ TEST_F(ArenaTest, EachThreadHasItsOwn) {
   for (int t = 0; t < 4; ++t) EXPECT_LE(live[t], 200);
 }
 
-// Many more threads in turn than there are arenas.
+// There are many more threads, one after another, than arenas.
 TEST_F(ArenaTest, ThreadsThatEndGiveTheirsBack) {
   for (int t = 0; t < 200; ++t) {
     int64_t live = -1;
@@ -258,12 +258,12 @@ void RunWithACrash(uint64_t seed) {
     world->world()->Crash(world->world().node(static_cast<int32_t>(seed % 2)));
   });
   world->Run();
-  // Only the stacks are not of the arena.
+  // Only the stacks are not in the arena.
   world->world()->scheduler().ReturnStacks();
 }
 
 TEST_F(ArenaTest, AbandonedMemoryIsReclaimed) {
-  // What is made once for the process is made outside.
+  // Objects that are made once for the process are made outside the arena.
   {
     NetworkWorld world;
     Exchange exchange(world, {"payload", "tensor"});
@@ -273,7 +273,7 @@ TEST_F(ArenaTest, AbandonedMemoryIsReclaimed) {
   const int64_t resident = ResidentBytes();
   const int64_t address_space = AddressSpaceBytes();
   for (uint64_t seed = 501; seed <= 10'000; ++seed) RunWithACrash(seed);
-  // A single kilobyte a run would be ten megabytes.
+  // A single kilobyte per run would add up to ten megabytes.
   EXPECT_LT(ResidentBytes() - resident, int64_t{2} << 20);
   EXPECT_LT(AddressSpaceBytes() - address_space, int64_t{2} << 20);
 }

@@ -81,7 +81,7 @@ TEST_P(ReplayTest, TheSameSeedIsTheSameRun) {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     runs.push_back(RunWith(With(GetParam(), seed)));
   }
-  // Again, in the other order, at other addresses.
+  // The same runs again, in the other order and at other addresses.
   std::vector<std::unique_ptr<char[]>> ballast;
   for (uint64_t seed = 30; seed >= 1; --seed) {
     ballast.push_back(std::make_unique<char[]>(seed * 37));
@@ -117,14 +117,14 @@ TEST_P(ReplayTest, RecordedDecisionsAreTheSameRun) {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     const Ran ran = RunWith(With(GetParam(), seed));
     decisions += ran.decisions.size();
-    // Through text, as in a replay file.
+    // The decisions go through text, as in a replay file.
     std::vector<Decision> recording;
     for (const Decision& decision : ran.decisions) {
       auto parsed = Decision::Parse(decision.ToString());
       ASSERT_TRUE(parsed.has_value()) << decision.ToString();
       recording.push_back(*std::move(parsed));
     }
-    // Under whatever schedule: nothing is drawn.
+    // The schedule does not matter, as nothing is drawn.
     for (const Policy policy : kPolicies) {
       WorldOptions options = With(policy, seed);
       options.recording = &recording;
@@ -173,7 +173,8 @@ TEST_P(ReplayTest, TheFirstMismatchIsNamedWhenALabelChanges) {
   }
   ASSERT_NE(first, "");
   EXPECT_NE(changed.first_mismatch, "");
-  // That one, or an earlier one that could not be reached for want of it.
+  // It is that decision, or an earlier one that could not be reached without
+  // it.
   size_t at_first = 0;
   size_t at_mismatch = ran.decisions.size();
   for (size_t i = 0; i < ran.decisions.size(); ++i) {

@@ -86,7 +86,7 @@ TEST_F(SimStoreTest, AnOutageRefusesUntilItEnds) {
       EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
     }
     EXPECT_EQ(injections_, std::vector<FaultKind>(6, FaultKind::kStoreOutage));
-    // Nothing took effect, and it heals.
+    // Nothing took effect, and the outage ends.
     world_.runtime(1).SleepUntil(In(absl::Seconds(1)));
     EXPECT_EQ(store->TryGet("key", In(absl::Seconds(5))).status().code(),
               absl::StatusCode::kNotFound);
@@ -116,7 +116,7 @@ TEST_F(SimStoreTest, ADelay) {
   world_.Start(0, "main", [&] {
     const auto store = server_.Connect(world_.node());
     ASSERT_TRUE(store->Set("key", "value", In(absl::Seconds(1))).ok());
-    // There and back.
+    // The delay counts both on the way there and on the way back.
     EXPECT_GE(world_.now_ns(), 100 * kMillisecond);
     EXPECT_LT(world_.now_ns(), 101 * kMillisecond);
     const absl::Time deadline = In(absl::Milliseconds(20));
@@ -158,7 +158,7 @@ TEST_F(SimStoreTest, AReplyThatIsTooLateMayHaveHadItsEffect) {
 }
 
 TEST_F(SimStoreTest, ACrashedClientWaitsForNothing) {
-  // It waits for a key; another client sets it after its crash.
+  // A node waits for a key and crashes. Then another client sets the key.
   world_.Start(1, "main", [&] {
     auto store = server_.Connect(world_.node(1));
     store->Get("key", absl::InfiniteFuture()).IgnoreError();

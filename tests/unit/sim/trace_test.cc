@@ -75,7 +75,7 @@ TEST(TraceTextTest, GarbledLinesAreRefused) {
       ToString(Event{5, 1, EventKind::kReply, 2, 3, 4, 5, "text"});
   Event event;
   ASSERT_TRUE(ParseEvent(line, event));
-  // Cut off anywhere before the text.
+  // The line is cut off anywhere before the text.
   for (size_t length = 0; length < line.size() - std::string(" text").size();
        ++length) {
     // A number that lost digits is still one, but then it ends the line.

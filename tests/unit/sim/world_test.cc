@@ -58,7 +58,7 @@ TEST(WorldTest, TimeStandsStillWhileSomebodyCanRun) {
 }
 
 TEST(WorldTest, SimultaneousEventsHaveAnOrderOfTheirOwn) {
-  // However they were made.
+  // The order in which they were made does not matter.
   for (const bool reverse : {false, true}) {
     TestWorld world;
     std::vector<int> order;
@@ -241,7 +241,7 @@ TEST(WorldTest, ACrashFromElsewhereAndARestart) {
   world->At(kMillisecond, {0, 0}, [&] { world->Crash(world.node(1)); });
   world->At(2 * kMillisecond, {0, 0}, [&] {
     world->Crash(world.node(1));  // It is dead already.
-    // Nobody starts on a dead machine.
+    // No thread starts on a dead machine.
     world.Start(1, "ghost", [&] { log.push_back("ghost"); });
     world.Restart(1);
     world.Start(1, "main", [&] { log.push_back(world.node(1).label); });
@@ -282,7 +282,7 @@ TEST(WorldTest, APausedNodeStandsStill) {
     if (policy == Policy::kCooperative) {
       EXPECT_THAT(ticks, ElementsAre(10, 20, 100, 110, 120));
     } else {
-      // Stalls come on top.
+      // Stalls are added to the sleeps.
       ASSERT_EQ(ticks.size(), 5u);
       EXPECT_LT(ticks[1], 25);
       EXPECT_GE(ticks[2], 100);
@@ -346,7 +346,7 @@ TEST(WorldTest, TimesOfTheRuntimeSaturate) {
             Scheduler::kNever);
   TestWorld world;
   EXPECT_EQ(World::ToNanoseconds(world->Now()), 0);
-  // Rounded up: a wait is never too short.
+  // It is rounded up, so a wait is never too short.
   EXPECT_EQ(World::ToNanoseconds(world->Now() + absl::Nanoseconds(1) / 4), 1);
 }
 

@@ -106,14 +106,15 @@ TEST_F(FileStoreProcessesTest, SurvivesAKilledWriter) {
         ExpectInChild(own->Add("count", 1, Later()).ok());
       }
     });
-    // It has gone round at least once, and is anywhere when it dies.
+    // The writer has gone round at least once, and may be anywhere when it
+    // dies.
     int64_t now = count;
     while (now <= count + kill % 3) {
       const auto value = store->Get("count", Later());
       ASSERT_TRUE(value.ok()) << value.status();
       ASSERT_TRUE(absl::SimpleAtoi(*value, &now)) << *value;
       ASSERT_GE(now, count);
-      // Neither is a reader ever shown a part.
+      // A reader never sees a part of a value either.
       for (const char* key : {"set", "token"}) {
         const auto seen = store->TryGet(key, Later());
         if (absl::IsNotFound(seen.status())) continue;
@@ -157,7 +158,8 @@ TEST_F(FileStoreProcessesTest, ADeadHolderOfTheLockIsNoObstacle) {
   ASSERT_EQ(read(locked[0], &byte, 1), 1);
   close(locked[0]);
 
-  // While it lives it keeps others out, but no longer than they want to wait.
+  // While the holder lives it keeps others out, but no longer than they want to
+  // wait.
   const absl::Time deadline = Soon();
   const absl::Status status = store->Set("key", "value", deadline);
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;

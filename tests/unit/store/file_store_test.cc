@@ -147,7 +147,7 @@ TEST(FileStoreTest, OpeningRemovesWhatDeadWritersLeft) {
   const TemporaryDirectory root;
   const auto store = OpenOrDie(root.path());
   ASSERT_TRUE(store->Set("key", "value", Later()).ok());
-  // Even with the id of a process that lives, as after a restart.
+  // This holds even for the id of a process that lives, as after a reboot.
   const std::string own = "tmp-" + std::to_string(getpid()) + "-0";
   WriteFile(root.path() + "/" + own, "half");
   WriteFile(root.path() + "/tmp-1-0", "half");
@@ -169,7 +169,7 @@ TEST(FileStoreTest, GetPollsLessAndLessOftenUntilItsDeadline) {
   EXPECT_EQ((*store)->Get("key", deadline).status().code(),
             absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(runtime.Now(), deadline);
-  // The last is cut off by the deadline.
+  // The last pause is cut off by the deadline.
   EXPECT_THAT(runtime.sleeps,
               ElementsAre(absl::Microseconds(200), absl::Microseconds(400),
                           absl::Microseconds(800), absl::Microseconds(1600),
@@ -256,7 +256,8 @@ TEST(FileStoreTest, AWriteThatFailsLeavesTheOldValue) {
   const auto store = OpenOrDie(root.path());
   ASSERT_TRUE(store->Set("key", "old", Later()).ok());
   EXPECT_EQ(RunInChild([&] {
-              // Stands for a full disk: the first 1000 bytes can be written.
+              // This stands for a full disk: only the first 1000 bytes can be
+              // written.
               signal(SIGXFSZ, SIG_IGN);
               const rlimit limit = {1000, 1000};
               ExpectInChild(setrlimit(RLIMIT_FSIZE, &limit) == 0);
@@ -325,7 +326,7 @@ TEST(FileStoreTest, AValueThatIsTooLong) {
   const auto store = OpenOrDie(root.path());
   const std::string path = root.path() + "/key-key";
   WriteFile(path, "");
-  // Sparse: it takes no room.
+  // The file is sparse, so it takes no room.
   std::filesystem::resize_file(path, kMaxFileStoreValueBytes + 1);
   const absl::Status read = store->Get("key", Later()).status();
   EXPECT_EQ(read.code(), absl::StatusCode::kInvalidArgument) << read;

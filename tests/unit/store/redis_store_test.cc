@@ -80,7 +80,8 @@ TEST(RedisStoreTest, SurvivesARestartOfTheServer) {
   }
 }
 
-// Not even what cannot be repeated fails for a connection that died before.
+// Even a call that cannot be repeated does not fail because of a connection
+// that died before.
 TEST(RedisStoreTest, ARestartBetweenTwoCallsIsNotSeen) {
   RedisServer server;
   const auto store = OpenOrDie(server.Url());
@@ -221,7 +222,7 @@ TEST(RedisStoreTest, KeysExpireUnlessTheyAreWritten) {
 
 TEST(RedisStoreTest, AKeyOfAnotherTypeIsAnError) {
   RedisServer server;
-  // A script of somebody else's.
+  // Another program makes the key a list.
   const auto store = OpenOrDie(server.Url());
   ServerProcess client("/usr/bin/redis-cli", {"redis-cli", "-p", server.port(),
                                               "rpush", "list", "1"});
@@ -253,7 +254,7 @@ TEST(RedisStoreTest, NoSuchHost) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("host.invalid"));
 }
 
-// A server that answers every command with the same.
+// Calls a server that answers every command with `reply`.
 absl::Status AnswerTo(const std::string& reply) {
   FakeServer server([&](FakePeer& peer, int) {
     while (!peer.ReceiveSome().empty()) {
@@ -311,7 +312,7 @@ TEST(RedisStoreTest, TheWordsOfARefusedPasswordAreNotShown) {
   EXPECT_THAT(std::string(status.message()), Not(HasSubstr("hunter2")));
 }
 
-// Only what can be repeated is.
+// Only calls that can be repeated are repeated.
 TEST(RedisStoreTest, AConnectionThatBreaksDuringACall) {
   std::atomic<int> connections = 0;
   FakeServer server([&](FakePeer& peer, int) {

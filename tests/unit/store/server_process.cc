@@ -19,10 +19,10 @@
 namespace reprise {
 namespace {
 
-// Of the package redis-tools, which brings no service: it is the server if it
-// is called so.
+// The package redis-tools has this program and starts no service. The program
+// is the server if argv[0] says so.
 constexpr char kRedisProgram[] = "/usr/bin/redis-check-rdb";
-// Below those that the system gives to clients.
+// The ports are below those that the system gives to clients.
 constexpr int kFirstPort = 20000;
 constexpr int kPorts = 10000;
 constexpr int kPortTries = 100;
@@ -123,14 +123,16 @@ void RedisServer::Launch() {
   std::vector<std::string> arguments = {
       "redis-server", "--bind", "127.0.0.1", "--port", port_, "--dir",
       directory_.path(), "--save", "", "--appendonly", "yes",
-      // Written before each answer; by default it may be up to 2 s later.
+      // The file is written before each answer; by default it may be up to 2 s
+      // later.
       "--appendfsync", "no"};
   arguments.insert(arguments.end(), options_.begin(), options_.end());
   process_ = std::make_unique<ServerProcess>(kRedisProgram, arguments);
 }
 
 bool RedisServer::Serves() {
-  // Who answers on the port may be another test's server: ours says so itself.
+  // Another test's server may answer on the port, so this waits for what ours
+  // prints.
   while (true) {
     const std::string line = process_->ReadLine();
     if (line.empty() && !process_->IsAlive()) return false;

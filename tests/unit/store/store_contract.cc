@@ -88,7 +88,7 @@ TEST_P(StoreContractTest, GetWaitsForASetOfAnotherThread) {
         EXPECT_EQ(own->Set(answer, "", Later()).code(), kOk);
       });
       EXPECT_TRUE(Is(store->Get(asked, Later()), ""));
-      // Had `Get` not waited, the answer could be there before the question.
+      // If `Get` had not waited, the answer could be there before the question.
       EXPECT_EQ(store->Get(answer, Soon()).status().code(), kDeadlineExceeded);
       EXPECT_EQ(store->Set(question, "value", Later()).code(), kOk);
       EXPECT_TRUE(Is(store->Get(answer, Later()), ""));
@@ -161,20 +161,21 @@ TEST_P(StoreContractTest, AnInfiniteDeadlineIsAllowed) {
 TEST_P(StoreContractTest, CompareSet) {
   Run([this] {
     const auto store = Open();
-    // No key, something expected: nothing is written.
+    // There is no key, and a value is expected: nothing is written.
     EXPECT_TRUE(Is(store->CompareSet("key", "a", "b", Later()), "a"));
     EXPECT_EQ(store->TryGet("key", Later()).status().code(), kNotFound);
-    // No key, nothing expected: written.
+    // There is no key, and none is expected: the value is written.
     EXPECT_TRUE(Is(store->CompareSet("key", "", "b", Later()), "b"));
     EXPECT_TRUE(Is(store->TryGet("key", Later()), "b"));
-    // A key and something, or nothing, else expected: the present value.
+    // Another value is expected, or none: the present value is returned.
     EXPECT_TRUE(Is(store->CompareSet("key", "a", "c", Later()), "b"));
     EXPECT_TRUE(Is(store->CompareSet("key", "", "c", Later()), "b"));
     EXPECT_TRUE(Is(store->TryGet("key", Later()), "b"));
-    // A key and its value expected: written, even if nothing is.
+    // The present value is expected: the new one is written, even if it is
+    // empty.
     EXPECT_TRUE(Is(store->CompareSet("key", "b", "", Later()), ""));
     EXPECT_TRUE(Is(store->TryGet("key", Later()), ""));
-    // An empty value: it is not what was expected, then it is.
+    // The present value is empty: first it is not what is expected, then it is.
     EXPECT_TRUE(Is(store->CompareSet("key", "b", "c", Later()), ""));
     EXPECT_TRUE(Is(store->TryGet("key", Later()), ""));
     EXPECT_TRUE(Is(store->CompareSet("key", "", "c", Later()), "c"));
@@ -332,7 +333,8 @@ TEST_P(StoreContractTest, KeysAndValuesAreAnyBytes) {
 TEST_P(StoreContractTest, LongKeysAndValues) {
   Run([this] {
     const auto store = Open();
-    // Neighbours in length, and keys that differ in their last byte only.
+    // Keys whose lengths differ by one, and keys that differ only in their last
+    // byte.
     std::vector<std::string> keys;
     for (size_t length = 100; length < 300; ++length) {
       keys.push_back(std::string(length, 'k'));

@@ -43,7 +43,7 @@ std::shared_ptr<Store> OpenOrDie(const std::string& url) {
   return store.ok() ? *store : nullptr;
 }
 
-// PyTorch takes seconds to load: one serves all tests.
+// PyTorch takes seconds to load, so one server serves all tests.
 class StockServer {
  public:
   static StockServer& Get() {
@@ -51,7 +51,7 @@ class StockServer {
     return *server;
   }
 
-  // Why there is none, or "".
+  // Why there is no server, or "".
   const std::string& missing() const { return missing_; }
   std::string Url(const std::string& rest = "") const {
     return absl::StrCat("tcp://127.0.0.1:", port_, rest);
@@ -204,7 +204,7 @@ class FakeServer2 {
   std::string Url(const std::string& rest = "") const {
     return absl::StrCat("tcp://127.0.0.1:", server_.port(), rest);
   }
-  // What was not as protocol 2 has it.
+  // The number of queries that were not as in protocol 2.
   int errors() const { return errors_; }
   int connections() const { return connections_; }
   std::map<std::string, std::string> values() {
@@ -359,7 +359,7 @@ TEST(TcpStore2Test, WhatItsServerDoesNotTake) {
   }
 }
 
-// Only what can be repeated is.
+// Only calls that can be repeated are repeated.
 TEST(TcpStore2Test, AConnectionThatBreaksDuringACall) {
   FakeServer2 server;
   const auto store = OpenOrDie(server.Url("?protocol=2"));
@@ -385,7 +385,7 @@ TEST(TcpStore2Test, AConnectionThatBreaksDuringACall) {
       1);
   EXPECT_EQ(
       connections(8, [&] { return store->Delete("k", Later()).status(); }), 1);
-  // It looks what is there, which takes others.
+  // The client then reads the value, by other queries.
   server.CloseAt(-1);
   ASSERT_TRUE(store->Set("count", "5", Later()).ok());
   server.CloseAt(4);
@@ -435,7 +435,7 @@ TEST(TcpStoreTest, OddReplies) {
     for (const char* protocol : {"", "?protocol=1", "?protocol=2"}) {
       const auto store =
           OpenOrDie(absl::StrCat("tcp://127.0.0.1:", server.port(), protocol));
-      // It must end, and with what is no crash: some of this is an answer.
+      // The call must end without a crash; some of these bytes are an answer.
       store->Set("key", "value", Soon()).IgnoreError();
       store->Get("key", Soon()).IgnoreError();
       store->TryGet("key", Soon()).IgnoreError();

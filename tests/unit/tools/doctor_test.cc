@@ -30,7 +30,7 @@ TEST(DoctorTest, LooksAtEverything) {
   for (const DoctorFinding& finding : report.findings) {
     names.insert(finding.name);
     EXPECT_NE(finding.detail, "") << finding.name;
-    // What does not work comes with what to do about it, and only that.
+    // A finding has advice if and only if it does not work.
     EXPECT_EQ(finding.works, finding.advice.empty()) << finding.name;
   }
   EXPECT_THAT(names, IsSupersetOf({"uv", "shm", "ibv", "basic", "cma", "mpt_uv",

@@ -1,4 +1,4 @@
-// Times and traces, brought through a store.
+// Times and traces are exchanged through a store.
 
 #include <cstdint>
 #include <memory>
@@ -86,7 +86,7 @@ TEST(TraceExchangeTest, BringsALongTraceWhole) {
 TEST(TraceExchangeTest, WhatIsNoTraceIsAnError) {
   const std::string line =
       ToString(Event{1, 2, EventKind::kNote, 0, 0, 0, 0, "of w2"}) + "\n";
-  // Whole lines of w1, and more of them than one piece has.
+  // Whole lines of w1, more than fit into one piece.
   std::string large;
   while (large.size() <= size_t{256} << 10) {
     absl::StrAppend(

@@ -78,7 +78,8 @@ TEST(MergeTest, BarriersHaveTheBenefitOfTheDoubtUpToTheError) {
 }
 
 TEST(MergeTest, NoEventIsLostInATraceThatCannotBe) {
-  // Each waits for the other's: no execution is like this.
+  // Each event would have to come after the other one: no execution is like
+  // this.
   std::vector<WorkerTrace> traces = {
       {{Of(1, 0, EventKind::kRequest, 5, 0, 0, 7, "w1"),
         Of(2, 0, EventKind::kCallStarted, 6, 1, INT64_MAX, 8)},

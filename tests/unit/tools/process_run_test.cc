@@ -72,8 +72,8 @@ void Echo(Worker& worker) {
 REPRISE_SCENARIO(echo,
                  {.description = "", .params = {{"rounds", 3}}, .body = Echo});
 
-// No agents: what happens to processes. Worker 1 comes back, worker 0 waits for
-// its second life.
+// Shows what happens to processes, without agents. Worker 1 comes back, and
+// worker 0 waits for its second life.
 void Lives(Worker& worker) {
   const auto store = worker.environment().store;
   if (worker.rank() == 1 && worker.incarnation() == 0) {
@@ -92,7 +92,7 @@ void Lives(Worker& worker) {
 }
 REPRISE_SCENARIO(lives, {.description = "", .workers = 2, .body = Lives});
 
-// The clocks of a process that is stopped go on.
+// The clock of a stopped process goes on.
 void Ticks(Worker& worker) {
   if (worker.rank() != 0) return;
   absl::Time last = worker.runtime().Now();
@@ -229,7 +229,7 @@ class ProcessRunTest : public testing::Test {
   std::optional<std::string> tmpdir_before_;
 };
 
-// For a run that should have held.
+// The story of a run that should have held, for a failure message.
 std::string Story(const RunResult& result) {
   std::string story = result.detail;
   for (const Event& event : result.events) {
@@ -309,7 +309,7 @@ TEST_F(ProcessRunTest, ACrashAtATimeWithoutARestart) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->injections, (std::map<std::string, int64_t>{{"crash", 1}}));
   EXPECT_EQ(Count(*result, EventKind::kRestart), 0);
-  // The other one waits in vain for it.
+  // The other worker waits for it in vain.
   EXPECT_EQ(result->rule, "time-limit");
   EXPECT_THAT(result->detail, HasSubstr("not over after 500ms: w0 still"));
 }

@@ -1,4 +1,4 @@
-// Who a worker is, by flags and environment.
+// The identity of a worker, from flags and environment.
 
 #include "tools/processes/worker_identity.h"
 

@@ -25,7 +25,8 @@ namespace reprise {
 namespace {
 
 constexpr char kInterfaceVariable[] = "TP_SOCKET_IFNAME";
-// Of the block kept for documentation: no machine has it.
+// The address is of a block that is reserved for documentation, so no machine
+// has it.
 constexpr char kNotOurs[] = "203.0.113.9";
 
 // Collects the warnings that are logged while it lives.

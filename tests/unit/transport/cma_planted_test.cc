@@ -16,7 +16,7 @@ namespace {
 
 std::string planted;
 
-// Until a wrong one was found, which is what most cuts lead to.
+// Cuts until a wrong tensor was found, which most cuts lead to.
 int CountWrong(tensorpipe::channel::Context& from,
                tensorpipe::channel::Context& to) {
   constexpr int kRounds = 2000;

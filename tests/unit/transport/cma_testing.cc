@@ -37,7 +37,7 @@ Wires::~Wires() {
 std::pair<Connections, Connections> Wires::Connect() {
   std::pair<Connections, Connections> result;
   for (int i = 0; i < kConnections; ++i) {
-    // The listener lets nobody in that does not say hello.
+    // The listener admits only connections that say hello.
     auto hello = std::make_shared<tensorpipe::NopHolder<tensorpipe::Packet>>();
     hello->getObject().Become(
         hello->getObject().index_of<tensorpipe::RequestedConnection>());

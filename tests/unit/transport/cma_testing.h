@@ -56,7 +56,7 @@ Result Send(tensorpipe::channel::Channel& channel, void* bytes, size_t length);
 Result Receive(tensorpipe::channel::Channel& channel, void* into,
                size_t length);
 
-// Waits a minute for a result, and is an error when none has come by then.
+// Waits a minute for a result. Returns an error if none has come by then.
 tensorpipe::Error Await(Result& result);
 
 struct Tally {

@@ -15,7 +15,7 @@ std::string Frame(const std::string& body);
 std::string PipeHelloFrame(const std::string& name);
 std::string RequestedHelloFrame(uint64_t id);
 std::string LaneHelloFrame(uint64_t id);
-// What is offered: domains by transport, and the channel basic.
+// A brochure that offers `domains`, by transport, and the channel basic.
 std::string BrochureFrame(const std::map<std::string, std::string>& domains = {
                               {"uv", "uv:*"}});
 std::string BrochureAnswerFrame();

@@ -89,7 +89,7 @@ inline int CountDescriptors() {
   return static_cast<int>(std::distance(begin(files), end(files)));
 }
 
-// What has to become so.
+// Waits until `condition` holds. Returns whether it does.
 inline bool Await(const std::function<bool()>& condition) {
   for (int i = 0; i < 60'000 && !condition(); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

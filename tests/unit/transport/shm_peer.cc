@@ -64,7 +64,7 @@ void ShmPeer::MakeRings(size_t inbox_bytes, size_t queue_bytes) {
 }
 
 void ShmPeer::SayHello() {
-  // The other one may have gone.
+  // The other end may have gone.
   shm::SendHello(socket_.get(), {0, 1}, queue_files_, inbox_files_);
 }
 

@@ -1,5 +1,5 @@
-// A peer of the transport shm that can do what no transport does: it has the
-// shared memory in its hands.
+// A peer of the transport shm that can do what no transport does, because the
+// test can write to its shared memory.
 
 #ifndef REPRISE_TESTS_UNIT_TRANSPORT_SHM_PEER_H_
 #define REPRISE_TESTS_UNIT_TRANSPORT_SHM_PEER_H_
@@ -23,27 +23,29 @@ class ShmPeer {
   // Connects a socket, and says nothing.
   explicit ShmPeer(const std::string& address);
 
-  // Makes rings and says hello with them, as one that may be changed before.
+  // `MakeRings` makes rings, and `SayHello` sends them. A test may change them
+  // in between.
   void MakeRings(size_t inbox_bytes = size_t{64} << 10,
                  size_t queue_bytes = size_t{64} << 10);
   void SayHello();
-  // Takes the other's hello, and maps its memory. False when there is none.
+  // Receives the other end's hello and maps its memory. False if none comes.
   bool HearHello();
-  // All three. False when the other one has not answered.
+  // Does all three. False if the other end has not answered.
   bool Meet();
 
-  // Sends bytes, with descriptors or without. False when it is closed.
+  // Sends bytes, with or without descriptors. False if the connection is
+  // closed.
   bool Say(const std::string& bytes);
   bool SayWith(const std::string& bytes, const int* fds, size_t count);
-  // Waits; false when something has come instead.
+  // Waits for the end of the connection. False if something else has come.
   bool IsClosed();
 
-  // By the book, once they have met.
+  // Writes a frame as a transport would, after `Meet`.
   void WriteFrame(const std::string& body);
   // Publishes and posts a token.
   void Publish(uint64_t head);
   void Post(uint32_t token);
-  // Waits for it. Empty when the other one has closed before.
+  // Waits for a frame. Empty if the other end closes before.
   std::string ReadFrame();
 
   int socket() const { return socket_.get(); }

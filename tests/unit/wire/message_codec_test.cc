@@ -399,8 +399,7 @@ TEST_F(AllocateTest, WhatIsThrownAwayTakesNoMemory) {
 TEST_F(AllocateTest, HasLimits) {
   EXPECT_EQ(Code({.max_payload_bytes = 7}), absl::StatusCode::kOk);
   EXPECT_EQ(Code({.max_tensor_bytes = 8}), absl::StatusCode::kOk);
-  // Lengths that only a liar has are not even skipped; also when their sum
-  // wraps around.
+  // Impossible lengths are not even skipped, also when their sum wraps around.
   descriptor_.payloads[2].length = ~size_t{0};
   EXPECT_EQ(Code(), kTooLarge);
   descriptor_.payloads[2].length = 7;

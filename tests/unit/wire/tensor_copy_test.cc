@@ -25,7 +25,7 @@ TEST(IsWorthCopyingTest, HasPyTorchsThresholds) {
 TEST(IsWorthCopyingTest, ExpandedTensorsAreNot) {
   const Tensor large = Iota({4096});
   EXPECT_FALSE(IsWorthCopying(View(large, {1 << 20, 1 << 20}, {0, 0}, 0)));
-  // Whose bytes do not fit 64 bits.
+  // The size of this view in bytes does not fit 64 bits.
   EXPECT_FALSE(IsWorthCopying(View(large, {int64_t{1} << 62}, {0}, 0)));
 }
 

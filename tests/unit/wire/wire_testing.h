@@ -1,4 +1,5 @@
-// Tensors, and messages that are carried by hand, for the tests of agent/wire.
+// Tensors, and messages that are carried without a pipe, for the tests of
+// agent/wire.
 
 #ifndef REPRISE_TESTS_UNIT_WIRE_WIRE_TESTING_H_
 #define REPRISE_TESTS_UNIT_WIRE_WIRE_TESTING_H_
