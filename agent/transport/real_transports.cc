@@ -68,8 +68,8 @@ std::shared_ptr<tp::channel::Context> CreateMptUv(
   std::vector<std::shared_ptr<tp::transport::Context>> contexts;
   std::vector<std::shared_ptr<tp::transport::Listener>> listeners;
   for (int i = 0; i < kMptUvLanes; ++i) {
-    contexts.push_back(
-        MakeChecked("uv", MakeUvContext(Callers::kLanes), check));
+    contexts.push_back(MakeChecked("uv", MakeUvContext(Callers::kLanes), check,
+                                   CheckedUse::kChannel));
     listeners.push_back(contexts.back()->listen(address.AnyPort().ToString()));
     if (listeners.back()->addr().empty()) {
       throw std::runtime_error("one of its lanes cannot listen");
@@ -175,7 +175,7 @@ absl::StatusOr<std::shared_ptr<tp::transport::Context>> MakeTransport(
     const std::shared_ptr<PeerCheck>& check) {
   if (kind.needs_address && !address.ok()) return address.status();
   return MakeViable(kind, [&]() -> std::shared_ptr<tp::transport::Context> {
-    return MakeChecked(kind.name, kind.create(), check);
+    return MakeChecked(kind.name, kind.create(), check, CheckedUse::kCore);
   });
 }
 

@@ -63,7 +63,7 @@ class UvContextTest : public ::testing::Test {
  protected:
   std::shared_ptr<tensorpipe::transport::Context> Make() {
     return MakeChecked("uv", MakeUvContext(Callers::kLanes),
-                       std::make_shared<PeerCheck>());
+                       std::make_shared<PeerCheck>(), CheckedUse::kChannel);
   }
   void SetUp() override { listener_ = server_->listen("127.0.0.1"); }
 

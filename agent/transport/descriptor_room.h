@@ -1,0 +1,79 @@
+// Room for the file descriptors of new pipes.
+//
+// A pipe takes several descriptors at the called end, one after another. When
+// many callers come at once and the limit of open files is low, each of them
+// would get its first descriptor and none its last one. So a listener begins a
+// pipe only while there are descriptors for all of it, and its caller waits
+// otherwise, until there are or until it gives up.
+
+#ifndef REPRISE_AGENT_TRANSPORT_DESCRIPTOR_ROOM_H_
+#define REPRISE_AGENT_TRANSPORT_DESCRIPTOR_ROOM_H_
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+namespace reprise {
+
+// How many more files this process may open.
+int64_t CountFreeDescriptors();
+
+// Thread-safe. Must outlive the thread that it starts while somebody waits, so
+// it is never destroyed.
+class DescriptorRoom {
+ public:
+  // What a pipe takes at most at the called end, over all transports and
+  // channels together.
+  static constexpr int64_t kPerPipe = 8;
+  // What is left for listeners, stores and files.
+  static constexpr int64_t kReserve = 16;
+  // How long a new pipe may take its descriptors. What it has taken by then
+  // counts for itself.
+  static constexpr std::chrono::milliseconds kToTake{1000};
+
+  // While it is kept, room is reserved, for `kToTake` at most.
+  using Ticket = std::shared_ptr<void>;
+  // Called once, with no lock held, on any thread.
+  using Begin = std::function<void(Ticket)>;
+
+  // That of this process.
+  static DescriptorRoom& OfProcess();
+
+  // `count_free` is called on any thread.
+  explicit DescriptorRoom(std::function<int64_t()> count_free)
+      : count_free_(std::move(count_free)) {}
+
+  // Calls `begin` once there is room, in the order in which the callers came;
+  // within this call if there is room now.
+  void Await(Begin begin);
+
+ private:
+  static constexpr std::chrono::milliseconds kBetweenLooks{50};
+
+  // Looks now and then, until nobody waits.
+  void Watch();
+  // Begins what there is room for. Returns whether somebody still waits.
+  bool BeginWaiting();
+  bool HasRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Ticket Reserve() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  struct Reservation {
+    std::chrono::steady_clock::time_point until;
+    std::weak_ptr<void> ticket;
+  };
+
+  const std::function<int64_t()> count_free_;
+  absl::Mutex mutex_;
+  std::deque<Reservation> reservations_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Begin> waiting_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_AGENT_TRANSPORT_DESCRIPTOR_ROOM_H_

@@ -1,0 +1,82 @@
+#include "agent/transport/descriptor_room.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace reprise {
+namespace {
+
+using ::testing::ElementsAre;
+
+constexpr int64_t kForOne = DescriptorRoom::kReserve + DescriptorRoom::kPerPipe;
+
+// Never destroyed: its thread may still look.
+DescriptorRoom& MakeRoom(std::atomic<int64_t>& free) {
+  return *new DescriptorRoom([&free] { return free.load(); });
+}
+
+TEST(DescriptorRoomTest, CountsWhatIsFree) {
+  const int64_t before = CountFreeDescriptors();
+  const int file = eventfd(0, EFD_CLOEXEC);
+  EXPECT_EQ(CountFreeDescriptors(), before - 1);
+  close(file);
+  EXPECT_EQ(CountFreeDescriptors(), before);
+}
+
+TEST(DescriptorRoomTest, BeginsAtOnceWhatThereIsRoomFor) {
+  static std::atomic<int64_t> free = kForOne + DescriptorRoom::kPerPipe;
+  DescriptorRoom& room = MakeRoom(free);
+  std::vector<DescriptorRoom::Ticket> tickets;
+  const auto begin = [&](DescriptorRoom::Ticket ticket) {
+    tickets.push_back(std::move(ticket));
+  };
+  room.Await(begin);
+  EXPECT_EQ(tickets.size(), 1u);
+  room.Await(begin);
+  EXPECT_EQ(tickets.size(), 2u);
+  // A pipe that has ended gives its room back.
+  tickets.clear();
+  room.Await(begin);
+  EXPECT_EQ(tickets.size(), 1u);
+}
+
+TEST(DescriptorRoomTest, OthersWaitTheirTurn) {
+  static std::atomic<int64_t> free = kForOne - 1;
+  static std::atomic<int> begun = 0;
+  static std::vector<int> order;  // only the thread of the room writes to it
+  DescriptorRoom& room = MakeRoom(free);
+  for (int i = 1; i <= 3; ++i) {
+    // Each gives its room back at once.
+    room.Await([i](const DescriptorRoom::Ticket& ticket) {
+      EXPECT_NE(ticket, nullptr);
+      order.push_back(i);
+      ++begun;
+    });
+  }
+  EXPECT_EQ(begun, 0);
+  free = kForOne;
+  while (begun < 3) std::this_thread::yield();
+  EXPECT_THAT(order, ElementsAre(1, 2, 3));
+}
+
+TEST(DescriptorRoomTest, AReservationEnds) {
+  static std::atomic<int64_t> free = kForOne;
+  static std::atomic<bool> has_begun = false;
+  DescriptorRoom& room = MakeRoom(free);
+  DescriptorRoom::Ticket kept;
+  room.Await([&](DescriptorRoom::Ticket ticket) { kept = std::move(ticket); });
+  room.Await([](const DescriptorRoom::Ticket&) { has_begun = true; });
+  while (!has_begun) std::this_thread::yield();
+  EXPECT_NE(kept, nullptr);
+}
+
+}  // namespace
+}  // namespace reprise
