@@ -26,7 +26,10 @@ constexpr int kBacklog = 4096;
 }  // namespace
 
 void Listener::Listen(const std::string& address) {
-  if (context_->is_closed()) return Close();
+  if (context_->is_closed()) {
+    address_ = address;
+    return Close();
+  }
   context_->Add(shared_from_this());
   gate_ = std::make_shared<HandshakeGate>(
       context_->loop(), [this](FileDescriptor socket, PeerHello hello) {

@@ -23,11 +23,12 @@ UvListener::UvListener(ConstructorToken token,
                        std::shared_ptr<UvContextImpl> context, std::string id,
                        const std::string& address)
     : ListenerImplBoilerplate(token, std::move(context), std::move(id)),
-      wanted_(
-          tensorpipe::transport::uv::Sockaddr::createInetSockAddr(address)) {}
+      wanted_(tensorpipe::transport::uv::Sockaddr::createInetSockAddr(address)),
+      address_(wanted_.str()) {}
 
 void UvListener::initImplFromLoop() {
   context_->enroll(*this);
+  address_.clear();
   gate_ = std::make_shared<HandshakeGate>(
       context_->loop(), context_->callers(), [this](int fd) {
         accepts_.trigger(tensorpipe::Error::kSuccess,
