@@ -27,7 +27,8 @@ FLOORS = [
     ["agent/runtime"],
     ["agent/device"],
     ["agent:message"],
-    ["agent/transport:arrivals", "agent/transport:peer_liveness"],
+    ["agent/transport:arrivals", "agent/transport:peer_liveness",
+     "agent/transport:whole_object"],
     ["agent/store", "agent/transport/uv"],
     # They read frames and objects as uv does.
     ["agent/transport/cma", "agent/transport/shm"],

@@ -1,11 +1,11 @@
 #include "agent/transport/object_reader.h"
 
-#include <array>
-#include <cstdint>
+#include <array>  // nop needs it
 #include <exception>
 
 #include "agent/transport/uv/decode.h"
 #include "agent/transport/uv/first_frames.h"
+#include "agent/transport/whole_object.h"
 #include "tensorpipe/channel/mpt/nop_types.h"
 #include "tensorpipe/core/nop_types.h"
 
@@ -25,6 +25,10 @@ using tensorpipe::channel::mpt::ServerHello;
 // Some fifty bytes for each pair of devices. Small, because a map of many keys
 // that somebody has picked takes for ever.
 constexpr size_t kLongestAnswer = size_t{64} << 10;
+
+// Of the types that TensorPipe keeps to itself, the longest describes pairs of
+// network adapters, with some fifty bytes for each.
+constexpr size_t kLongestUnknown = size_t{64} << 10;
 
 constexpr char kNonsense[] = "sent what makes no sense";
 constexpr char kNothingInCommon[] =
@@ -49,15 +53,6 @@ bool IsLaneHello(const LaneHello& hello, bool is_caller,
                  const PeerCheck& check) {
   if (!is_caller) return hello.is<ClientHello>();
   return hello.is<ServerHello>() && check.Accepts(*hello.get<ServerHello>());
-}
-
-// Of a type that TensorPipe keeps to itself, which is a few numbers: what its
-// reader takes beyond the end is zeros.
-bool DecodeUnknown(std::string_view frame, AbstractNopHolder& object) {
-  constexpr std::array<uint8_t, 256> kZeros = {};
-  tensorpipe::NopReader reader(reinterpret_cast<const uint8_t*>(frame.data()),
-                               frame.size(), kZeros.data(), kZeros.size());
-  return static_cast<bool>(object.read(reader));
 }
 
 std::string ReadUnguarded(std::string_view frame, const Origin& origin,
@@ -88,7 +83,9 @@ std::string ReadUnguarded(std::string_view frame, const Origin& origin,
                ? ""
                : kNonsense;
   }
-  return DecodeUnknown(frame, object) ? "" : kNonsense;
+  // Of a type that TensorPipe keeps to itself.
+  if (frame.size() > kLongestUnknown) return kNonsense;
+  return ReadWholeObject(frame, object) ? "" : kNonsense;
 }
 
 }  // namespace

@@ -50,9 +50,17 @@ Endpoint::~Endpoint() {
   if (!closed_) network_.endpoints_.erase({connection_, is_server_});
 }
 
+void Endpoint::Read(Connection::read_callback_fn done) {
+  AddRead({/*is_sized=*/false, nullptr, 0, std::move(done)});
+}
+
 void Endpoint::Read(void* into, size_t length,
                     Connection::read_callback_fn done) {
-  reads_.push_back({into, length, std::move(done)});
+  AddRead({/*is_sized=*/true, into, length, std::move(done)});
+}
+
+void Endpoint::AddRead(PendingRead read) {
+  reads_.push_back(std::move(read));
   if (error_ || end_of_stream_ || !arrived_.empty()) PostProgress();
 }
 
@@ -254,7 +262,7 @@ void Endpoint::Progress() {
     arrived_.pop_front();
     PendingRead read = std::move(reads_.front());
     reads_.pop_front();
-    if (read.into == nullptr) {
+    if (!read.is_sized) {
       read.done(Error::kSuccess, frame.data(), frame.size());
     } else if (frame.size() != read.length) {
       Fail(ShortReadErrorOf(read.length, frame.size()));

@@ -29,8 +29,10 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
            int32_t remote_rank);
   ~Endpoint();
 
-  // Reads the next frame. If `into` is null, the frame may have any length, and
-  // `done` gets a pointer to it.
+  // Reads the next frame, of any length. `done` gets a pointer to it.
+  void Read(Connection::read_callback_fn done);
+  // Reads the next frame, of `length` bytes, to `into`, which may be null if
+  // there are none.
   void Read(void* into, size_t length, Connection::read_callback_fn done);
   // `is_object`: the frame is a serialised object of TensorPipe's own and not
   // the user's bytes.
@@ -63,6 +65,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
     int64_t begin_ns;
   };
   struct PendingRead {
+    bool is_sized;  // of exactly `length` bytes, to `into`
     void* into;
     size_t length;
     Connection::read_callback_fn done;
@@ -73,6 +76,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
     Connection::write_callback_fn done;
   };
 
+  void AddRead(PendingRead read);
   void Send(Frame frame, bool is_object);
   EventKind PhaseOf(bool is_object);
   // Tells the other end that this end is gone, after all frames on their way.

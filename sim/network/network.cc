@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/transport/arrivals.h"
+#include "agent/transport/whole_object.h"
 #include "sim/network/endpoint.h"
 #include "tensorpipe/channel/basic/factory.h"
 #include "tensorpipe/common/error_macros.h"
@@ -43,31 +44,25 @@ class SimConnection : public transport::Connection, public ArrivalClock {
     endpoint_->Close();
   }
 
-  void read(read_callback_fn fn) override {
-    endpoint_->Read(nullptr, 0, std::move(fn));
-  }
+  void read(read_callback_fn fn) override { endpoint_->Read(std::move(fn)); }
   void read(void* ptr, size_t length, read_callback_fn fn) override {
-    // A read of nothing still takes a frame.
-    static char nothing;
-    endpoint_->Read(ptr == nullptr ? &nothing : ptr, length, std::move(fn));
+    endpoint_->Read(ptr, length, std::move(fn));
   }
   void read(tensorpipe::AbstractNopHolder& object,
             read_nop_callback_fn fn) override {
-    endpoint_->Read(
-        nullptr, 0,
-        [arrivals = arrivals_, &object, fn = std::move(fn)](
-            const Error& error, const void* data, size_t length) {
-          if (error) return fn(error);
-          tensorpipe::NopReader reader(static_cast<const uint8_t*>(data),
-                                       length);
-          if (object.read(reader).has_error()) return fn(BadObject());
-          if (auto* const hello =
-                  dynamic_cast<tensorpipe::NopHolder<tensorpipe::Packet>*>(
-                      &object)) {
-            arrivals->NumberCaller(hello->getObject());
-          }
-          fn(Error::kSuccess);
-        });
+    endpoint_->Read([arrivals = arrivals_, &object, fn = std::move(fn)](
+                        const Error& error, const void* data, size_t length) {
+      if (error) return fn(error);
+      if (!ReadWholeObject({static_cast<const char*>(data), length}, object)) {
+        return fn(BadObject());
+      }
+      if (auto* const hello =
+              dynamic_cast<tensorpipe::NopHolder<tensorpipe::Packet>*>(
+                  &object)) {
+        arrivals->NumberCaller(hello->getObject());
+      }
+      fn(Error::kSuccess);
+    });
   }
   void write(const void* ptr, size_t length, write_callback_fn fn) override {
     const auto* bytes = static_cast<const uint8_t*>(ptr);

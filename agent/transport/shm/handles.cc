@@ -1,6 +1,6 @@
 #include "agent/transport/shm/handles.h"
 
-#include <array>
+#include <array>  // nop needs it
 #include <optional>
 #include <string>
 #include <utility>
@@ -9,6 +9,7 @@
 #include "agent/transport/arrivals.h"
 #include "agent/transport/peer_liveness.h"
 #include "agent/transport/uv/error.h"
+#include "agent/transport/whole_object.h"
 #include "tensorpipe/common/nop.h"
 #include "uv.h"
 
@@ -38,17 +39,15 @@ class ConnectionHandle final : public tensorpipe::transport::Connection,
       connection->Read(into, length, std::move(done));
     });
   }
-  // An agent reads objects with `MakeChecked`; this is TensorPipe's reader,
-  // which takes zeros for what is missing at the end.
+  // An agent reads objects with `MakeChecked`, which also judges them.
   void read(AbstractNopHolder& object, read_nop_callback_fn done) override {
     read([connection = std::weak_ptr<shm::Connection>(connection_), &object,
           done = std::move(done)](const Error& error, const void* frame,
                                   size_t size) {
       if (error) return done(error);
-      constexpr std::array<uint8_t, 256> kZeros = {};
-      tensorpipe::NopReader reader(static_cast<const uint8_t*>(frame), size,
-                                   kZeros.data(), kZeros.size());
-      if (object.read(reader)) return done(Error::kSuccess);
+      if (ReadWholeObject({static_cast<const char*>(frame), size}, object)) {
+        return done(Error::kSuccess);
+      }
       done(UvErrorOf(UV_EPROTO));
       if (const auto reading = connection.lock()) reading->CloseSoon();
     });

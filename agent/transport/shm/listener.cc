@@ -10,6 +10,7 @@
 #include "agent/transport/shm/connection.h"
 #include "agent/transport/shm/handles.h"
 #include "agent/transport/shm/socket_address.h"
+#include "agent/transport/uv/accept.h"
 #include "agent/transport/uv/error.h"
 #include "glog/logging.h"
 #include "tensorpipe/transport/error.h"
@@ -21,12 +22,14 @@ namespace {
 // Connections that the system keeps until they are accepted: beyond that a
 // client of TensorPipe's own transport fails at once.
 constexpr int kBacklog = 4096;
-constexpr int kAcceptsAtATime = 128;
 
 }  // namespace
 
 void Listener::Listen(const std::string& address) {
-  if (context_->is_closed()) return Close();
+  if (context_->is_closed()) {
+    address_ = address;
+    return Close();
+  }
   context_->Add(shared_from_this());
   gate_ = std::make_shared<HandshakeGate>(
       context_->loop(), [this](FileDescriptor socket, PeerHello hello) {
@@ -59,29 +62,13 @@ int Listener::Watch() {
 }
 
 void Listener::AcceptAll() {
-  for (int i = 0; i < kAcceptsAtATime && !error_; ++i) {
-    FileDescriptor socket(
-        accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (socket.is_open()) {
-      gate_->Add(std::move(socket));
-      continue;
-    }
-    switch (errno) {
-      case EAGAIN:
-        return;
-      case EINTR:
-      case ECONNABORTED:
-        continue;
-      case EMFILE:
-      case ENFILE:
-      case ENOBUFS:
-      case ENOMEM:
-        PLOG_EVERY_N(WARNING, 100) << "cannot accept connections now";
-        return Pause();
-      default:
-        return Fail(uv_translate_sys_error(errno));
-    }
-  }
+  const int error = AcceptWaiting(socket_.get(), [this](int fd) {
+    gate_->Add(FileDescriptor(fd));
+    return !error_;
+  });
+  if (error == 0) return;
+  if (!IsLackOfResources(error)) return Fail(error);
+  Pause();
 }
 
 void Listener::Pause() {

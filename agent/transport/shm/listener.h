@@ -33,7 +33,8 @@ class Listener final : public std::enable_shared_from_this<Listener> {
   // What is in the way is an error of the listener.
   void Listen(const std::string& address);
   void Accept(AcceptDone done);
-  // Empty when it could not listen; to accept fails then, and says why.
+  // Empty when it could not listen; to accept fails then, and says why. The
+  // wanted one, as with TensorPipe's listeners, when the context was closed.
   const std::string& address() const { return address_; }
   void Close();
   void SetId(std::string id) { id_ = std::move(id); }

@@ -12,6 +12,7 @@
 #include "agent/transport/uv/error.h"
 #include "agent/transport/uv/listener.h"
 #include "agent/transport/uv/tcp_arrival.h"
+#include "agent/transport/whole_object.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -98,6 +99,20 @@ void UvConnection::readImplFromLoop(void* into, size_t length,
                                     read_callback_fn done) {
   reader_.Read(into, length, std::move(done));
   ReadOn();
+}
+
+void UvConnection::readImplFromLoop(tensorpipe::AbstractNopHolder& object,
+                                    read_nop_callback_fn done) {
+  readImplFromLoop(
+      [this, &object, done = std::move(done)](const tensorpipe::Error& error,
+                                              const void* frame, size_t size) {
+        if (error) return done(error);
+        if (ReadWholeObject({static_cast<const char*>(frame), size}, object)) {
+          return done(tensorpipe::Error::kSuccess);
+        }
+        done(UvErrorOf(UV_EPROTO));
+        Fail(UV_EPROTO);
+      });
 }
 
 void UvConnection::ReadOn() {

@@ -53,13 +53,15 @@ class UvConnection final
   absl::Duration SinceArrival();
 
  protected:
-  using ConnectionImplBoilerplate::readImplFromLoop;
   using ConnectionImplBoilerplate::writeImplFromLoop;
 
   void initImplFromLoop() override;
   void readImplFromLoop(read_callback_fn done) override;
   void readImplFromLoop(void* into, size_t length,
                         read_callback_fn done) override;
+  // An agent reads objects with `MakeChecked`, which also judges them.
+  void readImplFromLoop(tensorpipe::AbstractNopHolder& object,
+                        read_nop_callback_fn done) override;
   void writeImplFromLoop(const void* bytes, size_t length,
                          write_callback_fn done) override;
   void handleErrorImpl() override;

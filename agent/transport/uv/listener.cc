@@ -7,9 +7,9 @@
 #include <tuple>
 #include <utility>
 
+#include "agent/transport/uv/accept.h"
 #include "agent/transport/uv/connection.h"
 #include "agent/transport/uv/error.h"
-#include "glog/logging.h"
 
 namespace reprise {
 namespace {
@@ -23,11 +23,12 @@ UvListener::UvListener(ConstructorToken token,
                        std::shared_ptr<UvContextImpl> context, std::string id,
                        const std::string& address)
     : ListenerImplBoilerplate(token, std::move(context), std::move(id)),
-      wanted_(
-          tensorpipe::transport::uv::Sockaddr::createInetSockAddr(address)) {}
+      wanted_(tensorpipe::transport::uv::Sockaddr::createInetSockAddr(address)),
+      address_(wanted_.str()) {}
 
 void UvListener::initImplFromLoop() {
   context_->enroll(*this);
+  address_.clear();
   gate_ = std::make_shared<HandshakeGate>(
       context_->loop(), context_->callers(), [this](int fd) {
         accepts_.trigger(tensorpipe::Error::kSuccess,
@@ -70,35 +71,17 @@ void UvListener::Watch() {
 
 void UvListener::AcceptAll(int status) {
   if (status != 0) return setError(UvErrorOf(status));
-  for (int i = 0; i < kBacklog && !error_; ++i) {
-    const int fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) {
-      gate_->OnConnection(fd);
-      continue;
-    }
-    switch (errno) {
-      case EAGAIN:
-        return;
-      case EINTR:
-      case ECONNABORTED:
-        continue;
-      case EMFILE:
-      case ENFILE:
-      case ENOBUFS:
-      case ENOMEM:
-        PLOG_EVERY_N(WARNING, 100) << "cannot accept connections now";
-        uv_poll_stop(&poll_);
-        uv_timer_start(
-            &pause_,
-            [](uv_timer_t* timer) {
-              static_cast<UvListener*>(timer->data)->Watch();
-            },
-            kPauseMs, 0);
-        return;
-      default:
-        return setError(UvErrorOf(uv_translate_sys_error(errno)));
-    }
-  }
+  const int error = AcceptWaiting(fd_, [this](int fd) {
+    gate_->OnConnection(fd);
+    return !error_;
+  });
+  if (error == 0) return;
+  if (!IsLackOfResources(error)) return setError(UvErrorOf(error));
+  uv_poll_stop(&poll_);
+  uv_timer_start(
+      &pause_,
+      [](uv_timer_t* timer) { static_cast<UvListener*>(timer->data)->Watch(); },
+      kPauseMs, 0);
 }
 
 void UvListener::acceptImplFromLoop(accept_callback_fn done) {

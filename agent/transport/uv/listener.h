@@ -30,7 +30,8 @@ class UvListener final : public tensorpipe::transport::ListenerImplBoilerplate<
  protected:
   void initImplFromLoop() override;
   void acceptImplFromLoop(accept_callback_fn done) override;
-  // Empty if it could not listen. Then `accept` fails and says why.
+  // Empty if it could not listen. Then `accept` fails and says why. The wanted
+  // address, as with TensorPipe's listeners, if the context was closed before.
   std::string addrImplFromLoop() const override;
   void handleErrorImpl() override;
 

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "tensorpipe/common/cpu_buffer.h"
 #include "tensorpipe/core/nop_types.h"
+#include "tests/unit/transport/connections.h"
 
 namespace reprise {
 namespace {
@@ -45,12 +46,9 @@ std::pair<Connections, Connections> Wires::Connect() {
     near->write(*hello, [hello](const Error& error) {
       EXPECT_FALSE(error) << error.what();
     });
-    std::promise<std::shared_ptr<Connection>> accepted;
-    listener_->accept([&](const Error& error, std::shared_ptr<Connection> far) {
-      EXPECT_FALSE(error) << error.what();
-      accepted.set_value(std::move(far));
-    });
-    auto far = accepted.get_future().get();
+    const testing::Accepted accepted = testing::Accept(*listener_).get();
+    EXPECT_EQ(accepted.error, "");
+    auto far = accepted.connection;
     std::promise<void> greeted;
     far->read([&](const Error& error, const void*, size_t) {
       EXPECT_FALSE(error) << error.what();

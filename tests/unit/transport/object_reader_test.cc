@@ -12,6 +12,7 @@
 #include "tensorpipe/common/nop.h"
 #include "tensorpipe/core/nop_types.h"
 #include "tests/unit/transport/greetings.h"
+#include "tests/unit/transport/private_object.h"
 
 namespace reprise {
 namespace {
@@ -192,11 +193,23 @@ TEST_F(ObjectReaderTest, WhatItDoesNotKnowIsReadWithinBoundsToo) {
   NopHolder<Private> read;
   EXPECT_EQ(ReadObject(body, {transport_, true}, check_, read), "");
   EXPECT_EQ(read.getObject().pid, 77u);
+  EXPECT_FALSE(Reads<Private>(body + '\0'));
   for (size_t size = 0; size < body.size(); ++size) {
-    NopHolder<Private> cut;
-    ReadObject(std::string(body, 0, size), {transport_, true}, check_, cut);
+    EXPECT_FALSE(Reads<Private>(body.substr(0, size))) << size;
   }
   EXPECT_FALSE(Reads<Private>(std::string(10, '\xff')));
+}
+
+TEST_F(ObjectReaderTest, StringsThatItDoesNotKnowAreReadWithinBounds) {
+  using testing::PrivateObject;
+  PrivateObject object = testing::FilledPrivateObject();
+  EXPECT_TRUE(Reads<PrivateObject>(testing::Encoded(object)));
+  EXPECT_FALSE(Reads<PrivateObject>(testing::kOverrun));
+  // The time that hash maps take is bounded by the length.
+  object.memory->memory.resize(60'000);
+  EXPECT_TRUE(Reads<PrivateObject>(testing::Encoded(object)));
+  object.memory->memory.resize(66'000);
+  EXPECT_FALSE(Reads<PrivateObject>(testing::Encoded(object)));
 }
 
 TEST_F(ObjectReaderTest, ANumberIsClaimedOnceAndOverItsTransport) {

@@ -111,11 +111,7 @@ TEST_F(OurShmTest, WhatIsInTheWaySaysSo) {
   EXPECT_THAT(error_of(std::string(108, 'x')), HasSubstr("ENAMETOOLONG"));
   const auto second = client_->listen(listener_->addr());
   EXPECT_EQ(second->addr(), "");
-  std::promise<std::string> accepted;
-  second->accept([&](const Error& error, const std::shared_ptr<Connection>&) {
-    accepted.set_value(TextOf(error));
-  });
-  EXPECT_THAT(accepted.get_future().get(), HasSubstr("EADDRINUSE"));
+  EXPECT_THAT(testing::Accept(*second).get().error, HasSubstr("EADDRINUSE"));
   Connect();  // the first one does not mind
 }
 

@@ -8,72 +8,20 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
-#include <future>
 #include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
-#include <utility>
 
 #include "agent/transport/shm/context.h"
 #include "gtest/gtest.h"
 #include "tensorpipe/core/nop_types.h"
 #include "tensorpipe/tensorpipe.h"
-#include "tensorpipe/transport/connection.h"
-#include "tensorpipe/transport/listener.h"
+#include "tests/unit/transport/connections.h"
 
 namespace reprise::testing {
 
-using tensorpipe::Error;
-using tensorpipe::transport::Connection;
-using tensorpipe::transport::Listener;
 using Object = tensorpipe::NopHolder<tensorpipe::Descriptor>;
-
-struct Outcome {
-  std::string error;  // empty: none
-  std::string bytes;
-};
-
-inline std::string TextOf(const Error& error) {
-  return error ? error.what() : "";
-}
-
-inline std::future<Outcome> Read(Connection& connection, std::string& into) {
-  auto promise = std::make_shared<std::promise<Outcome>>();
-  connection.read(into.data(), into.size(),
-                  [promise, &into](const Error& error, const void*, size_t) {
-                    promise->set_value({TextOf(error), error ? "" : into});
-                  });
-  return promise->get_future();
-}
-
-inline std::future<std::string> Write(Connection& connection,
-                                      std::string bytes) {
-  auto kept = std::make_shared<const std::string>(std::move(bytes));
-  auto promise = std::make_shared<std::promise<std::string>>();
-  connection.write(kept->data(), kept->size(),
-                   [promise, kept](const Error& error) {
-                     promise->set_value(TextOf(error));
-                   });
-  return promise->get_future();
-}
-
-inline std::future<std::string> Write(Connection& connection,
-                                      const Object& object) {
-  auto promise = std::make_shared<std::promise<std::string>>();
-  connection.write(object, [promise](const Error& error) {
-    promise->set_value(TextOf(error));
-  });
-  return promise->get_future();
-}
-
-inline std::future<std::string> Read(Connection& connection, Object& object) {
-  auto promise = std::make_shared<std::promise<std::string>>();
-  connection.read(object, [promise](const Error& error) {
-    promise->set_value(TextOf(error));
-  });
-  return promise->get_future();
-}
 
 // Bytes that differ from place to place.
 inline std::string Pattern(size_t size) {
@@ -121,13 +69,9 @@ class ShmTest : public ::testing::Test {
     Accept();
   }
   void Accept() {
-    std::promise<std::shared_ptr<Connection>> accepted;
-    listener_->accept(
-        [&](const Error& error, std::shared_ptr<Connection> connection) {
-          EXPECT_FALSE(error) << error.what();
-          accepted.set_value(std::move(connection));
-        });
-    far_ = accepted.get_future().get();
+    const Accepted accepted = testing::Accept(*listener_).get();
+    EXPECT_EQ(accepted.error, "");
+    far_ = accepted.connection;
   }
 
   std::shared_ptr<tensorpipe::transport::Context> server_;

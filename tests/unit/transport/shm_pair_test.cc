@@ -120,20 +120,7 @@ TEST_P(ShmPairTest, ObjectsComeAmongFrames) {
 
 TEST_P(ShmPairTest, EmptyFramesMayHaveNoMemory) {
   Connect();
-  BothWays([&](Connection& from, Connection& to) {
-    std::promise<std::string> written;
-    from.write(nullptr, 0,
-               [&](const Error& error) { written.set_value(TextOf(error)); });
-    std::promise<const void*> read;
-    to.read(nullptr, 0,
-            [&](const Error& error, const void* bytes, size_t size) {
-              EXPECT_FALSE(error);
-              EXPECT_EQ(size, 0u);
-              read.set_value(bytes);
-            });
-    EXPECT_EQ(read.get_future().get(), nullptr);
-    EXPECT_EQ(written.get_future().get(), "");
-  });
+  BothWays([](Connection& from, Connection& to) { PassNothing(from, to); });
 }
 
 // Each read is posted in the callback of the last.
@@ -220,14 +207,10 @@ TEST_P(ShmPairTest, AContextThatEndsEndsWhatItHas) {
   Connect();
   std::string place(4, '?');
   std::future<Outcome> read = Read(*far_, place);
-  std::promise<std::string> accepted;
-  listener_->accept(
-      [&](const Error& error, const std::shared_ptr<Connection>&) {
-        accepted.set_value(TextOf(error));
-      });
+  std::future<Accepted> accepted = testing::Accept(*listener_);
   server_->join();
   EXPECT_THAT(read.get().error, HasSubstr("closed"));
-  EXPECT_THAT(accepted.get_future().get(), HasSubstr("closed"));
+  EXPECT_THAT(accepted.get().error, HasSubstr("closed"));
   const auto late = server_->connect("nobody");
   EXPECT_THAT(Read(*late, place).get().error, HasSubstr("closed"));
 }

@@ -22,6 +22,7 @@
 #include "tensorpipe/tensorpipe.h"
 #include "tensorpipe/transport/connection.h"
 #include "tensorpipe/transport/listener.h"
+#include "tests/unit/transport/connections.h"
 #include "tests/unit/transport/shm_peer.h"
 
 namespace reprise {
@@ -85,13 +86,9 @@ class Server {
 
   const std::string& address() const { return address_; }
   std::shared_ptr<Connection> Accept() {
-    std::promise<std::shared_ptr<Connection>> accepted;
-    listener_->accept(
-        [&](const Error& error, std::shared_ptr<Connection> connection) {
-          EXPECT_FALSE(error) << error.what();
-          accepted.set_value(std::move(connection));
-        });
-    return accepted.get_future().get();
+    const testing::Accepted accepted = testing::Accept(*listener_).get();
+    EXPECT_EQ(accepted.error, "");
+    return accepted.connection;
   }
 
  private:
@@ -113,11 +110,7 @@ std::string Read(Connection& connection) {
 }
 
 std::string Write(Connection& connection, const std::string& frame) {
-  std::promise<std::string> written;
-  connection.write(frame.data(), frame.size(), [&](const Error& error) {
-    written.set_value(error ? error.what() : "");
-  });
-  return written.get_future().get();
+  return testing::Write(connection, frame).get();
 }
 
 TEST(ShmProcessTest, WhatADeadProcessWroteIsRead) {

@@ -23,41 +23,14 @@
 #include "tensorpipe/channel/mpt/nop_types.h"
 #include "tensorpipe/transport/connection.h"
 #include "tensorpipe/transport/listener.h"
+#include "tests/unit/transport/connections.h"
 #include "tests/unit/transport/greetings.h"
 
-namespace reprise {
+namespace reprise::testing {
 namespace {
 
-using tensorpipe::Error;
-using tensorpipe::transport::Connection;
-using tensorpipe::transport::Listener;
 using ::testing::HasSubstr;
 using Hello = tensorpipe::NopHolder<tensorpipe::channel::mpt::Packet>;
-
-struct Outcome {
-  std::string error;  // empty: none
-  std::string bytes;
-};
-
-std::string TextOf(const Error& error) { return error ? error.what() : ""; }
-
-std::future<Outcome> Read(Connection& connection, std::string& into) {
-  auto promise = std::make_shared<std::promise<Outcome>>();
-  connection.read(into.data(), into.size(),
-                  [promise, &into](const Error& error, const void*, size_t) {
-                    promise->set_value({TextOf(error), error ? "" : into});
-                  });
-  return promise->get_future();
-}
-
-std::future<std::string> Write(Connection& connection,
-                               const std::string& bytes) {
-  auto promise = std::make_shared<std::promise<std::string>>();
-  connection.write(bytes.data(), bytes.size(), [promise](const Error& error) {
-    promise->set_value(TextOf(error));
-  });
-  return promise->get_future();
-}
 
 class UvContextTest : public ::testing::Test {
  protected:
@@ -84,7 +57,7 @@ class UvContextTest : public ::testing::Test {
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
     EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)),
               0);
-    Say(fd, testing::LaneHelloFrame(1));
+    Say(fd, LaneHelloFrame(1));
     Accept();
     return fd;
   }
@@ -93,18 +66,11 @@ class UvContextTest : public ::testing::Test {
               static_cast<ssize_t>(bytes.size()));
   }
   void Accept() {
-    std::promise<std::shared_ptr<Connection>> accepted;
-    listener_->accept(
-        [&](const Error& error, std::shared_ptr<Connection> connection) {
-          EXPECT_FALSE(error) << error.what();
-          accepted.set_value(std::move(connection));
-        });
-    theirs_ = accepted.get_future().get();
+    const Accepted accepted = testing::Accept(*listener_).get();
+    EXPECT_EQ(accepted.error, "");
+    theirs_ = accepted.connection;
     Hello hello;
-    std::promise<std::string> read;
-    theirs_->read(hello,
-                  [&](const Error& error) { read.set_value(TextOf(error)); });
-    EXPECT_EQ(read.get_future().get(), "");
+    EXPECT_EQ(Read(*theirs_, hello).get(), "");
     EXPECT_TRUE(hello.getObject().is<tensorpipe::channel::mpt::ClientHello>());
   }
 
@@ -188,14 +154,10 @@ TEST_F(UvContextTest, ACloseEndsWhatWaits) {
   // And what the context's end does, of connections and listeners.
   Connect();
   read = Read(*theirs_, place);
-  std::promise<std::string> accepted;
-  listener_->accept(
-      [&](const Error& error, const std::shared_ptr<Connection>&) {
-        accepted.set_value(TextOf(error));
-      });
+  std::future<Accepted> accepted = testing::Accept(*listener_);
   server_->join();
   EXPECT_THAT(read.get().error, HasSubstr("closed"));
-  EXPECT_THAT(accepted.get_future().get(), HasSubstr("closed"));
+  EXPECT_THAT(accepted.get().error, HasSubstr("closed"));
   const auto late = server_->connect("127.0.0.1:1");
   EXPECT_THAT(Read(*late, place).get().error, HasSubstr("closed"));
 }
@@ -205,7 +167,7 @@ TEST_F(UvContextTest, AFrameOfAnotherLengthFailsTheConnection) {
     const int fd = ConnectBySocket();
     std::string place(4, '?');
     std::future<Outcome> read = Read(*theirs_, place);
-    Say(fd, testing::Frame(std::string(size, 'x')));
+    Say(fd, Frame(std::string(size, 'x')));
     EXPECT_THAT(read.get().error, HasSubstr("EPROTO"));
     EXPECT_EQ(place, "????");
     close(fd);
@@ -213,21 +175,14 @@ TEST_F(UvContextTest, AFrameOfAnotherLengthFailsTheConnection) {
   const int fd = ConnectBySocket();
   Say(fd, std::string(8, '\x7f'));  // of a huge length
   Hello hello;
-  std::promise<std::string> read;
-  theirs_->read(hello,
-                [&](const Error& error) { read.set_value(TextOf(error)); });
-  EXPECT_THAT(read.get_future().get(), HasSubstr("EPROTO"));
+  EXPECT_THAT(Read(*theirs_, hello).get(), HasSubstr("EPROTO"));
   close(fd);
 }
 
 TEST_F(UvContextTest, APortThatIsTakenIsAnErrorOfTheListener) {
   const std::shared_ptr<Listener> second = client_->listen(listener_->addr());
   EXPECT_EQ(second->addr(), "");
-  std::promise<std::string> accepted;
-  second->accept([&](const Error& error, const std::shared_ptr<Connection>&) {
-    accepted.set_value(TextOf(error));
-  });
-  EXPECT_THAT(accepted.get_future().get(), HasSubstr("EADDRINUSE"));
+  EXPECT_THAT(testing::Accept(*second).get().error, HasSubstr("EADDRINUSE"));
   Connect();  // the first one does not mind
 }
 
@@ -273,4 +228,4 @@ TEST_F(UvContextTest, WhatIsNoAddressIsThrown) {
 }
 
 }  // namespace
-}  // namespace reprise
+}  // namespace reprise::testing
