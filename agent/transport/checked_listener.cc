@@ -83,10 +83,10 @@ class CheckedListener::Greetings
         dropped = std::move(pending_.extract(pending_.begin()).mapped());
       }
     }
-    connection->ReadHello([self = shared_from_this(),
-                           number](CheckedConnection::Hello hello) {
-      self->OnHello(number, hello);
-    });
+    connection->ReadHello(
+        [self = shared_from_this(), number](CheckedConnection::Hello hello) {
+          self->OnHello(number, hello);
+        });
     if (dropped != nullptr) dropped->close();
   }
 
@@ -190,16 +190,16 @@ CheckedListener::~CheckedListener() {
 
 void CheckedListener::accept(accept_callback_fn done) {
   if (greetings_ != nullptr) return greetings_->Accept(std::move(done));
-  inner_->accept([common = common_, address = inner_->addr(),
-                  done = std::move(done)](const Error& error,
-                                          std::shared_ptr<Connection> inner) {
-    std::shared_ptr<Connection> connection;
-    if (inner != nullptr) {
-      connection = CheckedConnection::Make(common, std::move(inner),
-                                           /*is_caller=*/false, address);
-    }
-    done(error, std::move(connection));
-  });
+  inner_->accept(
+      [common = common_, address = inner_->addr(), done = std::move(done)](
+          const Error& error, std::shared_ptr<Connection> inner) {
+        std::shared_ptr<Connection> connection;
+        if (inner != nullptr) {
+          connection = CheckedConnection::Make(common, std::move(inner),
+                                               /*is_caller=*/false, address);
+        }
+        done(error, std::move(connection));
+      });
 }
 
 void CheckedListener::close() {

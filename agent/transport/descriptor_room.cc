@@ -34,7 +34,8 @@ int64_t CountFreeDescriptors() {
   close(lowest);
   if (most > kFew && lowest < most / 2) return most - lowest;
   std::error_code error;
-  const auto files = std::filesystem::directory_iterator("/proc/self/fd", error);
+  const auto files =
+      std::filesystem::directory_iterator("/proc/self/fd", error);
   if (error) return most - lowest;
   return std::max<int64_t>(0, most - std::distance(begin(files), end(files)));
 }
@@ -107,8 +108,7 @@ bool DescriptorRoom::HasRoom() {
 
 DescriptorRoom::Ticket DescriptorRoom::Reserve() {
   Ticket ticket = std::make_shared<char>();
-  reservations_.push_back(
-      {std::chrono::steady_clock::now() + kToTake, ticket});
+  reservations_.push_back({std::chrono::steady_clock::now() + kToTake, ticket});
   return ticket;
 }
 
