@@ -24,7 +24,8 @@ constexpr absl::Duration kLongestCheck = absl::Seconds(2);
 
 constexpr absl::Duration kBeforeNextAttempt = absl::Milliseconds(10);
 constexpr int kStockAttempts = 4;
-constexpr absl::Duration kLongestUndo = absl::Seconds(1);
+// Also after the deadline of the join.
+constexpr absl::Duration kShortestUndo = absl::Milliseconds(200);
 
 std::string StockItem(const WorkerInfo& worker) {
   return absl::StrCat(worker.name, "-", worker.id);
@@ -69,10 +70,11 @@ bool DynamicGroup::IsProvenDead(const MemberEntry& entry) const {
   return dead_.contains({entry.worker.name, entry.incarnation});
 }
 
-GroupToken DynamicGroup::MakeToken(std::string_view purpose) {
+GroupToken DynamicGroup::MakeToken(std::string_view purpose,
+                                   absl::Time release_by) {
   return GroupToken(runtime_, store_, options_.name, purpose,
                     absl::StrCat(address_, "#", ++tokens_made_),
-                    options_.token_lease);
+                    options_.token_lease, release_by);
 }
 
 absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
@@ -90,7 +92,7 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
     if (!status.ok()) continue;
     status = doubt = CheckRivals(*state, until);
     if (!status.ok()) continue;
-    GroupToken token = MakeToken("join");
+    GroupToken token = MakeToken("join", deadline);
     status = token.Acquire(until);
     if (!status.ok()) continue;
     status = JoinWithToken(std::min(until, token.held_until()));
@@ -359,7 +361,7 @@ absl::Status DynamicGroup::UpdateStock(const std::vector<WorkerInfo>& remove,
 
 void DynamicGroup::Undo(absl::Time deadline) {
   const absl::Status status =
-      Leave(std::max(deadline, runtime_.Now() + kLongestUndo));
+      Leave(std::max(deadline, runtime_.Now() + kShortestUndo));
   if (!status.ok()) {
     LOG(WARNING) << options_.name << " may be left in the group's list after "
                  << "a join that failed: " << status.message();
@@ -368,18 +370,19 @@ void DynamicGroup::Undo(absl::Time deadline) {
 
 absl::Status DynamicGroup::Leave(absl::Time deadline) {
   if (!ours_.has_value() && attempts_.empty()) return absl::OkStatus();
+  const absl::Time until = BeforeReport(runtime_.Now(), deadline);
   absl::Status status;
   do {
-    GroupToken token = MakeToken("leave");
-    status = token.Acquire(deadline);
+    GroupToken token = MakeToken("leave", deadline);
+    status = token.Acquire(until);
     if (!status.ok()) return status;
-    status = LeaveWithToken(std::min(deadline, token.held_until()));
+    status = LeaveWithToken(std::min(until, token.held_until()));
     if (status.ok()) {
       token.Release(deadline);
-    } else if (absl::IsDeadlineExceeded(status) && runtime_.Now() < deadline) {
+    } else if (absl::IsDeadlineExceeded(status) && runtime_.Now() < until) {
       status = absl::AbortedError(status.message());
     }
-  } while (absl::IsAborted(status) && runtime_.Now() < deadline);
+  } while (absl::IsAborted(status) && runtime_.Now() < until);
   return absl::IsAborted(status) ? absl::DeadlineExceededError(status.message())
                                  : status;
 }

@@ -114,7 +114,7 @@ class DynamicGroup {
                                       absl::Time deadline);
   bool IsRival(const MemberEntry& entry) const;
   bool IsProvenDead(const MemberEntry& entry) const;
-  GroupToken MakeToken(std::string_view purpose);
+  GroupToken MakeToken(std::string_view purpose, absl::Time release_by);
 
   // With the token held. ABORTED: look again.
   absl::Status JoinWithToken(absl::Time deadline);

@@ -19,6 +19,8 @@ constexpr std::string_view kDone = "Done";
 constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
 constexpr absl::Duration kLongestPause = absl::Milliseconds(200);
 constexpr absl::Duration kLongestRelease = absl::Seconds(1);
+// Also after `release_by`.
+constexpr absl::Duration kShortestRelease = absl::Milliseconds(50);
 
 // How much of a token is shown: tokens are named as PyTorch names them, with a
 // worker's name in them.
@@ -28,17 +30,22 @@ constexpr size_t kMaxToken = 2 * kMaxWorkerName;
 
 GroupToken::GroupToken(Runtime& runtime, StoreClient& store,
                        const std::string& name, std::string_view purpose,
-                       std::string stamp, absl::Duration lease)
+                       std::string stamp, absl::Duration lease,
+                       absl::Time release_by)
     : runtime_(runtime),
       store_(store),
       token_(absl::StrCat("Token_for_", name, "_",
                           absl::string_view(purpose.data(), purpose.size()))),
       stamp_(std::move(stamp)),
-      lease_(lease) {}
+      lease_(lease),
+      release_by_(release_by) {}
 
 GroupToken::~GroupToken() {
   if (REPRISE_PLANTED(token_not_released)) return;
-  if (held_ || may_be_held_) Release(runtime_.Now() + kLongestRelease);
+  if (!held_ && !may_be_held_) return;
+  const absl::Time now = runtime_.Now();
+  Release(std::min(now + kLongestRelease,
+                   std::max(release_by_, now + kShortestRelease)));
 }
 
 absl::Status GroupToken::Acquire(absl::Time deadline) {

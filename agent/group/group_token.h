@@ -24,13 +24,14 @@
 namespace reprise {
 
 // Not thread-safe. The destructor lets the lock go, if the store answers within
-// a second.
+// a second and by `release_by`.
 class GroupToken {
  public:
   // `purpose` is "join" or "leave"; `stamp` differs from that of every other
   // holder.
   GroupToken(Runtime& runtime, StoreClient& store, const std::string& name,
-             std::string_view purpose, std::string stamp, absl::Duration lease);
+             std::string_view purpose, std::string stamp, absl::Duration lease,
+             absl::Time release_by);
   ~GroupToken();
   GroupToken(const GroupToken&) = delete;
   GroupToken& operator=(const GroupToken&) = delete;
@@ -62,6 +63,7 @@ class GroupToken {
   const std::string token_;
   const std::string stamp_;
   const absl::Duration lease_;
+  const absl::Time release_by_;
   // The store may have given it to us without our having learnt of it.
   bool may_be_held_ = false;
   bool held_ = false;

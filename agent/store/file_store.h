@@ -21,8 +21,9 @@
 // synced to disk, and not for several machines over a network file system.
 //
 // Errors of the file system have the path in their text: UNAVAILABLE when the
-// directory has gone, else the code that `absl::ErrnoToStatusCode` gives, as
-// RESOURCE_EXHAUSTED for a full disk. After an error the key has its old value.
+// directory has gone and for want of file descriptors or memory, else the code
+// that `absl::ErrnoToStatusCode` gives, as RESOURCE_EXHAUSTED for a full disk.
+// After an error the key has its old value.
 
 #ifndef REPRISE_AGENT_STORE_FILE_STORE_H_
 #define REPRISE_AGENT_STORE_FILE_STORE_H_

@@ -30,8 +30,11 @@ absl::Status FileError(int error_number, std::string_view action,
   absl::Status status = absl::ErrnoToStatus(
       error_number,
       absl::StrCat("file store: cannot ", std::string(action), " ", path));
-  // These two mean something else to the callers of a store.
-  if (absl::IsNotFound(status) || absl::IsDeadlineExceeded(status)) {
+  // The first two mean something else to the callers of a store, and the others
+  // pass.
+  if (absl::IsNotFound(status) || absl::IsDeadlineExceeded(status) ||
+      error_number == EMFILE || error_number == ENFILE ||
+      error_number == ENOMEM) {
     return absl::UnavailableError(status.message());
   }
   return status;

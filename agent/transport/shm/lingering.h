@@ -24,7 +24,7 @@ class Lingering final : public std::enable_shared_from_this<Lingering> {
  public:
   static constexpr int64_t kLongestNs = 5'000'000'000;
   // Once the context is closed, and somebody may wait for it.
-  static constexpr int64_t kLongestAtEndNs = 1'000'000'000;
+  static constexpr int64_t kLongestAtEndNs = 100'000'000;
 
   // `outbox`: to be read; null: it is the hello that is waited for.
   static void Start(Loop& loop, FileDescriptor socket,
