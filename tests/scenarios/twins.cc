@@ -138,8 +138,7 @@ REPRISE_SCENARIO(
      .body = Twins,
      .faults = DrawTwinFaults,
      .probes = {"was refused", "gave up", "started as w0", "started as w1"},
-     .fault_kinds = {"store-outage", "store-delay", "pause", "refuse",
-                     "hold"},
+     .fault_kinds = {"store-outage", "store-delay", "pause", "refuse", "hold"},
      .enough_seeds = 50,
      .max_time = absl::Minutes(10),
      .settle_time = absl::Minutes(5)});

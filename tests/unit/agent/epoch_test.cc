@@ -2,15 +2,18 @@
 // network that only says who answers: orders of events in which two workers of
 // one name and id might start.
 
+#include "agent/group/epoch.h"
+
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "agent/group/epoch.h"
 #include "agent/group/static_group.h"
 #include "agent/group/store_client.h"
 #include "agent/group/worker_directory.h"
@@ -47,15 +50,17 @@ class Network {
   std::map<std::string, std::string> instances_;
 };
 
-// Carries out the writes of one key when it is told to, after its caller has
-// heard that it is too late.
+// Carries out writes of one key when it is told to, after their caller has
+// heard that they are too late.
 class LateStore final : public Store {
  public:
   explicit LateStore(std::shared_ptr<Store> store) : store_(std::move(store)) {}
 
-  void Hold(const std::string& key) {
+  // The next `count` writes of `key`.
+  void Hold(const std::string& key, int count) {
     MutexLock lock(mutex_);
     held_key_ = key;
+    to_hold_ = count;
   }
   int num_held() {
     MutexLock lock(mutex_);
@@ -63,16 +68,16 @@ class LateStore final : public Store {
   }
   void Release() {
     MutexLock lock(mutex_);
-    held_key_.clear();
+    to_hold_ = 0;
     for (const std::function<void()>& write : held_) write();
   }
 
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline) override {
-    const bool is_held = Keep(key, deadline, [=, this, k = std::string(key),
-                                              v = std::string(value)] {
-      store_->Set(k, v, Soon()).IgnoreError();
-    });
+    const bool is_held =
+        Keep(key, [this, k = std::string(key), v = std::string(value)] {
+          store_->Set(k, v, Soon()).IgnoreError();
+        });
     return is_held ? TooLate() : store_->Set(key, value, deadline);
   }
   absl::StatusOr<std::string> Get(std::string_view key,
@@ -88,11 +93,10 @@ class LateStore final : public Store {
                                          std::string_view desired,
                                          absl::Time deadline) override {
     const bool is_held =
-        Keep(key, deadline,
-             [this, k = std::string(key), e = std::string(expected),
-              d = std::string(desired)] {
-               store_->CompareSet(k, e, d, Soon()).IgnoreError();
-             });
+        Keep(key, [this, k = std::string(key), e = std::string(expected),
+                   d = std::string(desired)] {
+          store_->CompareSet(k, e, d, Soon()).IgnoreError();
+        });
     if (is_held) return TooLate();
     return store_->CompareSet(key, expected, desired, deadline);
   }
@@ -102,7 +106,7 @@ class LateStore final : public Store {
   }
   absl::StatusOr<bool> Delete(std::string_view key,
                               absl::Time deadline) override {
-    const bool is_held = Keep(key, deadline, [this, k = std::string(key)] {
+    const bool is_held = Keep(key, [this, k = std::string(key)] {
       store_->Delete(k, Soon()).IgnoreError();
     });
     if (is_held) return TooLate();
@@ -113,20 +117,18 @@ class LateStore final : public Store {
   static absl::Status TooLate() {
     return absl::DeadlineExceededError("the store has not answered");
   }
-  bool Keep(std::string_view key, absl::Time deadline,
-            std::function<void()> write) {
-    {
-      MutexLock lock(mutex_);
-      if (key != held_key_) return false;
-      held_.push_back(std::move(write));
-    }
-    RealRuntime().SleepUntil(deadline);
+  bool Keep(std::string_view key, std::function<void()> write) {
+    MutexLock lock(mutex_);
+    if (to_hold_ == 0 || key != held_key_) return false;
+    --to_hold_;
+    held_.push_back(std::move(write));
     return true;
   }
 
   const std::shared_ptr<Store> store_;
   Mutex mutex_{RealRuntime(), "LateStore"};
   std::string held_key_;
+  int to_hold_ = 0;
   std::vector<std::function<void()>> held_;
 };
 
@@ -148,11 +150,11 @@ class Entrant {
                }) {
     network_.Come(address_, FormatInstance(instance));
     thread_ = RealRuntime().StartThread("entrant", [this, deadline] {
-      status_ = group_
-                    .Enter([this] { return address_; },
-                           [](const std::string&) {}, [](const std::string&) {},
-                           deadline)
-                    .status();
+      status_ =
+          group_
+              .Enter([this] { return address_; }, [](const std::string&) {},
+                     [](const std::string&) {}, deadline)
+              .status();
     });
   }
   ~Entrant() { End(); }
@@ -214,6 +216,24 @@ class EpochTest : public ::testing::Test {
     EXPECT_TRUE(store_->Get(key, Soon()).ok()) << key;
   }
 
+  // `first`, the worker 0 of a group of three, waits for the others.
+  void ExpectASuccessorKeepsItsPlace(Entrant& first, LateStore& late) {
+    const auto second = Begin(1, 3);
+    AwaitKey("addrs/w1");
+    EXPECT_EQ(first.Wait().code(), absl::StatusCode::kDeadlineExceeded);
+    EXPECT_GT(late.num_held(), 0);
+    first.End();
+    const auto successor = Begin(0, 3);
+    const auto third = Begin(2, 3);
+    EXPECT_TRUE(successor->Wait().ok()) << successor->Wait();
+    EXPECT_TRUE(second->Wait().ok()) << second->Wait();
+    EXPECT_TRUE(third->Wait().ok()) << third->Wait();
+    late.Release();
+    const auto twin = Begin(0, 3);
+    EXPECT_EQ(twin->Wait().code(), absl::StatusCode::kAlreadyExists)
+        << twin->Wait();
+  }
+
   Network network_;
   const std::shared_ptr<Store> store_ = MakeMemoryStore(RealRuntime());
   uint64_t last_instance_ = 0;
@@ -249,21 +269,18 @@ TEST_F(EpochTest, AMarkThatIsTakenBackLateIsNotThatOfASuccessor) {
   const auto late = std::make_shared<LateStore>(store_);
   const auto first = Begin(0, 3, late, In(absl::Seconds(3)));
   AwaitKey("addrs/w0");
-  const auto second = Begin(1, 3);
-  AwaitKey("addrs/w1");
-  late->Hold(MemberKey(0));
-  EXPECT_EQ(first->Wait().code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_GT(late->num_held(), 0);
-  first->End();
-  const auto successor = Begin(0, 3);
-  const auto third = Begin(2, 3);
-  EXPECT_TRUE(successor->Wait().ok()) << successor->Wait();
-  EXPECT_TRUE(second->Wait().ok()) << second->Wait();
-  EXPECT_TRUE(third->Wait().ok()) << third->Wait();
-  late->Release();
-  const auto twin = Begin(0, 3);
-  EXPECT_EQ(twin->Wait().code(), absl::StatusCode::kAlreadyExists)
-      << twin->Wait();
+  late->Hold(MemberKey(0), std::numeric_limits<int>::max());
+  ExpectASuccessorKeepsItsPlace(*first, *late);
+}
+
+TEST_F(EpochTest, AMarkThatComesLateIsNotThatOfASuccessor) {
+  const auto late = std::make_shared<LateStore>(store_);
+  late->Hold(absl::StrCat("reprise/epoch/0-",
+                          FormatInstance(last_instance_ + 1), ".1/0"),
+             1);
+  const auto first = Begin(0, 3, late, In(absl::Seconds(3)));
+  AwaitKey("addrs/w0");
+  ExpectASuccessorKeepsItsPlace(*first, *late);
 }
 
 TEST_F(EpochTest, AnEpochDoesNotEndForWhoLookedBeforeItsLastStart) {
@@ -307,24 +324,30 @@ TEST_F(EpochTest, AnEpochThatWasGivenUpDoesNotComeBack) {
   auto second = Begin(1, 2);
   EXPECT_TRUE(first->Wait().ok()) << first->Wait();
   EXPECT_TRUE(second->Wait().ok()) << second->Wait();
-  const Epoch before = Present();
   second->End();
   // It is cut off from the first one, and takes it for dead.
   Network cut_off;
-  const auto mistaken =
-      std::make_unique<Entrant>(cut_off, store_, 1, 2, 100, Soon());
-  Epoch in_vain;
-  while ((in_vain = Present()).name == before.name) {
-    RealRuntime().SleepUntil(In(absl::Milliseconds(1)));
+  std::vector<Epoch> epochs = {Present()};  // one after another
+  const auto watched = MakeHookedStore(
+      store_, nullptr, [&](const std::string& call, const std::string& key) {
+        if (call != "CompareSet" || key != kEpochKey) return absl::OkStatus();
+        Epoch now = Present();
+        if (now.text == epochs.back().text) return absl::OkStatus();
+        if (epochs.size() == 1) cut_off.Come("w0:1", FormatInstance(1));
+        epochs.push_back(std::move(now));
+        return absl::OkStatus();
+      });
+  Entrant mistaken(cut_off, watched, 1, 2, 100, Soon());
+  EXPECT_TRUE(mistaken.Wait().ok()) << mistaken.Wait();
+  ASSERT_GE(epochs.size(), 3u);
+  EXPECT_EQ(epochs[1].before, epochs[0].name);
+  EXPECT_EQ(epochs[2].name, epochs[0].name);
+  // What a compare-and-set that comes late expects is not there again.
+  std::set<std::string> texts = {CompleteText(epochs[0].name, ""),
+                                 epochs[0].text};
+  for (size_t i = 1; i < epochs.size(); ++i) {
+    EXPECT_TRUE(texts.insert(epochs[i].text).second) << epochs[i].text;
   }
-  EXPECT_EQ(in_vain.before, before.name);
-  cut_off.Come("w0:1", FormatInstance(1));
-  EXPECT_TRUE(mistaken->Wait().ok()) << mistaken->Wait();
-  EXPECT_EQ(Present().name, before.name);
-  // What began the other one, once more: the store had not answered in time.
-  EXPECT_TRUE(
-      store_->CompareSet(kEpochKey, before.text, in_vain.text, Soon()).ok());
-  EXPECT_EQ(Present().name, before.name);
 }
 
 }  // namespace
