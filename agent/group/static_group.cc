@@ -269,7 +269,10 @@ absl::StatusOr<StaticGroup::Verdict> StaticGroup::Judge(int64_t id,
   const absl::Time now = runtime_.Now();
   if (refused) {
     suspect.silent_since = absl::InfiniteFuture();
-    if (++suspect.refusals >= kRefusals) return Verdict::kDead;
+    if (++suspect.refusals >= kRefusals ||
+        REPRISE_PLANTED(one_refusal_is_death)) {
+      return Verdict::kDead;
+    }
     doubt = absl::StrCat("nobody listens at ", Printable(address),
                          ", where worker ", name, " was");
   } else {

@@ -104,8 +104,12 @@ std::vector<std::string> DrawTwinFaults(RandomStream& random,
     const std::string worker = "w" + std::to_string(rank);
     switch (random.Below(5)) {
       case 0:
-        lines.push_back("store-delay " + std::to_string(random.Between(1, 50)) +
-                        "ms" + at + "2s");
+        // A long one is for accesses that take effect when nobody waits for
+        // them any more, after faster ones of the next start.
+        lines.push_back(
+            "store-delay " +
+            std::to_string(random.Between(1, random.OneIn(2) ? 50 : 3000)) +
+            "ms" + at + "2s");
         break;
       case 1:
         lines.push_back("store-outage " + worker + at +
