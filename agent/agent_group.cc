@@ -32,6 +32,7 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
                     });
   absl::StatusOr<std::vector<std::string>> addresses = group.Enter(
       [this] { return acceptor_.url(); },
+      [this](const std::string& address) { acceptor_.Announce(address); },
       [this](const std::string& address) { acceptor_.Published(address); },
       deadline);
   if (!addresses.ok()) return addresses.status();

@@ -17,10 +17,10 @@ constexpr std::string_view kNone = "-";
 constexpr size_t kMaxPrinted = 200;
 
 std::string EpochText(std::string_view name, std::string_view state,
-                      std::string_view before) {
+                      std::string_view other) {
   std::string text(name);
   text.append(" ").append(state).append(" ");
-  return text.append(before.empty() ? kNone : before);
+  return text.append(other.empty() ? kNone : other);
 }
 
 }  // namespace
@@ -36,7 +36,7 @@ absl::StatusOr<Epoch> ParseEpoch(std::string text) {
   }
   epoch.name = words[0];
   epoch.complete = words[1] == kComplete;
-  if (words[2] != kNone) epoch.before = words[2];
+  if (!epoch.complete && words[2] != kNone) epoch.before = words[2];
   epoch.text = std::move(text);
   return epoch;
 }
@@ -45,8 +45,8 @@ std::string FormingText(std::string_view name, std::string_view before) {
   return EpochText(name, kForming, before);
 }
 
-std::string CompleteText(std::string_view name) {
-  return EpochText(name, kComplete, "");
+std::string CompleteText(std::string_view name, std::string_view change) {
+  return EpochText(name, kComplete, change);
 }
 
 int64_t FounderOf(const std::string& epoch_name) {

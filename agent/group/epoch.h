@@ -19,14 +19,16 @@ struct Epoch {
   std::string text;  // in the store
   std::string name;  // "<id of the member that began it>-<anything>"
   bool complete = false;
-  std::string before;  // the last complete epoch before it, or ""
+  std::string before;  // while it forms: the last complete epoch, or ""
 };
 
 // INVALID_ARGUMENT for a text that `FormingText` or `CompleteText` does not
 // write.
 absl::StatusOr<Epoch> ParseEpoch(std::string text);
 std::string FormingText(std::string_view name, std::string_view before);
-std::string CompleteText(std::string_view name);
+// `change` is "" when the epoch was completed, and later a text that was not
+// there before.
+std::string CompleteText(std::string_view name, std::string_view change);
 
 // The member that began it; 0 if the name does not say.
 int64_t FounderOf(const std::string& epoch_name);

@@ -55,8 +55,10 @@ std::string StaticGroup::MemberKey(const std::string& epoch, int64_t id) const {
   return absl::StrCat("reprise/epoch/", epoch, "/", id);
 }
 
-std::string StaticGroup::OurMark() const {
-  return absl::StrCat(instance_, " ", url_());
+std::string StaticGroup::MakeMark() const {
+  const std::string address = url_();
+  on_announced_(address);
+  return absl::StrCat(instance_, " ", address);
 }
 
 std::string StaticGroup::key_prefix() const {
@@ -65,8 +67,10 @@ std::string StaticGroup::key_prefix() const {
 
 absl::StatusOr<std::vector<std::string>> StaticGroup::Enter(
     std::function<std::string()> url,
+    std::function<void(const std::string&)> on_announced,
     std::function<void(const std::string&)> on_published, absl::Time deadline) {
   url_ = std::move(url);
+  on_announced_ = std::move(on_announced);
   on_published_ = std::move(on_published);
   // What another of our name writes from now on is not overwritten.
   absl::StatusOr<std::string> published =
@@ -102,22 +106,24 @@ absl::StatusOr<std::vector<std::string>> StaticGroup::Enter(
 absl::Status StaticGroup::TryToEnter(absl::Time deadline) {
   const absl::StatusOr<Epoch> epoch = FindEpoch(deadline);
   if (!epoch.ok()) return epoch.status();
-  epoch_ = epoch->name;
-  const std::string mark = OurMark();
+  const std::string mark = MakeMark();
   const absl::StatusOr<std::string> present = store_.CompareSet(
-      MemberKey(epoch_, options_.id), our_place_, mark, deadline);
+      MemberKey(epoch->name, options_.id), our_place_, mark, deadline);
   if (!present.ok()) return present.status();
   if (*present != mark) {
     return TryAgain("another worker takes our place at the same time");
   }
+  epoch_ = epoch->name;
+  mark_ = mark;
+  const absl::StatusOr<Epoch> now = ReadEpoch(deadline);
+  if (!now.ok()) return now.status();
+  is_late_ = now->complete;
   // Before the address, so that a worker that finds the one finds the other.
   if (absl::Status status =
           store_.Set(FeaturesKey(options_.name), features_, deadline);
       !status.ok()) {
     return status;
   }
-  our_place_ = mark;
-  is_forming_ = !epoch->complete;
   if (absl::Status status = Publish(deadline); !status.ok()) return status;
   if (absl::Status status = WaitForAll(*epoch, deadline); !status.ok()) {
     return status;
@@ -125,11 +131,15 @@ absl::Status StaticGroup::TryToEnter(absl::Time deadline) {
   return Complete(*epoch, deadline);
 }
 
-absl::StatusOr<Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
+absl::StatusOr<Epoch> StaticGroup::ReadEpoch(absl::Time deadline) {
   absl::StatusOr<std::string> text = store_.TryGet(kEpochKey, deadline);
-  if (!text.ok() && !absl::IsNotFound(text.status())) return text.status();
-  if (text.value_or("").empty()) return BeginEpoch({}, deadline);
-  absl::StatusOr<Epoch> epoch = ParseEpoch(*std::move(text));
+  if (!text.ok()) return text.status();
+  return ParseEpoch(*std::move(text));
+}
+
+absl::StatusOr<Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
+  absl::StatusOr<Epoch> epoch = ReadEpoch(deadline);
+  if (absl::IsNotFound(epoch.status())) return BeginEpoch({}, deadline);
   if (!epoch.ok()) return epoch;
   if (!epoch->before.empty()) {
     std::string place_before;
@@ -192,22 +202,26 @@ absl::StatusOr<Epoch> StaticGroup::BeginEpoch(const Epoch& left_over,
   epoch.before = left_over.complete ? left_over.name : left_over.before;
   epoch.text = FormingText(epoch.name, epoch.before);
   // First, so that nobody finds the epoch without a member.
-  const std::string mark = OurMark();
+  const std::string mark = MakeMark();
   const std::string key = MemberKey(epoch.name, options_.id);
-  if (absl::Status status = store_.Set(key, mark, deadline); !status.ok()) {
+  if (absl::Status status = store_.CompareSet(key, "", mark, deadline).status();
+      !status.ok()) {
     return status;
   }
   const absl::StatusOr<std::string> present =
       store_.CompareSet(kEpochKey, left_over.text, epoch.text, deadline);
   if (!present.ok()) return present.status();
+  // Our mark may stay: if the reply to an earlier attempt was lost, the others
+  // may have entered our epoch meanwhile.
   if (*present != epoch.text) {
-    store_.Delete(key, deadline).IgnoreError();
     return TryAgain("another worker begins the group");
   }
   if (!left_over.name.empty()) {
     LOG(INFO) << "worker " << options_.name << " begins the group anew: nobody "
               << "lives of those that an earlier run has left in the store";
   }
+  epoch_ = epoch.name;
+  mark_ = mark;
   our_place_ = mark;
   return epoch;
 }
@@ -255,7 +269,10 @@ absl::StatusOr<StaticGroup::Verdict> StaticGroup::Judge(int64_t id,
   const absl::Time now = runtime_.Now();
   if (refused) {
     suspect.silent_since = absl::InfiniteFuture();
-    if (++suspect.refusals >= kRefusals) return Verdict::kDead;
+    if (++suspect.refusals >= kRefusals ||
+        REPRISE_PLANTED(one_refusal_is_death)) {
+      return Verdict::kDead;
+    }
     doubt = absl::StrCat("nobody listens at ", Printable(address),
                          ", where worker ", name, " was");
   } else {
@@ -304,7 +321,7 @@ absl::Status StaticGroup::Publish(absl::Time deadline) {
     if (!place.ok() && !absl::IsNotFound(place.status())) {
       return place.status();
     }
-    if (place.value_or("") != our_place_) {
+    if (place.value_or("") != mark_) {
       return TryAgain("another worker has taken our place");
     }
     published_ = present;
@@ -327,17 +344,24 @@ absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
     const absl::Time until = std::min(runtime_.Now() + wait, deadline);
     wait = std::min(2 * wait, kLongestWait);
     absl::Status waited;
+    bool has_one_given_up = false;
     for (size_t id = 0; id < size && waited.ok(); ++id) {
       if (is_there_[id]) continue;
       const absl::StatusOr<std::string> mark =
           store_.Get(MemberKey(epoch.name, static_cast<int64_t>(id)), until);
       waited = mark.status();
       if (!mark.ok()) continue;
+      if (mark->empty()) {
+        has_one_given_up = true;
+        continue;
+      }
       is_there_[id] = true;
       std::tie(instances_[id], addresses_[id]) = SplitMark(*mark);
     }
-    if (waited.ok()) break;
-    if (!absl::IsDeadlineExceeded(waited)) return waited;
+    if (waited.ok() && !has_one_given_up) break;
+    if (!waited.ok() && !absl::IsDeadlineExceeded(waited)) return waited;
+    // The store wakes nobody whose key exists.
+    if (waited.ok()) store_.Pause(until);
     if (until >= deadline) {
       return absl::DeadlineExceededError(
           absl::StrCat(std::count(is_there_.begin(), is_there_.end(), true),
@@ -353,10 +377,7 @@ absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
 
 absl::Status StaticGroup::LookForMissing(const Epoch& epoch,
                                          absl::Time deadline) {
-  const absl::StatusOr<std::string> present =
-      store_.TryGet(kEpochKey, deadline);
-  if (!present.ok()) return present.status();
-  const absl::StatusOr<Epoch> now = ParseEpoch(*present);
+  const absl::StatusOr<Epoch> now = ReadEpoch(deadline);
   if (!now.ok()) return now.status();
   if (now->name != epoch.name) return TryAgain("the group was begun anew");
   int checks = 0;
@@ -375,9 +396,11 @@ absl::Status StaticGroup::LookForMissing(const Epoch& epoch,
         store_.TryGet(MemberKey(now->before, id), deadline);
     if (absl::IsNotFound(mark.status())) continue;
     if (!mark.ok()) return mark.status();
+    if (mark->empty()) continue;
     const auto [instance, address] = SplitMark(*mark);
     if (CheckAt(address, instance, deadline).state ==
         Liveness::State::kAnswered) {
+      suspects_.erase(*mark);
       return ReturnTo(*now, deadline);
     }
   }
@@ -416,40 +439,47 @@ absl::Status StaticGroup::ReturnTo(const Epoch& epoch, absl::Time deadline) {
                << "took for dead lives, and enters it";
   const absl::Status status =
       store_
-          .CompareSet(kEpochKey, epoch.text, CompleteText(epoch.before),
-                      deadline)
+          .CompareSet(kEpochKey, epoch.text,
+                      CompleteText(epoch.before, epoch.name), deadline)
           .status();
   if (!status.ok()) return status;
   return TryAgain("the group was begun before, and lives");
 }
 
 absl::Status StaticGroup::Complete(const Epoch& epoch, absl::Time deadline) {
-  const absl::StatusOr<std::string> present =
-      store_.CompareSet(kEpochKey, FormingText(epoch.name, epoch.before),
-                        CompleteText(epoch.name), deadline);
-  if (!present.ok()) return present.status();
-  const absl::StatusOr<Epoch> now = ParseEpoch(*present);
-  if (!now.ok()) return now.status();
-  if (now->name != epoch.name || !now->complete) {
-    return TryAgain("the group was begun anew");
+  std::string desired = CompleteText(epoch.name, "");
+  absl::StatusOr<std::string> present = store_.CompareSet(
+      kEpochKey, FormingText(epoch.name, epoch.before), desired, deadline);
+  while (true) {
+    if (!present.ok()) return present.status();
+    const absl::StatusOr<Epoch> now = ParseEpoch(*present);
+    if (!now.ok()) return now.status();
+    if (now->name != epoch.name || !now->complete) {
+      return TryAgain("the group was begun anew");
+    }
+    if (!is_late_) break;
+    // Who found the epoch dead before we came must look again.
+    desired = CompleteText(epoch.name, absl::StrCat(instance_, ".", ++starts_));
+    present = store_.CompareSet(kEpochKey, now->text, desired, deadline);
+    if (present.ok() && *present == desired) break;
   }
   const absl::StatusOr<std::string> place =
       store_.TryGet(MemberKey(epoch.name, options_.id), deadline);
   if (!place.ok() && !absl::IsNotFound(place.status())) return place.status();
-  if (place.value_or("") != our_place_) {
+  if (place.value_or("") != mark_) {
     return TryAgain("another worker has taken our place");
   }
   return absl::OkStatus();
 }
 
 void StaticGroup::Withdraw(absl::Time deadline) {
-  // The others of a complete epoch count on us to come back.
-  if (!is_forming_) return;
-  const std::string key = MemberKey(epoch_, options_.id);
-  const absl::StatusOr<std::string> place = store_.TryGet(key, deadline);
-  if (place.ok() && *place == our_place_) {
-    store_.Delete(key, deadline).IgnoreError();
-  }
+  if (epoch_.empty()) return;
+  const absl::StatusOr<Epoch> now = ReadEpoch(deadline);
+  // The others may have completed it without our seeing that.
+  if (now.ok() && now->name == epoch_ && now->complete) return;
+  // A deletion might come late, and be that of a successor's mark.
+  store_.CompareSet(MemberKey(epoch_, options_.id), mark_, "", deadline)
+      .IgnoreError();
 }
 
 std::string StaticGroup::Missing() const {

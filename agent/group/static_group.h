@@ -5,9 +5,10 @@
 // (rendezvous.h) the store has
 //
 //   reprise/epoch               the present one: "<epoch> forming <before>", or
-//                               "<epoch> complete -" since all have entered it
+//                               "<epoch> complete <change>" since all have
+//                               entered it
 //   reprise/epoch/<epoch>/<id>  the member that has entered it as worker <id>:
-//                               "<instance> <address>"
+//                               "<instance> <address>", or "" if it gave up
 //
 // A worker enters the present epoch only if a member of it is alive now, which
 // means that an agent of that instance answers at the member's address. If all
@@ -21,6 +22,25 @@
 // worker that then begins another. "<before>" is that complete epoch. As soon
 // as a member of it answers, and while the new one is not complete, it becomes
 // the present one again.
+//
+// Of two live workers of one name and id only one starts, since no epoch ends
+// while a worker that has started in it answers:
+//  - A worker starts when it has written its mark, `reprise/epoch` has changed
+//    since, its epoch is the present one and complete, and its mark is still in
+//    its place. A worker that comes to a complete epoch changes "<change>".
+//  - A worker that begins an epoch replaces the text that `reprise/epoch` had
+//    before it looked at the members. So it has seen all that have started.
+//  - These keys are written by compare-and-set, `reprise/epoch` never has the
+//    same text twice, and a worker takes its mark back only as the last thing
+//    that it does. So an access that takes effect after its worker has stopped
+//    waiting for it neither takes the mark of a worker that has started, nor
+//    brings an epoch back.
+// A worker that finds an epoch that forms looks for its own place in "<before>"
+// too: the members of that one may only have been silent to the worker that
+// began the new one.
+//
+// A worker that gives up takes its mark back, unless its epoch is complete: the
+// others may have started with it then, and count on it to come back.
 //
 // Stock workers, and older ones of ours, enter no epochs. They are taken as
 // they come: leftovers of theirs cannot be told.
@@ -61,12 +81,14 @@ class StaticGroup {
               std::string features, Check check);
 
   // Enters the group, publishes the address and waits for all others. Our
-  // listener must be open; `url` returns where it is now, and `on_published` is
-  // told what others find. Returns the addresses of all by id.
+  // listener must be open; `url` returns where it is now. `on_announced` is
+  // told what others may find from now on, and `on_published` what is in
+  // addrs/<our name>. Returns the addresses of all by id.
   // ALREADY_EXISTS when a live worker has our name and id; DEADLINE_EXCEEDED
   // names those that are missing, or whose death is not proven.
   absl::StatusOr<std::vector<std::string>> Enter(
       std::function<std::string()> url,
+      std::function<void(const std::string&)> on_announced,
       std::function<void(const std::string&)> on_published,
       absl::Time deadline);
 
@@ -86,10 +108,13 @@ class StaticGroup {
   };
 
   std::string MemberKey(const std::string& epoch, int64_t id) const;
-  std::string OurMark() const;
+  // Announces its address: others who find the mark may call us at once.
+  std::string MakeMark() const;
 
   // ABORTED, here and below: something changed or is undecided; try again.
   absl::Status TryToEnter(absl::Time deadline);
+  // NOT_FOUND when there is none.
+  absl::StatusOr<Epoch> ReadEpoch(absl::Time deadline);
   // The epoch to enter: one in which somebody is alive, or a new one.
   absl::StatusOr<Epoch> FindEpoch(absl::Time deadline);
   // `our_place` becomes what is in our place of that epoch.
@@ -123,15 +148,18 @@ class StaticGroup {
   const Check check_;
 
   std::function<std::string()> url_;
+  std::function<void(const std::string&)> on_announced_;
   std::function<void(const std::string&)> on_published_;
   // What addrs/<our name> holds, or held when we began.
   std::string published_;
   bool is_published_ = false;
-  int begun_ = 0;  // epochs that we began
-  std::string epoch_;
-  bool is_forming_ = false;
-  bool waits_ = false;  // in an epoch, for the others
-  std::string our_place_;
+  int begun_ = 0;      // epochs that we began
+  std::string epoch_;  // the last one that we put our mark in, or ""
+  std::string mark_;
+  bool is_late_ = false;   // our mark came to a complete epoch
+  int starts_ = 0;         // attempts of ours to start there
+  bool waits_ = false;     // in an epoch, for the others
+  std::string our_place_;  // what `FindEpoch` found in our place
   std::map<std::string, Suspect> suspects_;  // by mark
   std::vector<std::string> addresses_;
   std::vector<std::string> instances_;

@@ -108,6 +108,15 @@ void Acceptor::Published(const std::string& address) {
     MutexLock lock(mutex_);
     published_ = address;
   }
+  Announce(address);
+}
+
+void Acceptor::Announce(const std::string& address) {
+  {
+    MutexLock lock(mutex_);
+    if (announced_ == address) return;
+    announced_ = address;
+  }
   if (observer_ != nullptr) observer_->OnListening(address);
 }
 

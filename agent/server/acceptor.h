@@ -56,7 +56,9 @@ class Acceptor {
   // there is no listener.
   std::string url();
 
-  // Says that `address`, a `url()`, is in the store.
+  // Says that others may find `address`, a `url()`, from now on.
+  void Announce(const std::string& address);
+  // Says that it is in the store, under `address_key`. Announces it too.
   void Published(const std::string& address);
 
   // How many listeners were opened, without the first.
@@ -99,6 +101,7 @@ class Acceptor {
   uint64_t generation_ ABSL_GUARDED_BY(mutex_) = 0;
   bool failed_ ABSL_GUARDED_BY(mutex_) = false;
   std::string published_ ABSL_GUARDED_BY(mutex_);
+  std::string announced_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

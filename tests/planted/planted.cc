@@ -118,6 +118,8 @@ constexpr auto kDefects = std::to_array<Entry>({
     {"leftovers_make_a_group",
      "what an earlier run has left in the store counts as members",
      "reused_store"},
+    {"one_refusal_is_death",
+     "a worker that refuses one connection is taken for dead", "twins"},
     {"pointer_order",
      "connections are closed in the order of their addresses in memory",
      "lifecycle", "verify"},

@@ -35,9 +35,14 @@ class Job {
       Post("began");
       std::unique_ptr<EchoAgent> agent = Start();
       if (agent == nullptr) return;
+      Post("started");
       CheckOtherHas("began");
       CallOther(*agent);
-      if (worker_.rank() == 1) StartTwin();
+      // An agent answers calls before it has started, and may give up then.
+      if (worker_.rank() == 1) {
+        if (!Has("started", Other(), kPatience)) return;
+        StartTwin();
+      }
       End(*agent);
       Post("ended");
       if (!Has("ended", Other(), kPatience)) return;
