@@ -316,8 +316,8 @@ void PeerSet::OnPipeEstablished(ClientPipe& pipe) {
 void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   const Member& peer = pipe.peer();
   const int64_t id = message.id();
-  pipe.counters().received_bytes.Add(static_cast<int64_t>(message.num_bytes()));
   if (message.type() == kControlResponse) return;  // a sign of life
+  pipe.counters().received_bytes.Add(static_cast<int64_t>(message.num_bytes()));
   if (!IsResponse(message.type())) {
     pipe.Fail("it sent what is no reply");
     return;

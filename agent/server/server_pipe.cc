@@ -112,7 +112,7 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
                message = std::move(message)](const tensorpipe::Error& error) {
                 if (error) {
                   self->Fail(Describe(error));
-                } else {
+                } else if (message->type() != kControlResponse) {
                   self->counters_.sent_bytes.Add(
                       static_cast<int64_t>(message->num_bytes()));
                 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -19,6 +20,17 @@ namespace reprise {
 using tensorpipe::Error;
 using tensorpipe::transport::Connection;
 using tensorpipe::transport::Listener;
+
+namespace {
+
+size_t PartOfLimit(size_t divisor) {
+  constexpr size_t kMost = 256;
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kMost;
+  return std::clamp<size_t>(limit.rlim_cur / divisor, 1, kMost);
+}
+
+}  // namespace
 
 // The connections whose hellos are awaited, or that nobody has asked for yet.
 // Thread-safe. The closures of the inner listener and of the connections keep
@@ -79,8 +91,10 @@ class CheckedListener::Greetings
       if (error_) return;
       number = ++last_number_;
       pending_.emplace(number, connection);
-      if (pending_.size() > MaxPending()) {
-        dropped = std::move(pending_.extract(pending_.begin()).mapped());
+      if (pending_.size() - without_room_.size() > MaxUngreeted()) {
+        auto oldest = pending_.begin();
+        while (without_room_.contains(oldest->first)) ++oldest;
+        dropped = Take(oldest->first);
       }
     }
     connection->ReadHello(
@@ -97,18 +111,37 @@ class CheckedListener::Greetings
       case CheckedConnection::Hello::kForPipe:
         return HandOver(number, nullptr);
       case CheckedConnection::Hello::kNewPipe:
-        DescriptorRoom::OfProcess().Await(
-            [weak = weak_from_this(), number](DescriptorRoom::Ticket ticket) {
-              if (const auto self = weak.lock()) {
-                self->HandOver(number, std::move(ticket));
-              }
-            });
+        return AwaitRoom(number);
     }
+  }
+
+  void AwaitRoom(uint64_t number) {
+    std::shared_ptr<CheckedConnection> dropped;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (pending_.count(number) == 0) return;
+      without_room_.insert(number);
+    }
+    DescriptorRoom::OfProcess().Await(
+        [weak = weak_from_this(), number](DescriptorRoom::Ticket ticket) {
+          const auto self = weak.lock();
+          if (self == nullptr) return;
+          if (ticket == nullptr) return self->Drop(number);
+          self->HandOver(number, std::move(ticket));
+        });
+    {
+      absl::MutexLock lock(&mutex_);
+      if (without_room_.size() > MaxWithoutRoom()) {
+        dropped = Take(*without_room_.begin());
+      }
+    }
+    if (dropped != nullptr) dropped->close();
   }
 
   // Null when it was dropped before.
   std::shared_ptr<CheckedConnection> Take(uint64_t number)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    without_room_.erase(number);
     auto taken = pending_.extract(number);
     return taken.empty() ? nullptr : std::move(taken.mapped());
   }
@@ -151,6 +184,7 @@ class CheckedListener::Greetings
       wanted.swap(wanted_);
       greeted.swap(greeted_);
       pending.swap(pending_);
+      without_room_.clear();
     }
     for (const accept_callback_fn& done : wanted) done(error, nullptr);
     for (const auto& connection : greeted) connection->close();
@@ -166,15 +200,15 @@ class CheckedListener::Greetings
   uint64_t last_number_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::shared_ptr<CheckedConnection>> pending_
       ABSL_GUARDED_BY(mutex_);
+  // Those of them whose hello has come.
+  std::set<uint64_t> without_room_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Connection>> greeted_ ABSL_GUARDED_BY(mutex_);
   std::deque<accept_callback_fn> wanted_ ABSL_GUARDED_BY(mutex_);
 };
 
-size_t CheckedListener::MaxPending() {
-  rlimit limit = {};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kMaxPending;
-  return std::min<size_t>(limit.rlim_cur / 4, kMaxPending);
-}
+size_t CheckedListener::MaxUngreeted() { return PartOfLimit(4); }
+
+size_t CheckedListener::MaxWithoutRoom() { return PartOfLimit(16); }
 
 CheckedListener::CheckedListener(std::shared_ptr<const CheckedCommon> common,
                                  std::shared_ptr<Listener> inner,

@@ -4,8 +4,8 @@
 // listener of the core's, and with it every handshake under way. So a listener
 // for the core hands a connection over once its hello has come, and one for a
 // new pipe once there are file descriptors for the pipe (descriptor_room.h).
-// The others cost what a connection costs, until their peers go away or more
-// than `MaxPending` wait: then the oldest one is dropped.
+// The others cost what a connection costs, until their peers go away or too
+// many wait: then the oldest one is dropped.
 
 #ifndef REPRISE_AGENT_TRANSPORT_CHECKED_LISTENER_H_
 #define REPRISE_AGENT_TRANSPORT_CHECKED_LISTENER_H_
@@ -21,9 +21,10 @@ namespace reprise {
 
 class CheckedListener final : public tensorpipe::transport::Listener {
  public:
-  // A quarter of the limit of open files, and at most this many.
-  static constexpr size_t kMaxPending = 256;
-  static size_t MaxPending();
+  // How many may wait for their hellos, and how many for descriptors: a quarter
+  // and a sixteenth of the limit of open files, and at most 256 each.
+  static size_t MaxUngreeted();
+  static size_t MaxWithoutRoom();
 
   // `is_for_core`: TensorPipe's core accepts here, and no channel.
   CheckedListener(std::shared_ptr<const CheckedCommon> common,

@@ -19,29 +19,34 @@ namespace {
 // Up to this limit the open files are counted one by one.
 constexpr int64_t kFew = 1024;
 
+// `limit`: of open files.
+int64_t CountFree(int64_t limit) {
+  // The system gives out the lowest number that is free.
+  const int lowest = eventfd(0, EFD_CLOEXEC);
+  if (lowest < 0) return 0;
+  close(lowest);
+  if (limit > kFew && lowest < limit / 2) return limit - lowest;
+  std::error_code error;
+  const auto files =
+      std::filesystem::directory_iterator("/proc/self/fd", error);
+  if (error) return limit - lowest;
+  return limit - std::distance(begin(files), end(files));
+}
+
 }  // namespace
 
-int64_t CountFreeDescriptors() {
+int64_t CountSpareDescriptors() {
   rlimit limit = {};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
       limit.rlim_cur == RLIM_INFINITY) {
     return std::numeric_limits<int64_t>::max();
   }
   const auto most = static_cast<int64_t>(limit.rlim_cur);
-  // The system gives out the lowest number that is free.
-  const int lowest = eventfd(0, EFD_CLOEXEC);
-  if (lowest < 0) return 0;
-  close(lowest);
-  if (most > kFew && lowest < most / 2) return most - lowest;
-  std::error_code error;
-  const auto files =
-      std::filesystem::directory_iterator("/proc/self/fd", error);
-  if (error) return most - lowest;
-  return std::max<int64_t>(0, most - std::distance(begin(files), end(files)));
+  return CountFree(most) - std::clamp<int64_t>(most / 16, 4, 16);
 }
 
 DescriptorRoom& DescriptorRoom::OfProcess() {
-  static DescriptorRoom* const room = new DescriptorRoom(CountFreeDescriptors);
+  static DescriptorRoom* const room = new DescriptorRoom(CountSpareDescriptors);
   return *room;
 }
 
@@ -54,23 +59,25 @@ void DescriptorRoom::Await(Begin begin) {
       ticket = Reserve();
     } else {
       is_first = waiting_.empty();
-      waiting_.push_back(std::move(begin));
+      waiting_.push_back(
+          {std::chrono::steady_clock::now() + longest_wait_, std::move(begin)});
     }
   }
   if (ticket != nullptr) return begin(std::move(ticket));
   if (!is_first) return;
-  LOG(WARNING) << "callers wait until there are file descriptors for them; "
-               << "raise the limit of open files";
+  LOG_EVERY_N(WARNING, 100)
+      << "callers wait until there are file descriptors for them: raise the "
+      << "limit of open files";
   try {
     std::thread([this] { Watch(); }).detach();
   } catch (const std::system_error& error) {
     LOG(WARNING) << "no thread to wait for file descriptors: " << error.what();
-    std::deque<Begin> waiting;
+    std::deque<Waiter> waiting;
     {
       absl::MutexLock lock(&mutex_);
       waiting.swap(waiting_);
     }
-    for (const Begin& next : waiting) next(nullptr);
+    for (const Waiter& waiter : waiting) waiter.begin(nullptr);
   }
 }
 
@@ -87,10 +94,13 @@ bool DescriptorRoom::BeginWaiting() {
     {
       absl::MutexLock lock(&mutex_);
       if (waiting_.empty()) return false;
-      if (!HasRoom()) return true;
-      ticket = Reserve();
-      begin = std::move(waiting_.front());
-      // The next one to come starts a thread if this leaves nobody.
+      Waiter& first = waiting_.front();
+      if (HasRoom()) {
+        ticket = Reserve();
+      } else if (std::chrono::steady_clock::now() < first.until) {
+        return true;
+      }
+      begin = std::move(first.begin);
       waiting_.pop_front();
     }
     begin(std::move(ticket));
@@ -103,7 +113,7 @@ bool DescriptorRoom::HasRoom() {
     return reservation.until <= now || reservation.ticket.expired();
   });
   const auto beginning = static_cast<int64_t>(reservations_.size());
-  return count_free_() - kReserve >= kPerPipe * (beginning + 1);
+  return count_spare_() >= kPerPipe * (beginning + 1);
 }
 
 DescriptorRoom::Ticket DescriptorRoom::Reserve() {

@@ -134,7 +134,7 @@ class End {
   bool TakeFrames() {
     if (!in_.Refresh()) return false;
     Require(in_.readable() <= kSize);
-    const bool is_good = reprise::shm::TakeFrames(in_, reader_);
+    const bool is_good = reprise::shm::TakeFrames(in_, reader_, /*is_peer_ours=*/true);
     Require(in_.readable() <= kSize);
     in_.Publish();
     return is_good;
@@ -154,7 +154,7 @@ class End {
   Ring::Files outbox_files_;
   reprise::shm::RingReader in_{inbox_};
   reprise::shm::RingWriter out_{outbox_};
-  FrameReader reader_{sizeof(uint32_t)};
+  FrameReader reader_;
   std::deque<std::string> places_;
   size_t taken_ = 0;
 };

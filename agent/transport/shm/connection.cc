@@ -5,7 +5,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -215,7 +214,7 @@ void Connection::ReadFrames() {
   while (reader_.is_waiting()) {
     if (!has_ended_ && !in_.Refresh()) return Fail(UV_EPROTO);
     const uint64_t before = in_.readable();
-    if (!TakeFrames(in_, reader_)) return Fail(UV_EPROTO);
+    if (!TakeFrames(in_, reader_, outbox_->queue.is_ours())) return Fail(UV_EPROTO);
     const size_t size = before - in_.readable();
     if (size == 0) break;
     in_.Publish();
@@ -231,12 +230,6 @@ void Connection::ReadFrames() {
 void Connection::Add(Write write) {
   if (error_) return write.done(error_);
   if (has_ended_) return write.done(UvErrorOf(UV_EOF));
-  // The length of a frame is a number of 32 bits.
-  if (write.length > std::numeric_limits<uint32_t>::max()) {
-    const WriteDone done = std::move(write.done);
-    Fail(UV_EMSGSIZE);
-    return done(error_);
-  }
   writes_.push_back(std::move(write));
   WakeSoon();
 }
@@ -267,15 +260,15 @@ int Connection::CopyWrites(std::deque<Write>& done) {
   while (!writes_.empty() && total < kPieceBytes) {
     const Write& write = writes_.front();
     if (!is_header_written_) {
+      const bool is_ours = outbox_->queue.is_ours();
+      const std::string header = FrameHeader(write.length, is_ours);
       // TensorPipe's own reader waits until a whole object is in the ring.
-      const uint64_t whole = sizeof(uint32_t) + write.length;
-      if (write.object != nullptr && !outbox_->queue.is_ours() &&
-          whole > writer.size()) {
+      if (header.empty() || (write.object != nullptr && !is_ours &&
+                             header.size() + write.length > writer.size())) {
         return UV_EMSGSIZE;
       }
-      const auto header = static_cast<uint32_t>(write.length);
-      if (writer.writable() < sizeof(header)) return 0;
-      writer.Append(&header, sizeof(header));
+      if (writer.writable() < header.size()) return 0;
+      writer.Append(header.data(), header.size());
       is_header_written_ = true;
     }
     const size_t size = std::min<uint64_t>(

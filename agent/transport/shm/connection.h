@@ -125,7 +125,7 @@ class Connection final : public PeerProcess::Member,
 
   Ring inbox_;
   RingReader in_{inbox_};
-  FrameReader reader_{sizeof(uint32_t)};
+  FrameReader reader_;
   bool has_ended_ = false;
   std::shared_ptr<PeerProcess> process_;
   std::unique_ptr<Outbox> outbox_;

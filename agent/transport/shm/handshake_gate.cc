@@ -56,6 +56,10 @@ void HandshakeGate::OnReadable(Place pending) {
     case UV_EAGAIN:
       return;
     case UV_EMFILE:
+      // Those that came first get what is left.
+      if (pending != pending_.begin()) {
+        return Drop(pending, "there are too few file descriptors");
+      }
       loop_.Unwatch(pending->socket.get(), pending->watch);
       pending->pause =
           loop_.AddTimer(kPauseNs, [self = shared_from_this(), pending] {

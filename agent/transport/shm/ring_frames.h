@@ -1,9 +1,16 @@
-// Frames out of a ring.
+// Frames in a ring.
+//
+// A frame is its length, 4 bytes, little-endian, and as many bytes of body.
+// Between two of our own ends a length of 2^32 - 1 means that 8 bytes with the
+// real length follow, so a frame may be longer than 4 GiB. TensorPipe's own
+// transport writes the length of such a frame modulo 2^32.
 
 #ifndef REPRISE_AGENT_TRANSPORT_SHM_RING_FRAMES_H_
 #define REPRISE_AGENT_TRANSPORT_SHM_RING_FRAMES_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
 
 #include "agent/transport/shm/ring.h"
 #include "agent/transport/uv/frame_reader.h"
@@ -14,10 +21,14 @@ namespace reprise::shm {
 // same time.
 inline constexpr size_t kPieceBytes = size_t{64} << 10;
 
+// What comes before a body of this length. Empty when the peer is not ours and
+// cannot be told so great a length.
+std::string FrameHeader(uint64_t length, bool is_peer_ours);
+
 // Takes what has come and is wanted, up to about `kPieceBytes`. The reader must
-// be one of headers of four bytes. False when a frame is not as long as it must
+// be one of headers of 8 bytes. False when a frame is not as long as it must
 // be.
-bool TakeFrames(RingReader& ring, FrameReader& reader);
+bool TakeFrames(RingReader& ring, FrameReader& reader, bool is_peer_ours);
 
 }  // namespace reprise::shm
 

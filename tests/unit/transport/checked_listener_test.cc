@@ -122,7 +122,7 @@ TEST_F(CheckedListenerTest, TheOldestOfTooManyIsDropped) {
   ShmPeer oldest(listener_->addr());
   ASSERT_TRUE(oldest.Meet());
   std::vector<std::shared_ptr<Connection>> silent;
-  for (size_t i = 0; i < CheckedListener::MaxPending(); ++i) {
+  for (size_t i = 0; i < CheckedListener::MaxUngreeted(); ++i) {
     silent.push_back(client_->connect(listener_->addr()));
   }
   EXPECT_TRUE(oldest.IsClosed());

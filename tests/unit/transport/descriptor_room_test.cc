@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 #include <vector>
@@ -16,19 +17,19 @@ namespace {
 
 using ::testing::ElementsAre;
 
-constexpr int64_t kForOne = DescriptorRoom::kReserve + DescriptorRoom::kPerPipe;
+constexpr int64_t kForOne = DescriptorRoom::kPerPipe;
 
 // Never destroyed: its thread may still look.
 DescriptorRoom& MakeRoom(std::atomic<int64_t>& free) {
   return *new DescriptorRoom([&free] { return free.load(); });
 }
 
-TEST(DescriptorRoomTest, CountsWhatIsFree) {
-  const int64_t before = CountFreeDescriptors();
+TEST(DescriptorRoomTest, CountsWhatIsSpare) {
+  const int64_t before = CountSpareDescriptors();
   const int file = eventfd(0, EFD_CLOEXEC);
-  EXPECT_EQ(CountFreeDescriptors(), before - 1);
+  EXPECT_EQ(CountSpareDescriptors(), before - 1);
   close(file);
-  EXPECT_EQ(CountFreeDescriptors(), before);
+  EXPECT_EQ(CountSpareDescriptors(), before);
 }
 
 TEST(DescriptorRoomTest, BeginsAtOnceWhatThereIsRoomFor) {
@@ -65,6 +66,17 @@ TEST(DescriptorRoomTest, OthersWaitTheirTurn) {
   free = kForOne;
   while (begun < 3) std::this_thread::yield();
   EXPECT_THAT(order, ElementsAre(1, 2, 3));
+}
+
+TEST(DescriptorRoomTest, NobodyWaitsForEver) {
+  static std::atomic<bool> has_ended = false;
+  DescriptorRoom& room = *new DescriptorRoom([] { return kForOne - 1; },
+                                             std::chrono::milliseconds(1));
+  room.Await([](const DescriptorRoom::Ticket& ticket) {
+    EXPECT_EQ(ticket, nullptr);
+    has_ended = true;
+  });
+  while (!has_ended) std::this_thread::yield();
 }
 
 TEST(DescriptorRoomTest, AReservationEnds) {

@@ -1,12 +1,15 @@
 // The transport shm between our own ends: what it takes, refuses and knows.
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstring>
 #include <future>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -51,7 +54,58 @@ TEST_F(OurShmTest, AConnectionTakesOneDescriptor) {
       << CountDescriptors() - before;
 }
 
-TEST_F(OurShmTest, ALengthOf32BitsIsRefused) {
+// 1 MiB of memory, again and again, at `size` consecutive addresses.
+class RepeatedMemory {
+ public:
+  explicit RepeatedMemory(size_t size) : size_(size + kPiece) {
+    const int file = memfd_create("repeated", MFD_CLOEXEC);
+    EXPECT_EQ(ftruncate(file, kPiece), 0);
+    data_ = static_cast<char*>(mmap(nullptr, size_, PROT_NONE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    for (size_t at = 0; at + kPiece <= size_; at += kPiece) {
+      EXPECT_NE(mmap(data_ + at, kPiece, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_FIXED, file, 0),
+                MAP_FAILED);
+    }
+    close(file);
+  }
+  ~RepeatedMemory() { munmap(data_, size_); }
+
+  static constexpr size_t kPiece = size_t{1} << 20;
+  char* data() { return data_; }
+
+ private:
+  const size_t size_;
+  char* data_;
+};
+
+TEST_F(OurShmTest, AFrameMayBeLongerThan4GiB) {
+  Connect();
+  constexpr size_t kLength = (size_t{1} << 32) + 5;
+  const std::string pattern = Pattern(RepeatedMemory::kPiece);
+  RepeatedMemory sent(kLength);
+  RepeatedMemory received(kLength);
+  std::memcpy(sent.data(), pattern.data(), pattern.size());
+  std::promise<std::string> written;
+  std::promise<std::string> read;
+  near_->write(sent.data(), kLength,
+               [&](const Error& error) { written.set_value(TextOf(error)); });
+  far_->read(received.data(), kLength,
+             [&](const Error& error, const void*, size_t) {
+               read.set_value(TextOf(error));
+             });
+  EXPECT_EQ(written.get_future().get(), "");
+  EXPECT_EQ(read.get_future().get(), "");
+  EXPECT_TRUE(std::string_view(received.data(), pattern.size()) == pattern);
+  // The next frame begins where this one ends.
+  std::string place(2, '?');
+  std::future<std::string> next = Write(*near_, "hi");
+  EXPECT_EQ(Read(*far_, place).get().bytes, "hi");
+}
+
+TEST_F(OurShmTest, AStockReaderIsNotSentALengthOf33Bits) {
+  TearDown();
+  Start(/*is_server_ours=*/false, /*is_client_ours=*/true);
   Connect();
   std::promise<std::string> written;
   const char byte = 0;
