@@ -74,7 +74,7 @@ class Agent::Impl {
               const CallOptions& options) {
     if (to == nullptr) {
       workers_.MarkStale();
-      return Refuse(NoSuchWorker(called));
+      return Refuse(NoSuchWorker(called), options);
     }
     return Send(to, std::move(request), options);
   }
@@ -84,7 +84,7 @@ class Agent::Impl {
                          const RetryOptions& retry) {
     if (to == nullptr) {
       workers_.MarkStale();
-      return Refuse(NoSuchWorker(called));
+      return Refuse(NoSuchWorker(called), options);
     }
     return SendWithRetries(to, std::move(request), options, retry);
   }
@@ -93,7 +93,7 @@ class Agent::Impl {
                     const CallOptions& options) {
     if (to == nullptr) {
       workers_.MarkStale();
-      return Refuse(NoSuchWorker(called));
+      return Refuse(NoSuchWorker(called), options);
     }
     return SendOneWay(to, std::move(request), options);
   }
@@ -170,11 +170,11 @@ class Agent::Impl {
   Times StartNow(absl::Duration timeout, absl::Time latest_end);
   // Of a status of `CallTable::Reserve`.
   absl::Status Explain(absl::Status status, MessageType type) const;
-  Future Refuse(absl::Status status);
+  Future Refuse(absl::Status status, const CallOptions& options);
   // Of a request that no retry mends.
-  Future RefuseForGood(absl::Status status);
+  Future RefuseForGood(absl::Status status, const CallOptions& options);
   // Of a call whose deadline has passed.
-  Future RefuseLate();
+  Future RefuseLate(const CallOptions& options);
 
   Runtime& runtime_;
   Observer* const observer_;

@@ -1,10 +1,12 @@
-// What a single call is told: its time, its key, its retries.
+// What a single call is told: its name, its time, its key, its retries.
 
 #ifndef REPRISE_AGENT_CALL_OPTIONS_H_
 #define REPRISE_AGENT_CALL_OPTIONS_H_
 
+#include <cstddef>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -20,6 +22,8 @@ enum class Lane {
   kPriority,  // that of small messages
   kBulk,      // that of large ones: for a small request with a large reply
 };
+
+inline constexpr size_t kMaxCallLabel = 64;
 
 struct CallOptions {
   // kUnsetTimeout: the agent's rpc_timeout. 0 or infinite: never. Any other
@@ -38,6 +42,10 @@ struct CallOptions {
   // `RequestInfo::Inherit`.
   bool detached = false;
   Lane lane = Lane::kBySize;
+  // A short name of the call for people, such as "push": at most
+  // `kMaxCallLabel` printable ASCII characters. It stands in the call's error
+  // texts, in log lines, and in what observers are told. It is not sent.
+  std::string label = {};
 };
 
 // The texts of errors are PyTorch's where it has one.
@@ -60,6 +68,9 @@ struct RetryOptions {
   std::function<bool(const absl::Status&)> retry_if = nullptr;
 };
 absl::Status Validate(const RetryOptions& options);
+
+// INVALID_ARGUMENT unless `label` may be a `CallOptions::label`.
+absl::Status ValidateLabel(std::string_view label);
 
 }  // namespace reprise
 

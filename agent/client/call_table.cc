@@ -147,14 +147,14 @@ void CallTable::Cancel(CallKey key) {
 
 Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
                         absl::Time deadline, absl::Duration timeout,
-                        const CallMetrics& metrics) {
+                        Details details) {
   const CallKey key(reservation.to_, reservation.id_);
   PendingCall call{MakePromise(key, reservation.is_attempt_),
                    std::move(reservation.active_),
                    pipe_generation,
                    timeout,
                    std::nullopt,
-                   metrics,
+                   std::move(details),
                    reservation.num_bytes_};
   Future future = call.promise.future();
   Calls single;
@@ -216,7 +216,7 @@ void CallTable::OnTimeout(CallKey key) {
     ++loads_[key.peer()].num_calls;
     calls_.emplace(key, PendingCall{MakePromise(key, false), Activity::Token(),
                                     call.mapped().pipe_generation, timeout,
-                                    std::nullopt, CallMetrics(), 0});
+                                    std::nullopt, Details(), 0});
   }
   VLOG(1) << "call " << key.id() << " to worker " << key.peer()
           << " timed out after " << timeout;
@@ -278,9 +278,12 @@ void CallTable::FinishNow(Calls::node_type call, Future::Result result) {
   const CallKey key = call.key();
   PendingCall& pending = call.mapped();
   if (pending.timer.has_value()) timer_.Cancel(*pending.timer);
+  if (!result.ok()) {
+    result = WithLabel(result.status(), pending.details.label);
+  }
   VLOG(2) << "call " << key.id() << " to worker " << key.peer()
           << " is completed: " << result.status();
-  pending.metrics.Completed(runtime_.Now(), result.ok());
+  pending.details.metrics.Completed(runtime_.Now(), result.ok());
   if (observer_ != nullptr) {
     observer_->OnCallCompleted(key.peer(), key.id(), result.status(),
                                result.ok() ? &*result : nullptr);
@@ -312,7 +315,7 @@ void PlantedAccess::EnterOrphan(CallTable& calls, WorkerId to, int64_t id,
       key, CallTable::PendingCall{calls.MakePromise(key, false),
                                   std::move(uncounted), pipe_generation,
                                   absl::ZeroDuration(), std::nullopt,
-                                  CallMetrics(), 0});
+                                  CallTable::Details(), 0});
 }
 #endif
 

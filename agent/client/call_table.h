@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -128,12 +129,16 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   absl::StatusOr<Reservation> Reserve(const WorkerInfo& to,
                                       const ReserveOptions& options);
 
+  // What is kept of a call until it is completed.
+  struct Details {
+    CallMetrics metrics = {};  // counts the completion
+    std::string label = {};    // `CallOptions::label`
+  };
+
   // Enters the call, which is then written to the pipe of this generation.
   // `deadline` may be infinite; `timeout` is for the text of the error.
-  // `metrics` counts the completion.
   Future Enter(Reservation reservation, uint64_t pipe_generation,
-               absl::Time deadline, absl::Duration timeout,
-               const CallMetrics& metrics);
+               absl::Time deadline, absl::Duration timeout, Details details);
 
   // Returns false when there is no such call: it was completed before, or it
   // was made to another peer.
@@ -157,7 +162,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     uint64_t pipe_generation = 0;
     absl::Duration timeout;
     std::optional<Timer::Key> timer;
-    CallMetrics metrics;
+    Details details;
     size_t num_bytes = 0;
   };
   // A `Reserve` that waits for room.
