@@ -104,8 +104,7 @@ absl::Status ClientPipe::Write(OutgoingCall call) {
   {
     MutexLock lock(mutex_);
     if (state_ == State::kFailed) return failure_;
-    ++num_unwritten_;
-    num_unwritten_bytes_ += call.message->num_bytes();
+    NoteUnwritten(*call.message);
     if (state_ == State::kOpening) {
       const int64_t id = call.message->id();
       queue_.emplace(id, std::move(call));
@@ -117,9 +116,20 @@ absl::Status ClientPipe::Write(OutgoingCall call) {
   return absl::OkStatus();
 }
 
-void ClientPipe::NotWritten(const OutgoingCall& call) {
+void ClientPipe::NoteUnwritten(const EncodedMessage& message) {
+  const size_t bytes = message.num_bytes();
+  ++num_unwritten_;
+  num_unwritten_bytes_ += bytes;
+  counters_.unwritten.Add();
+  counters_.unwritten_bytes.Add(static_cast<int64_t>(bytes));
+}
+
+void ClientPipe::NoteWritten(const EncodedMessage& message) {
+  const size_t bytes = message.num_bytes();
   --num_unwritten_;
-  num_unwritten_bytes_ -= call.message->num_bytes();
+  num_unwritten_bytes_ -= bytes;
+  counters_.unwritten.Add(-1);
+  counters_.unwritten_bytes.Add(-static_cast<int64_t>(bytes));
 }
 
 void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
@@ -127,14 +137,14 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   if (call.deadline != absl::InfiniteFuture()) {
     extras.remaining = call.deadline - runtime_.Now();
     if (extras.remaining <= absl::ZeroDuration()) {
-      NotWritten(call);  // the call's timer completes it
+      NoteWritten(*call.message);  // the call's timer completes it
       return;
     }
     if (!features_.deadline) extras.remaining = absl::InfiniteDuration();
   }
   if (!call.idempotency_key.empty()) {
     if (!features_.idempotency) {
-      NotWritten(call);
+      NoteWritten(*call.message);
       owner_.OnCallRefused(
           *this, call.message->id(),
           features_.known
@@ -163,8 +173,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
       [self = shared_from_this(), offer = std::move(offer),
        on_written = std::move(call.on_written),
        message = std::move(call.message)](const tensorpipe::Error& error) {
-        --self->num_unwritten_;
-        self->num_unwritten_bytes_ -= message->num_bytes();
+        self->NoteWritten(*message);
         if (error) {
           self->Fail(Describe(error));
         } else {
@@ -218,7 +227,7 @@ void ClientPipe::Cancel(int64_t call_id) {
     if (state_ == State::kOpening) {
       dropped = queue_.extract(call_id);
       if (!dropped.empty()) {
-        NotWritten(dropped.mapped());
+        NoteWritten(*dropped.mapped().message);
         return;
       }
       if (being_written_ == call_id) {
@@ -348,7 +357,7 @@ bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner) {
     pipe.swap(pipe_);
     expectation.swap(expectation_);
   }
-  for (const auto& [id, call] : dropped) NotWritten(call);
+  for (const auto& [id, call] : dropped) NoteWritten(*call.message);
   if (expectation.has_value()) timer_.Cancel(*expectation);
   VLOG(1) << failure.message();
   // The owner forgets the pipe before anybody hears of its failure.

@@ -137,7 +137,9 @@ class ClientPipe final : public MessageSink,
   void WriteControl(tensorpipe::Pipe& pipe, const Control& control);
   void WritePing(tensorpipe::Pipe& pipe);
   void WriteCancel(tensorpipe::Pipe& pipe, int64_t call_id);
-  void NotWritten(const OutgoingCall& call);
+  // The message waits to be written; it has left, or never will.
+  void NoteUnwritten(const EncodedMessage& message);
+  void NoteWritten(const EncodedMessage& message);
   // Takes the next call out of the queue, to write it while the pipe opens.
   // Nothing when the pipe is open now, or has failed.
   std::optional<OutgoingCall> NextOfQueue();
