@@ -28,6 +28,12 @@ absl::Duration StrayClock() {
 #endif
 }
 
+// Null when the agent's allocator is to say where the reply lies.
+std::shared_ptr<ReplyMemory> MemoryOf(const CallOptions& options) {
+  if (options.receive_into.storages.empty()) return nullptr;
+  return std::make_shared<ReplyMemory>(options.receive_into);
+}
+
 // About what a message takes, before it is encoded.
 size_t NumBytes(const Message& message) {
   size_t bytes = message.payload.size();
@@ -72,6 +78,9 @@ absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
                      " bytes, got ", options.idempotency_key.size()));
   }
   if (absl::Status status = ValidateLabel(options.label); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = Validate(options.receive_into); !status.ok()) {
     return status;
   }
   const absl::Duration timeout =
@@ -154,12 +163,13 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
     return RefuseForGood(encoded.status(), options);
   }
   return Dispatch(to, *std::move(call), *std::move(encoded), shown, options,
-                  times, std::move(on_written));
+                  MemoryOf(options), times, std::move(on_written));
 }
 
 Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
                              std::shared_ptr<const EncodedMessage> encoded,
                              const Message& request, const CallOptions& options,
+                             std::shared_ptr<ReplyMemory> memory,
                              const Times& times,
                              std::function<void()> on_written) {
   const int64_t id = call.id();
@@ -177,6 +187,7 @@ Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
     observer_->OnCallStarted(to->id, id, request, times.deadline,
                              options.label);
   }
+  const bool wants_reply_id = memory != nullptr;
   PeerCounters& counters = (*pipe)->counters();
   counters.calls.Add();
   VLOG(2) << "call " << id << (options.label.empty() ? "" : " ")
@@ -186,11 +197,13 @@ Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
                                 {.metrics = {.peer = &counters,
                                              .type = encoded->type(),
                                              .started = times.start},
-                                 .label = options.label});
+                                 .label = options.label,
+                                 .memory = std::move(memory)});
   absl::Status status =
       (*pipe)->Write({.message = std::move(encoded),
                       .deadline = times.deadline,
                       .idempotency_key = options.idempotency_key,
+                      .wants_reply_id = wants_reply_id,
                       .on_written = std::move(on_written)});
   if (!status.ok()) {
     calls_->Complete(
@@ -203,7 +216,8 @@ Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
 
 Future Agent::Impl::SendAttempt(
     const MemberPtr& to, const std::shared_ptr<const EncodedMessage>& encoded,
-    const Message& request, const CallOptions& options, absl::Duration timeout,
+    const Message& request, const CallOptions& options,
+    const std::shared_ptr<ReplyMemory>& memory, absl::Duration timeout,
     bool is_retry) {
   CallTable::ReserveOptions reserve;
   reserve.num_bytes = encoded->num_bytes();
@@ -217,7 +231,8 @@ Future Agent::Impl::SendAttempt(
     again = *Encode(std::move(emptied), call->id());
   }
   return Dispatch(to, *std::move(call), std::move(again), request, options,
-                  StartNow(timeout, options.deadline), /*on_written=*/nullptr);
+                  memory, StartNow(timeout, options.deadline),
+                  /*on_written=*/nullptr);
 }
 
 Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
@@ -230,6 +245,7 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
   }
   // The attempts are made on other threads than this one.
   CallOptions of_attempts = options;
+  of_attempts.receive_into = {};
   const absl::Time now = runtime_.Now();
   of_attempts.deadline =
       std::min(LatestEnd(options), now + retry.total_timeout);
@@ -242,9 +258,11 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
   return retrier_->Start(
       retry, of_attempts.deadline,
       [this, to, encoded = *std::move(encoded), shown = std::move(shown),
-       options = of_attempts, timeout = *timeout](bool is_retry) {
+       options = of_attempts, memory = MemoryOf(options),
+       timeout = *timeout](bool is_retry) {
         if (!is_retry) {
-          return SendAttempt(to, encoded, shown, options, timeout, is_retry);
+          return SendAttempt(to, encoded, shown, options, memory, timeout,
+                             is_retry);
         }
         // It may have left meanwhile, and come again.
         const MemberPtr now = workers_.Find(to->name);
@@ -255,7 +273,8 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
                                       /*may_have_run=*/false),
                         options);
         }
-        return SendAttempt(now, encoded, shown, options, timeout, is_retry);
+        return SendAttempt(now, encoded, shown, options, memory, timeout,
+                           is_retry);
       },
       activity_->StartCall(), options.label);
 }

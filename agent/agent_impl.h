@@ -22,6 +22,7 @@
 #include "agent/agent.h"
 #include "agent/client/call_table.h"
 #include "agent/client/peer_set.h"
+#include "agent/client/reply_memory.h"
 #include "agent/client/retry.h"
 #include "agent/client/sent_keys.h"
 #include "agent/device/caching_allocator.h"
@@ -151,12 +152,14 @@ class Agent::Impl {
   Future SendAttempt(const MemberPtr& to,
                      const std::shared_ptr<const EncodedMessage>& encoded,
                      const Message& request, const CallOptions& options,
+                     const std::shared_ptr<ReplyMemory>& memory,
                      absl::Duration timeout, bool is_retry);
   // Enters the call and writes it.
   Future Dispatch(const MemberPtr& to, CallTable::Reservation call,
                   std::shared_ptr<const EncodedMessage> encoded,
                   const Message& request, const CallOptions& options,
-                  const Times& times, std::function<void()> on_written);
+                  std::shared_ptr<ReplyMemory> memory, const Times& times,
+                  std::function<void()> on_written);
   // Of a call with these options, or why there can be none.
   absl::StatusOr<absl::Duration> CheckCall(const Message& request,
                                            const CallOptions& options) const;

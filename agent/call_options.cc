@@ -63,4 +63,18 @@ absl::Status ValidateLabel(std::string_view label) {
   return absl::OkStatus();
 }
 
+absl::Status Validate(const ReceiveInto& into) {
+  for (size_t i = 0; i < into.storages.size(); ++i) {
+    const std::shared_ptr<Storage>& storage = into.storages[i];
+    if (storage == nullptr || storage->device() != CpuDevice()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "storage ", i, " of CallOptions::receive_into is ",
+          storage == nullptr ? "null"
+                             : absl::StrCat("on ", storage->device().ToString(),
+                                            " and not on the CPU")));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace reprise

@@ -203,6 +203,31 @@ bool CallTable::Complete(WorkerId peer, int64_t id, Future::Result result) {
   return true;
 }
 
+std::shared_ptr<CpuAllocator> CallTable::ClaimMemory(WorkerId peer,
+                                                     uint64_t pipe_generation,
+                                                     int64_t id) {
+  if (id < 0 || id > CallKey::kMaxId) return nullptr;
+  MutexLock lock(mutex_);
+  const auto found = calls_.find(CallKey(peer, id));
+  if (found == calls_.end() ||
+      found->second.pipe_generation != pipe_generation ||
+      found->second.details.memory == nullptr) {
+    return nullptr;
+  }
+  std::shared_ptr<CpuAllocator> claim = found->second.details.memory->Claim();
+  if (claim != nullptr) found->second.is_memory_claimed = true;
+  return claim;
+}
+
+std::shared_ptr<ReplyMemory> CallTable::MemoryToCopyTo(WorkerId peer,
+                                                       int64_t id) {
+  if (id < 0 || id > CallKey::kMaxId) return nullptr;
+  MutexLock lock(mutex_);
+  const auto found = calls_.find(CallKey(peer, id));
+  if (found == calls_.end() || found->second.is_memory_claimed) return nullptr;
+  return found->second.details.memory;
+}
+
 void CallTable::OnTimeout(CallKey key) {
   Calls::node_type call = Take(key);
   if (call.empty()) {

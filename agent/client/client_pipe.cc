@@ -161,6 +161,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     extras.caller_instance = options_.instance;
     options_.sent_keys->Stamp(peer_->name, features_.memory, extras);
   }
+  extras.wants_reply_id = call.wants_reply_id && features_.reply_id;
   tensorpipe::Message parts = ToTensorPipe(*call.message, EncodeExtras(extras));
   VLOG(2) << "call " << call.message->id() << " is written to " << peer_->name;
   // The peer may copy tensors out of our memory until then (channel cma).
@@ -320,6 +321,12 @@ void ClientPipe::NoteEstablished() {
 void ClientPipe::OnMessageBegins() {
   NoteEstablished();
   NoteReceived();
+}
+
+std::shared_ptr<CpuAllocator> ClientPipe::AllocatorFor(
+    std::string_view metadata) {
+  const std::optional<int64_t> call_id = ReplyIdOf(metadata);
+  return call_id.has_value() ? owner_.ClaimMemory(*this, *call_id) : nullptr;
 }
 
 void ClientPipe::OnMessage(IncomingMessage message) {
