@@ -28,6 +28,12 @@ absl::Duration StrayClock() {
 #endif
 }
 
+// Null when the agent's allocator is to say where the reply lies.
+std::shared_ptr<ReplyMemory> MemoryOf(const CallOptions& options) {
+  if (options.receive_into.storages.empty()) return nullptr;
+  return std::make_shared<ReplyMemory>(options.receive_into);
+}
+
 // About what a message takes, before it is encoded.
 size_t NumBytes(const Message& message) {
   size_t bytes = message.payload.size();
@@ -43,18 +49,20 @@ size_t NumBytes(const Message& message) {
 
 }  // namespace
 
-Future Agent::Impl::Refuse(absl::Status status) {
+Future Agent::Impl::Refuse(absl::Status status, const CallOptions& options) {
   metrics_.refused_calls.Add();
-  return Future::Ready(
-      runtime_, WithCallError(std::move(status), CallErrorSource::kCaller,
-                              /*may_have_run=*/false));
+  status = WithCallError(std::move(status), CallErrorSource::kCaller,
+                         /*may_have_run=*/false);
+  return Future::Ready(runtime_, WithLabel(std::move(status), options.label));
 }
 
-Future Agent::Impl::RefuseForGood(absl::Status status) {
+Future Agent::Impl::RefuseForGood(absl::Status status,
+                                  const CallOptions& options) {
   return Refuse(
       WithCallError(std::move(status), {.source = CallErrorSource::kCaller,
                                         .may_have_run = false,
-                                        .retry_may_help = false}));
+                                        .retry_may_help = false}),
+      options);
 }
 
 absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
@@ -68,6 +76,12 @@ absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
     return absl::InvalidArgumentError(
         absl::StrCat("an idempotency key has at most ", kMaxIdempotencyKey,
                      " bytes, got ", options.idempotency_key.size()));
+  }
+  if (absl::Status status = ValidateLabel(options.label); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = Validate(options.receive_into); !status.ok()) {
+    return status;
   }
   const absl::Duration timeout =
       options.timeout == kUnsetTimeout ? options_.rpc_timeout : options.timeout;
@@ -93,14 +107,16 @@ absl::Time Agent::Impl::LatestEnd(const CallOptions& options) const {
              : std::min(options.deadline, gate_->CurrentDeadline());
 }
 
-Future Agent::Impl::RefuseLate() {
-  return Refuse(WithCallError(
-      RpcErrorStatus(RpcErrorType::kTimeout,
-                     "the deadline of the call, or of the request that it "
-                     "serves, has passed before it was made"),
-      {.source = CallErrorSource::kDeadline,
-       .may_have_run = false,
-       .retry_may_help = false}));
+Future Agent::Impl::RefuseLate(const CallOptions& options) {
+  return Refuse(
+      WithCallError(
+          RpcErrorStatus(RpcErrorType::kTimeout,
+                         "the deadline of the call, or of the request that it "
+                         "serves, has passed before it was made"),
+          {.source = CallErrorSource::kDeadline,
+           .may_have_run = false,
+           .retry_may_help = false}),
+      options);
 }
 
 Agent::Impl::Times Agent::Impl::StartNow(absl::Duration timeout,
@@ -121,9 +137,9 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
                          const CallOptions& options,
                          std::function<void()> on_written) {
   const absl::StatusOr<absl::Duration> timeout = CheckCall(request, options);
-  if (!timeout.ok()) return Refuse(timeout.status());
+  if (!timeout.ok()) return Refuse(timeout.status(), options);
   const Times times = StartNow(*timeout, LatestEnd(options));
-  if (times.deadline <= times.start) return RefuseLate();
+  if (times.deadline <= times.start) return RefuseLate(options);
   CallTable::ReserveOptions reserve;
   reserve.num_bytes = NumBytes(request);
   if (options_.when_full == WhenFull::kBlock &&
@@ -131,7 +147,7 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
     reserve.wait_until = times.deadline;
   }
   absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, reserve);
-  if (!call.ok()) return Refuse(Explain(call.status(), request.type));
+  if (!call.ok()) return Refuse(Explain(call.status(), request.type), options);
   const int64_t id = call->id();
   Message shown;
   if (observer_ != nullptr) shown = request;
@@ -144,40 +160,50 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
                                    (*pipe)->generation());
       }
     }
-    return RefuseForGood(encoded.status());
+    return RefuseForGood(encoded.status(), options);
   }
   return Dispatch(to, *std::move(call), *std::move(encoded), shown, options,
-                  times, std::move(on_written));
+                  MemoryOf(options), times, std::move(on_written));
 }
 
 Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
                              std::shared_ptr<const EncodedMessage> encoded,
                              const Message& request, const CallOptions& options,
+                             std::shared_ptr<ReplyMemory> memory,
                              const Times& times,
                              std::function<void()> on_written) {
   const int64_t id = call.id();
   absl::StatusOr<std::shared_ptr<ClientPipe>> pipe =
       PeersFor(*encoded, options.lane).Acquire(to);
   if (!pipe.ok()) {
-    return Refuse(absl::IsFailedPrecondition(pipe.status())
-                      ? pipe.status()
-                      : WithCallError(pipe.status(),
-                                      CallErrorSource::kTransport,
-                                      /*may_have_run=*/false));
+    return Refuse(
+        absl::IsFailedPrecondition(pipe.status())
+            ? pipe.status()
+            : WithCallError(pipe.status(), CallErrorSource::kTransport,
+                            /*may_have_run=*/false),
+        options);
   }
   if (observer_ != nullptr) {
-    observer_->OnCallStarted(to->id, id, request, times.deadline);
+    observer_->OnCallStarted(to->id, id, request, times.deadline,
+                             options.label);
   }
+  const bool wants_reply_id = memory != nullptr;
   PeerCounters& counters = (*pipe)->counters();
   counters.calls.Add();
-  VLOG(2) << "call " << id << " to " << to->name << " starts";
-  Future future = calls_->Enter(
-      std::move(call), (*pipe)->generation(), times.deadline, times.timeout,
-      {.peer = &counters, .type = encoded->type(), .started = times.start});
+  VLOG(2) << "call " << id << (options.label.empty() ? "" : " ")
+          << options.label << " to " << to->name << " starts";
+  Future future = calls_->Enter(std::move(call), (*pipe)->generation(),
+                                times.deadline, times.timeout,
+                                {.metrics = {.peer = &counters,
+                                             .type = encoded->type(),
+                                             .started = times.start},
+                                 .label = options.label,
+                                 .memory = std::move(memory)});
   absl::Status status =
       (*pipe)->Write({.message = std::move(encoded),
                       .deadline = times.deadline,
                       .idempotency_key = options.idempotency_key,
+                      .wants_reply_id = wants_reply_id,
                       .on_written = std::move(on_written)});
   if (!status.ok()) {
     calls_->Complete(
@@ -190,13 +216,14 @@ Future Agent::Impl::Dispatch(const MemberPtr& to, CallTable::Reservation call,
 
 Future Agent::Impl::SendAttempt(
     const MemberPtr& to, const std::shared_ptr<const EncodedMessage>& encoded,
-    const Message& request, const CallOptions& options, absl::Duration timeout,
+    const Message& request, const CallOptions& options,
+    const std::shared_ptr<ReplyMemory>& memory, absl::Duration timeout,
     bool is_retry) {
   CallTable::ReserveOptions reserve;
   reserve.num_bytes = encoded->num_bytes();
   reserve.is_attempt = true;
   absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, reserve);
-  if (!call.ok()) return Refuse(Explain(call.status(), request.type));
+  if (!call.ok()) return Refuse(Explain(call.status(), request.type), options);
   std::shared_ptr<const EncodedMessage> again = WithId(encoded, call->id());
   if (is_retry && REPRISE_PLANTED(retry_emptied_message)) {
     Message emptied;
@@ -204,35 +231,39 @@ Future Agent::Impl::SendAttempt(
     again = *Encode(std::move(emptied), call->id());
   }
   return Dispatch(to, *std::move(call), std::move(again), request, options,
-                  StartNow(timeout, options.deadline), /*on_written=*/nullptr);
+                  memory, StartNow(timeout, options.deadline),
+                  /*on_written=*/nullptr);
 }
 
 Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
                                     const CallOptions& options,
                                     const RetryOptions& retry) {
   const absl::StatusOr<absl::Duration> timeout = CheckCall(request, options);
-  if (!timeout.ok()) return Refuse(timeout.status());
+  if (!timeout.ok()) return Refuse(timeout.status(), options);
   if (absl::Status status = Validate(retry); !status.ok()) {
-    return Refuse(std::move(status));
+    return Refuse(std::move(status), options);
   }
   // `LatestEnd` is asked here, because it depends on the calling thread and
   // attempts are made on other threads.
   CallOptions of_attempts = options;
+  of_attempts.receive_into = {};
   const absl::Time now = runtime_.Now();
   of_attempts.deadline =
       std::min(LatestEnd(options), now + retry.total_timeout);
-  if (of_attempts.deadline <= now) return RefuseLate();
+  if (of_attempts.deadline <= now) return RefuseLate(options);
   Message shown;
   if (observer_ != nullptr) shown = request;
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
       Encode(std::move(request), /*id=*/0, limits_);
-  if (!encoded.ok()) return RefuseForGood(encoded.status());
+  if (!encoded.ok()) return RefuseForGood(encoded.status(), options);
   return retrier_->Start(
       retry, of_attempts.deadline,
       [this, to, encoded = *std::move(encoded), shown = std::move(shown),
-       options = of_attempts, timeout = *timeout](bool is_retry) {
+       options = of_attempts, memory = MemoryOf(options),
+       timeout = *timeout](bool is_retry) {
         if (!is_retry) {
-          return SendAttempt(to, encoded, shown, options, timeout, is_retry);
+          return SendAttempt(to, encoded, shown, options, memory, timeout,
+                             is_retry);
         }
         // The worker may have left meanwhile, and joined again.
         const MemberPtr now = workers_.Find(to->name);
@@ -240,11 +271,13 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
           return Refuse(WithCallError(absl::UnavailableError(absl::StrCat(
                                           to->name, " has left the group")),
                                       CallErrorSource::kTransport,
-                                      /*may_have_run=*/false));
+                                      /*may_have_run=*/false),
+                        options);
         }
-        return SendAttempt(now, encoded, shown, options, timeout, is_retry);
+        return SendAttempt(now, encoded, shown, options, memory, timeout,
+                           is_retry);
       },
-      activity_->StartCall());
+      activity_->StartCall(), options.label);
 }
 
 Future Agent::Impl::SendOneWay(const MemberPtr& to, Message request,

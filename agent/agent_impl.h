@@ -22,6 +22,7 @@
 #include "agent/agent.h"
 #include "agent/client/call_table.h"
 #include "agent/client/peer_set.h"
+#include "agent/client/reply_memory.h"
 #include "agent/client/retry.h"
 #include "agent/client/sent_keys.h"
 #include "agent/device/caching_allocator.h"
@@ -74,7 +75,7 @@ class Agent::Impl {
               const CallOptions& options) {
     if (to == nullptr) {
       workers_.MarkStale();
-      return Refuse(NoSuchWorker(called));
+      return Refuse(NoSuchWorker(called), options);
     }
     return Send(to, std::move(request), options);
   }
@@ -84,7 +85,7 @@ class Agent::Impl {
                          const RetryOptions& retry) {
     if (to == nullptr) {
       workers_.MarkStale();
-      return Refuse(NoSuchWorker(called));
+      return Refuse(NoSuchWorker(called), options);
     }
     return SendWithRetries(to, std::move(request), options, retry);
   }
@@ -93,7 +94,7 @@ class Agent::Impl {
                     const CallOptions& options) {
     if (to == nullptr) {
       workers_.MarkStale();
-      return Refuse(NoSuchWorker(called));
+      return Refuse(NoSuchWorker(called), options);
     }
     return SendOneWay(to, std::move(request), options);
   }
@@ -151,12 +152,14 @@ class Agent::Impl {
   Future SendAttempt(const MemberPtr& to,
                      const std::shared_ptr<const EncodedMessage>& encoded,
                      const Message& request, const CallOptions& options,
+                     const std::shared_ptr<ReplyMemory>& memory,
                      absl::Duration timeout, bool is_retry);
   // Enters the call and writes it.
   Future Dispatch(const MemberPtr& to, CallTable::Reservation call,
                   std::shared_ptr<const EncodedMessage> encoded,
                   const Message& request, const CallOptions& options,
-                  const Times& times, std::function<void()> on_written);
+                  std::shared_ptr<ReplyMemory> memory, const Times& times,
+                  std::function<void()> on_written);
   // Of a call with these options, or why there can be none.
   absl::StatusOr<absl::Duration> CheckCall(const Message& request,
                                            const CallOptions& options) const;
@@ -170,11 +173,11 @@ class Agent::Impl {
   Times StartNow(absl::Duration timeout, absl::Time latest_end);
   // Of a status of `CallTable::Reserve`.
   absl::Status Explain(absl::Status status, MessageType type) const;
-  Future Refuse(absl::Status status);
+  Future Refuse(absl::Status status, const CallOptions& options);
   // Of a request that no retry mends.
-  Future RefuseForGood(absl::Status status);
+  Future RefuseForGood(absl::Status status, const CallOptions& options);
   // Of a call whose deadline has passed.
-  Future RefuseLate();
+  Future RefuseLate(const CallOptions& options);
 
   Runtime& runtime_;
   Observer* const observer_;

@@ -51,6 +51,11 @@ constexpr LoadFamily kLoadFamilies[] = {
     {"reprise_server_running_requests",
      "Requests of the peer that were started and not ended.",
      [](const Admission::Loads& loads) { return loads.running.calls; }},
+    {"reprise_server_running_bytes",
+     "Bytes of the peer's requests that were started and not ended.",
+     [](const Admission::Loads& loads) { return loads.running.bytes; }},
+    {"reprise_server_unwritten_replies", "Replies that the peer has not taken.",
+     [](const Admission::Loads& loads) { return loads.unwritten.calls; }},
     {"reprise_server_unwritten_reply_bytes",
      "Bytes of replies that the peer has not taken.",
      [](const Admission::Loads& loads) { return loads.unwritten.bytes; }},
@@ -82,6 +87,12 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
   const Admission::Loads loads = server_->admission().loads();
   const Admission::Refused refused = server_->admission().refused();
   const auto number = [](size_t n) { return static_cast<int64_t>(n); };
+  int64_t unwritten_requests = 0;
+  int64_t unwritten_request_bytes = 0;
+  for (const auto& [name, counters] : metrics_.callees()) {
+    unwritten_requests += counters->unwritten.value();
+    unwritten_request_bytes += counters->unwritten_bytes.value();
+  }
   CachingAllocator::Stats cache;
   if (const auto* caching =
           dynamic_cast<const CachingAllocator*>(allocator_.get())) {
@@ -101,6 +112,8 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
       {"agent.running_bytes", number(loads.running.bytes)},
       {"agent.unwritten_replies", number(loads.unwritten.calls)},
       {"agent.unwritten_reply_bytes", number(loads.unwritten.bytes)},
+      {"agent.unwritten_requests", unwritten_requests},
+      {"agent.unwritten_request_bytes", unwritten_request_bytes},
       {"agent.connections", number(loads.connections)},
       {"agent.refused_requests_for_calls", refused.for_calls},
       {"agent.refused_requests_for_bytes", refused.for_bytes},
@@ -146,6 +159,11 @@ std::map<std::string, std::string> Agent::Impl::GetDebugInfo() {
     info[prefix + "errors"] = absl::StrCat(data.errors);
     info[prefix + "sent_bytes"] = absl::StrCat(data.sent_bytes);
     info[prefix + "received_bytes"] = absl::StrCat(data.received_bytes);
+  }
+  for (const auto& [name, counters] : metrics_.callees()) {
+    info[absl::StrCat("peer.", PrintableLabel(name),
+                      ".unwritten_request_bytes")] =
+        absl::StrCat(counters->unwritten_bytes.value());
   }
   const auto describe = [&](PeerSet& peers, const char* key) {
     for (const auto& [id, state] : peers.DescribePipes()) {

@@ -91,6 +91,19 @@ absl::Status CopyCallError(const absl::Status& from, absl::Status to) {
   return error.has_value() ? WithCallError(std::move(to), *error) : to;
 }
 
+absl::Status WithLabel(absl::Status status, std::string_view label) {
+  if (status.ok() || label.empty()) return status;
+  const std::string suffix = absl::StrCat(
+      " (call ", absl::string_view(label.data(), label.size()), ")");
+  if (absl::EndsWith(status.message(), suffix)) return status;
+  absl::Status labelled(status.code(), absl::StrCat(status.message(), suffix));
+  status.ForEachPayload(
+      [&labelled](absl::string_view key, const absl::Cord& payload) {
+        labelled.SetPayload(key, payload);
+      });
+  return labelled;
+}
+
 absl::Status RefusedByAgent(absl::Status status) {
   if (!status.ok()) status.SetPayload(kRefusal, absl::Cord());
   return status;

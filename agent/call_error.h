@@ -66,6 +66,11 @@ bool RetryMayHelp(const absl::Status& status);
 // `from`'s detail, if any, on `to`.
 absl::Status CopyCallError(const absl::Status& from, absl::Status to);
 
+// `status` of the call with this `CallOptions::label`: "<text> (call push)".
+// Unchanged when it is OK, when the label is empty, and when its text ends so
+// already.
+absl::Status WithLabel(absl::Status status, std::string_view label);
+
 // At the called side, for the agent itself: an answer in place of the handler,
 // which has not run. The caller sees it as an error of the remote agent.
 absl::Status RefusedByAgent(absl::Status status);

@@ -1,5 +1,8 @@
 #include "agent/call_options.h"
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
 namespace reprise {
@@ -41,6 +44,35 @@ absl::Status Validate(const RetryOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("the total timeout of retries must be positive, got ",
                      absl::FormatDuration(options.total_timeout)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateLabel(std::string_view label) {
+  if (label.size() > kMaxCallLabel) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a call's label has at most ", kMaxCallLabel,
+                     " characters, got ", label.size()));
+  }
+  if (!std::all_of(label.begin(), label.end(), [](char c) {
+        return absl::ascii_isprint(static_cast<unsigned char>(c));
+      })) {
+    return absl::InvalidArgumentError(
+        "a call's label has printable ASCII characters only");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Validate(const ReceiveInto& into) {
+  for (size_t i = 0; i < into.storages.size(); ++i) {
+    const std::shared_ptr<Storage>& storage = into.storages[i];
+    if (storage == nullptr || storage->device() != CpuDevice()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "storage ", i, " of CallOptions::receive_into is ",
+          storage == nullptr ? "null"
+                             : absl::StrCat("on ", storage->device().ToString(),
+                                            " and not on the CPU")));
+    }
   }
   return absl::OkStatus();
 }

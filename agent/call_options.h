@@ -1,13 +1,19 @@
-// What a single call is told: its time, its key, its retries.
+// What a single call is told: its name, its time, its key, its retries,
+// and where its reply goes.
 
 #ifndef REPRISE_AGENT_CALL_OPTIONS_H_
 #define REPRISE_AGENT_CALL_OPTIONS_H_
 
+#include <cstddef>
 #include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "agent/device/device.h"
 
 namespace reprise {
 
@@ -19,6 +25,28 @@ enum class Lane {
   kBySize,    // by the size of the request: AgentOptions::bulk_bytes
   kPriority,  // that of small messages
   kBulk,      // that of large ones: for a small request with a large reply
+};
+
+inline constexpr size_t kMaxCallLabel = 64;
+
+// Memory of the caller's for the tensors of a reply. When the call has
+// succeeded, its tensors lie there, and nobody writes to it any more.
+//
+// A call that has failed, timed out or been cancelled may leave a reply behind
+// that is still being written there. The memory must then stay, and must not be
+// used, until `release_guard` is dropped, or the storages are, whichever is
+// convenient: `AdoptCpu` calls its deleter. That is soon, unless the reply is
+// just arriving: then it is when the reply has arrived or its connection has
+// failed, and at the latest when the agent has shut down.
+struct ReceiveInto {
+  // The i-th storage of the reply goes to the beginning of the i-th of these,
+  // which are on a CPU and do not overlap. Tensors that share a storage at
+  // their sender share it here. When the reply has more storages, or a larger
+  // one, the call fails with RESOURCE_EXHAUSTED.
+  std::vector<std::shared_ptr<Storage>> storages = {};
+  // As `Message::release_guard`, for what is written instead of read: dropped
+  // when the agent writes to the storages no more. May be null.
+  std::shared_ptr<void> release_guard = nullptr;
 };
 
 struct CallOptions {
@@ -38,6 +66,14 @@ struct CallOptions {
   // `RequestInfo::Inherit`.
   bool detached = false;
   Lane lane = Lane::kBySize;
+  // A short name of the call for people, such as "push": at most
+  // `kMaxCallLabel` printable ASCII characters. It stands in the call's error
+  // texts, in log lines, and in what observers are told. It is not sent.
+  std::string label = {};
+  // Without storages the agent's allocator says where the reply lies
+  // (AgentOptions::allocator). All attempts of a call share this memory; calls
+  // that are pending at the same time must not.
+  ReceiveInto receive_into = {};
 };
 
 // The texts of errors are PyTorch's where it has one.
@@ -60,6 +96,11 @@ struct RetryOptions {
   std::function<bool(const absl::Status&)> retry_if = nullptr;
 };
 absl::Status Validate(const RetryOptions& options);
+
+// INVALID_ARGUMENT unless `label` may be a `CallOptions::label`.
+absl::Status ValidateLabel(std::string_view label);
+// INVALID_ARGUMENT for a storage that is null or not on a CPU.
+absl::Status Validate(const ReceiveInto& into);
 
 }  // namespace reprise
 

@@ -34,11 +34,13 @@ class Observer {
   virtual ~Observer() = default;
 
   // The caller's side. `call_id` is the id on the wire and is unique in an
-  // agent. Each call that was started is completed exactly once. A call that
-  // was refused is neither started nor completed.
+  // agent; `label` is the call's, which may be empty. Each call that was
+  // started is completed exactly once. A call that was refused is neither
+  // started nor completed.
   virtual void OnCallStarted(WorkerId /*to*/, int64_t /*call_id*/,
                              const Message& /*request*/,
-                             absl::Time /*deadline*/) {}
+                             absl::Time /*deadline*/,
+                             std::string_view /*label*/) {}
   // `reply` is null unless `status` is OK.
   virtual void OnCallCompleted(WorkerId /*to*/, int64_t /*call_id*/,
                                const absl::Status& /*status*/,

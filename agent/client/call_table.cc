@@ -147,14 +147,14 @@ void CallTable::Cancel(CallKey key) {
 
 Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
                         absl::Time deadline, absl::Duration timeout,
-                        const CallMetrics& metrics) {
+                        Details details) {
   const CallKey key(reservation.to_, reservation.id_);
   PendingCall call{MakePromise(key, reservation.is_attempt_),
                    std::move(reservation.active_),
                    pipe_generation,
                    timeout,
                    std::nullopt,
-                   metrics,
+                   std::move(details),
                    reservation.num_bytes_};
   Future future = call.promise.future();
   Calls single;
@@ -203,6 +203,31 @@ bool CallTable::Complete(WorkerId peer, int64_t id, Future::Result result) {
   return true;
 }
 
+std::shared_ptr<CpuAllocator> CallTable::ClaimMemory(WorkerId peer,
+                                                     uint64_t pipe_generation,
+                                                     int64_t id) {
+  if (id < 0 || id > CallKey::kMaxId) return nullptr;
+  MutexLock lock(mutex_);
+  const auto found = calls_.find(CallKey(peer, id));
+  if (found == calls_.end() ||
+      found->second.pipe_generation != pipe_generation ||
+      found->second.details.memory == nullptr) {
+    return nullptr;
+  }
+  std::shared_ptr<CpuAllocator> claim = found->second.details.memory->Claim();
+  if (claim != nullptr) found->second.is_memory_claimed = true;
+  return claim;
+}
+
+std::shared_ptr<ReplyMemory> CallTable::MemoryToCopyTo(WorkerId peer,
+                                                       int64_t id) {
+  if (id < 0 || id > CallKey::kMaxId) return nullptr;
+  MutexLock lock(mutex_);
+  const auto found = calls_.find(CallKey(peer, id));
+  if (found == calls_.end() || found->second.is_memory_claimed) return nullptr;
+  return found->second.details.memory;
+}
+
 void CallTable::OnTimeout(CallKey key) {
   Calls::node_type call = Take(key);
   if (call.empty()) {
@@ -216,7 +241,7 @@ void CallTable::OnTimeout(CallKey key) {
     ++loads_[key.peer()].num_calls;
     calls_.emplace(key, PendingCall{MakePromise(key, false), Activity::Token(),
                                     call.mapped().pipe_generation, timeout,
-                                    std::nullopt, CallMetrics(), 0});
+                                    std::nullopt, Details(), 0});
   }
   VLOG(1) << "call " << key.id() << " to worker " << key.peer()
           << " timed out after " << timeout;
@@ -278,9 +303,12 @@ void CallTable::FinishNow(Calls::node_type call, Future::Result result) {
   const CallKey key = call.key();
   PendingCall& pending = call.mapped();
   if (pending.timer.has_value()) timer_.Cancel(*pending.timer);
+  if (!result.ok()) {
+    result = WithLabel(result.status(), pending.details.label);
+  }
   VLOG(2) << "call " << key.id() << " to worker " << key.peer()
           << " is completed: " << result.status();
-  pending.metrics.Completed(runtime_.Now(), result.ok());
+  pending.details.metrics.Completed(runtime_.Now(), result.ok());
   if (observer_ != nullptr) {
     observer_->OnCallCompleted(key.peer(), key.id(), result.status(),
                                result.ok() ? &*result : nullptr);
@@ -317,7 +345,7 @@ void PlantedAccess::EnterOrphan(CallTable& calls, WorkerId to, int64_t id,
       key, CallTable::PendingCall{calls.MakePromise(key, false),
                                   std::move(uncounted), pipe_generation,
                                   absl::ZeroDuration(), std::nullopt,
-                                  CallMetrics(), 0});
+                                  CallTable::Details(), 0});
 }
 #endif
 

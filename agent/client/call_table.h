@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/activity.h"
+#include "agent/client/reply_memory.h"
+#include "agent/device/caching_allocator.h"
 #include "agent/future.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
@@ -128,12 +131,28 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
   absl::StatusOr<Reservation> Reserve(const WorkerInfo& to,
                                       const ReserveOptions& options);
 
+  // What is kept of a call until it is completed.
+  struct Details {
+    CallMetrics metrics = {};  // counts the completion
+    std::string label = {};    // `CallOptions::label`
+    // Where its reply goes; null: where the agent's allocator says.
+    std::shared_ptr<ReplyMemory> memory = nullptr;
+  };
+
   // Enters the call, which is then written to the pipe of this generation.
   // `deadline` may be infinite; `timeout` is for the text of the error.
-  // `metrics` counts the completion.
   Future Enter(Reservation reservation, uint64_t pipe_generation,
-               absl::Time deadline, absl::Duration timeout,
-               const CallMetrics& metrics);
+               absl::Time deadline, absl::Duration timeout, Details details);
+
+  // For the tensors of the reply to this call, if it is pending on this pipe
+  // and has memory that no other reply is written to; else null.
+  std::shared_ptr<CpuAllocator> ClaimMemory(WorkerId peer,
+                                            uint64_t pipe_generation,
+                                            int64_t id);
+  // Where the tensors of this call's reply are to be copied to: null when the
+  // call has no memory, when `ClaimMemory` has given it out for this reply, and
+  // when there is no such call.
+  std::shared_ptr<ReplyMemory> MemoryToCopyTo(WorkerId peer, int64_t id);
 
   // Returns false when there is no such call: it was completed before, or it
   // was made to another peer.
@@ -158,8 +177,9 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
     uint64_t pipe_generation = 0;
     absl::Duration timeout;
     std::optional<Timer::Key> timer;
-    CallMetrics metrics;
+    Details details;
     size_t num_bytes = 0;
+    bool is_memory_claimed = false;
   };
   // A `Reserve` that waits for room.
   struct Waiter {

@@ -118,8 +118,7 @@ absl::Status ClientPipe::Write(OutgoingCall call) {
     successor = successor_;
     if (successor == nullptr) {
       if (state_ == State::kFailed) return failure_;
-      ++num_unwritten_;
-      num_unwritten_bytes_ += call.message->num_bytes();
+      NoteUnwritten(*call.message);
       if (state_ == State::kOpening) {
         const int64_t id = call.message->id();
         queue_.emplace(id, std::move(call));
@@ -133,9 +132,20 @@ absl::Status ClientPipe::Write(OutgoingCall call) {
   return absl::OkStatus();
 }
 
-void ClientPipe::NotWritten(const OutgoingCall& call) {
+void ClientPipe::NoteUnwritten(const EncodedMessage& message) {
+  const size_t bytes = message.num_bytes();
+  ++num_unwritten_;
+  num_unwritten_bytes_ += bytes;
+  counters_.unwritten.Add();
+  counters_.unwritten_bytes.Add(static_cast<int64_t>(bytes));
+}
+
+void ClientPipe::NoteWritten(const EncodedMessage& message) {
+  const size_t bytes = message.num_bytes();
   --num_unwritten_;
-  num_unwritten_bytes_ -= call.message->num_bytes();
+  num_unwritten_bytes_ -= bytes;
+  counters_.unwritten.Add(-1);
+  counters_.unwritten_bytes.Add(-static_cast<int64_t>(bytes));
 }
 
 void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
@@ -143,14 +153,14 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   if (call.deadline != absl::InfiniteFuture()) {
     extras.remaining = call.deadline - runtime_.Now();
     if (extras.remaining <= absl::ZeroDuration()) {
-      NotWritten(call);  // the call's timer completes it
+      NoteWritten(*call.message);  // the call's timer completes it
       return;
     }
     if (!features_.deadline) extras.remaining = absl::InfiniteDuration();
   }
   if (!call.idempotency_key.empty()) {
     if (!features_.idempotency) {
-      NotWritten(call);
+      NoteWritten(*call.message);
       owner_.OnCallRefused(
           *this, call.message->id(),
           features_.known
@@ -167,6 +177,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     extras.caller_instance = options_.instance;
     options_.sent_keys->Stamp(peer_->name, features_.memory, extras);
   }
+  extras.wants_reply_id = call.wants_reply_id && features_.reply_id;
   tensorpipe::Message parts = ToTensorPipe(*call.message, EncodeExtras(extras));
   VLOG(2) << "call " << call.message->id() << " is written to " << peer_->name;
   // Until the write is over, the peer may copy tensors out of our memory
@@ -180,8 +191,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
       [self = shared_from_this(), offer = std::move(offer),
        on_written = std::move(call.on_written),
        message = std::move(call.message)](const tensorpipe::Error& error) {
-        --self->num_unwritten_;
-        self->num_unwritten_bytes_ -= message->num_bytes();
+        self->NoteWritten(*message);
         if (error) {
           self->Fail(Describe(error));
         } else {
@@ -237,7 +247,7 @@ void ClientPipe::Cancel(int64_t call_id) {
     if (state_ == State::kOpening) {
       dropped = queue_.extract(call_id);
       if (!dropped.empty()) {
-        NotWritten(dropped.mapped());
+        NoteWritten(*dropped.mapped().message);
         return;
       }
       if (being_written_ == call_id) {
@@ -333,6 +343,12 @@ void ClientPipe::OnMessageBegins() {
   NoteReceived();
 }
 
+std::shared_ptr<CpuAllocator> ClientPipe::AllocatorFor(
+    std::string_view metadata) {
+  const std::optional<int64_t> call_id = ReplyIdOf(metadata);
+  return call_id.has_value() ? owner_.ClaimMemory(*this, *call_id) : nullptr;
+}
+
 void ClientPipe::OnMessage(IncomingMessage message) {
   NoteReceived();
   if (REPRISE_PLANTED(excused_by_size)) {
@@ -383,7 +399,7 @@ bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner,
     expectation.swap(expectation_);
   }
   for (auto& [id, call] : dropped) {
-    NotWritten(call);
+    NoteWritten(*call.message);
     if (successor != nullptr) HandOver(std::move(call), *successor);
   }
   if (expectation.has_value()) timer_.Cancel(*expectation);

@@ -26,12 +26,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/activity.h"
 #include "agent/client/sent_keys.h"
+#include "agent/device/caching_allocator.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
 #include "agent/pipe/message_reader.h"
@@ -50,6 +52,7 @@ struct OutgoingCall {
   std::shared_ptr<const EncodedMessage> message;
   absl::Time deadline = absl::InfiniteFuture();
   std::string idempotency_key;
+  bool wants_reply_id = false;  // if the peer can say it
   // Called at most once, when the message has left. Must be quick.
   std::function<void()> on_written;
 };
@@ -65,6 +68,10 @@ class ClientPipe final : public MessageSink,
     virtual ~Owner() = default;
     virtual void OnPipeEstablished(ClientPipe& pipe) = 0;
     virtual void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) = 0;
+    // Where the tensors of the reply to this call go; null: where the limits
+    // say.
+    virtual std::shared_ptr<CpuAllocator> ClaimMemory(ClientPipe& pipe,
+                                                      int64_t call_id) = 0;
     // The call was not written and never will be.
     virtual void OnCallRefused(ClientPipe& pipe, int64_t call_id,
                                const absl::Status& status) = 0;
@@ -145,6 +152,8 @@ class ClientPipe final : public MessageSink,
   bool Close();
 
   void OnMessageBegins() override;
+  std::shared_ptr<CpuAllocator> AllocatorFor(
+      std::string_view metadata) override;
   void OnMessage(IncomingMessage message) override;
   void OnReadFailed(const std::string& cause) override;
 
@@ -157,8 +166,10 @@ class ClientPipe final : public MessageSink,
                     std::function<void()> then = nullptr);
   void WritePing(tensorpipe::Pipe& pipe, std::function<void()> then = nullptr);
   void WriteCancel(tensorpipe::Pipe& pipe, int64_t call_id);
-  void NotWritten(const OutgoingCall& call);
   void WriteQueue(tensorpipe::Pipe& pipe);
+  // The message waits to be written; it has left, or never will.
+  void NoteUnwritten(const EncodedMessage& message);
+  void NoteWritten(const EncodedMessage& message);
   // Takes the next call out of the queue, to write it while the pipe opens.
   // Nothing when the pipe is open now, or has failed.
   std::optional<OutgoingCall> NextOfQueue();

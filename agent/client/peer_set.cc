@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -26,6 +27,16 @@ constexpr absl::Duration kRefreshTimeout = absl::Seconds(1);
 constexpr absl::Duration kToAnswer = absl::Milliseconds(50);
 
 constexpr size_t kLongestPrintedAddress = 200;
+
+absl::Status UnreadableReply(const Member& peer, const absl::Status& why) {
+  absl::Status status(why.code(), absl::StrCat("cannot read the reply of ",
+                                               peer.name, ": ", why.message()));
+  // What is said of a message that is too large is said of one that is sent.
+  if (!IsTooLarge(why)) status = CopyCallError(why, std::move(status));
+  // The handler ran, and would run again.
+  return WithCallError(std::move(status),
+                       {.source = CallErrorSource::kRemoteAgent});
+}
 
 }  // namespace
 
@@ -316,6 +327,11 @@ void PeerSet::OnPipeEstablished(ClientPipe& pipe) {
 void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   const Member& peer = pipe.peer();
   const int64_t id = message.id();
+  const std::optional<int64_t> said = ReplyIdOf(message.metadata());
+  if (said.has_value() && (*said != id || message.type() == kControlResponse)) {
+    pipe.Fail("it sent a reply with two ids");
+    return;
+  }
   if (message.type() == kControlResponse) return;  // a sign of life
   pipe.counters().received_bytes.Add(static_cast<int64_t>(message.num_bytes()));
   if (!IsResponse(message.type())) {
@@ -325,16 +341,17 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   Future::Result result = absl::UnknownError("");
   absl::StatusOr<DecodedMessage> decoded = std::move(message).Decode();
   if (!decoded.ok()) {
-    // The handler ran, and would run again.
-    result = WithCallError(
-        absl::Status(decoded.status().code(),
-                     absl::StrCat("cannot read the reply of ", peer.name, ": ",
-                                  decoded.status().message())),
-        {.source = CallErrorSource::kRemoteAgent});
+    result = UnreadableReply(peer, decoded.status());
   } else if (decoded->message.type == MessageType::kException) {
     result = StatusFromException(decoded->message.payload);
   } else {
     result = std::move(decoded->message);
+    if (!result->tensors.empty()) {
+      if (const auto memory = calls_.MemoryToCopyTo(peer.id, id)) {
+        absl::Status copied = memory->CopyInto(*result);
+        if (!copied.ok()) result = UnreadableReply(peer, copied);
+      }
+    }
   }
   if (calls_.Complete(peer.id, id, std::move(result))) return;
   VLOG(1) << "late reply to call " << id << " from " << peer.name;
@@ -342,6 +359,11 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   pipe.counters().late_replies.Add();
   if (observer_ != nullptr) observer_->OnLateReply(peer.id, id);
   if (REPRISE_PLANTED(late_reply_fatal)) pipe.Fail("unknown call id");
+}
+
+std::shared_ptr<CpuAllocator> PeerSet::ClaimMemory(ClientPipe& pipe,
+                                                   int64_t call_id) {
+  return calls_.ClaimMemory(pipe.peer().id, pipe.generation(), call_id);
 }
 
 void PeerSet::OnCallRefused(ClientPipe& pipe, int64_t call_id,

@@ -151,6 +151,8 @@ class PeerSet final : public ClientPipe::Owner {
 
   void OnPipeEstablished(ClientPipe& pipe) override;
   void OnPipeMessage(ClientPipe& pipe, IncomingMessage message) override;
+  std::shared_ptr<CpuAllocator> ClaimMemory(ClientPipe& pipe,
+                                            int64_t call_id) override;
   void OnCallRefused(ClientPipe& pipe, int64_t call_id,
                      const absl::Status& status) override;
   std::shared_ptr<ClientPipe> Replace(ClientPipe& pipe,

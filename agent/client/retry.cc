@@ -64,13 +64,15 @@ absl::Status TooLate(int num_attempts, const absl::Status& status) {
 
 struct Retrier::Call {
   Call(uint64_t number, const RetryOptions& options, absl::Time deadline,
-       Attempt attempt, Promise promise, Activity::Token active)
+       Attempt attempt, Promise promise, Activity::Token active,
+       std::string label)
       : number(number),
         options(options),
         deadline(deadline),
         attempt(std::move(attempt)),
         promise(std::move(promise)),
-        active(std::move(active)) {}
+        active(std::move(active)),
+        label(std::move(label)) {}
 
   const uint64_t number;
   const RetryOptions options;
@@ -79,6 +81,7 @@ struct Retrier::Call {
   // Used by the thread that takes the call out of the table.
   Promise promise;
   Activity::Token active;
+  const std::string label;
   // Under the retrier's lock.
   int retries = 0;
   std::optional<Future> current;
@@ -86,7 +89,8 @@ struct Retrier::Call {
 };
 
 Future Retrier::Start(const RetryOptions& options, absl::Time deadline,
-                      Attempt attempt, Activity::Token active) {
+                      Attempt attempt, Activity::Token active,
+                      std::string label) {
   std::shared_ptr<Call> call;
   absl::Status closed;
   {
@@ -101,7 +105,7 @@ Future Retrier::Start(const RetryOptions& options, absl::Time deadline,
                     alive->Cancel(number);
                   }
                 }),
-        std::move(active));
+        std::move(active), std::move(label));
     closed = closed_;
     if (closed.ok()) calls_.emplace(number, call);
   }
@@ -191,6 +195,7 @@ void Retrier::Cancel(uint64_t number) {
 }
 
 void Retrier::Finish(Call& call, Future::Result result) {
+  if (!result.ok()) result = WithLabel(result.status(), call.label);
   call.promise.Complete(
       std::move(result),
       [active = std::move(call.active)]() mutable { active.Release(); });

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -48,9 +49,9 @@ class Retrier : public std::enable_shared_from_this<Retrier> {
         idle_(runtime, "Retrier.idle") {}
 
   // `deadline` is that of the whole call: no attempt begins after it. The
-  // attempts themselves must end by then.
+  // attempts themselves must end by then. `label`: `CallOptions::label`.
   Future Start(const RetryOptions& options, absl::Time deadline,
-               Attempt attempt, Activity::Token active);
+               Attempt attempt, Activity::Token active, std::string label = "");
 
   // Completes with `status` the calls that wait for their next attempt, and
   // those of which an attempt fails from now on. Waits for attempts that are

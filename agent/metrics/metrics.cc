@@ -53,6 +53,15 @@ constexpr CounterOf kClientCounters[] = {
      "Connections to the peer after the first one.", &PeerCounters::reconnects},
 };
 
+// Gauges.
+constexpr CounterOf kClientLoads[] = {
+    {"reprise_client_unwritten_requests",
+     "Requests that wait to be written to the peer.", &PeerCounters::unwritten},
+    {"reprise_client_unwritten_request_bytes",
+     "Bytes of requests that wait to be written to the peer.",
+     &PeerCounters::unwritten_bytes},
+};
+
 constexpr CounterOf kServerCounters[] = {
     {"reprise_server_requests_total", "Requests that came from the peer.",
      &PeerCounters::calls},
@@ -67,9 +76,10 @@ constexpr CounterOf kServerCounters[] = {
      &PeerCounters::received_bytes},
 };
 
-void AppendCounter(const CounterOf& of, const Metrics::Snapshot& peers,
-                   const Labels& labels, std::vector<MetricFamily>& families) {
-  MetricFamily family{of.name, of.help, MetricFamily::Type::kCounter, {}};
+void AppendCounter(const CounterOf& of, MetricFamily::Type type,
+                   const Metrics::Snapshot& peers, const Labels& labels,
+                   std::vector<MetricFamily>& families) {
+  MetricFamily family{of.name, of.help, type, {}};
   for (const auto& [name, counters] : peers) {
     MetricSample sample;
     sample.labels = With(labels, "peer", name);
@@ -147,8 +157,12 @@ void AppendPeerFamilies(Metrics& metrics, const Labels& labels,
                         std::vector<MetricFamily>& families) {
   const Metrics::Snapshot callees = metrics.callees();
   const Metrics::Snapshot callers = metrics.callers();
+  using Type = MetricFamily::Type;
   for (const CounterOf& of : kClientCounters) {
-    AppendCounter(of, callees, labels, families);
+    AppendCounter(of, Type::kCounter, callees, labels, families);
+  }
+  for (const CounterOf& of : kClientLoads) {
+    AppendCounter(of, Type::kGauge, callees, labels, families);
   }
   MetricFamily latency{
       "reprise_client_call_seconds",
@@ -164,7 +178,7 @@ void AppendPeerFamilies(Metrics& metrics, const Labels& labels,
   }
   families.push_back(std::move(latency));
   for (const CounterOf& of : kServerCounters) {
-    AppendCounter(of, callers, labels, families);
+    AppendCounter(of, Type::kCounter, callers, labels, families);
   }
   families.push_back({"reprise_server_queue_seconds",
                       "Time from a request's arrival to its handler's start.",

@@ -66,6 +66,9 @@ struct PeerCounters {
   // Of our calls only:
   Counter late_replies;
   Counter reconnects;
+  // Requests that the transport has not taken, and their bytes. They fall too.
+  Counter unwritten;
+  Counter unwritten_bytes;
   LatencyByType latency;  // from `Send` to the completion, however it ended
 };
 

@@ -12,14 +12,17 @@ namespace {
 
 void ReadBody(std::shared_ptr<tensorpipe::Pipe> pipe,
               std::shared_ptr<MessageSink> sink, const WireLimits& limits,
-              IncomingMessage message) {
+              IncomingMessage message,
+              std::shared_ptr<CpuAllocator> allocator) {
   tensorpipe::Pipe& reading = *pipe;
   // The closure must be copyable.
   auto shared = std::make_shared<IncomingMessage>(std::move(message));
   tensorpipe::Allocation allocation = shared->allocation();
   reading.read(std::move(allocation),
                [pipe = std::move(pipe), sink = std::move(sink), &limits,
-                shared = std::move(shared)](const tensorpipe::Error& error) {
+                shared = std::move(shared), allocator = std::move(allocator)](
+                   const tensorpipe::Error& error) mutable {
+                 allocator.reset();
                  if (error) {
                    sink->OnReadFailed(Describe(error));
                    return;
@@ -42,15 +45,19 @@ void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
       sink->OnReadFailed(Describe(error));
       return;
     }
+    std::shared_ptr<CpuAllocator> allocator =
+        sink->AllocatorFor(descriptor.metadata);
+    WireLimits of_message = limits;
+    if (allocator != nullptr) of_message.allocator = allocator.get();
     absl::StatusOr<IncomingMessage> message =
-        IncomingMessage::Allocate(descriptor, limits);
+        IncomingMessage::Allocate(descriptor, of_message);
     if (!message.ok()) {
       sink->OnReadFailed(
           absl::StrCat("refused a message: ", message.status().message()));
       return;
     }
     sink->OnMessageBegins();
-    ReadBody(pipe, sink, limits, *std::move(message));
+    ReadBody(pipe, sink, limits, *std::move(message), std::move(allocator));
   });
 }
 

@@ -5,7 +5,9 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
+#include "agent/device/caching_allocator.h"
 #include "agent/wire/message_codec.h"
 #include "tensorpipe/common/error.h"
 #include "tensorpipe/core/pipe.h"
@@ -19,6 +21,14 @@ class MessageSink {
   virtual ~MessageSink() = default;
   // A message begins to arrive; `OnMessage` or `OnReadFailed` follows.
   virtual void OnMessageBegins() = 0;
+  // Where the tensors of the message that begins go, by its metadata; asked
+  // before `OnMessageBegins`. Null: where the limits say. It is kept until they
+  // have arrived or never will, and let go before `OnMessage` and
+  // `OnReadFailed`.
+  virtual std::shared_ptr<CpuAllocator> AllocatorFor(
+      std::string_view /*metadata*/) {
+    return nullptr;
+  }
   // False: the next message is not read until the sink calls `ReadMessages`
   // again. Asked once for each message that has arrived, before `OnMessage`.
   virtual bool ReadsOn() { return true; }

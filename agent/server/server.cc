@@ -126,7 +126,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
       static_cast<int64_t>(message.num_bytes()));
   const int64_t id = message.id();
   VLOG(2) << "call " << id << " of " << pipe->peer_name() << " came";
-  pipe->StartCall(id);
+  pipe->StartCall(id, extras.wants_reply_id);
   const size_t num_bytes = message.num_bytes();
   const absl::Status queued = admission_->Enqueue(
       pipe->admitted(), num_bytes,

@@ -91,17 +91,25 @@ void ServerPipe::OnNoFirstMessage(absl::Duration connect_timeout) {
 
 void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
   std::shared_ptr<tensorpipe::Pipe> pipe;
+  bool says_id = false;
   {
     MutexLock lock(mutex_);
     pipe = pipe_;
-    if (message->type() != kControlResponse) calls_.erase(message->id());
+    if (message->type() != kControlResponse) {
+      const auto call = calls_.find(message->id());
+      if (call != calls_.end()) {
+        says_id = call->second.wants_reply_id && !message->tensors().empty();
+        calls_.erase(call);
+      }
+    }
     if (pipe != nullptr) ++num_unwritten_;
   }
   if (pipe == nullptr) {
     owner_.OnReplyWritten(*this, message->num_bytes());
     return;
   }
-  tensorpipe::Message parts = ToTensorPipe(*message);
+  tensorpipe::Message parts =
+      ToTensorPipe(*message, says_id ? EncodeReplyId(message->id()) : "");
   // The peer may copy tensors out of our memory until then (channel cma).
   std::shared_ptr<Activity::Token> offer;
   if (!message->tensors().empty()) {
@@ -219,9 +227,9 @@ absl::Time ServerPipe::CheckLiveness(absl::Time now, bool late) {
   return now + std::min(pause, longest_silence - silence);
 }
 
-void ServerPipe::StartCall(int64_t call_id) {
+void ServerPipe::StartCall(int64_t call_id, bool wants_reply_id) {
   MutexLock lock(mutex_);
-  calls_.emplace(call_id, false);
+  calls_.emplace(call_id, PendingCall{.wants_reply_id = wants_reply_id});
 }
 
 void ServerPipe::Drop(int64_t call_id) {
@@ -233,7 +241,7 @@ void ServerPipe::CancelCall(int64_t call_id) {
   MutexLock lock(mutex_);
   const auto found = calls_.find(call_id);
   if (found == calls_.end()) return;  // it was answered
-  found->second = true;
+  found->second.is_cancelled = true;
   any_cancelled_ = true;
 }
 
@@ -241,7 +249,7 @@ bool ServerPipe::WasCancelled(int64_t call_id) {
   if (!any_cancelled_) return false;
   MutexLock lock(mutex_);
   const auto found = calls_.find(call_id);
-  return found != calls_.end() && found->second;
+  return found != calls_.end() && found->second.is_cancelled;
 }
 
 bool ServerPipe::IsCancelled(int64_t call_id, absl::Time deadline) {

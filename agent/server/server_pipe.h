@@ -84,8 +84,8 @@ class ServerPipe final : public MessageSink,
   absl::Time CheckLiveness(absl::Time now, bool late);
 
   // A request came; its call is pending until `Write` gets the reply or `Drop`
-  // is called.
-  void StartCall(int64_t call_id);
+  // is called. `wants_reply_id`: `CallExtras::wants_reply_id`.
+  void StartCall(int64_t call_id, bool wants_reply_id);
   void Drop(int64_t call_id);
   // The peer cancelled this call. Nothing happens unless it is pending.
   void CancelCall(int64_t call_id);
@@ -141,8 +141,11 @@ class ServerPipe final : public MessageSink,
   absl::Duration bound_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
   // When the last sign of life was sent that nobody had asked for.
   absl::Time last_sign_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
-  // The calls that are pending, and whether they were cancelled.
-  absl::flat_hash_map<int64_t, bool> calls_ ABSL_GUARDED_BY(mutex_);
+  struct PendingCall {
+    bool is_cancelled = false;
+    bool wants_reply_id = false;
+  };
+  absl::flat_hash_map<int64_t, PendingCall> calls_ ABSL_GUARDED_BY(mutex_);
   size_t num_unwritten_ ABSL_GUARDED_BY(mutex_) = 0;
   // Whether the next message waits until replies were written.
   bool holds_reading_ ABSL_GUARDED_BY(mutex_) = false;

@@ -18,6 +18,8 @@ constexpr char kInstance = 3;
 constexpr char kKeyNumber = 4;
 constexpr char kMemory = 5;
 constexpr char kAttempt = 6;
+constexpr char kWantsReplyId = 7;
+constexpr char kReplyId = 8;
 constexpr std::string_view kMemoryWord = "memory=";
 constexpr std::string_view kPing = "ping ";
 constexpr std::string_view kPong = "pong ";
@@ -40,6 +42,18 @@ uint64_t ReadWord(std::string_view bytes) {
   return word;
 }
 
+// Takes the next field off `fields`, which is not empty. Returns false when it
+// is cut off.
+bool TakeField(std::string_view& fields, char& tag, std::string_view& value) {
+  if (fields.size() < 2) return false;
+  tag = fields[0];
+  const size_t length = static_cast<unsigned char>(fields[1]);
+  if (fields.size() - 2 < length) return false;
+  value = fields.substr(2, length);
+  fields.remove_prefix(2 + length);
+  return true;
+}
+
 absl::Status Bad(const char* what) {
   return absl::InvalidArgumentError(
       absl::StrCat("the metadata of the message cannot be read: ", what));
@@ -60,7 +74,10 @@ bool ReadNumber(std::string_view text, int64_t& number) {
 
 std::string EncodeExtras(const CallExtras& extras) {
   const bool has_deadline = extras.remaining < kLongestRemaining;
-  if (!has_deadline && extras.idempotency_key.empty()) return "";
+  if (!has_deadline && extras.idempotency_key.empty() &&
+      !extras.wants_reply_id) {
+    return "";
+  }
   std::string out(kMagic);
   if (has_deadline) {
     AppendWord(
@@ -78,6 +95,10 @@ std::string EncodeExtras(const CallExtras& extras) {
       AppendWord(out, kAttempt, extras.attempt);
     }
   }
+  if (extras.wants_reply_id) {
+    out.push_back(kWantsReplyId);
+    out.push_back(0);
+  }
   return out;
 }
 
@@ -92,12 +113,10 @@ absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata) {
   bool has_memory = false;
   bool has_attempt = false;
   while (!metadata.empty()) {
-    if (metadata.size() < 2) return Bad("a field is cut off");
-    const char tag = metadata[0];
-    const size_t length = static_cast<unsigned char>(metadata[1]);
-    if (metadata.size() - 2 < length) return Bad("a field is cut off");
-    const std::string_view value = metadata.substr(2, length);
-    metadata.remove_prefix(2 + length);
+    char tag = 0;
+    std::string_view value;
+    if (!TakeField(metadata, tag, value)) return Bad("a field is cut off");
+    const size_t length = value.size();
     if (tag == kRemaining) {
       if (has_remaining || length != 8) return Bad("the deadline");
       has_remaining = true;
@@ -126,6 +145,9 @@ absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata) {
       if (has_attempt || length != 8) return Bad("the attempt");
       has_attempt = true;
       extras.attempt = ReadWord(value);
+    } else if (tag == kWantsReplyId) {
+      if (extras.wants_reply_id || length != 0) return Bad("the reply's id");
+      extras.wants_reply_id = true;
     }
   }
   if (has_instance == extras.idempotency_key.empty()) {
@@ -137,6 +159,30 @@ absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata) {
     return Bad("the key's number, memory and attempt come together");
   }
   return extras;
+}
+
+std::string EncodeReplyId(int64_t call_id) {
+  std::string out(kMagic);
+  AppendWord(out, kReplyId, static_cast<uint64_t>(call_id));
+  return out;
+}
+
+std::optional<int64_t> ReplyIdOf(std::string_view metadata) {
+  if (metadata.size() > kMaxMetadata ||
+      metadata.substr(0, kMagic.size()) != kMagic) {
+    return std::nullopt;
+  }
+  metadata.remove_prefix(kMagic.size());
+  std::optional<int64_t> id;
+  while (!metadata.empty()) {
+    char tag = 0;
+    std::string_view value;
+    if (!TakeField(metadata, tag, value)) return std::nullopt;
+    if (tag != kReplyId) continue;
+    if (id.has_value() || value.size() != 8) return std::nullopt;
+    id = static_cast<int64_t>(ReadWord(value));
+  }
+  return id;
 }
 
 std::string EncodeControl(const Control& control) {
@@ -177,7 +223,8 @@ std::string InstanceOfPong(std::string_view payload) {
 
 std::string OwnFeatures(uint64_t memory) {
   return absl::StrCat(
-      "1 deadline cancel keepalive idempotency progress epoch memory=",
+      "1 deadline cancel keepalive idempotency progress epoch reply-id "
+      "memory=",
       absl::Hex(memory));
 }
 
@@ -202,6 +249,7 @@ PeerFeatures ParseFeatures(std::string_view text) {
       }
     }
     if (word == "epoch") features.epoch = true;
+    if (word == "reply-id") features.reply_id = true;
   }
   return features;
 }

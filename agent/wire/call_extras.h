@@ -12,9 +12,14 @@
 //     4  the number of the key among the caller's keys, from 1; 8 bytes
 //     5  the memory of keys that the key was first written to; 8 bytes
 //     6  the number of the attempt, from 0; 8 bytes
+//     7  the reply, if it has tensors, is to say the call's id in its metadata;
+//        0 bytes
 //
 // Tags 4, 5 and 6 come together, with tag 2 only, and little-endian. A tag that
-// is not known is skipped.
+// is not known is skipped. In the metadata of a reply to such a request:
+//
+//     8  the call's id (8 bytes, little-endian): known before the tensors are
+//        read, so that they can be received where the caller wants them
 //
 // As requests of a type of our own, whose payload is a text:
 //
@@ -32,6 +37,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -55,6 +61,7 @@ struct CallExtras {
   // `PeerFeatures::memory` as it was when the first attempt was written.
   uint64_t memory = 0;
   uint64_t attempt = 0;  // counted where a request is written
+  bool wants_reply_id = false;
 };
 
 // Empty when there is nothing to say. `remaining` must be positive.
@@ -62,6 +69,11 @@ std::string EncodeExtras(const CallExtras& extras);
 
 // INVALID_ARGUMENT for what is not exactly the above.
 absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata);
+
+// The metadata of a reply, and the id that it says: nothing when it says none
+// or cannot be read.
+std::string EncodeReplyId(int64_t call_id);
+std::optional<int64_t> ReplyIdOf(std::string_view metadata);
 
 // Stock workers know no such types.
 inline constexpr MessageType kControlRequest =
@@ -86,7 +98,8 @@ std::string EncodePong(std::string_view instance);
 std::string InstanceOfPong(std::string_view payload);
 
 // What an agent understands, as it publishes it in the store beside its
-// address: "1 deadline cancel keepalive idempotency progress epoch memory=1f".
+// address: "1 deadline cancel keepalive idempotency progress epoch reply-id
+// memory=1f".
 struct PeerFeatures {
   bool known = false;  // false: the store could not be asked
   bool deadline = false;
@@ -97,7 +110,8 @@ struct PeerFeatures {
   // The agent's memory of idempotency keys, which ends with the agent: another
   // number means that keys were forgotten. 0: not known.
   uint64_t memory = 0;
-  bool epoch = false;  // it enters epochs (agent/group/static_group.h)
+  bool reply_id = false;  // it knows tag 7
+  bool epoch = false;     // it enters epochs (agent/group/static_group.h)
 };
 // `memory` is not 0.
 std::string OwnFeatures(uint64_t memory);

@@ -1,9 +1,13 @@
 // The receiving half of message_codec.h.
 
+#include <algorithm>
 #include <array>
+#include <climits>
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -96,13 +100,46 @@ absl::Status CheckSizes(const tensorpipe::Descriptor& descriptor,
   return absl::OkStatus();
 }
 
+// Memory for bytes that become a string where they are. To resize a string is
+// to clear it first, which takes up the memory, and time; the put area of a
+// string buffer is not cleared.
+class StringMemory final : private std::stringbuf {
+ public:
+  explicit StringMemory(size_t size)
+      : std::stringbuf(Reserve(size), std::ios_base::out), size_(size) {
+    const bool is_enough = static_cast<size_t>(epptr() - pbase()) >= size;
+    // Another standard library might not make all that was reserved available.
+    if (!is_enough) str(std::string(size, '\0'));
+  }
+
+  char* data() const { return pbase(); }
+
+  // All of it; leaves nothing.
+  std::string Take() {
+    for (size_t left = size_; left > 0;) {
+      const size_t step = std::min<size_t>(left, INT_MAX);
+      pbump(static_cast<int>(step));
+      left -= step;
+    }
+    return static_cast<std::stringbuf&&>(*this).str();
+  }
+
+ private:
+  static std::string Reserve(size_t size) {
+    std::string memory;
+    memory.reserve(size);
+    return memory;
+  }
+
+  const size_t size_;
+};
+
 }  // namespace
 
 // Its address does not change, so TensorPipe may write into it.
 //
-// The message's payload is received where it stays, unless it is large: to
-// receive into a string is to zero it first, and a peer that says how much is
-// to come, and sends nothing, must take up addresses and no memory.
+// The message's payload is received where it stays. A peer that says how much
+// is to come, and sends nothing, must take up addresses and no memory.
 struct IncomingMessage::State {
   static constexpr size_t kLargePayload = size_t{1} << 20;
   // That of a message without tensors is shorter.
@@ -112,7 +149,7 @@ struct IncomingMessage::State {
   int64_t id = 0;
   std::string metadata;
   std::string payload;
-  std::unique_ptr<char[]> large_payload;
+  std::optional<StringMemory> large_payload;
   size_t payload_size = 0;
   std::array<char, kSmallPickle> small_pickle;
   std::unique_ptr<char[]> large_pickle;
@@ -132,7 +169,7 @@ struct IncomingMessage::State {
     if (size < kLargePayload) {
       payload.resize(size);
     } else {
-      large_payload = std::make_unique_for_overwrite<char[]>(size);
+      large_payload.emplace(size);
     }
   }
   void AllocatePickle(size_t size) {
@@ -143,7 +180,7 @@ struct IncomingMessage::State {
   }
   char* payload_data() {
     if (!refusal.ok()) return discarded.data();
-    return large_payload ? large_payload.get() : payload.data();
+    return large_payload ? large_payload->data() : payload.data();
   }
   char* pickle_data() {
     if (!refusal.ok()) return discarded.data() + payload_size;
@@ -275,12 +312,9 @@ absl::StatusOr<DecodedMessage> IncomingMessage::Decode() && {
     DecodedMessage decoded;
     decoded.id = id();
     decoded.message.type = type();
-    if (state_->large_payload) {
-      decoded.message.payload.assign(state_->large_payload.get(),
-                                     state_->payload_size);
-    } else {
-      decoded.message.payload = std::move(state_->payload);
-    }
+    decoded.message.payload = state_->large_payload
+                                  ? state_->large_payload->Take()
+                                  : std::move(state_->payload);
     decoded.message.tensors = *std::move(tensors);
     return decoded;
   } catch (const std::bad_alloc&) {

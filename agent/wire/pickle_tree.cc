@@ -1,5 +1,6 @@
 #include "agent/wire/pickle_tree.h"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 #include <new>
@@ -33,6 +34,10 @@ class PickleParser {
       return absl::InvalidArgumentError("not a pickle of protocol 2");
     }
     position_ = 2;
+    // About what a list of tensors needs. Memory that is not used is not
+    // touched.
+    tree_.nodes_.reserve(std::min(limits_.max_nodes, text().size() / 5 + 16));
+    tree_.children_.reserve(tree_.nodes_.capacity());
     while (!stopped_) {
       const size_t start = position_;
       if (!Step()) {
@@ -62,10 +67,9 @@ class PickleParser {
 
   bool Step() {
     namespace op = pickle_opcode;
-    char opcode;
-    if (!ReadBytes(1, &opcode)) return false;
     uint64_t number = 0;
-    switch (opcode) {
+    if (!ReadNumber(1, &number)) return false;
+    switch (static_cast<char>(number)) {
       case op::kMark:
         marks_.push_back(stack_.size());
         return true;
@@ -141,21 +145,15 @@ class PickleParser {
     return stack_.size() - (marks_.empty() ? 0 : marks_.back());
   }
 
-  bool ReadBytes(size_t count, char* bytes) {
-    if (text().size() - position_ < count) return Fail("it ends too early");
-    text().copy(bytes, count, position_);
-    position_ += count;
-    return true;
-  }
-
   // Little-endian, unsigned.
   bool ReadNumber(size_t count, uint64_t* number) {
-    char bytes[8];
-    if (!ReadBytes(count, bytes)) return false;
+    if (text().size() - position_ < count) return Fail("it ends too early");
     *number = 0;
     for (size_t i = count; i-- > 0;) {
-      *number = *number << 8 | static_cast<unsigned char>(bytes[i]);
+      *number =
+          *number << 8 | static_cast<unsigned char>(text()[position_ + i]);
     }
+    position_ += count;
     return true;
   }
 
@@ -230,9 +228,9 @@ class PickleParser {
     node.kind = kind;
     node.first = static_cast<uint32_t>(tree_.children_.size());
     node.count = static_cast<uint32_t>(count);
-    tree_.children_.insert(tree_.children_.end(),
-                           stack_.end() - static_cast<ptrdiff_t>(count),
-                           stack_.end());
+    tree_.children_.resize(node.first + count);
+    std::copy_n(stack_.end() - static_cast<ptrdiff_t>(count), count,
+                tree_.children_.begin() + node.first);
     stack_.resize(stack_.size() - count);
     return Push(node);
   }

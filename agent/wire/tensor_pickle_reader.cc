@@ -91,7 +91,7 @@ class Reader {
   Reader(const PickleTree& tree, const TensorPickleLimits& limits)
       : tree_(tree), limits_(limits) {}
 
-  absl::StatusOr<std::vector<TensorDescription>> ReadList() const {
+  absl::StatusOr<std::vector<TensorDescription>> ReadList() {
     const auto arguments =
         Call(tree_.root(), "torch.jit._pickle\nbuild_tensorlist");
     if (!arguments || arguments->size() != 1 ||
@@ -107,9 +107,8 @@ class Reader {
     std::vector<TensorDescription> tensors;
     tensors.reserve(items.size());
     for (Ref item : items) {
-      auto tensor = ReadTensor(item);
-      if (!tensor.ok()) return tensor.status();
-      tensors.push_back(*std::move(tensor));
+      absl::Status status = ReadTensor(item, &tensors.emplace_back());
+      if (!status.ok()) return status;
     }
     return tensors;
   }
@@ -127,32 +126,31 @@ class Reader {
     return tree_.children(parts[1]);
   }
 
-  absl::StatusOr<TensorDescription> ReadTensor(Ref ref) const {
+  absl::Status ReadTensor(Ref ref, TensorDescription* tensor) {
     const auto arguments = Call(ref, "torch._utils\n_rebuild_tensor_v2");
     if (!arguments) return WhatElse(ref);
     if (arguments->size() != 6 && arguments->size() != 7) {
       return Bad("a tensor takes 6 or 7 arguments");
     }
-    TensorDescription tensor;
-    if (auto status = ReadStorage((*arguments)[0], &tensor); !status.ok()) {
+    if (auto status = ReadStorage((*arguments)[0], tensor); !status.ok()) {
       return status;
     }
     const auto offset = tree_.AsInt((*arguments)[1]);
     const auto requires_grad = tree_.AsBool((*arguments)[4]);
     const auto hooks = Call((*arguments)[5], "collections\nOrderedDict");
-    if (!offset || !ReadInts((*arguments)[2], &tensor.sizes) ||
-        !ReadInts((*arguments)[3], &tensor.strides) || !requires_grad ||
+    if (!offset || !ReadInts((*arguments)[2], &tensor->sizes) ||
+        !ReadInts((*arguments)[3], &tensor->strides) || !requires_grad ||
         !hooks || !hooks->empty()) {
       return Bad("unexpected arguments of a tensor");
     }
-    tensor.storage_offset = *offset;
-    tensor.requires_grad = *requires_grad;
+    tensor->storage_offset = *offset;
+    tensor->requires_grad = *requires_grad;
     if (arguments->size() == 7) {
       if (auto status = CheckMetadata((*arguments)[6]); !status.ok()) {
         return status;
       }
     }
-    return tensor;
+    return absl::OkStatus();
   }
 
   // Says why an item of the list is not a plain tensor.
@@ -170,7 +168,7 @@ class Reader {
     return Bad("an item that is not a tensor");
   }
 
-  absl::Status ReadStorage(Ref ref, TensorDescription* tensor) const {
+  absl::Status ReadStorage(Ref ref, TensorDescription* tensor) {
     if (tree_.kind(ref) != Kind::kPersistent) return Bad("no storage");
     const Ref id = tree_.children(ref)[0];
     const absl::Span<const Ref> parts = tree_.children(id);
@@ -178,11 +176,9 @@ class Reader {
         tree_.AsString(parts[0]) != "storage") {
       return Bad("unexpected form of a storage");
     }
-    const auto type = tree_.AsGlobal(parts[1]);
     const auto key = tree_.AsString(parts[2]);
-    const auto device = tree_.AsString(parts[3]);
     const auto elements = tree_.AsInt(parts[4]);
-    if (!type || !key || !device || !elements || *elements < 0) {
+    if (!key || !elements || *elements < 0) {
       return Bad("unexpected form of a storage");
     }
     uint32_t index;
@@ -191,16 +187,33 @@ class Reader {
                           &index)) {
       return Bad(absl::StrCat("storage key ", Quote(*key)));
     }
-    const auto source = ParseDevice(*device);
-    if (!source) return Bad(absl::StrCat("device ", Quote(*device)));
     tensor->storage_index = index;
     tensor->storage_elements = *elements;
-    tensor->source_device = *source;
-    if (const auto dtype = ParseStorageType(*type)) {
-      tensor->dtype = *dtype;
-      return absl::OkStatus();
-    }
-    return Unsupported(absl::StrCat("tensors of ", Quote(*type)));
+    if (auto status = ReadDevice(parts[3]); !status.ok()) return status;
+    tensor->source_device = device_.second;
+    if (auto status = ReadType(parts[1]); !status.ok()) return status;
+    tensor->dtype = type_.second;
+    return absl::OkStatus();
+  }
+
+  // Writers mention the device and the type of the storage before once more.
+  absl::Status ReadDevice(Ref ref) {
+    if (ref == device_.first) return absl::OkStatus();
+    const auto text = tree_.AsString(ref);
+    if (!text) return Bad("unexpected form of a storage");
+    const auto device = ParseDevice(*text);
+    if (!device) return Bad(absl::StrCat("device ", Quote(*text)));
+    device_ = {ref, *device};
+    return absl::OkStatus();
+  }
+  absl::Status ReadType(Ref ref) {
+    if (ref == type_.first) return absl::OkStatus();
+    const auto name = tree_.AsGlobal(ref);
+    if (!name) return Bad("unexpected form of a storage");
+    const auto dtype = ParseStorageType(*name);
+    if (!dtype) return Unsupported(absl::StrCat("tensors of ", Quote(*name)));
+    type_ = {ref, *dtype};
+    return absl::OkStatus();
   }
 
   bool ReadInts(Ref ref, std::vector<int64_t>* values) const {
@@ -240,6 +253,9 @@ class Reader {
 
   const PickleTree& tree_;
   const TensorPickleLimits& limits_;
+  // Those that were read last.
+  std::pair<std::optional<Ref>, Device> device_;
+  std::pair<std::optional<Ref>, DType> type_;
 };
 
 absl::StatusOr<Tensor> MakeView(

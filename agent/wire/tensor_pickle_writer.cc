@@ -1,7 +1,11 @@
 // The writing half of tensor_pickle.h.
 
-#include <cstring>
+#include <array>
+#include <initializer_list>
 #include <limits>
+#include <map>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -13,6 +17,8 @@ namespace reprise {
 namespace {
 
 namespace op = pickle_opcode;
+
+constexpr size_t kNumDTypes = static_cast<size_t>(DType::kBFloat16) + 1;
 
 bool MayRequireGrad(DType dtype) {
   switch (dtype) {
@@ -31,6 +37,11 @@ bool MayRequireGrad(DType dtype) {
 // Every choice here (what is memoised, which width) is libtorch's.
 class Pickler {
  public:
+  // The memo id of a text that may come again.
+  using Memoised = std::optional<uint32_t>;
+
+  explicit Pickler(size_t expected_bytes) { out_.reserve(expected_bytes); }
+
   std::string Take() && { return std::move(out_); }
 
   void Byte(char byte) { out_.push_back(byte); }
@@ -59,22 +70,24 @@ class Pickler {
     Byte(op::kTuple);
   }
 
-  void String(const std::string& text) {
-    auto [known, is_new] = strings_.try_emplace(text, next_memo_id_);
-    if (!is_new) return Get(known->second);
+  // A text that has not come before.
+  uint32_t String(std::string_view text) {
     Byte(op::kBinUnicode);
     Number(static_cast<int64_t>(text.size()), 4);
     out_ += text;
-    Put();
+    return Put();
+  }
+  void String(std::string_view text, Memoised& id) {
+    if (id.has_value()) return Get(*id);
+    id = String(text);
   }
 
-  // `name`: "module\nname\n".
-  void Global(const std::string& name) {
-    auto [known, is_new] = globals_.try_emplace(name, next_memo_id_);
-    if (!is_new) return Get(known->second);
+  // `parts` make "module\nname\n".
+  void Global(Memoised& id, std::initializer_list<std::string_view> parts) {
+    if (id.has_value()) return Get(*id);
     Byte(op::kGlobal);
-    out_ += name;
-    Put();
+    for (const std::string_view part : parts) out_ += part;
+    id = Put();
   }
 
   uint32_t Put() {
@@ -84,8 +97,12 @@ class Pickler {
   void Get(uint32_t id) { Memo(op::kBinGet, op::kLongBinGet, id); }
 
  private:
-  void Number(int64_t value, int bytes) {  // little-endian
-    for (int i = 0; i < bytes; ++i) Byte(static_cast<char>(value >> 8 * i));
+  void Number(int64_t value, size_t bytes) {  // little-endian
+    std::array<char, 8> number;
+    for (size_t i = 0; i < bytes; ++i) {
+      number[i] = static_cast<char>(value >> 8 * i);
+    }
+    out_.append(number.data(), bytes);
   }
 
   void Memo(char narrow, char wide, uint32_t id) {
@@ -95,9 +112,6 @@ class Pickler {
 
   std::string out_;
   uint32_t next_memo_id_ = 0;
-  // Never iterated.
-  absl::flat_hash_map<std::string, uint32_t> strings_;
-  absl::flat_hash_map<std::string, uint32_t> globals_;
 };
 
 struct PickledStorage {
@@ -108,49 +122,94 @@ struct PickledStorage {
 using PickledStorages =
     absl::flat_hash_map<std::pair<const Storage*, DType>, PickledStorage>;
 
-void WriteStorage(const Tensor& tensor, PickledStorages& known,
-                  Pickler& pickler, TensorPickle& result) {
-  auto [storage, is_new] =
-      known.try_emplace({tensor.storage.get(), tensor.dtype});
-  if (!is_new) {
-    // A stock worker moves the buffer out of its list at the first mention, so
-    // a storage must not be mentioned in full again.
-    pickler.Get(storage->second.memo_id);
-  } else {
-    const Device& device = tensor.storage->device();
-    const size_t index = result.storages.size();
-    pickler.Byte(op::kMark);
-    pickler.String("storage");
-    const std::string_view type = StorageTypeName(tensor.dtype);
-    pickler.Global(absl::StrCat("torch\n", std::string(type), "Storage\n"));
-    pickler.String(absl::StrCat(index));
-    pickler.String(device.type == "cpu" ? device.type : device.ToString());
-    pickler.Int(static_cast<int64_t>(tensor.storage->num_bytes() /
-                                     SizeOf(tensor.dtype)));
-    pickler.Byte(op::kTuple);
-    pickler.Byte(op::kBinPersId);
-    storage->second = {index, pickler.Put()};
-    result.storages.push_back(tensor.storage);
+class TensorWriter {
+ public:
+  explicit TensorWriter(size_t num_tensors)
+      : pickler_(kBytesPerTensor * (num_tensors + 1)) {
+    known_.reserve(num_tensors);
+    result_.storages.reserve(num_tensors);
+    result_.storage_of_tensor.reserve(num_tensors);
   }
-  result.storage_of_tensor.push_back(storage->second.index);
-}
 
-void WriteTensor(const Tensor& tensor, PickledStorages& known, Pickler& pickler,
-                 TensorPickle& result) {
-  pickler.Global("torch._utils\n_rebuild_tensor_v2\n");
-  pickler.Byte(op::kMark);
-  WriteStorage(tensor, known, pickler, result);
-  pickler.Int(tensor.storage_offset);
-  pickler.Ints(tensor.sizes);
-  pickler.Ints(tensor.strides);
-  pickler.Byte(tensor.requires_grad ? op::kNewTrue : op::kNewFalse);
-  pickler.Global("collections\nOrderedDict\n");  // no backward hooks
-  pickler.Byte(op::kEmptyTuple);
-  pickler.Byte(op::kReduce);
-  pickler.Byte(op::kTuple);
-  pickler.Byte(op::kReduce);
-  pickler.Put();
-}
+  TensorPickle Run(absl::Span<const Tensor> tensors) && {
+    Pickler::Memoised build_list;
+    pickler_.Byte(op::kProto);
+    pickler_.Byte(2);
+    pickler_.Global(build_list, {"torch.jit._pickle\nbuild_tensorlist\n"});
+    pickler_.Byte(op::kMark);
+    pickler_.Byte(op::kEmptyList);
+    pickler_.Byte(op::kMark);
+    for (const Tensor& tensor : tensors) WriteTensor(tensor);
+    pickler_.Byte(op::kAppends);
+    pickler_.Byte(op::kTuple);
+    pickler_.Byte(op::kReduce);
+    pickler_.Byte(op::kStop);
+    result_.pickle = std::move(pickler_).Take();
+    return std::move(result_);
+  }
+
+ private:
+  // About what a tensor of few dimensions takes.
+  static constexpr size_t kBytesPerTensor = 96;
+
+  void WriteTensor(const Tensor& tensor) {
+    pickler_.Global(rebuild_, {"torch._utils\n_rebuild_tensor_v2\n"});
+    pickler_.Byte(op::kMark);
+    WriteStorage(tensor);
+    pickler_.Int(tensor.storage_offset);
+    pickler_.Ints(tensor.sizes);
+    pickler_.Ints(tensor.strides);
+    pickler_.Byte(tensor.requires_grad ? op::kNewTrue : op::kNewFalse);
+    // No backward hooks.
+    pickler_.Global(ordered_dict_, {"collections\nOrderedDict\n"});
+    pickler_.Byte(op::kEmptyTuple);
+    pickler_.Byte(op::kReduce);
+    pickler_.Byte(op::kTuple);
+    pickler_.Byte(op::kReduce);
+    pickler_.Put();
+  }
+
+  void WriteStorage(const Tensor& tensor) {
+    auto [storage, is_new] =
+        known_.try_emplace({tensor.storage.get(), tensor.dtype});
+    if (!is_new) {
+      // A stock worker moves the buffer out of its list at the first mention.
+      pickler_.Get(storage->second.memo_id);
+    } else {
+      const size_t index = result_.storages.size();
+      pickler_.Byte(op::kMark);
+      pickler_.String("storage", storage_);
+      pickler_.Global(types_[static_cast<size_t>(tensor.dtype)],
+                      {"torch\n", StorageTypeName(tensor.dtype), "Storage\n"});
+      const absl::AlphaNum key(index);
+      pickler_.String({key.data(), key.size()});
+      WriteDevice(tensor.storage->device());
+      pickler_.Int(static_cast<int64_t>(tensor.storage->num_bytes() /
+                                        SizeOf(tensor.dtype)));
+      pickler_.Byte(op::kTuple);
+      pickler_.Byte(op::kBinPersId);
+      storage->second = {index, pickler_.Put()};
+      result_.storages.push_back(tensor.storage);
+    }
+    result_.storage_of_tensor.push_back(storage->second.index);
+  }
+
+  void WriteDevice(const Device& device) {
+    if (device.type == "cpu") return pickler_.String(device.type, cpu_);
+    const std::string text = device.ToString();
+    pickler_.String(text, devices_[text]);
+  }
+
+  Pickler pickler_;
+  PickledStorages known_;
+  TensorPickle result_;
+  Pickler::Memoised rebuild_;
+  Pickler::Memoised ordered_dict_;
+  Pickler::Memoised storage_;
+  Pickler::Memoised cpu_;
+  std::map<std::string, Pickler::Memoised> devices_;  // all others
+  std::array<Pickler::Memoised, kNumDTypes> types_;
+};
 
 }  // namespace
 
@@ -171,27 +230,9 @@ absl::Status CheckPicklable(const Tensor& tensor,
 }
 
 TensorPickle PickleTensors(absl::Span<const Tensor> tensors) {
+  if (!tensors.empty()) return TensorWriter(tensors.size()).Run(tensors);
   TensorPickle result;
-  if (tensors.empty()) {
-    result.pickle = EmptyTensorPickle();
-    return result;
-  }
-  Pickler pickler;
-  PickledStorages known;
-  pickler.Byte(op::kProto);
-  pickler.Byte(2);
-  pickler.Global("torch.jit._pickle\nbuild_tensorlist\n");
-  pickler.Byte(op::kMark);
-  pickler.Byte(op::kEmptyList);
-  pickler.Byte(op::kMark);
-  for (const Tensor& tensor : tensors) {
-    WriteTensor(tensor, known, pickler, result);
-  }
-  pickler.Byte(op::kAppends);
-  pickler.Byte(op::kTuple);
-  pickler.Byte(op::kReduce);
-  pickler.Byte(op::kStop);
-  result.pickle = std::move(pickler).Take();
+  result.pickle = EmptyTensorPickle();
   return result;
 }
 

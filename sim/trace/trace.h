@@ -29,7 +29,7 @@ enum class EventKind : uint8_t {
   kCheckFailed,    // text: "rule: detail"
   kProbe,          // text: the coverage probe that was reached
   // Calls, as the caller sees them. id: the call's.
-  kCallStarted,    // rank: of the callee; deadline_ns; digest
+  kCallStarted,    // rank: of the callee; deadline_ns; digest; text: label
   kCallCompleted,  // rank: of the callee; code; digest: of the reply; text
   kCallLateReply,  // rank: of the callee
   // Calls, as the callee sees them. id: the call's; text: the caller's name,

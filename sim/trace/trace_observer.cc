@@ -36,12 +36,14 @@ EventKind KindOf(PipeEvent event) {
 }  // namespace
 
 void TraceObserver::OnCallStarted(WorkerId to, int64_t call_id,
-                                  const Message& request, absl::Time deadline) {
+                                  const Message& request, absl::Time deadline,
+                                  std::string_view label) {
   record_({.kind = EventKind::kCallStarted,
            .id = Id(call_id),
            .rank = to,
            .deadline_ns = to_ns_(deadline),
-           .digest = Digest(request)});
+           .digest = Digest(request),
+           .text = label});
 }
 
 void TraceObserver::OnCallCompleted(WorkerId to, int64_t call_id,

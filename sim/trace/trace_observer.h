@@ -26,7 +26,7 @@ class TraceObserver : public Observer {
       : record_(std::move(record)), to_ns_(std::move(to_ns)) {}
 
   void OnCallStarted(WorkerId to, int64_t call_id, const Message& request,
-                     absl::Time deadline) override;
+                     absl::Time deadline, std::string_view label) override;
   void OnCallCompleted(WorkerId to, int64_t call_id, const absl::Status& status,
                        const Message* reply) override;
   void OnLateReply(WorkerId from, int64_t call_id) override;

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -34,8 +35,34 @@ std::string PresentWord(const RunResult& result, const std::string& text) {
   return words.empty() ? text : words;
 }
 
+std::string WorkerName(int32_t rank) { return absl::StrCat("w", rank); }
+
+// The labels of the calls that were made so far.
+class CallLabels {
+ public:
+  void Note(const Event& event) {
+    if (event.kind != EventKind::kCallStarted) return;
+    // A worker that was restarted counts its calls from the beginning.
+    labels_[{WorkerName(event.node), event.id}] = event.text;
+  }
+  // "call 53 (push)", or "call 53" where there is no label.
+  std::string Name(const std::string& caller, uint64_t id) const {
+    const auto found = labels_.find({caller, id});
+    const bool has_label = found != labels_.end() && !found->second.empty();
+    return has_label ? absl::StrCat("call ", id, " (", found->second, ")")
+                     : absl::StrCat("call ", id);
+  }
+
+ private:
+  std::map<std::pair<std::string, uint64_t>, std::string> labels_;
+};
+
 // What happened, as the end of "12.345 w1 "; nothing for what is too small.
-std::optional<std::string> Tell(const RunResult& result, const Event& event) {
+std::optional<std::string> Tell(const RunResult& result,
+                                const CallLabels& labels, const Event& event) {
+  const auto own_call = [&] {
+    return labels.Name(WorkerName(event.node), event.id);
+  };
   switch (event.kind) {
     case EventKind::kWorkerStarted:
       return event.incarnation() == 0
@@ -50,19 +77,20 @@ std::optional<std::string> Tell(const RunResult& result, const Event& event) {
     case EventKind::kProbe:
       return absl::StrCat("reaches '", event.text, "'");
     case EventKind::kCallStarted:
-      return absl::StrCat("calls w", event.rank(), " (call ", event.id, ", ",
+      return absl::StrCat("calls w", event.rank(), " (", own_call(), ", ",
                           Deadline(event), ")");
     case EventKind::kCallCompleted:
-      return absl::StrCat("call ", event.id, " to w", event.rank(),
+      return absl::StrCat(own_call(), " to w", event.rank(),
                           " is done: ", CodeName(event),
                           event.text.empty() ? "" : " ", event.text);
     case EventKind::kCallLateReply:
-      return absl::StrCat("drops a late reply to call ", event.id);
+      return absl::StrCat("drops a late reply to ", own_call());
     case EventKind::kRequest:
-      return absl::StrCat("gets call ", event.id, " of ", event.text);
+      return absl::StrCat("gets ", labels.Name(event.text, event.id), " of ",
+                          event.text);
     case EventKind::kReply:
-      return absl::StrCat("answers call ", event.id, " of ", event.text, ": ",
-                          CodeName(event));
+      return absl::StrCat("answers ", labels.Name(event.text, event.id), " of ",
+                          event.text, ": ", CodeName(event));
     case EventKind::kPipeConnecting:
       return absl::StrCat("connects to ", event.text);
     case EventKind::kPipeFailed:
@@ -98,15 +126,17 @@ std::optional<std::string> Tell(const RunResult& result, const Event& event) {
 std::string LineOf(const Event& event, const std::string& what) {
   return absl::StrFormat(
       "%14.6f  %-6s %s", static_cast<double>(event.time_ns) * 1e-9,
-      event.node < 0 ? "world" : absl::StrCat("w", event.node), what);
+      event.node < 0 ? "world" : WorkerName(event.node), what);
 }
 
 }  // namespace
 
 std::vector<std::string> TellStory(const RunResult& result, size_t max_lines) {
   std::vector<std::string> told;
+  CallLabels labels;
   for (const Event& event : result.events) {
-    if (std::optional<std::string> what = Tell(result, event)) {
+    labels.Note(event);
+    if (std::optional<std::string> what = Tell(result, labels, event)) {
       std::string line = LineOf(event, *what);
       if (line.size() > 160) line = line.substr(0, 157) + "...";
       told.push_back(std::move(line));

@@ -170,10 +170,12 @@ absl::StatusOr<Message> ParameterShard::Pull() {
 }
 
 std::vector<reprise::Future> ParameterClient::SendToAll(
-    const Message& request, reprise::Lane lane, absl::Duration timeout) {
+    const Message& request, const std::string& label, reprise::Lane lane,
+    absl::Duration timeout) {
   reprise::CallOptions options;
   options.timeout = std::min(timeout, absl::Seconds(2));  // of an attempt
   options.lane = lane;
+  options.label = label;
   reprise::RetryOptions retry;
   retry.max_retries = 1'000'000;  // only the time is a bound
   retry.total_timeout = timeout;
@@ -197,7 +199,8 @@ absl::Status ParameterClient::Push(int64_t number,
   const Message request{MessageType::kScriptCall,
                         kPush + std::to_string(number),
                         {ToTensor(gradient)}};
-  return WhenAll(runtime_, SendToAll(request, reprise::Lane::kBySize, timeout))
+  return WhenAll(runtime_,
+                 SendToAll(request, "push", reprise::Lane::kBySize, timeout))
       .status();
 }
 
@@ -205,7 +208,7 @@ absl::StatusOr<std::vector<float>> ParameterClient::Pull(
     absl::Duration timeout) {
   // The request is small, but the reply is large.
   const std::vector<reprise::Future> calls =
-      SendToAll(Message{MessageType::kScriptCall, kPull, {}},
+      SendToAll(Message{MessageType::kScriptCall, kPull, {}}, "pull",
                 reprise::Lane::kBulk, timeout);
   if (absl::Status status = WhenAll(runtime_, calls).status(); !status.ok()) {
     return status;

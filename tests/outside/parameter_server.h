@@ -80,6 +80,7 @@ class ParameterClient {
 
  private:
   std::vector<reprise::Future> SendToAll(const reprise::Message& request,
+                                         const std::string& label,
                                          reprise::Lane lane,
                                          absl::Duration timeout);
 

@@ -11,6 +11,7 @@
 
 #include "agent/agent.h"
 #include "agent/transport/transports.h"
+#include "agent/wire/call_extras.h"
 #include "agent/wire/message_codec.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -65,10 +66,11 @@ class RawPeer {
   bool WaitForConnection() { return accepted_.Wait(); }
 
   // Four payloads, or as many as are given.
-  void Write(std::vector<std::string> payloads) {
+  void Write(std::vector<std::string> payloads, std::string metadata = "") {
     auto bytes =
         std::make_shared<std::vector<std::string>>(std::move(payloads));
     tensorpipe::Message message;
+    message.metadata = std::move(metadata);
     for (std::string& payload : *bytes) {
       message.payloads.push_back({payload.data(), payload.size(), ""});
     }
@@ -251,6 +253,34 @@ TEST_F(BadServerTest, AReplyThatCannotBeReadFailsItsCall) {
   EXPECT_TRUE(absl::IsUnavailable(waiting.status()));
   EXPECT_EQ(waiting.status().message(),
             "connection to w1 failed: it sent what is no reply");
+}
+
+// The id in the metadata says where the tensors go, the other one whose reply
+// it is.
+TEST_F(BadServerTest, AReplyWithTwoIdsEndsItsConnection) {
+  const Future call = cluster_[0].Send("w1", Request("x"));
+  ASSERT_TRUE(peer_.WaitForConnection());
+  const std::optional<RawPeer::Answer> request = peer_.Read();
+  ASSERT_TRUE(request.has_value());
+  peer_.Write({Bytes(kRet), Bytes(request->id + 1), "", pickle_},
+              EncodeReplyId(request->id));
+  ASSERT_TRUE(call.Wait(Soon()));
+  EXPECT_TRUE(absl::IsUnavailable(call.status())) << call.status();
+  EXPECT_EQ(call.status().message(),
+            "connection to w1 failed: it sent a reply with two ids");
+}
+
+TEST_F(BadServerTest, ASignOfLifeIsNoReply) {
+  const Future call = cluster_[0].Send("w1", Request("x"));
+  ASSERT_TRUE(peer_.WaitForConnection());
+  const std::optional<RawPeer::Answer> request = peer_.Read();
+  ASSERT_TRUE(request.has_value());
+  const auto pong = static_cast<int32_t>(kControlResponse);
+  peer_.Write({Bytes(pong), Bytes(request->id), "pong", pickle_});
+  peer_.Write({Bytes(pong), Bytes(request->id), "pong", pickle_},
+              EncodeReplyId(request->id));
+  ASSERT_TRUE(call.Wait(Soon()));
+  EXPECT_TRUE(absl::IsUnavailable(call.status())) << call.status();
 }
 
 TEST_F(BadServerTest, ExceptionsKeepTheirText) {

@@ -6,9 +6,12 @@
 #include <optional>
 #include <string>
 
+#include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "agent/agent.h"
 #include "gtest/gtest.h"
 #include "tests/unit/agent/cluster.h"
+#include "tests/unit/agent/recorder.h"
 
 namespace reprise::testing {
 namespace {
@@ -60,6 +63,84 @@ TEST(CallErrorTest, TheFirstDetailStays) {
   EXPECT_FALSE(CallErrorOf(absl::OkStatus()).has_value());
   EXPECT_FALSE(CallErrorOf(absl::UnknownError("")).has_value());
   EXPECT_TRUE(WithCallError(absl::OkStatus(), CallErrorSource::kCaller).ok());
+}
+
+TEST(CallErrorTest, ALabelEndsTheTextOnceAndLeavesTheRest) {
+  absl::Status status = WithCallError(absl::UnavailableError("gone"),
+                                      CallErrorSource::kTransport);
+  status.SetPayload("other", absl::Cord("x"));
+  const absl::Status labelled = WithLabel(WithLabel(status, "push"), "push");
+  EXPECT_EQ(labelled.message(), "gone (call push)");
+  EXPECT_EQ(labelled.code(), status.code());
+  EXPECT_EQ(CallErrorOf(labelled), CallErrorOf(status));
+  EXPECT_EQ(labelled.GetPayload("other"), absl::Cord("x"));
+  EXPECT_EQ(WithLabel(status, ""), status);
+  EXPECT_TRUE(WithLabel(absl::OkStatus(), "push").ok());
+}
+
+TEST(CallErrorTest, EveryErrorOfACallWithALabelHasIt) {
+  Recorder recorder;
+  Gate gate;
+  Cluster cluster;
+  cluster.set_observer(&recorder);
+  cluster.Start(2, [&](Message request, const RequestInfo&, Reply reply) {
+    if (request.payload == "wait") gate.Wait();
+    reply(absl::NotFoundError("no such row"));
+  });
+  Agent& agent = cluster[0];
+  const CallOptions push{.timeout = absl::Milliseconds(5), .label = "push"};
+  const RetryOptions once{.max_retries = 1,
+                          .retry_duration = absl::ZeroDuration()};
+  const auto ends_so = [](const Future& call) {
+    const absl::Status status = call.status();
+    return absl::EndsWith(status.message(), " (call push)") &&
+           !absl::EndsWith(status.message(), " (call push) (call push)");
+  };
+  const Future remote = agent.Send("w1", Request("x"), {.label = "push"});
+  EXPECT_TRUE(ends_so(remote)) << remote.status();
+  // What users search for is still where it was.
+  EXPECT_TRUE(absl::StartsWith(remote.status().message(), "Error on Node 1: "));
+  EXPECT_EQ(recorder.Count("started push"), 1);
+  EXPECT_EQ(recorder.Count("started"), 1);
+
+  const Future late = agent.Send("w1", Request("wait"), push);
+  EXPECT_TRUE(ends_so(late)) << late.status();
+  const Future retried =
+      agent.SendWithRetries("w1", Request("wait"), push, once);
+  EXPECT_TRUE(ends_so(retried)) << retried.status();
+  const Future cancelled =
+      agent.SendWithRetries("w1", Request("wait"), {.label = "push"});
+  cancelled.Cancel();
+  EXPECT_TRUE(ends_so(cancelled)) << cancelled.status();
+  for (const Future& refused :
+       {agent.Send("nobody", Request("x"), push),
+        agent.SendOneWay("nobody", Request("x"), push),
+        agent.SendWithRetries("nobody", Request("x"), push),
+        agent.Send("w1", Message(), push),
+        agent.Send("w1", Request("x"),
+                   {.deadline = absl::InfinitePast(), .label = "push"})}) {
+    EXPECT_TRUE(ends_so(refused)) << refused.status();
+  }
+  gate.Open();
+  EXPECT_TRUE(agent.Shutdown(Soon()).ok());
+  const Future after = agent.Send("w1", Request("x"), push);
+  EXPECT_TRUE(ends_so(after)) << after.status();
+}
+
+TEST(CallErrorTest, ALabelThatIsNoneIsRefused) {
+  Cluster cluster;
+  cluster.Start(1, Echo());
+  for (const std::string& label :
+       {std::string(kMaxCallLabel + 1, 'x'), std::string("a\nb"),
+        std::string("caf\xc3\xa9"), std::string(1, '\0')}) {
+    const Future call = cluster[0].Send("w0", Request("x"), {.label = label});
+    EXPECT_TRUE(absl::IsInvalidArgument(call.status())) << call.status();
+  }
+  EXPECT_TRUE(
+      cluster[0]
+          .Send("w0", Request("x"), {.label = std::string(kMaxCallLabel, 'x')})
+          .status()
+          .ok());
 }
 
 TEST(CallErrorTest, EveryCallThatFailsNamesWhoFailed) {

@@ -132,8 +132,8 @@ TEST_F(GroupTest, TheDeadGiveWay) {
 // Whom the last call went to.
 class LastCall : public Observer {
  public:
-  void OnCallStarted(WorkerId to, int64_t, const Message&,
-                     absl::Time) override {
+  void OnCallStarted(WorkerId to, int64_t, const Message&, absl::Time,
+                     std::string_view) override {
     to_ = to;
   }
   int to() const { return to_; }

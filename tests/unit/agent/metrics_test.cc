@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/agent/cluster.h"
+#include "tests/unit/agent/holding_proxy.h"
 
 namespace reprise::testing {
 namespace {
@@ -128,6 +130,90 @@ TEST(MetricsTest, QueuedWorkShows) {
   EXPECT_EQ(cluster[0].GetMetrics()["agent.client_active_calls"], 10);
   gate.Open();
   for (const Future& reply : replies) EXPECT_TRUE(reply.status().ok());
+}
+
+TEST(MetricsTest, BytesHeldForAPeerShow) {
+  const int64_t large = int64_t{64} << 20;  // more than any socket takes
+  Gate gate;
+  Cluster cluster;
+  cluster.Start(2, Blocking([&](Message request,
+                                const RequestInfo&) -> absl::StatusOr<Message> {
+                  gate.Wait();
+                  return Reply(std::move(request));
+                }));
+  HoldingProxy proxy(PortOfWorker(cluster, 1));
+  StartCallerThrough(cluster, proxy.port(), [](AgentOptions& options) {
+    options.keepalive_interval = absl::ZeroDuration();
+  });
+  const auto of_client = [&](const char* what) {
+    return absl::StrCat("reprise_client_unwritten_", what,
+                        "{worker=\"w0\",peer=\"w1\"} ");
+  };
+  const auto of_server = [&](const char* what) {
+    return absl::StrCat("reprise_server_", what,
+                        "{worker=\"w1\",peer=\"w0\"} ");
+  };
+  const auto shows = [&](int64_t worker, const std::string& sample,
+                         int64_t value) {
+    return Eventually([&, line = absl::StrCat(sample, value, "\n")] {
+      return absl::StrContains(cluster[worker].GetPrometheusText(), line);
+    });
+  };
+  Message request = Request(std::string(large, 'x'));
+  const int64_t bytes = Bytes(request);
+  const int64_t reply_bytes = Bytes(Reply(request));
+
+  // At the client, until the transport has taken it.
+  proxy.Hold(HoldingProxy::kToTarget, 1 << 20);
+  const Future call = cluster[0].Send("w1", std::move(request));
+  EXPECT_TRUE(shows(0, of_client("requests"), 1));
+  EXPECT_TRUE(shows(0, of_client("request_bytes"), bytes));
+  EXPECT_EQ(cluster[0].GetMetrics()["agent.unwritten_requests"], 1);
+  EXPECT_EQ(cluster[0].GetMetrics()["agent.unwritten_request_bytes"], bytes);
+  EXPECT_EQ(cluster[0].GetDebugInfo()["peer.w1.unwritten_request_bytes"],
+            absl::StrCat(bytes));
+  proxy.Release();
+
+  // At the server while the handler runs, and until the reply was taken.
+  EXPECT_TRUE(shows(1, of_server("running_bytes"), bytes));
+  EXPECT_TRUE(shows(0, of_client("request_bytes"), 0));
+  proxy.Hold(HoldingProxy::kFromTarget, 1 << 20);
+  gate.Open();
+  EXPECT_TRUE(shows(1, of_server("unwritten_replies"), 1));
+  EXPECT_TRUE(shows(1, of_server("unwritten_reply_bytes"), reply_bytes));
+  EXPECT_TRUE(shows(1, of_server("running_bytes"), 0));
+  EXPECT_FALSE(call.done());
+  proxy.Release();
+  EXPECT_TRUE(call.status().ok()) << call.status();
+  EXPECT_TRUE(shows(1, of_server("unwritten_reply_bytes"), 0));
+  EXPECT_EQ(cluster[0].GetMetrics()["agent.unwritten_requests"], 0);
+}
+
+// A call that has ended is held until its connection lets go of it.
+TEST(MetricsTest, NothingIsHeldForAConnectionThatFailed) {
+  const std::string large(size_t{64} << 20, 'x');
+  Cluster cluster;
+  cluster.Start(2, Echo());
+  HoldingProxy proxy(PortOfWorker(cluster, 1));
+  StartCallerThrough(cluster, proxy.port());
+  const CallOptions in_line{.lane = Lane::kPriority};
+  ASSERT_TRUE(cluster[0].Send("w1", Request("x"), in_line).status().ok());
+  proxy.Hold(HoldingProxy::kToTarget, 0);
+  std::vector<Future> calls;
+  for (const std::string& payload : {large, std::string("x")}) {
+    calls.push_back(cluster[0].Send("w1", Request(payload), in_line));
+  }
+  calls[0].Cancel();
+  EXPECT_TRUE(absl::IsCancelled(calls[0].status())) << calls[0].status();
+  EXPECT_EQ(cluster[0].GetMetrics()["agent.unwritten_requests"], 2);
+  EXPECT_GT(cluster[0].GetMetrics()["agent.unwritten_request_bytes"],
+            static_cast<int64_t>(large.size()));
+  proxy.Break();
+  for (const Future& call : calls) EXPECT_FALSE(call.status().ok());
+  EXPECT_TRUE(Eventually([&] {
+    return cluster[0].GetMetrics()["agent.unwritten_requests"] == 0;
+  }));
+  EXPECT_EQ(cluster[0].GetMetrics()["agent.unwritten_request_bytes"], 0);
 }
 
 TEST(MetricsTest, DebugInfoHasTheKeysOfPyTorchAndThePeers) {

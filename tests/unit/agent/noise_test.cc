@@ -19,6 +19,7 @@
 #include "agent/agent.h"
 #include "gtest/gtest.h"
 #include "tests/unit/agent/cluster.h"
+#include "tests/unit/agent/holding_proxy.h"
 
 namespace reprise::testing {
 namespace {
@@ -147,32 +148,6 @@ class NoisyProxy {
   std::thread thread_;
 };
 
-int PortOf(const std::string& address) {
-  return std::stoi(address.substr(address.rfind(':') + 1));
-}
-
-// Ours, with its connections to w1 through `proxy`.
-void StartCaller(Cluster& cluster, const NoisyProxy& proxy) {
-  const std::string address = absl::StrCat("uv://127.0.0.1:", proxy.port());
-  ASSERT_TRUE(cluster.store()->Set("addrs/w1", address, Soon()).ok());
-  // The mark of a member in the group's epoch ends with its address, too
-  // (agent/group/static_group.h).
-  const std::string epoch = *cluster.store()->TryGet("reprise/epoch", Soon());
-  const std::string key =
-      absl::StrCat("reprise/epoch/", epoch.substr(0, epoch.find(' ')), "/1");
-  const std::string mark = *cluster.store()->TryGet(key, Soon());
-  ASSERT_TRUE(
-      cluster.store()
-          ->Set(key, mark.substr(0, mark.find(' ') + 1) + address, Soon())
-          .ok());
-  cluster.Stop(0);
-  AgentOptions options = OptionsFor(0, 2);
-  options.transport.channels = {"basic"};
-  options.shortest_reconnect_pause = absl::Milliseconds(1);
-  options.longest_reconnect_pause = absl::Milliseconds(1);
-  ASSERT_TRUE(cluster.StartOne(options, Echo(), Soon()).ok());
-}
-
 class NoiseTest : public ::testing::TestWithParam<bool> {};
 
 TEST_P(NoiseTest, NonsenseAfterTheHelloEndsNobody) {
@@ -181,8 +156,8 @@ TEST_P(NoiseTest, NonsenseAfterTheHelloEndsNobody) {
   cluster.Start(2, Echo(), [](AgentOptions& options) {
     options.transport.channels = {"basic"};
   });
-  NoisyProxy proxy(PortOf(*cluster.store()->TryGet("addrs/w1", Soon())));
-  StartCaller(cluster, proxy);
+  NoisyProxy proxy(PortOfWorker(cluster, 1));
+  StartCallerThrough(cluster, proxy.port());
   ASSERT_TRUE(cluster[0].Send("w1", Request("quiet")).status().ok());
 
   std::mt19937 random(to_target ? 71 : 72);

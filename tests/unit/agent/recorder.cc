@@ -54,12 +54,13 @@ void Recorder::Record(std::string event) {
 }
 
 void Recorder::OnCallStarted(WorkerId to, int64_t call_id, const Message&,
-                             absl::Time) {
+                             absl::Time, std::string_view label) {
   {
     MutexLock lock(mutex_);
     EXPECT_EQ(++open_calls_[std::make_pair(to, call_id)], 1);
   }
   Record("started");
+  if (!label.empty()) Record("started " + std::string(label));
 }
 
 void Recorder::OnCallCompleted(WorkerId to, int64_t call_id,

@@ -16,9 +16,9 @@
 
 namespace reprise::testing {
 
-// Events are named "started", "completed", "late", "request", "reply",
-// "pipe connected <peer>" and the like, "listening", "listener failed",
-// "entered <n>", "left <n>", "shutdown".
+// Events are named "started", "started <label>", "completed", "late",
+// "request", "reply", "pipe connected <peer>" and the like, "listening",
+// "listener failed", "entered <n>", "left <n>", "shutdown".
 class Recorder : public Observer {
  public:
   // Waits until the event has come `times` times; returns false if it has not.
@@ -27,7 +27,7 @@ class Recorder : public Observer {
   std::vector<std::string> events();
 
   void OnCallStarted(WorkerId to, int64_t call_id, const Message& request,
-                     absl::Time deadline) override;
+                     absl::Time deadline, std::string_view label) override;
   void OnCallCompleted(WorkerId to, int64_t call_id, const absl::Status& status,
                        const Message* reply) override;
   void OnLateReply(WorkerId from, int64_t call_id) override;

@@ -55,6 +55,28 @@ TEST(CallExtrasTest, KeysAreNumbered) {
   }
 }
 
+TEST(CallExtrasTest, AReplySaysItsId) {
+  const std::string asks = EncodeExtras({.wants_reply_id = true});
+  EXPECT_EQ(asks, std::string("rp1\x07\0", 5));
+  ASSERT_TRUE(DecodeExtras(asks).ok());
+  EXPECT_TRUE(DecodeExtras(asks)->wants_reply_id);
+  EXPECT_FALSE(DecodeExtras("")->wants_reply_id);
+  EXPECT_FALSE(DecodeExtras(asks + asks.substr(3)).ok());
+  EXPECT_FALSE(DecodeExtras("rp1\x07\x01x").ok());
+
+  const std::string says = EncodeReplyId(0x0102030405060708);
+  EXPECT_EQ(says, std::string("rp1\x08\x08\x08\x07\x06\x05\x04\x03\x02\x01"));
+  EXPECT_EQ(ReplyIdOf(says), 0x0102030405060708);
+  EXPECT_EQ(ReplyIdOf(EncodeReplyId(-1)), -1);
+  EXPECT_EQ(ReplyIdOf("rp1\x7f\x02xy" + says.substr(3)), 0x0102030405060708);
+  for (size_t length = 0; length < says.size(); ++length) {
+    EXPECT_FALSE(ReplyIdOf(says.substr(0, length)).has_value()) << length;
+  }
+  EXPECT_FALSE(ReplyIdOf(says + says.substr(3)).has_value());
+  EXPECT_FALSE(ReplyIdOf("rq1" + says.substr(3)).has_value());
+  EXPECT_FALSE(ReplyIdOf(says + std::string(kMaxMetadata, '\x7f')).has_value());
+}
+
 TEST(CallExtrasTest, WhatIsCutOffOrTwiceIsRefused) {
   CallExtras extras;
   extras.remaining = absl::Seconds(1);
@@ -120,7 +142,7 @@ TEST(CallExtrasTest, APongCarriesTheInstance) {
 
 TEST(CallExtrasTest, Features) {
   const PeerFeatures own = ParseFeatures(OwnFeatures(0x1f));
-  EXPECT_TRUE(own.epoch);
+  EXPECT_TRUE(own.epoch && own.reply_id);
   EXPECT_TRUE(own.known && own.deadline && own.cancel && own.keepalive &&
               own.idempotency && own.progress);
   EXPECT_EQ(own.memory, 0x1f);

@@ -56,6 +56,33 @@ TEST(TensorPickleTest, OfNothingHas47Bytes) {
   EXPECT_TRUE(tensors->empty());
 }
 
+// The names of types and devices are written once and then referred to.
+TEST(TensorPickleTest, ManyTensorsOfAllTypesComeBack) {
+  constexpr int kTypes = static_cast<int>(DType::kBFloat16) + 1;
+  std::vector<Tensor> tensors;
+  for (int i = 0; i < 10'000; ++i) {
+    const auto dtype = static_cast<DType>(i % kTypes);
+    // A storage of two types is written once for each.
+    if (i % 7 == 6 && SizeOf(dtype) <= 4) {
+      tensors.push_back(tensors.back());
+      tensors.back().dtype = dtype;
+      tensors.back().sizes = tensors.back().strides = {1};
+    } else {
+      tensors.push_back(*MakeTensor(dtype, {4, 1 + i % 3}));
+    }
+  }
+  const TensorPickle pickle = PickleTensors(tensors);
+  const auto read = UnpickleTensors(pickle.pickle, pickle.storages);
+  ASSERT_TRUE(read.ok()) << read.status();
+  ASSERT_EQ(read->size(), tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const Tensor& tensor = (*read)[i];
+    EXPECT_EQ(tensor.dtype, tensors[i].dtype) << i;
+    EXPECT_EQ(tensor.sizes, tensors[i].sizes) << i;
+    EXPECT_EQ(tensor.storage, tensors[i].storage) << i;
+  }
+}
+
 TEST(TensorPickleTest, WritesWhatLibtorchWrites) {
   const Tensor tensor = Iota({2, 3});
   EXPECT_EQ(Pickle({tensor}), Golden("one"));
