@@ -23,10 +23,10 @@ MAX_LINES = 500
 # The lowest floor first. A part is a folder, or files of a folder when it is
 # named "folder:name,name". Parts in one row are neighbours.
 FLOORS = [
-    ["agent:call_error,call_options,planted,server_bounds,worker_info"],
+    ["agent:call_error,planted,server_bounds,worker_info"],
     ["agent/runtime"],
     ["agent/device"],
-    ["agent:message"],
+    ["agent:call_options", "agent:message"],
     ["agent/transport:arrivals", "agent/transport:peer_liveness",
      "agent/transport:whole_object"],
     ["agent/store", "agent/transport/uv"],

@@ -134,7 +134,8 @@ class End {
   bool TakeFrames() {
     if (!in_.Refresh()) return false;
     Require(in_.readable() <= kSize);
-    const bool is_good = reprise::shm::TakeFrames(in_, reader_, /*is_peer_ours=*/true);
+    const bool is_good =
+        reprise::shm::TakeFrames(in_, reader_, /*is_peer_ours=*/true);
     Require(in_.readable() <= kSize);
     in_.Publish();
     return is_good;

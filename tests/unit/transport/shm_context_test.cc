@@ -60,8 +60,8 @@ class RepeatedMemory {
   explicit RepeatedMemory(size_t size) : size_(size + kPiece) {
     const int file = memfd_create("repeated", MFD_CLOEXEC);
     EXPECT_EQ(ftruncate(file, kPiece), 0);
-    data_ = static_cast<char*>(mmap(nullptr, size_, PROT_NONE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    data_ = static_cast<char*>(
+        mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     for (size_t at = 0; at + kPiece <= size_; at += kPiece) {
       EXPECT_NE(mmap(data_ + at, kPiece, PROT_READ | PROT_WRITE,
                      MAP_SHARED | MAP_FIXED, file, 0),
