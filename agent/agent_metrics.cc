@@ -13,6 +13,7 @@ namespace {
 constexpr const char* kTotals[] = {
     "agent.abandoned_requests",
     "agent.late_replies",
+    "agent.signs_of_life",
     "agent.listener_reopens",
     "agent.reconnects",
     "agent.refused_calls",
@@ -124,6 +125,8 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
       {"agent.timers", timer_.size()},
       {"agent.pipes",
        peers_.num_pipes() + bulk_peers_.num_pipes() + server_->num_pipes()},
+      {"agent.signs_of_life",
+       peers_.num_signs_of_life() + bulk_peers_.num_signs_of_life()},
       {"agent.late_replies",
        peers_.num_late_replies() + bulk_peers_.num_late_replies()},
       {"agent.reconnects",

@@ -185,7 +185,10 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
     pipe.Fail("it sent a reply with two ids");
     return;
   }
-  if (message.type() == kControlResponse) return;  // a sign of life
+  if (message.type() == kControlResponse) {
+    ++num_signs_of_life_;
+    return;
+  }
   pipe.counters().received_bytes.Add(static_cast<int64_t>(message.num_bytes()));
   if (!IsResponse(message.type())) {
     pipe.Fail("it sent what is no reply");

@@ -99,6 +99,8 @@ class PeerSet final : public ClientPipe::Owner {
   // ever called.
   std::map<WorkerId, std::string> DescribePipes();
   int64_t num_late_replies() const { return num_late_replies_; }
+  // The peers' answers when they were asked for a sign of life.
+  int64_t num_signs_of_life() const { return num_signs_of_life_; }
   int64_t num_reconnects() const { return num_reconnects_; }
 
  private:
@@ -173,6 +175,7 @@ class PeerSet final : public ClientPipe::Owner {
   Observer* const observer_;
   const Options options_;
   std::atomic<int64_t> num_late_replies_ = 0;
+  std::atomic<int64_t> num_signs_of_life_ = 0;
   std::atomic<int64_t> num_reconnects_ = 0;
 
   std::atomic<uint64_t> next_generation_;
