@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # A planted defect is found by the exploration of its scenario, its replay file
 # shows it again in another process, and the agent as shipped passes it.
-# usage: planted_defect_test.sh REPRISE REPRISE_PLANTED DEFECT SCENARIO
+# usage: planted_defect_test.sh REPRISE REPRISE_PLANTED DEFECT SCENARIO \
+#     [OPTION OF EXPLORE]...
 set -uo pipefail
 reprise=$1 planted=$2 defect=$3 scenario=$4
+shift 4
 out=${TEST_UNDECLARED_OUTPUTS_DIR:-$(mktemp -d)}
 unset TEST_TOTAL_SHARDS
 
@@ -21,7 +23,8 @@ expect() { # EXIT_CODE WHAT COMMAND...
 }
 
 expect 1 "to find it" \
-  "$planted" explore "$scenario" --plant "$defect" --seeds 2000 --out "$out"
+  "$planted" explore "$scenario" --plant "$defect" --seeds 2000 --out "$out" \
+  "$@"
 replay=("$out/$scenario"-*.replay)
 [[ ${#replay[@]} == 1 && -s ${replay[0]} ]] || fail "no replay file in $out"
 hash=$(sed -n 's/^hash //p' "${replay[0]}")

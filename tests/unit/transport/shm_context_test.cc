@@ -113,7 +113,7 @@ TEST_F(OurShmTest, AStockReaderIsNotSentALengthOf33Bits) {
                [&](const Error& error) { written.set_value(TextOf(error)); });
   EXPECT_THAT(written.get_future().get(), HasSubstr("EMSGSIZE"));
   std::string place(4, '?');
-  EXPECT_THAT(Read(*far_, place).get().error, HasSubstr("EOF"));
+  EXPECT_THAT(Read(*far_, place).get().error, HasSubstr("eof"));
 }
 
 TEST_F(OurShmTest, AnObjectThatAStockReaderCannotTakeIsRefused) {
