@@ -9,16 +9,26 @@
 namespace reprise {
 
 bool Copier::Run(Step step) {
+  bool is_run_here = false;
   {
     const std::lock_guard lock(mutex_);
     if (joining_) return false;
-    if (steps_.size() >= num_idle_ && threads_.size() < kMaxThreads &&
-        !StartThread()) {
-      return false;
+    if (steps_.size() < num_idle_ || threads_.size() >= kMaxThreads ||
+        StartThread()) {
+      steps_.push_back(std::move(step));
+    } else {
+      ++num_here_;
+      is_run_here = true;
     }
-    steps_.push_back(std::move(step));
   }
-  changed_.notify_one();
+  if (is_run_here) {
+    while (step()) {
+    }
+    const std::lock_guard lock(mutex_);
+    --num_here_;
+  }
+  // Also for `Join`, which waits for those without a thread.
+  changed_.notify_all();
   return true;
 }
 
@@ -60,6 +70,10 @@ void Copier::Join() {
     threads.swap(threads_);
   }
   changed_.notify_all();
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return num_here_ == 0; });
+  }
   for (std::thread& thread : threads) thread.join();
 }
 

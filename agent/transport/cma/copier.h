@@ -25,8 +25,9 @@ class Copier {
   using Step = std::function<bool()>;
 
   // Has a thread call `step` until it returns false; several take turns.
-  // Threads are started as they are needed. Returns false, and never calls
-  // `step`, when there is no thread and none can be started, and after `Join`.
+  // Threads are started as they are needed. When there is none and none can be
+  // started, this call itself does so. Returns false, and never calls `step`,
+  // after `Join`.
   bool Run(Step step);
 
   // Waits until all steps that were taken have returned false, and the threads
@@ -43,6 +44,7 @@ class Copier {
   std::deque<Step> steps_;
   std::vector<std::thread> threads_;
   size_t num_idle_ = 0;
+  size_t num_here_ = 0;  // steps without a thread
   bool joining_ = false;
 };
 

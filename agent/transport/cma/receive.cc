@@ -84,7 +84,7 @@ void CmaChannel::Copy(const std::shared_ptr<Receive>& receive,
     return;
   }
   receive->is_copying = false;
-  setError(CmaErrorOf("cannot start a thread that copies tensors"));
+  setError(CmaErrorOf("its context has ended"));
 }
 
 void CmaChannel::OnCopied(Receive& receive) {

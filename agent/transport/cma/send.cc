@@ -96,7 +96,7 @@ bool CmaChannel::Stage(const std::shared_ptr<Send>& send) {
   });
   if (runs) return true;
   send->is_staging = false;
-  setError(CmaErrorOf("cannot start a thread that copies tensors"));
+  setError(CmaErrorOf("its context has ended"));
   return false;
 }
 

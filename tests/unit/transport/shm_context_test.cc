@@ -64,7 +64,7 @@ class RepeatedMemory {
         mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     for (size_t at = 0; at + kPiece <= size_; at += kPiece) {
       EXPECT_NE(mmap(data_ + at, kPiece, PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_FIXED, file, 0),
+                     MAP_SHARED | MAP_FIXED | MAP_POPULATE, file, 0),
                 MAP_FAILED);
     }
     close(file);
