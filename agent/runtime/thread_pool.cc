@@ -175,10 +175,11 @@ void ThreadPool::Abandon(std::shared_ptr<void> owner) {
 }
 
 bool ThreadPool::IsCurrentThread() {
-  const void* const current = state_->runtime.CurrentThread();
-  MutexLock lock(state_->mutex);
-  const std::vector<const void*>& names = state_->thread_names;
-  return std::find(names.begin(), names.end(), current) != names.end();
+  State& state = *state_;
+  const void* const current = state.runtime.CurrentThread();
+  MutexLock lock(state.mutex);
+  return std::find(state.thread_names.begin(), state.thread_names.end(),
+                   current) != state.thread_names.end();
 }
 
 int ThreadPool::max_threads() const { return state_->max_threads; }

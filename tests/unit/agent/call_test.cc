@@ -403,7 +403,9 @@ TEST(CallTest, EveryCallOnABrokenConnectionFails) {
   }
   const Future to_another = cluster[0].Send("w2", Request(""));
   ASSERT_TRUE(recorder.WaitFor("request", 4));
-  EXPECT_EQ(cluster[0].GetMetrics()["agent.timers"], 4);
+  // And perhaps that of the keepalive: members have looked at each other.
+  EXPECT_GE(cluster[0].GetMetrics()["agent.timers"], 4);
+  EXPECT_LE(cluster[0].GetMetrics()["agent.timers"], 5);
   const std::unique_ptr<Thread> stopping = RealRuntime().StartThread(
       "stopping", [&] { EXPECT_TRUE(cluster[1].Shutdown(Soon()).ok()); });
   for (const Future& call : calls) {
