@@ -19,9 +19,16 @@ using ::testing::ElementsAre;
 
 constexpr int64_t kForOne = DescriptorRoom::kPerPipe;
 
-// Never destroyed: its thread may still look.
+// Rooms are never destroyed: their threads may still look.
+DescriptorRoom& KeepForEver(DescriptorRoom* room) {
+  static std::vector<DescriptorRoom*>* const rooms =
+      new std::vector<DescriptorRoom*>();
+  rooms->push_back(room);
+  return *room;
+}
+
 DescriptorRoom& MakeRoom(std::atomic<int64_t>& free) {
-  return *new DescriptorRoom([&free] { return free.load(); });
+  return KeepForEver(new DescriptorRoom([&free] { return free.load(); }));
 }
 
 TEST(DescriptorRoomTest, CountsWhatIsSpare) {
@@ -70,8 +77,8 @@ TEST(DescriptorRoomTest, OthersWaitTheirTurn) {
 
 TEST(DescriptorRoomTest, NobodyWaitsForEver) {
   static std::atomic<bool> has_ended = false;
-  DescriptorRoom& room = *new DescriptorRoom([] { return kForOne - 1; },
-                                             std::chrono::milliseconds(1));
+  DescriptorRoom& room = KeepForEver(new DescriptorRoom(
+      [] { return kForOne - 1; }, std::chrono::milliseconds(1)));
   room.Await([](const DescriptorRoom::Ticket& ticket) {
     EXPECT_EQ(ticket, nullptr);
     has_ended = true;
