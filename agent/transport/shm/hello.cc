@@ -61,6 +61,9 @@ int SendHello(int socket, const Tokens& tokens, const Ring::Files& queue,
   do {
     size = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (size < 0 && errno == EINTR);
+  // Too many descriptors of this user are under way. libuv does not know that
+  // error, and leaks the text that it makes for it.
+  if (size < 0 && errno == ETOOMANYREFS) return UV_EMFILE;
   if (size < 0) return uv_translate_sys_error(errno);
   return size == static_cast<ssize_t>(sizeof(tokens)) ? 0 : UV_EIO;
 }
