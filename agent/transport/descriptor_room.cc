@@ -1,5 +1,6 @@
 #include "agent/transport/descriptor_room.h"
 
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -82,6 +83,7 @@ void DescriptorRoom::Await(Begin begin) {
 }
 
 void DescriptorRoom::Watch() {
+  pthread_setname_np(pthread_self(), "reprise_room");
   do {
     std::this_thread::sleep_for(kBetweenLooks);
   } while (BeginWaiting());
