@@ -89,7 +89,7 @@ void ClientPipe::WriteQueue(tensorpipe::Pipe& pipe) {
 
 std::optional<OutgoingCall> ClientPipe::NextOfQueue() {
   MutexLock lock(mutex_);
-  if (state_ == State::kFailed || is_being_replaced_) return std::nullopt;
+  if (state_ == State::kFailed || may_not_write_) return std::nullopt;
   has_written_ = true;
   if (queue_.empty()) {
     state_ = State::kOpen;
@@ -365,9 +365,9 @@ void ClientPipe::Fail(const std::string& cause) {
   bool may_be_replaced = false;
   {
     MutexLock lock(mutex_);
-    if (state_ == State::kFailed || is_being_replaced_) return;
+    if (state_ == State::kFailed || may_not_write_) return;
     // From now on no call is written.
-    may_be_replaced = is_being_replaced_ = !has_written_;
+    may_be_replaced = may_not_write_ = !has_written_;
   }
   const std::shared_ptr<ClientPipe> successor =
       may_be_replaced ? owner_.Replace(*this, cause) : nullptr;
@@ -412,8 +412,11 @@ bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner,
 
 void ClientPipe::HandOver(OutgoingCall call, ClientPipe& successor) {
   const int64_t id = call.message->id();
-  // A successor that has failed as well has failed all its calls.
-  if (!successor.Write(std::move(call)).ok()) return;
+  // The successor may have failed already, before this call was entered.
+  if (absl::Status failure = successor.Write(std::move(call)); !failure.ok()) {
+    owner_.OnCallRefused(*this, id, failure);
+    return;
+  }
   // It may have been cancelled while it was in neither queue.
   if (!owner_.IsPending(*this, id)) successor.Cancel(id);
 }

@@ -119,7 +119,7 @@ class ClientPipe final : public MessageSink,
   bool failed();
 
   // Fails at `deadline` unless it is established by then; `timeout` is for the
-  // text. Called at most once, before others know the pipe.
+  // text. Called at most once, before the pipe is opened.
   void ExpectWithin(absl::Time deadline, absl::Duration timeout);
   absl::Time connect_deadline() const { return connect_deadline_; }
 
@@ -170,8 +170,9 @@ class ClientPipe final : public MessageSink,
   // The message waits to be written; it has left, or never will.
   void NoteUnwritten(const EncodedMessage& message);
   void NoteWritten(const EncodedMessage& message);
-  // Takes the next call out of the queue, to write it while the pipe opens.
-  // Nothing when the pipe is open now, or has failed.
+  // Takes the next call out of the queue, to write it while the pipe opens. An
+  // empty queue opens the pipe. Nothing then, and when the pipe is failing or
+  // has failed.
   std::optional<OutgoingCall> NextOfQueue();
   // The call that `NextOfQueue` returned was written.
   void QueuedCallWritten(tensorpipe::Pipe& pipe, int64_t call_id);
@@ -206,7 +207,8 @@ class ClientPipe final : public MessageSink,
 
   Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kOpening;
-  bool is_being_replaced_ ABSL_GUARDED_BY(mutex_) = false;
+  // It is failing, and no call has been written.
+  bool may_not_write_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<ClientPipe> successor_ ABSL_GUARDED_BY(mutex_);
   // By call id: calls of one thread have increasing ids.
   std::map<int64_t, OutgoingCall> queue_ ABSL_GUARDED_BY(mutex_);

@@ -61,6 +61,13 @@ void PeerSet::SetContacts(std::vector<Contact> contacts) {
   }
 }
 
+std::shared_ptr<ClientPipe> PeerSet::MakePipe(const MemberPtr& peer,
+                                              PeerCounters& counters,
+                                              uint64_t generation) {
+  return std::make_shared<ClientPipe>(runtime_, timer_, *this, peer, activity_,
+                                      counters, generation, options_.pipe);
+}
+
 absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
     const MemberPtr& peer) {
   std::shared_ptr<ClientPipe> pipe;
@@ -95,11 +102,10 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
         counters.reconnects.Add();
       }
       entry.was_called = true;
-      entry.pipe = std::make_shared<ClientPipe>(
-          runtime_, timer_, *this, peer, activity_, counters,
-          next_generation_++, options_.pipe);
+      entry.pipe = MakePipe(peer, counters, next_generation_++);
       entry.was_looked_up = false;
       entry.failed_at.clear();
+      entry.failure.clear();
       start = entry.not_before;
       is_new = true;
     }

@@ -138,6 +138,9 @@ class PeerSet final : public ClientPipe::Owner {
   // The pipes that there are, by the peers' ids.
   std::map<WorkerId, std::shared_ptr<ClientPipe>> pipes();
 
+  std::shared_ptr<ClientPipe> MakePipe(const MemberPtr& peer,
+                                       PeerCounters& counters,
+                                       uint64_t generation);
   // On the connector.
   void Open(const std::shared_ptr<ClientPipe>& pipe);
   // Never blocks.

@@ -162,10 +162,10 @@ void PeerSet::Connect(ClientPipe& pipe, const Contact& contact) {
 
 std::shared_ptr<ClientPipe> PeerSet::Replace(ClientPipe& pipe,
                                              const std::string& cause) {
+  // Its owner's listeners were told that it works, and must hear of its end.
+  if (pipe.established()) return nullptr;
   const Member& peer = pipe.peer();
-  auto successor = std::make_shared<ClientPipe>(
-      runtime_, timer_, *this, pipe.shared_peer(), activity_, pipe.counters(),
-      pipe.generation(), options_.pipe);
+  std::shared_ptr<ClientPipe> successor;
   std::shared_ptr<ClientPipe> replaced;
   {
     Shard& shard = ShardOf(peer.id);
@@ -180,6 +180,8 @@ std::shared_ptr<ClientPipe> PeerSet::Replace(ClientPipe& pipe,
     entry.is_outdated = true;
     entry.failed_at = entry.contact.address;
     entry.failure = cause;
+    successor =
+        MakePipe(pipe.shared_peer(), pipe.counters(), pipe.generation());
     replaced.swap(entry.pipe);
     entry.pipe = successor;
   }

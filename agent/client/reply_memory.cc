@@ -70,7 +70,12 @@ class ReplyMemory::Writer final : public CpuAllocator {
 
 std::shared_ptr<CpuAllocator> ReplyMemory::Claim() {
   if (is_claimed_.exchange(true)) return nullptr;
-  return std::make_shared<Writer>(shared_from_this());
+  try {
+    return std::make_shared<Writer>(shared_from_this());
+  } catch (const std::bad_alloc&) {
+    is_claimed_ = false;
+    throw;
+  }
 }
 
 absl::Status ReplyMemory::CopyInto(Message& reply) try {

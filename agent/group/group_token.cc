@@ -132,8 +132,11 @@ absl::Status GroupToken::BreakLease(const TokenState& dead,
   if (!token.ok()) return token.status();
   if (*token != token_) {
     // The holder woke up and released the token.
-    may_be_held_ = false;
-    return store_.CompareSet(kLeaseKey, stamp_, "", deadline).status();
+    const absl::Status status =
+        store_.CompareSet(kLeaseKey, stamp_, "", deadline).status();
+    // Otherwise the destructor takes our stamp away.
+    may_be_held_ = !status.ok();
+    return status;
   }
   Held();
   if (dead.token != token_) {

@@ -242,7 +242,7 @@ absl::StatusOr<StaticGroup::Verdict> StaticGroup::Judge(int64_t id,
   const std::string name = workers_.Find(static_cast<WorkerId>(id))->name;
   const std::string ours = url_();
   Suspect& suspect = suspects_[mark];
-  // Where it was, we are.
+  // Our own listener is at its address now.
   if (address.empty() || address == ours) suspect.refusals = kRefusals;
   if (suspect.refusals >= kRefusals) return Verdict::kDead;
 

@@ -39,8 +39,9 @@
 // too: the members of that one may only have been silent to the worker that
 // began the new one.
 //
-// A worker that gives up takes its mark back, unless its epoch is complete: the
-// others may have started with it then, and count on it to come back.
+// A worker that gives up takes its mark back, unless it sees that its epoch is
+// complete: the others may have started with it then, and count on it to come
+// back.
 //
 // Stock workers, and older ones of ours, enter no epochs. They are taken as
 // they come: leftovers of theirs cannot be told.

@@ -52,6 +52,7 @@ void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
     absl::StatusOr<IncomingMessage> message =
         IncomingMessage::Allocate(descriptor, of_message);
     if (!message.ok()) {
+      allocator.reset();
       sink->OnReadFailed(
           absl::StrCat("refused a message: ", message.status().message()));
       return;

@@ -10,6 +10,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "agent/transport/descriptor_room.h"
 #include "agent/transport/peer_check.h"
 #include "tensorpipe/common/error.h"
@@ -17,10 +19,36 @@
 
 namespace reprise {
 
+// Counts the calls of TensorPipe's callbacks that are under way on threads that
+// no context joins. Thread-safe.
+class ForeignCalls {
+ public:
+  void Begin() {
+    absl::MutexLock lock(&mutex_);
+    ++count_;
+  }
+  void End() {
+    absl::MutexLock lock(&mutex_);
+    --count_;
+  }
+  // Waits until none is under way.
+  void Await() {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(
+        +[](int* count) { return *count == 0; }, &count_));
+  }
+
+ private:
+  absl::Mutex mutex_;
+  int count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
 // What all parts of one transport share.
 struct CheckedCommon {
   const std::string transport;
   const std::shared_ptr<PeerCheck> check;
+  const std::shared_ptr<ForeignCalls> foreign_calls =
+      std::make_shared<ForeignCalls>();
 };
 
 class ConnectionClock;

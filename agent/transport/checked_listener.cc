@@ -39,8 +39,8 @@ class CheckedListener::Greetings
     : public std::enable_shared_from_this<Greetings> {
  public:
   Greetings(std::shared_ptr<const CheckedCommon> common,
-            std::shared_ptr<Listener> inner)
-      : common_(std::move(common)), inner_(std::move(inner)) {}
+            std::shared_ptr<Listener> inner, DescriptorRoom& room)
+      : common_(std::move(common)), inner_(std::move(inner)), room_(room) {}
 
   void Accept(accept_callback_fn done) {
     Error error;
@@ -122,7 +122,7 @@ class CheckedListener::Greetings
       if (pending_.count(number) == 0) return;
       without_room_.insert(number);
     }
-    DescriptorRoom::OfProcess().Await(
+    room_.Await(
         [weak = weak_from_this(), number](DescriptorRoom::Ticket ticket) {
           const auto self = weak.lock();
           if (self == nullptr) return;
@@ -169,8 +169,11 @@ class CheckedListener::Greetings
       }
       done = std::move(wanted_.front());
       wanted_.pop_front();
+      // Before the end of the listener is seen, and so before the join.
+      common_->foreign_calls->Begin();
     }
     done(Error::kSuccess, std::move(connection));
+    common_->foreign_calls->End();
   }
 
   void Fail(const Error& error) {
@@ -193,6 +196,7 @@ class CheckedListener::Greetings
 
   const std::shared_ptr<const CheckedCommon> common_;
   const std::shared_ptr<Listener> inner_;
+  DescriptorRoom& room_;
 
   absl::Mutex mutex_;
   Error error_ ABSL_GUARDED_BY(mutex_);
@@ -200,7 +204,8 @@ class CheckedListener::Greetings
   uint64_t last_number_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, std::shared_ptr<CheckedConnection>> pending_
       ABSL_GUARDED_BY(mutex_);
-  // Those of them whose hello has come.
+  // Of the pending ones, those that wait for descriptors: their hellos have
+  // come.
   std::set<uint64_t> without_room_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Connection>> greeted_ ABSL_GUARDED_BY(mutex_);
   std::deque<accept_callback_fn> wanted_ ABSL_GUARDED_BY(mutex_);
@@ -212,11 +217,12 @@ size_t CheckedListener::MaxWithoutRoom() { return PartOfLimit(16); }
 
 CheckedListener::CheckedListener(std::shared_ptr<const CheckedCommon> common,
                                  std::shared_ptr<Listener> inner,
-                                 bool is_for_core)
-    : common_(std::move(common)),
-      inner_(std::move(inner)),
-      greetings_(is_for_core ? std::make_shared<Greetings>(common_, inner_)
-                             : nullptr) {}
+                                 bool is_for_core, DescriptorRoom& room)
+    : common_(std::move(common)), inner_(std::move(inner)) {
+  if (is_for_core) {
+    greetings_ = std::make_shared<Greetings>(common_, inner_, room);
+  }
+}
 
 CheckedListener::~CheckedListener() {
   if (greetings_ != nullptr) greetings_->Close();

@@ -2,10 +2,10 @@
 //
 // A connection that fails before TensorPipe's core has read its hello ends a
 // listener of the core's, and with it every handshake under way. So a listener
-// for the core hands a connection over once its hello has come, and one for a
-// new pipe once there are file descriptors for the pipe (descriptor_room.h).
-// The others cost what a connection costs, until their peers go away or too
-// many wait: then the oldest one is dropped.
+// for the core hands a connection over once its hello has come, and a
+// connection for a new pipe once there are file descriptors for the pipe
+// (descriptor_room.h). The others cost what a connection costs, until their
+// peers go away or too many wait: then the oldest one is dropped.
 
 #ifndef REPRISE_AGENT_TRANSPORT_CHECKED_LISTENER_H_
 #define REPRISE_AGENT_TRANSPORT_CHECKED_LISTENER_H_
@@ -15,6 +15,7 @@
 #include <string>
 
 #include "agent/transport/checked_connection.h"
+#include "agent/transport/descriptor_room.h"
 #include "tensorpipe/transport/listener.h"
 
 namespace reprise {
@@ -26,10 +27,12 @@ class CheckedListener final : public tensorpipe::transport::Listener {
   static size_t MaxUngreeted();
   static size_t MaxWithoutRoom();
 
-  // `is_for_core`: TensorPipe's core accepts here, and no channel.
+  // `is_for_core`: TensorPipe's core accepts here, and no channel. `room` must
+  // outlive the program.
   CheckedListener(std::shared_ptr<const CheckedCommon> common,
                   std::shared_ptr<tensorpipe::transport::Listener> inner,
-                  bool is_for_core);
+                  bool is_for_core,
+                  DescriptorRoom& room = DescriptorRoom::OfProcess());
   ~CheckedListener() override;
 
   void accept(accept_callback_fn done) override;
@@ -42,7 +45,7 @@ class CheckedListener final : public tensorpipe::transport::Listener {
 
   const std::shared_ptr<const CheckedCommon> common_;
   const std::shared_ptr<tensorpipe::transport::Listener> inner_;
-  const std::shared_ptr<Greetings> greetings_;  // null: not for the core
+  std::shared_ptr<Greetings> greetings_;  // null: not for the core
 };
 
 }  // namespace reprise

@@ -39,7 +39,11 @@ class CheckedContext final : public Context {
   }
   void setId(std::string id) override { inner_->setId(std::move(id)); }
   void close() override { inner_->close(); }
-  void join() override { inner_->join(); }
+  void join() override {
+    inner_->join();
+    // The thread of `DescriptorRoom` is none of the inner context's.
+    common_->foreign_calls->Await();
+  }
 
  private:
   const std::shared_ptr<const CheckedCommon> common_;

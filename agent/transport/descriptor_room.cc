@@ -3,11 +3,11 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <iterator>
 #include <limits>
 #include <system_error>
 #include <thread>
@@ -17,21 +17,33 @@
 namespace reprise {
 namespace {
 
-// Up to this limit the open files are counted one by one.
-constexpr int64_t kFew = 1024;
+int64_t CountOpen() {
+  constexpr char kFiles[] = "/proc/self/fd";
+  struct stat directory = {};
+  // Since Linux 6.2 its size is the number of its files.
+  if (stat(kFiles, &directory) == 0 && directory.st_size > 0) {
+    return directory.st_size;
+  }
+  std::error_code error;
+  std::filesystem::directory_iterator file(kFiles, error);
+  int64_t count = 0;
+  while (!error && file != std::filesystem::directory_iterator()) {
+    ++count;
+    file.increment(error);
+  }
+  // Not to be read for want of a descriptor, or where there is no /proc.
+  return error ? std::numeric_limits<int64_t>::max() : count;
+}
 
-// `limit`: of open files.
+// Of so many files. Where they cannot be counted, by the lowest number that is
+// free: the system gives that out.
 int64_t CountFree(int64_t limit) {
-  // The system gives out the lowest number that is free.
+  const int64_t open = CountOpen();
+  if (open <= limit) return limit - open;
   const int lowest = eventfd(0, EFD_CLOEXEC);
   if (lowest < 0) return 0;
   close(lowest);
-  if (limit > kFew && lowest < limit / 2) return limit - lowest;
-  std::error_code error;
-  const auto files =
-      std::filesystem::directory_iterator("/proc/self/fd", error);
-  if (error) return limit - lowest;
-  return limit - std::distance(begin(files), end(files));
+  return limit - lowest;
 }
 
 }  // namespace
@@ -53,19 +65,19 @@ DescriptorRoom& DescriptorRoom::OfProcess() {
 
 void DescriptorRoom::Await(Begin begin) {
   Ticket ticket;
-  bool is_first = false;
+  bool starts_thread = false;
   {
     absl::MutexLock lock(&mutex_);
     if (waiting_.empty() && HasRoom()) {
       ticket = Reserve();
     } else {
-      is_first = waiting_.empty();
+      starts_thread = !std::exchange(is_watched_, true);
       waiting_.push_back(
           {std::chrono::steady_clock::now() + longest_wait_, std::move(begin)});
     }
   }
   if (ticket != nullptr) return begin(std::move(ticket));
-  if (!is_first) return;
+  if (!starts_thread) return;
   LOG_EVERY_N(WARNING, 100)
       << "callers wait until there are file descriptors for them: raise the "
       << "limit of open files";
@@ -77,6 +89,7 @@ void DescriptorRoom::Await(Begin begin) {
     {
       absl::MutexLock lock(&mutex_);
       waiting.swap(waiting_);
+      is_watched_ = false;
     }
     for (const Waiter& waiter : waiting) waiter.begin(nullptr);
   }
@@ -95,7 +108,10 @@ bool DescriptorRoom::BeginWaiting() {
     Begin begin;
     {
       absl::MutexLock lock(&mutex_);
-      if (waiting_.empty()) return false;
+      if (waiting_.empty()) {
+        is_watched_ = false;
+        return false;
+      }
       Waiter& first = waiting_.front();
       if (HasRoom()) {
         ticket = Reserve();
@@ -114,8 +130,13 @@ bool DescriptorRoom::HasRoom() {
   std::erase_if(reservations_, [now](const Reservation& reservation) {
     return reservation.until <= now || reservation.ticket.expired();
   });
+  // Reservations count what happens between two counts.
+  if (now - counted_ >= kBetweenLooks) {
+    spare_ = count_spare_();
+    counted_ = std::chrono::steady_clock::now();
+  }
   const auto beginning = static_cast<int64_t>(reservations_.size());
-  return count_spare_() >= kPerPipe * (beginning + 1);
+  return spare_ >= kPerPipe * (beginning + 1);
 }
 
 DescriptorRoom::Ticket DescriptorRoom::Reserve() {

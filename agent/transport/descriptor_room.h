@@ -80,6 +80,10 @@ class DescriptorRoom {
   absl::Mutex mutex_;
   std::deque<Reservation> reservations_ ABSL_GUARDED_BY(mutex_);
   std::deque<Waiter> waiting_ ABSL_GUARDED_BY(mutex_);
+  bool is_watched_ ABSL_GUARDED_BY(mutex_) = false;
+  // How many were spare when they were last counted.
+  int64_t spare_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::chrono::steady_clock::time_point counted_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

@@ -9,25 +9,28 @@
 namespace reprise {
 
 bool Copier::Run(Step step) {
-  bool is_run_here = false;
+  bool is_queued = false;
   {
     const std::lock_guard lock(mutex_);
     if (joining_) return false;
-    if (steps_.size() < num_idle_ || threads_.size() >= kMaxThreads ||
-        StartThread()) {
+    is_queued = steps_.size() < num_idle_ || threads_.size() >= kMaxThreads ||
+                StartThread();
+    if (is_queued) {
       steps_.push_back(std::move(step));
     } else {
       ++num_here_;
-      is_run_here = true;
     }
   }
-  if (is_run_here) {
-    while (step()) {
-    }
-    const std::lock_guard lock(mutex_);
-    --num_here_;
+  if (is_queued) {
+    changed_.notify_one();
+    return true;
   }
-  // Also for `Join`, which waits for those without a thread.
+  while (step()) {
+  }
+  // Before `Join` returns, as it may take locks.
+  step = nullptr;
+  const std::lock_guard lock(mutex_);
+  --num_here_;
   changed_.notify_all();
   return true;
 }

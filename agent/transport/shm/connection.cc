@@ -214,8 +214,9 @@ void Connection::ReadFrames() {
   while (reader_.is_waiting()) {
     if (!has_ended_ && !in_.Refresh()) return Fail(UV_EPROTO);
     const uint64_t before = in_.readable();
-    if (!TakeFrames(in_, reader_, outbox_->queue.is_ours()))
+    if (!TakeFrames(in_, reader_, outbox_->queue.is_ours())) {
       return Fail(UV_EPROTO);
+    }
     const size_t size = before - in_.readable();
     if (size == 0) break;
     in_.Publish();

@@ -61,6 +61,7 @@ void HandshakeGate::OnReadable(Place pending) {
         return Drop(pending, "there are too few file descriptors");
       }
       loop_.Unwatch(pending->socket.get(), pending->watch);
+      loop_.CancelTimer(pending->pause);
       pending->pause =
           loop_.AddTimer(kPauseNs, [self = shared_from_this(), pending] {
             if (self->Watch(pending) != 0) {

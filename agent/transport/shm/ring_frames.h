@@ -26,7 +26,7 @@ inline constexpr size_t kPieceBytes = size_t{64} << 10;
 std::string FrameHeader(uint64_t length, bool is_peer_ours);
 
 // Takes what has come and is wanted, up to about `kPieceBytes`. The reader must
-// be one of headers of 8 bytes. False when a frame is not as long as it must
+// be made for headers of 8 bytes. False when a frame is not as long as it must
 // be.
 bool TakeFrames(RingReader& ring, FrameReader& reader, bool is_peer_ours);
 

@@ -2,8 +2,13 @@
 
 #include "agent/transport/checked_listener.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <array>  // nop needs it
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <future>
 #include <memory>
 #include <string>
@@ -128,6 +133,40 @@ TEST_F(CheckedListenerTest, TheOldestOfTooManyIsDropped) {
   EXPECT_TRUE(oldest.IsClosed());
   const auto caller = ConnectAndGreet("somebody");
   EXPECT_EQ(accepted.get().error, "");
+}
+
+TEST_F(CheckedListenerTest, CallersWithoutRoomWaitAndTheOldestIsDropped) {
+  static std::atomic<int64_t> spare = 0;
+  static DescriptorRoom& room =
+      *new DescriptorRoom([] { return spare.load(); }, std::chrono::minutes(5));
+  const auto inner = MakeShmContext();
+  listener_ = std::make_shared<CheckedListener>(
+      std::make_shared<const CheckedCommon>(
+          CheckedCommon{"shm", std::make_shared<PeerCheck>()}),
+      inner->listen(""), /*is_for_core=*/true, room);
+  rlimit usual = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
+  const rlimit low = {std::min<rlim_t>(usual.rlim_max, 512), usual.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+  std::future<Accepted> accepted = Accept();
+  const auto oldest = ConnectAndGreet("oldest");
+  std::vector<std::shared_ptr<Connection>> callers;
+  for (size_t i = 0; i < CheckedListener::MaxWithoutRoom(); ++i) {
+    callers.push_back(ConnectAndGreet("later"));
+  }
+  std::promise<bool> failed;
+  oldest->read([&](const Error& error, const void*, size_t) {
+    failed.set_value(static_cast<bool>(error));
+  });
+  EXPECT_TRUE(failed.get_future().get());
+  EXPECT_NE(accepted.wait_for(std::chrono::seconds(0)),
+            std::future_status::ready);
+  spare = DescriptorRoom::kPerPipe;
+  const Accepted first = accepted.get();
+  EXPECT_TRUE(ReadName(*first.connection).starts_with("later"));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+  listener_ = nullptr;
+  inner->join();
 }
 
 TEST_F(CheckedListenerTest, ItsEndIsAnErrorOfEachAccept) {

@@ -35,7 +35,11 @@ TEST(DescriptorRoomTest, CountsWhatIsSpare) {
   const int64_t before = CountSpareDescriptors();
   const int file = eventfd(0, EFD_CLOEXEC);
   EXPECT_EQ(CountSpareDescriptors(), before - 1);
+  // Also when the lowest number that is free lies below others.
+  const int above = eventfd(0, EFD_CLOEXEC);
   close(file);
+  EXPECT_EQ(CountSpareDescriptors(), before - 1);
+  close(above);
   EXPECT_EQ(CountSpareDescriptors(), before);
 }
 
