@@ -29,9 +29,9 @@ absl::StatusOr<std::unique_ptr<Gpus>> Gpus::Load(const std::string& file) {
     return loaded;
   }
   const auto none = [&](const char* function, CUresult result) {
-    return absl::UnimplementedError(absl::StrCat(
-        "there is no usable NVIDIA GPU: ", function, " of ", file,
-        " failed: ", library.Describe(result)));
+    return absl::UnimplementedError(
+        absl::StrCat("there is no usable NVIDIA GPU: ", function, " of ", file,
+                     " failed: ", library.Describe(result)));
   };
   if (const CUresult result = library.cuInit(0); result != CUDA_SUCCESS) {
     return none("cuInit", result);
@@ -42,10 +42,9 @@ absl::StatusOr<std::unique_ptr<Gpus>> Gpus::Load(const std::string& file) {
     return none("cuDriverGetVersion", result);
   }
   if (version < kOldestDriver) {
-    return absl::UnimplementedError(
-        absl::StrCat("the NVIDIA driver is too old: it is for CUDA ",
-                     version / 1000, ".", version % 1000 / 10,
-                     ", and 11.4 is the oldest that is supported"));
+    return absl::UnimplementedError(absl::StrCat(
+        "the NVIDIA driver is too old: it is for CUDA ", version / 1000, ".",
+        version % 1000 / 10, ", and 11.4 is the oldest that is supported"));
   }
   int count = 0;
   if (const CUresult result = library.cuDeviceGetCount(&count);
@@ -137,9 +136,9 @@ absl::StatusOr<CUcontext> Gpus::ContextOf(int device) {
   if (!Exists(device)) return NoSuchDevice(device);
   Gpu& gpu = gpus_[device];
   if (const CUresult error = gpu.fatal_error; error != CUDA_SUCCESS) {
-    return absl::UnavailableError(absl::StrCat(
-        "cuda:", device, " is lost: ", library_.Describe(error),
-        "; only another process can use it again"));
+    return absl::UnavailableError(
+        absl::StrCat("cuda:", device, " is lost: ", library_.Describe(error),
+                     "; only another process can use it again"));
   }
   if (CUcontext context = gpu.context) return context;
   absl::MutexLock lock(&retain_mutex_);
@@ -159,8 +158,8 @@ absl::StatusOr<CUcontext> Gpus::ContextOf(int device) {
   for (const Gpu& peer : gpus_) {
     const CUcontext peer_context = peer.context;
     if (peer_context == nullptr) continue;
-    for (auto [from, to] : {std::pair(context, peer_context),
-                            std::pair(peer_context, context)}) {
+    for (auto [from, to] :
+         {std::pair(context, peer_context), std::pair(peer_context, context)}) {
       CUcontext popped;
       if (library_.cuCtxPushCurrent(from) != CUDA_SUCCESS) continue;
       library_.cuCtxEnablePeerAccess(to, 0);

@@ -36,8 +36,8 @@ absl::StatusOr<void*> Gpus::Allocate(int device, size_t num_bytes) {
   const InContext in_context(*this, device);
   if (!in_context.ok()) return in_context.status();
   CUdeviceptr memory = 0;
-  if (absl::Status status = Check(device, "cuMemAlloc",
-                                  library_.cuMemAlloc(&memory, num_bytes));
+  if (absl::Status status =
+          Check(device, "cuMemAlloc", library_.cuMemAlloc(&memory, num_bytes));
       !status.ok()) {
     return status;
   }
@@ -155,10 +155,10 @@ absl::StatusOr<void*> Gpus::OpenMemory(int device, const std::string& handle) {
   const InContext in_context(*this, device);
   if (!in_context.ok()) return in_context.status();
   CUdeviceptr base = 0;
-  if (absl::Status status = CheckHandle(
-          device, "cuIpcOpenMemHandle",
-          library_.cuIpcOpenMemHandle(&base, *native,
-                                      CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
+  if (absl::Status status =
+          CheckHandle(device, "cuIpcOpenMemHandle",
+                      library_.cuIpcOpenMemHandle(
+                          &base, *native, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
       !status.ok()) {
     return status;
   }

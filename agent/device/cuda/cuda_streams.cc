@@ -88,10 +88,10 @@ absl::Status Gpus::AddCallback(
     return absl::ResourceExhaustedError("no memory for a stream's callback");
   }
   // cuLaunchHostFunc would not call after an error, and would not tell it.
-  absl::Status status = Check(
-      stream.device, "cuStreamAddCallback",
-      library_.cuStreamAddCallback(Native(stream), &PendingCallback::Run,
-                                   the_drivers.release(), /*flags=*/0));
+  absl::Status status =
+      Check(stream.device, "cuStreamAddCallback",
+            library_.cuStreamAddCallback(Native(stream), &PendingCallback::Run,
+                                         the_drivers.release(), /*flags=*/0));
   if (status.ok() || !ours->Claim()) return absl::OkStatus();
   ours->callback = nullptr;
   return status;
@@ -103,8 +103,8 @@ absl::StatusOr<GpuEvent> Gpus::CreateEvent(int device, bool is_shared) {
   CUevent event = nullptr;
   const unsigned int flags =
       CU_EVENT_DISABLE_TIMING | (is_shared ? CU_EVENT_INTERPROCESS : 0);
-  if (absl::Status status = Check(device, "cuEventCreate",
-                                  library_.cuEventCreate(&event, flags));
+  if (absl::Status status =
+          Check(device, "cuEventCreate", library_.cuEventCreate(&event, flags));
       !status.ok()) {
     return status;
   }
