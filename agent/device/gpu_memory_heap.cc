@@ -95,6 +95,7 @@ absl::StatusOr<Block> GpuMemory::Pool::Take(size_t num_bytes,
   for (; !busy.empty(); busy.pop_back()) cache_.PutBack(std::move(busy.back()));
   if (!block.ok()) return block;
   for (const BlockUse& use : block->uses) {
+    if (use.stream == *stream) continue;
     absl::Status status = streams_.driver().Wait(*stream, use.event);
     if (!status.ok()) {
       cache_.Return(*std::move(block));

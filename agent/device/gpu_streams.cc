@@ -37,7 +37,7 @@ absl::Status GpuStreams::Check(int device) const {
                    count, ", counted from 0"));
 }
 
-absl::StatusOr<GpuStream> GpuStreams::Next(int device) {
+absl::StatusOr<GpuStream> GpuStreams::NextOf(int device) {
   if (absl::Status status = Check(device); !status.ok()) return status;
   int turn;
   {
@@ -65,7 +65,7 @@ absl::StatusOr<GpuStream> GpuStreams::Next(int device) {
 absl::StatusOr<StreamSet> GpuStreams::Next(absl::Span<const int> devices) {
   StreamSet set;
   for (int device : devices) {
-    const absl::StatusOr<GpuStream> stream = Next(device);
+    const absl::StatusOr<GpuStream> stream = NextOf(device);
     if (!stream.ok()) return stream.status();
     set.Set(*stream);
   }

@@ -68,7 +68,7 @@ class GpuStreams {
     std::vector<GpuEvent> events;
   };
 
-  absl::StatusOr<GpuStream> Next(int device);
+  absl::StatusOr<GpuStream> NextOf(int device);
 
   GpuDriver& driver_;
   Mutex mutex_;
