@@ -1,5 +1,5 @@
-// Devices, their contexts, and errors. Empty where cuda.h is missing.
-#if __has_include(<cuda.h>)
+// Devices, their contexts, and errors. Empty when built without CUDA.
+#ifdef REPRISE_WITH_CUDA
 
 #include "agent/device/cuda/cuda_gpus.h"
 

@@ -1,6 +1,6 @@
-// Memory, of devices and of the host, and what processes share. Empty where
-// cuda.h is missing.
-#if __has_include(<cuda.h>)
+// Memory, of devices and of the host, and what processes share. Empty when
+// built without CUDA.
+#ifdef REPRISE_WITH_CUDA
 
 #include <cstring>
 #include <iterator>
