@@ -25,6 +25,7 @@ constexpr char kFake[] = "tests/unit/device/cuda/libfake_cuda.so";
 constexpr int kInvalidValue = 1;
 constexpr int kOutOfMemory = 2;
 constexpr int kNoDevice = 100;
+constexpr int kInvalidContext = 201;
 constexpr int kMapFailed = 205;
 constexpr int kPeerAccessUnsupported = 217;
 constexpr int kNotReady = 600;
@@ -344,6 +345,13 @@ TEST_F(FakeCudaTest, AllocationsAreFoundInAnyContext) {
   EXPECT_EQ(found->num_bytes, 0x10000u);
   EXPECT_EQ(found->id, 77u);
   EXPECT_TRUE(found->may_be_exported);
+  // Unless the driver insists.
+  Fail("cuPointerGetAttributes", kInvalidContext);
+  EXPECT_FALSE(driver_->FindAllocation(base).ok());
+  EXPECT_EQ(TakeLog(),
+            "cuPointerGetAttributes(-) cuDevicePrimaryCtxRetain(-) "
+            "cuPointerGetAttributes(0) ");
+  Fail("cuPointerGetAttributes", 0);
   EXPECT_TRUE(absl::IsNotFound(driver_->FindAllocation(base + 1).status()));
   EXPECT_TRUE(absl::IsNotFound(driver_->FindAllocation(nullptr).status()));
   EXPECT_TRUE(absl::IsNotFound(driver_->FindAllocation(&found).status()));
