@@ -275,6 +275,29 @@ TEST_F(FakeCudaTest, ALostDeviceStaysLostAndTheOthersGoOn) {
   }
 }
 
+TEST_F(FakeCudaTest, MemoryOfTheHostNeedsNoCertainDevice) {
+  for (int lost : {0, 1}) {
+    driver_ = Load();
+    Fail("cuStreamSynchronize", kIllegalAddress);
+    EXPECT_FALSE(driver_->Synchronize(GpuStream{lost, 0}).ok());
+    EXPECT_TRUE(driver_->AllocatePinned(8).ok());
+    EXPECT_TRUE(driver_->RegisterHost(nullptr, 8).ok());
+  }
+}
+
+TEST_F(FakeCudaTest, TheCallersContextStaysCurrent) {
+  int context = 0;
+  Call<int(void*)>("cuCtxPushCurrent_v2")(&context);
+  for (const Row& row : AllFunctions()) {
+    EXPECT_TRUE(row.call(*driver_).ok()) << row.name;
+  }
+  EXPECT_TRUE(driver_->FindAllocation(reinterpret_cast<void*>(0x10000)).ok());
+  void* current = nullptr;
+  Call<int(void**)>("cuCtxGetCurrent")(&current);
+  EXPECT_EQ(current, &context);
+  Call<int(void**)>("cuCtxPopCurrent_v2")(&current);
+}
+
 TEST_F(FakeCudaTest, ThereIsNoDeviceBeyondTheLast) {
   for (int device : {-1, 2}) {
     EXPECT_EQ(driver_->Allocate(device, 8).status().code(),
