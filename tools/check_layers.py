@@ -26,6 +26,7 @@ FLOORS = [
     ["agent:call_error,planted,server_bounds,worker_info"],
     ["agent/runtime"],
     ["agent/device"],
+    ["agent/device/cuda"],
     ["agent:call_options", "agent:message"],
     ["agent/transport:arrivals", "agent/transport:peer_liveness",
      "agent/transport:whole_object"],

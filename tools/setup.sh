@@ -4,17 +4,21 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: tools/setup.sh [--check] [--with-interop]
+usage: tools/setup.sh [--check] [--with-interop] [--with-cuda]
        tools/setup.sh --help
 
 Installs the Debian packages that building, testing and working on reprise
 needs: Bazel, compilers, TensorPipe, Abseil and a few more libraries. Every one
-of them comes from Debian 12 itself. Run it as root, or as a user of sudo; run
-it again at any time, it installs only what is missing.
+of them comes from Debian 12 itself; only --with-cuda takes one from PyPI. Run
+it as root, or as a user of sudo; run it again at any time, it installs only
+what is missing.
 
   --check         install nothing: list what is missing, exit 1 if anything is
   --with-interop  also PyTorch (python3-torch, large), for the tests against
                   its own TCPStore, which are skipped without it
+  --with-cuda     also CUDA's header, from NVIDIA's package on PyPI, unless the
+                  CUDA toolkit is installed; GPUs work only in what is built
+                  with one of the two
   --help          this text
 USAGE
 }
@@ -32,26 +36,37 @@ readonly BUILD_PACKAGES=(
 )
 # The libraries; tools/bazel/deps.bzl gives them their Bazel labels.
 readonly LIBRARY_PACKAGES=(
-  libabsl-dev libbenchmark-dev libboost-context-dev libcli11-dev libgmock-dev
-  libgoogle-glog-dev libgtest-dev libhiredis-dev libmd-dev libtensorpipe-dev
-  libuv1-dev nlohmann-json3-dev prometheus-cpp-dev
+  libabsl-dev libbenchmark-dev libboost-context-dev libcli11-dev libdlpack-dev
+  libgmock-dev libgoogle-glog-dev libgtest-dev libhiredis-dev libmd-dev
+  libtensorpipe-dev libuv1-dev nlohmann-json3-dev prometheus-cpp-dev
 )
 # For the tests of the Redis store: redis-tools has the server's program, and
 # unlike redis-server it starts no service. For those of networks: iproute2.
 readonly TEST_PACKAGES=(iproute2 redis-tools)
 readonly INTEROP_PACKAGES=(python3-torch)
+readonly CUDA_PACKAGES=(python3-pip)
 # --config=clang and --config=fuzz, readable sanitizer reports, tools/format.sh
 # and tools/tidy.sh.
 readonly CLANG_PACKAGES=(
   clang-14 clang-format-14 clang-tidy-14 libclang-rt-14-dev llvm-14
 )
+# CUDA's header, and where tools/bazel/cuda_headers.bzl looks for it. The sum is
+# that of cuda.h, the same on every processor.
+readonly CUDA_WHEEL=nvidia-cuda-runtime-cu12==12.9.79
+readonly CUDA_HEADER=nvidia/cuda_runtime/include/cuda.h
+readonly CUDA_SHA256=\
+fda3285d055a9f05e40cd76352f9f073d0ab45d42fb5bb0db4bb33b0df506d28
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly CUDA_INCLUDE=$top/.cache/cuda/include
 
 check_only=false
 with_interop=false
+with_cuda=false
 for argument in "$@"; do
   case "$argument" in
     --check) check_only=true ;;
     --with-interop) with_interop=true ;;
+    --with-cuda) with_cuda=true ;;
     -h | --help)
       usage
       exit 0
@@ -74,6 +89,18 @@ wanted=("${BUILD_PACKAGES[@]}" "${LIBRARY_PACKAGES[@]}" "${CLANG_PACKAGES[@]}"
 if $with_interop; then
   wanted+=("${INTEROP_PACKAGES[@]}")
 fi
+if $with_cuda; then
+  if [[ -n ${CUDA_HOME:-} ]]; then
+    [[ -e $CUDA_HOME/include/cuda.h ]] ||
+      die "CUDA_HOME is $CUDA_HOME, which has no include/cuda.h; unset it to" \
+        "get the header from PyPI"
+    with_cuda=false
+  elif [[ -e /usr/local/cuda/include/cuda.h || -e $CUDA_INCLUDE/cuda.h ]]; then
+    with_cuda=false
+  else
+    wanted+=("${CUDA_PACKAGES[@]}")
+  fi
+fi
 missing=()
 for package in "${wanted[@]}"; do
   status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" \
@@ -81,30 +108,52 @@ for package in "${wanted[@]}"; do
   [[ $status == installed ]] || missing+=("$package")
 done
 
-if [[ ${#missing[@]} -eq 0 ]]; then
+if [[ ${#missing[@]} -eq 0 ]] && ! $with_cuda; then
   say "everything is installed"
   exit 0
 fi
-say "missing packages: ${missing[*]}"
+[[ ${#missing[@]} -eq 0 ]] || say "missing packages: ${missing[*]}"
+! $with_cuda || say "missing: CUDA's header"
 if $check_only; then
   exit 1
 fi
 
-as_root=()
-if [[ $EUID -ne 0 ]]; then
-  command -v sudo >/dev/null ||
-    die "installing packages takes root: run this as root, or install sudo"
-  as_root=(sudo)
-fi
-apt_get() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get \
-    -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null
+install_packages() {
+  local as_root=()
+  if [[ $EUID -ne 0 ]]; then
+    command -v sudo >/dev/null ||
+      die "installing packages takes root: run this as root, or install sudo"
+    as_root=(sudo)
+  fi
+  apt_get() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get \
+      -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null
+  }
+
+  say "running apt-get update"
+  # A broken source of somebody else's is no reason to stop: installing decides.
+  apt_get -qq update || say "apt-get update failed; trying with the old lists"
+  say "running apt-get install for ${#missing[@]} packages"
+  apt_get install --yes --quiet --no-install-recommends "${missing[@]}" ||
+    die "apt-get could not install: ${missing[*]}"
 }
 
-say "running apt-get update"
-# A broken source of somebody else's is no reason to stop: installing decides.
-apt_get -qq update || say "apt-get update failed; trying with the old lists"
-say "running apt-get install for ${#missing[@]} packages"
-apt_get install --yes --quiet --no-install-recommends "${missing[@]}" ||
-  die "apt-get could not install: ${missing[*]}"
+install_cuda_header() {
+  local folder
+  folder=$(mktemp -d)
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$folder'" EXIT
+  say "fetching $CUDA_WHEEL from PyPI"
+  /usr/bin/python3 -m pip download --quiet --disable-pip-version-check \
+    --no-deps --only-binary :all: --dest "$folder" "$CUDA_WHEEL" </dev/null ||
+    die "pip could not download $CUDA_WHEEL"
+  /usr/bin/python3 -m zipfile -e "$folder"/*.whl "$folder/wheel"
+  echo "$CUDA_SHA256  $folder/wheel/$CUDA_HEADER" | sha256sum --check --quiet ||
+    die "cuda.h of $CUDA_WHEEL has another checksum than this script expects"
+  mkdir -p "$CUDA_INCLUDE"
+  cp "$folder/wheel/$CUDA_HEADER" "$CUDA_INCLUDE/cuda.h"
+}
+
+[[ ${#missing[@]} -eq 0 ]] || install_packages
+! $with_cuda || install_cuda_header
 say "done; next: bazel test //..."

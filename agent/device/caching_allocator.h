@@ -8,10 +8,10 @@
 #define REPRISE_AGENT_DEVICE_CACHING_ALLOCATOR_H_
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "agent/device/block_cache.h"
 #include "agent/device/device.h"
 #include "agent/runtime/runtime.h"
 
@@ -45,17 +45,13 @@ class CachingAllocator final : public CpuAllocator {
   // Frees what nobody uses.
   void Trim();
 
-  struct Stats {
-    int64_t cached_bytes = 0;  // kept, and used by nobody
-    int64_t hits = 0;          // allocations from what was kept
-    int64_t misses = 0;        // allocations of fresh blocks
-  };
+  using Stats = BlockCache::Stats;
   Stats stats() const;
 
  private:
-  class Cache;
   class CachedStorage;
-  const std::shared_ptr<Cache> cache_;
+  // Shared with the storages, which may outlive this object.
+  const std::shared_ptr<BlockCache> cache_;
 };
 
 }  // namespace reprise

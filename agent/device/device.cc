@@ -69,7 +69,8 @@ class AdoptedCpuStorage final : public Storage {
 class CpuBackend final : public DeviceBackend {
  public:
   absl::StatusOr<std::shared_ptr<Storage>> Allocate(const Device& device,
-                                                    size_t num_bytes) override {
+                                                    size_t num_bytes,
+                                                    const StreamSet&) override {
     if (device != CpuDevice()) {
       return absl::InvalidArgumentError(
           absl::StrCat("no such device: ", device.ToString()));
@@ -77,7 +78,7 @@ class CpuBackend final : public DeviceBackend {
     return AllocateCpu(num_bytes);
   }
 
-  tensorpipe::Buffer ToBuffer(Storage& storage) override {
+  tensorpipe::Buffer ToBuffer(Storage& storage, const StreamSet&) override {
     return tensorpipe::CpuBuffer{storage.data()};
   }
 };
@@ -87,6 +88,10 @@ class CpuBackend final : public DeviceBackend {
 const Device& CpuDevice() {
   static const Device cpu;
   return cpu;
+}
+
+Device GpuDevice(int index) {
+  return Device{std::string(kGpuDeviceType), index};
 }
 
 DeviceBackend* FindDeviceBackend(std::string_view device_type) {

@@ -5,6 +5,7 @@
     reprise_dependencies()
 """
 
+load(":cuda_headers.bzl", "cuda_headers")
 load(":debian_bazel.bzl", "debian_bazel_repositories")
 load(":debian_package.bzl", "debian_abseil", "debian_package")
 
@@ -51,6 +52,11 @@ _PACKAGES = {
             "gtest_main": ["-lgmock_main", "-lgmock", "-lgtest", "-lpthread"],
         },
     ),
+    "dlpack": struct(
+        package = "libdlpack-dev",
+        header = "/usr/include/dlpack/dlpack.h",
+        libraries = {"dlpack": []},
+    ),
     "hiredis": struct(
         package = "libhiredis-dev",
         header = "/usr/include/hiredis/hiredis.h",
@@ -84,6 +90,8 @@ def reprise_dependencies():
         )
     if "com_google_absl" not in existing:
         debian_abseil(name = "com_google_absl")
+    if "cuda" not in existing:
+        cuda_headers(name = "cuda")
     for name, package in _PACKAGES.items():
         if name not in existing:
             debian_package(
