@@ -14,17 +14,30 @@ constexpr size_t kKeepFreedBytes = size_t{16} << 20;
 // What is in memory that was never written: no byte that a test expects.
 constexpr int kFresh = 0xa5;
 
+constexpr size_t kFillBytes = size_t{64} << 10;
+
 uintptr_t KeyOf(const SimGpuMemory& memory) {
   return reinterpret_cast<uintptr_t>(memory.base);
 }
 
-}  // namespace
-
-void SimGpuMemories::MakeStorage(SimGpuMemory& memory) {
+void MakeStorage(SimGpuMemory& memory) {
   memory.storage.reset(new char[memory.num_bytes + kAlignment]);
   const auto raw = reinterpret_cast<uintptr_t>(memory.storage.get());
   memory.base = memory.storage.get() + (kAlignment - raw % kAlignment);
-  std::memset(memory.base, kFresh, memory.num_bytes);
+}
+
+}  // namespace
+
+void SimGpuMemory::Fill(const char* address, size_t range_bytes) {
+  if (gpu == nullptr || range_bytes == 0) return;
+  const auto offset = static_cast<size_t>(address - base);
+  for (size_t page = offset / kFillBytes;
+       page <= (offset + range_bytes - 1) / kFillBytes; ++page) {
+    if (filled[page]) continue;
+    filled[page] = true;
+    const size_t begin = page * kFillBytes;
+    std::memset(base + begin, kFresh, std::min(kFillBytes, num_bytes - begin));
+  }
 }
 
 std::shared_ptr<SimGpuMemory> SimGpuMemories::Allocate(PhysicalGpu& gpu,
@@ -49,10 +62,12 @@ std::shared_ptr<SimGpuMemory> SimGpuMemories::Allocate(PhysicalGpu& gpu,
   if (may_reuse && same != freed_.rend()) {
     memory->base = (*same)->base;
     memory->storage = std::move((*same)->storage);
+    memory->filled = std::move((*same)->filled);
     freed_bytes_ -= num_bytes;
     freed_.erase(std::next(same).base());
   } else {
     MakeStorage(*memory);
+    memory->filled.resize((num_bytes - 1) / kFillBytes + 1, false);
   }
   by_base_[KeyOf(*memory)] = memory;
   return memory;
@@ -67,6 +82,8 @@ std::shared_ptr<SimGpuMemory> SimGpuMemories::AllocatePinned(const Node& owner,
   memory->name =
       absl::StrCat("pinned memory ", memory->id, " of ", owner.label);
   MakeStorage(*memory);
+  // Threads use it directly.
+  std::memset(memory->base, kFresh, num_bytes);
   by_base_[KeyOf(*memory)] = memory;
   return memory;
 }
@@ -79,6 +96,8 @@ void SimGpuMemories::Free(const std::shared_ptr<SimGpuMemory>& memory) {
   while (freed_bytes_ > kKeepFreedBytes) {
     freed_bytes_ -= freed_.front()->num_bytes;
     by_base_.erase(KeyOf(*freed_.front()));
+    // A handle or a peer may still refer to the object, but nothing uses it.
+    freed_.front()->storage.reset();
     freed_.pop_front();
   }
 }

@@ -52,6 +52,13 @@ struct SimGpuMemory {
   // The last work of each stream that uses it, by the stream's timeline.
   std::map<size_t, Use> uses;
   std::unique_ptr<char[]> storage;  // null for registered memory
+  // Of memory on a GPU, the pages that have defined bytes.
+  std::vector<bool> filled;
+
+  // Gives the range defined bytes, unless it has them. To be called before the
+  // bytes of memory on a GPU are used: to fill all of a large allocation at
+  // once would cost more than the run.
+  void Fill(const char* address, size_t range_bytes);
 
   bool Contains(const void* address) const {
     const auto at = reinterpret_cast<uintptr_t>(address);
@@ -83,8 +90,6 @@ class SimGpuMemories {
   uint64_t NextId() { return ++last_id_; }
 
  private:
-  void MakeStorage(SimGpuMemory& memory);
-
   std::map<uintptr_t, std::shared_ptr<SimGpuMemory>> by_base_;
   std::deque<std::shared_ptr<SimGpuMemory>> freed_;  // the oldest first
   size_t freed_bytes_ = 0;

@@ -263,6 +263,7 @@ absl::StatusOr<std::shared_ptr<SimGpuMemory>> SimGpuDriver::Locate(
                                 " reaches behind the end of ", memory->name));
     return absl::InternalError("gpu: the range ends behind its memory");
   }
+  memory->Fill(static_cast<const char*>(address), num_bytes);
   return memory;
 }
 

@@ -76,8 +76,9 @@ struct SimGpuOptions {
 
 class SimGpuDriver;
 
-// It is used on the world's OS thread only. Its drivers must not be used after
-// it is gone.
+// It is used on the world's OS thread only. Functions of its drivers that block
+// are called on fibers of their node. The drivers must not be used after it is
+// gone.
 class SimGpus {
  public:
   SimGpus(World& world, SimGpuOptions options);
@@ -87,7 +88,8 @@ class SimGpus {
 
   // The driver of `node`, which runs on the host with this number. The node
   // sees the GPUs with these numbers, in this order; none: all. Another call
-  // for the same node returns the same driver.
+  // for the same node returns the same driver, and another host or other GPUs
+  // in it change nothing.
   std::shared_ptr<GpuDriver> Connect(Node& node, int host = 0,
                                      const std::vector<int>& gpus = {});
 

@@ -80,6 +80,7 @@ TEST_F(AccessLogTest, AReadOverGapsAndWrites) {
   EXPECT_EQ(Find(129, 1, /*writes=*/true), "work of 1 reads 129");
   EXPECT_EQ(Find(130, 1, /*writes=*/true), "");
   EXPECT_EQ(Find(95, 10, /*writes=*/true, read), "work of 2 reads 95");
+  EXPECT_EQ(Find(95, 10, /*writes=*/true, other), "work of 1 reads 95");
   VectorClock both = read;
   both.Join(other);
   EXPECT_EQ(Find(90, 40, /*writes=*/true, both), "");

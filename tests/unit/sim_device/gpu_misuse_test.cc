@@ -213,10 +213,13 @@ TEST(GpuMisuseTest, HandlesThatAreOpenedTooLate) {
 TEST(GpuMisuseTest, MemoryThatIsClosedTooEarly) {
   for (const bool waits : {false, true}) {
     const auto body = [waits](GpuRig& rig) {
-      void* const opened = rig.Open(rig.Memory());
+      char* const memory = rig.Memory();
+      void* const opened = rig.Open(memory);
       const GpuStream stream = rig.Stream(1);
       rig.Copy(rig.Memory(1), opened, stream, 1);
       if (waits) rig.Synchronize(stream, 1);
+      // What its owner does with it is no matter of the peer's.
+      rig.Copy(rig.Memory(0), memory, GpuStream{});
       rig.gpu(1).CloseMemory(0, opened);
     };
     if (waits) {

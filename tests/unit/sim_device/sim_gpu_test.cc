@@ -265,6 +265,31 @@ TEST(SimGpuTest, AGpuHasSoMuchMemoryForAll) {
   });
 }
 
+// Without it a run would depend on what is left in the heap.
+TEST(SimGpuTest, MemoryThatWasNeverWrittenHasDefinedBytes) {
+  ExpectClean([](GpuRig& rig) {
+    const size_t num_bytes = 200'000;
+    auto* const memory =
+        static_cast<char*>(Value(rig.gpu().Allocate(0, num_bytes)));
+    auto* const pinned =
+        static_cast<char*>(Value(rig.gpu().AllocatePinned(1000)));
+    const std::string fresh(num_bytes, '\xa5');
+    EXPECT_EQ(std::string(pinned, 1000), fresh.substr(0, 1000));
+    rig.Fill(0, memory + 70'000, 'x', 10);
+    rig.Copy(pinned, memory + num_bytes - 1000, GpuStream{}, 0, 1000);
+    rig.Synchronize(GpuStream{});
+    EXPECT_EQ(std::string(pinned, 1000), fresh.substr(0, 1000));
+    EXPECT_EQ(
+        rig.Peek(0, memory, num_bytes),
+        fresh.substr(0, 70'000) + std::string(10, 'x') + fresh.substr(70'010));
+    // What is handed out again has the bytes that were left in it.
+    rig.gpu().Free(0, memory);
+    auto* const again =
+        static_cast<char*>(Value(rig.gpu().Allocate(0, num_bytes)));
+    EXPECT_EQ(rig.Peek(0, again + 70'000, 1), again == memory ? "x" : "\xa5");
+  });
+}
+
 // `Free` waits for the process's own work.
 TEST(SimGpuTest, MemoryMayBeFreedUnderOnesOwnWork) {
   ExpectClean([](GpuRig& rig) {
