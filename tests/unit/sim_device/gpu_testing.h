@@ -110,8 +110,7 @@ class GpuRig {
 
 // Under each schedule and some seeds: the body breaks no rule.
 inline void ExpectClean(const std::function<void(GpuRig&)>& body,
-                        int num_seeds = 10,
-                        const SimGpuOptions& options = {}) {
+                        int num_seeds = 10, const SimGpuOptions& options = {}) {
   for (const Policy policy : kPolicies) {
     for (int seed = 1; seed <= num_seeds; ++seed) {
       GpuRig rig(With(policy, static_cast<uint64_t>(seed)), options);
