@@ -1,5 +1,7 @@
 #include "tests/unit/transport/cuda/cuda_testing.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <future>
 #include <utility>
@@ -130,16 +132,36 @@ Tensor::~Tensor() {
 
 namespace {
 
-char ByteAt(int pattern, size_t i) {
-  return static_cast<char>(pattern * 7 + i + (i >> 12) + (i >> 20) * 31);
-}
+// The same bytes with the number of the block in front.
+class Blocks {
+ public:
+  static constexpr size_t kBytes = 4096;
+
+  explicit Blocks(int pattern) {
+    for (size_t i = 0; i < kBytes; ++i) {
+      bytes_[i] = static_cast<char>(pattern * 7 + i + (i >> 8));
+    }
+  }
+  const char* At(size_t position) {
+    const auto number = static_cast<uint32_t>(position / kBytes);
+    std::memcpy(bytes_ + 1, &number, sizeof(number));
+    return bytes_;
+  }
+
+ private:
+  char bytes_[kBytes];
+};
 
 }  // namespace
 
 void Tensor::Fill(int pattern) {
   driver_.Do(stream_, [bytes = static_cast<char*>(memory_),
                        num_bytes = num_bytes_, pattern] {
-    for (size_t i = 0; i < num_bytes; ++i) bytes[i] = ByteAt(pattern, i);
+    Blocks blocks(pattern);
+    for (size_t i = 0; i < num_bytes; i += Blocks::kBytes) {
+      std::memcpy(bytes + i, blocks.At(i),
+                  std::min(Blocks::kBytes, num_bytes - i));
+    }
   });
 }
 
@@ -148,8 +170,12 @@ void Tensor::Spoil() { std::memset(memory_, 0x55, num_bytes_); }
 bool Tensor::Has(int pattern) {
   driver_.Synchronize(stream_).IgnoreError();
   const char* const bytes = static_cast<const char*>(memory_);
-  for (size_t i = 0; i < num_bytes_; ++i) {
-    if (bytes[i] != ByteAt(pattern, i)) return false;
+  Blocks blocks(pattern);
+  for (size_t i = 0; i < num_bytes_; i += Blocks::kBytes) {
+    if (std::memcmp(bytes + i, blocks.At(i),
+                    std::min(Blocks::kBytes, num_bytes_ - i)) != 0) {
+      return false;
+    }
   }
   return true;
 }
