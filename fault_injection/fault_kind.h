@@ -21,6 +21,7 @@ namespace reprise {
 enum class FaultKind : uint8_t {
   kCrash,
   kPause,
+  kNoMemory,
   kCut,
   kRefuse,
   kHold,

@@ -104,6 +104,17 @@ void Injector::Begin(const Fault& fault) {
       world_.Pause(*node);
       return;
     }
+    case FaultKind::kNoMemory: {
+      Node* const node = control_.node(fault.worker);
+      if (node == nullptr) return;
+      Lasts(until_ns);
+      node->short_of_memory_until_ns = until_ns;
+      node->on_short_of_memory = [this] {
+        Injected(FaultKind::kNoMemory,
+                 InfoOf(FaultKind::kNoMemory).trace_text());
+      };
+      return;
+    }
     case FaultKind::kCut:
       network_.Cut(
           fault.worker, fault.other,

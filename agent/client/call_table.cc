@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/call_error.h"
 #include "agent/planted.h"
+#include "agent/runtime/memory_reserve.h"
 #include "agent/wire/rpc_error.h"
 #include "glog/logging.h"
 
@@ -57,6 +58,8 @@ absl::StatusOr<CallTable::Reservation> CallTable::Reserve(
   Wakeups wakeups;
   MutexLock lock(mutex_);
   if (!closed_.ok()) return absl::FailedPreconditionError("");
+  absl::Status memory = CheckMemory(runtime_);
+  if (!memory.ok()) return memory;
   if (static_cast<size_t>(to.id) >= loads_.size()) {
     loads_.resize(static_cast<size_t>(to.id) + 1);
   }

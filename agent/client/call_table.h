@@ -126,7 +126,7 @@ class CallTable : public std::enable_shared_from_this<CallTable> {
             Limits limits, OnCancelled on_cancelled);
   ~CallTable();
 
-  // RESOURCE_EXHAUSTED when too much is pending to `to`, and
+  // RESOURCE_EXHAUSTED when too much is pending to `to` or memory is short, and
   // FAILED_PRECONDITION, without a text, after `Close`.
   absl::StatusOr<Reservation> Reserve(const WorkerInfo& to,
                                       const ReserveOptions& options);

@@ -22,6 +22,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "agent/runtime/memory_reserve.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "glog/logging.h"
@@ -94,6 +95,8 @@ class RealRuntimeImpl final : public Runtime {
     static thread_local char mark;
     return &mark;
   }
+
+  bool HasMemory() override { return IsMemoryReserveWhole(); }
 
   std::unique_ptr<Thread> StartThread(
       std::string name, absl::AnyInvocable<void()> body) override {

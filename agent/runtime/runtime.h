@@ -67,6 +67,10 @@ class Runtime {
   // to be compared.
   virtual const void* CurrentThread() = 0;
 
+  // False while the process is short of memory: then what would need more of
+  // it, such as a new call, should be refused. Cheap.
+  virtual bool HasMemory() { return true; }
+
  private:
   friend class CondVar;
   friend class Mutex;

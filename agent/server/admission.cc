@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/planted.h"
+#include "agent/runtime/memory_reserve.h"
 
 namespace reprise {
 namespace {
@@ -69,12 +70,20 @@ void Admission::Slot::Release() {
 
 Admission::Admission(Runtime& runtime, ThreadPool& workers,
                      const ServerBounds& bounds)
-    : workers_(workers), bounds_(bounds), mutex_(runtime, "Admission") {}
+    : runtime_(runtime),
+      workers_(workers),
+      bounds_(bounds),
+      mutex_(runtime, "Admission") {}
 
 Admission::~Admission() = default;
 
 absl::StatusOr<Admission::PeerPtr> Admission::Connect(const std::string& name) {
+  absl::Status memory = CheckMemory(runtime_);
   MutexLock lock(mutex_);
+  if (!memory.ok()) {
+    ++refused_.connections;
+    return memory;
+  }
   const auto found = peers_.find(name);
   const size_t of_peer =
       found == peers_.end() ? 0 : found->second->loads_.connections;
@@ -108,9 +117,14 @@ void Admission::Disconnect(Peer& peer) {
 }
 
 absl::Status Admission::Enqueue(const PeerPtr& peer, size_t bytes, Task task) {
+  absl::Status memory = CheckMemory(runtime_);
   MutexLock lock(mutex_);
   // Without a connection there is nobody to answer.
   if (closed_ || peer->loads_.connections == 0) return absl::OkStatus();
+  if (!memory.ok()) {
+    ++refused_.for_bytes;
+    return memory;
+  }
   if (!REPRISE_PLANTED(unbounded_queue)) {
     absl::Status status =
         CheckRoom(peer->loads_.queued, bounds_.queued_per_peer,

@@ -85,12 +85,12 @@ class Admission : public std::enable_shared_from_this<Admission> {
   ~Admission();
 
   // Counts a connection, until `Disconnect`. RESOURCE_EXHAUSTED beyond the
-  // bounds, with the number of connections and the bound.
+  // bounds, with the number of connections and the bound, and without memory.
   absl::StatusOr<PeerPtr> Connect(const std::string& name);
   void Disconnect(Peer& peer);
 
-  // Queues `task`. RESOURCE_EXHAUSTED names the bound; `task` is destroyed
-  // then.
+  // Queues `task`. RESOURCE_EXHAUSTED names the bound, or says that there is
+  // no memory; `task` is destroyed then.
   absl::Status Enqueue(const PeerPtr& peer, size_t bytes, Task task);
 
   // A reply was handed to the transport; the transport took it or never will.
@@ -125,6 +125,7 @@ class Admission : public std::enable_shared_from_this<Admission> {
   void SendThreads(size_t wanted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EraseIfIdle(Peer& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  Runtime& runtime_;
   ThreadPool& workers_;
   const ServerBounds bounds_;
 

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
+#include "agent/runtime/memory_reserve.h"
 #include "agent/transport/address.h"
 #include "agent/transport/checked_transport.h"
 #include "agent/transport/cma/context.h"
@@ -234,6 +235,7 @@ class RealTransportProvider final : public TransportProvider {
   absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
     IgnoreSigpipe();
     std::call_once(descriptor_limit_, RaiseDescriptorLimit);
+    KeepMemoryReserve();
     const auto transports =
         Choose<TransportKind>(kTransports, options.transports, "transport");
     if (!transports.ok()) return transports.status();

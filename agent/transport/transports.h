@@ -79,7 +79,8 @@ class TransportProvider {
 };
 
 // The real transports. They live as long as the process. `Make` calls
-// `IgnoreSigpipe`, and the first `Make` calls `RaiseDescriptorLimit`.
+// `IgnoreSigpipe`, and the first `Make` calls `RaiseDescriptorLimit` and
+// `KeepMemoryReserve` (agent/runtime/memory_reserve.h).
 TransportProvider& RealTransports();
 
 // Ignores SIGPIPE in this process unless the program has set a handler of its

@@ -8,6 +8,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "fault_injection/fault_kind.h"
 
 namespace reprise {
@@ -123,6 +126,16 @@ std::optional<std::string> Tell(const RunResult& result,
   }
 }
 
+// Without the lines of those that wait, which the story has above.
+std::string OwnDetail(const RunResult& result) {
+  absl::string_view detail = result.detail;
+  if (!result.waiting.empty()) {
+    absl::ConsumeSuffix(&detail, absl::StrJoin(result.waiting, "; "));
+    absl::ConsumeSuffix(&detail, "; ");
+  }
+  return std::string(detail);
+}
+
 std::string LineOf(const Event& event, const std::string& what) {
   return absl::StrFormat(
       "%14.6f  %-6s %s", static_cast<double>(event.time_ns) * 1e-9,
@@ -151,9 +164,9 @@ std::vector<std::string> TellStory(const RunResult& result, size_t max_lines) {
         break;
       }
     }
-    end.push_back(absl::StrCat(
-        "violated: ", result.rule,
-        result.waiting.empty() ? absl::StrCat(": ", result.detail) : ""));
+    const std::string detail = OwnDetail(result);
+    end.push_back(absl::StrCat("violated: ", result.rule,
+                               detail.empty() ? "" : ": ", detail));
   }
   const size_t room = max_lines > end.size() ? max_lines - end.size() : 0;
   std::vector<std::string> story;

@@ -117,6 +117,12 @@ Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
   return *static_cast<Site*>(slot);
 }
 
+bool SimRuntime::HasMemory() {
+  if (world_.now_ns() >= node_.short_of_memory_until_ns) return true;
+  node_.on_short_of_memory();
+  return false;
+}
+
 void SimRuntime::Lock(Mutex& mutex) {
   Site& site = SiteOf(mutex.slots().site, "lock", mutex.name());
   world_.scheduler().MaybePreempt(site);

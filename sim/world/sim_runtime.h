@@ -24,6 +24,7 @@ class SimRuntime : public Runtime {
                                       absl::AnyInvocable<void()> body) override;
   uint64_t RandomBits() override;
   const void* CurrentThread() override;
+  bool HasMemory() override;
 
  private:
   void Lock(Mutex& mutex) override;

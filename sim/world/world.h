@@ -58,6 +58,8 @@ struct Node {
   std::string label;  // "w1", after a restart "w1+1"
   bool alive = true;
   bool paused = false;
+  int64_t short_of_memory_until_ns = 0;
+  std::function<void()> on_short_of_memory;  // when its agent is told so
   std::deque<Fiber*> paused_ready;
   std::vector<Fiber*> fibers;
   std::map<std::string, int> thread_names;  // number of threads, by name

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "agent/runtime/runtime.h"
 #include "agent/store/open_store.h"
@@ -24,6 +25,9 @@ std::string AdviceOn(const TransportProbe& probe) {
   }
   if (probe.name == "cma" || probe.name == "reprise_cma") {
     return "see the ptrace scope below";
+  }
+  if (absl::StrContains(probe.detail, "file descriptors")) {
+    return "raise the limit of open files (ulimit -n)";
   }
   return "set TP_SOCKET_IFNAME to an interface that peers can reach";
 }

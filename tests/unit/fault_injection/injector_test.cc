@@ -175,6 +175,14 @@ TEST(InjectorTest, RefuseAfterACut) {
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
 }
 
+TEST(InjectorTest, AWorkerShortOfMemoryRefusesAndRecovers) {
+  const RunResult result = RunWith({"no-memory w1 after 1s for 1s"});
+  EXPECT_GT(Injections(result, "no-memory"), 0);
+  // Its own calls, and those to it.
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kResourceExhausted), 1);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
+}
+
 TEST(InjectorTest, HoldThatHeals) {
   const RunResult result = RunWith({"hold w0-w1 after 1s for 1s"});
   EXPECT_GT(Injections(result, "hold"), 0);

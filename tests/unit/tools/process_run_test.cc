@@ -312,6 +312,7 @@ TEST_F(ProcessRunTest, ACrashAtATimeWithoutARestart) {
   // The other worker waits for it in vain.
   EXPECT_EQ(result->rule, "time-limit");
   EXPECT_THAT(result->detail, HasSubstr("not over after 500ms: w0 still"));
+  EXPECT_THAT(Story(*result), HasSubstr("not over after 500ms: w0 still"));
 }
 
 TEST_F(ProcessRunTest, APauseStopsAProcessForAsLong) {
