@@ -33,6 +33,8 @@ FLOORS = [
     ["agent/store", "agent/transport/uv"],
     # They read frames and objects as uv does.
     ["agent/transport/cma", "agent/transport/shm"],
+    # It takes shm's way to map a peer's memory.
+    ["agent/transport/cuda"],
     ["agent/transport"],
     ["agent:future,observer,options,request", "agent/wire"],
     ["agent:activity", "agent/metrics", "agent/pipe"],
