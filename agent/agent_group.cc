@@ -1,7 +1,6 @@
 // What an agent does as a member of a dynamic group.
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -180,42 +179,17 @@ absl::StatusOr<WorkerInfo> Agent::Impl::WaitForWorker(std::string_view name,
 absl::StatusOr<DeviceMap> Agent::Impl::GetDeviceMap(
     std::string_view name) const {
   if (workers_.Find(name) == nullptr) return NoSuchWorker(name);
-  const auto map = options_.device_maps.find(std::string(name));
-  return map == options_.device_maps.end() ? DeviceMap() : map->second;
+  const DeviceMap* const map = router_.MapTo(std::string(name));
+  return map == nullptr ? DeviceMap() : *map;
 }
 
 absl::StatusOr<DeviceMap> Agent::Impl::GetReverseDeviceMap(
     std::string_view name) const {
   const MemberPtr member = workers_.Find(name);
   if (member == nullptr) return NoSuchWorker(name);
-  if (member->devices == nullptr) return DeviceMap();
-  const std::map<std::string, DeviceMap>& maps = member->devices->maps;
-  if (REPRISE_PLANTED(join_wrong_reverse_map) && !maps.empty()) {
-    // Planted: any map is reversed, whichever worker it was made for.
-    return Reverse(maps.begin()->second);
-  }
-  const auto map = maps.find(workers_.self().name);
-  return map == maps.end() ? DeviceMap() : Reverse(map->second);
+  return router_.WayBackTo(*member);
 }
 
-std::vector<Device> Agent::Impl::GetDevices() const {
-  if (!options_.devices.empty()) return options_.devices;
-  std::set<Device> devices;
-  for (const auto& [name, map] : options_.device_maps) {
-    for (const auto& [ours, theirs] : map) devices.insert(ours);
-  }
-  const std::shared_ptr<const MemberSnapshot> group = workers_.snapshot();
-  for (const MemberPtr& member : group->by_id()) {
-    if (member->devices == nullptr) continue;
-    const auto map = member->devices->maps.find(workers_.self().name);
-    if (map == member->devices->maps.end()) continue;
-    for (const auto& [theirs, ours] : map->second) devices.insert(ours);
-  }
-  std::vector<Device> result;
-  for (const Device& device : devices) {
-    if (device.type != "cpu") result.push_back(device);
-  }
-  return result;
-}
+std::vector<Device> Agent::Impl::GetDevices() const { return router_.List(); }
 
 }  // namespace reprise

@@ -72,6 +72,23 @@ absl::StatusOr<StreamSet> GpuStreams::Next(absl::Span<const int> devices) {
   return set;
 }
 
+absl::StatusOr<StreamSet> GpuStreams::NextAfter(absl::Span<const int> devices,
+                                                const StreamSet& ready,
+                                                const StreamSet& otherwise) {
+  absl::StatusOr<StreamSet> set = Next(devices);
+  if (!set.ok()) return set;
+  absl::Status status = WaitFor(*set, ready);
+  for (const int device : devices) {
+    if (ready.Has(device)) continue;
+    if (status.ok()) status = WaitFor(set->On(device), ready.On(device));
+    if (status.ok() && otherwise.Has(device)) {
+      status = WaitFor(set->On(device), otherwise.On(device));
+    }
+  }
+  if (!status.ok()) return status;
+  return set;
+}
+
 absl::Status GpuStreams::WaitFor(GpuStream later, GpuStream earlier) {
   if (later == earlier) return absl::OkStatus();
   const absl::StatusOr<GpuEvent> event = Record(earlier);

@@ -42,6 +42,13 @@ class GpuStreams {
   // does not exist.
   absl::StatusOr<StreamSet> Next(absl::Span<const int> devices);
 
+  // The same, for work on memory of `devices` that is ready on `ready`: each
+  // stream waits for those. On a device of which `ready` names none, it is
+  // ready on the default stream, and on that of `otherwise` if there is one.
+  absl::StatusOr<StreamSet> NextAfter(absl::Span<const int> devices,
+                                      const StreamSet& ready,
+                                      const StreamSet& otherwise = {});
+
   // Lets work that is put on `later` from now on wait for the work that is on
   // `earlier` now.
   absl::Status WaitFor(GpuStream later, GpuStream earlier);
