@@ -104,7 +104,7 @@ class DirectChannel final
   void OfferWhole(const GpuAllocation& allocation);
   void OfferStaged();
   void OnSlot(DirectStaging::Area* area, int slot);
-  absl::Status FillSlot(const DirectStaging::Area& area, int slot);
+  absl::Status FillSlot(DirectStaging::Area& area, int slot);
   // Returns the ticket.
   absl::StatusOr<uint32_t> Offer(const Source& source, GpuStream stream);
   void ReadReply();

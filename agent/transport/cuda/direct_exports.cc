@@ -103,7 +103,10 @@ ExportedEvents::~ExportedEvents() {
 absl::StatusOr<DirectStaging::Area*> DirectStaging::Of(int device) {
   const auto it = areas_.find(device);
   if (it != areas_.end()) return &it->second;
-  Area area = {{}, SlotPool(kCudaDirectSlots), {}};
+  Area area = {{},
+               SlotPool(kCudaDirectSlots),
+               {},
+               std::vector<bool>(kCudaDirectSlots, false)};
   if (absl::Status status = Fill(device, area); !status.ok()) {
     Free(device, area);
     return status;

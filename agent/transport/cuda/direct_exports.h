@@ -80,6 +80,7 @@ class DirectStaging {
     SlotPool slots;
     // The copy into a slot. A slot may be given back before its copy is done.
     std::vector<GpuEvent> filled;
+    std::vector<bool> was_filled;
   };
 
   explicit DirectStaging(GpuDriver& driver) : driver_(driver) {}

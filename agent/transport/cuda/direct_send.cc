@@ -109,19 +109,20 @@ void DirectChannel::OnSlot(DirectStaging::Area* area, int slot) {
   SendNext();
 }
 
-absl::Status DirectChannel::FillSlot(const DirectStaging::Area& area,
-                                     int slot) {
+absl::Status DirectChannel::FillSlot(DirectStaging::Area& area, int slot) {
   GpuDriver& driver = context_->driver();
   const Send& send = sends_.front();
   const GpuStream stream = send.buffer.stream;
   const GpuEvent filled = area.filled[slot];
-  absl::Status status = driver.Wait(stream, filled);
+  absl::Status status;
+  if (area.was_filled[slot]) status = driver.Wait(stream, filled);
   if (!status.ok()) return status;
   status = driver.Copy(
       static_cast<char*>(area.allocation.base) + slot * kCudaDirectSlotBytes,
       static_cast<const char*>(send.buffer.ptr) + send.position,
       std::min(send.length - send.position, kCudaDirectSlotBytes), stream);
   if (status.ok()) status = driver.Record(filled, stream);
+  if (status.ok()) area.was_filled[slot] = true;
   if (!status.ok()) driver.Synchronize(stream).IgnoreError();
   return status;
 }

@@ -25,17 +25,14 @@ namespace reprise {
 // name.
 inline constexpr size_t kLongestGpuObject = 4096;
 
+std::string BytesOf(const tensorpipe::AbstractNopHolder& holder);
+
 // Encodes an object as a string: a device descriptor.
 template <typename T>
 std::string EncodeObject(T object) {
   tensorpipe::NopHolder<T> holder;
   holder.getObject() = std::move(object);
-  std::string bytes(holder.getSize(), '\0');
-  tensorpipe::NopWriter writer(reinterpret_cast<uint8_t*>(bytes.data()),
-                               bytes.size());
-  // It has the room that it asked for.
-  static_cast<void>(holder.write(writer));
-  return bytes;
+  return BytesOf(holder);
 }
 
 template <typename T>

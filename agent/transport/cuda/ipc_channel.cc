@@ -92,14 +92,15 @@ absl::Status IpcChannel::Fill(const Slot& slot, const Send& send) {
   GpuDriver& driver = context_->driver();
   const GpuStream stream = send.buffer.stream;
   const GpuEvent event = slot.outbox->EventOf(slot.number);
-  // The last reader's record, or our own.
-  if (!REPRISE_PLANTED(cuda_ipc_no_wait)) {
+  // The last reader's record.
+  if (slot.outbox->WasUsed(slot.number) && !REPRISE_PLANTED(cuda_ipc_no_wait)) {
     absl::Status status = driver.Wait(stream, event);
     if (!status.ok()) return status;
   }
   absl::Status status = driver.Copy(slot.outbox->SlotAt(slot.number),
                                     send.data(), send.chunk_bytes(), stream);
   if (status.ok()) status = driver.Record(event, stream);
+  if (status.ok()) slot.outbox->WasUsed(slot.number) = true;
   // The slot and the tensor must not be used again before the copy is done.
   if (!status.ok()) driver.Synchronize(stream).IgnoreError();
   return status;

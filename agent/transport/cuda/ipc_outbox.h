@@ -39,6 +39,9 @@ class IpcOutbox {
     return static_cast<char*>(memory_) + slot * kSlotBytes;
   }
   GpuEvent EventOf(int slot) const { return events_[slot]; }
+  // Whether the slot's event was ever recorded: at the slot's first use there
+  // is nothing to wait for.
+  bool& WasUsed(int slot) { return was_used_[slot]; }
 
  private:
   absl::Status Fill(const GpuChannelEnvironment& environment);
@@ -48,6 +51,7 @@ class IpcOutbox {
   void* memory_ = nullptr;
   std::array<GpuEvent, kNumSlots> events_ = {};
   int num_events_ = 0;
+  std::array<bool, kNumSlots> was_used_ = {};
   IpcOutboxInfo info_;
   SlotPool slots_{kNumSlots};
 };

@@ -16,8 +16,6 @@ namespace {
 using tensorpipe::Error;
 using tensorpipe::transport::Connection;
 
-constexpr int kConnections = 2;
-
 Error TimedOut() {
   return {std::make_shared<tensorpipe::SystemError>("nothing came", ETIMEDOUT),
           __FILE__, __LINE__};
@@ -35,9 +33,9 @@ Wires::~Wires() {
   far_->join();
 }
 
-std::pair<Connections, Connections> Wires::Connect() {
+std::pair<Connections, Connections> Wires::Connect(size_t count) {
   std::pair<Connections, Connections> result;
-  for (int i = 0; i < kConnections; ++i) {
+  for (size_t i = 0; i < count; ++i) {
     // The listener admits only connections that say hello.
     auto hello = std::make_shared<tensorpipe::NopHolder<tensorpipe::Packet>>();
     hello->getObject().Become(
@@ -63,7 +61,8 @@ std::pair<Connections, Connections> Wires::Connect() {
 
 Link::Link(Wires& wires, tensorpipe::channel::Context& near_context,
            tensorpipe::channel::Context& far_context) {
-  auto [near_ends, far_ends] = wires.Connect();
+  auto [near_ends, far_ends] =
+      wires.Connect(near_context.numConnectionsNeeded());
   near = near_context.createChannel(std::move(near_ends),
                                     tensorpipe::channel::Endpoint::kConnect);
   far = far_context.createChannel(std::move(far_ends),

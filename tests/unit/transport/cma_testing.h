@@ -1,4 +1,4 @@
-// Channels cma in this process, over connections of our transport uv.
+// Channels in this process, over connections of our transport uv.
 
 #ifndef REPRISE_TESTS_UNIT_TRANSPORT_CMA_TESTING_H_
 #define REPRISE_TESTS_UNIT_TRANSPORT_CMA_TESTING_H_
@@ -32,8 +32,8 @@ class Wires {
   Wires();
   ~Wires();
 
-  // As many as a channel cma needs.
-  std::pair<Connections, Connections> Connect();
+  // As many as a channel cma needs, or another number.
+  std::pair<Connections, Connections> Connect(size_t count = 2);
 
  private:
   std::shared_ptr<tensorpipe::transport::Context> near_;
