@@ -9,6 +9,7 @@
 #include "agent/group/deadline_margin.h"
 #include "agent/group/liveness_check.h"
 #include "agent/group/rendezvous.h"
+#include "agent/group/static_devices.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
 #include "glog/logging.h"
@@ -23,6 +24,12 @@ constexpr absl::Duration kToLearn = absl::Milliseconds(100);
 }  // namespace
 
 absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
+  const DeviceInfo own{options_.device_maps, options_.devices,
+                       options_.device_count};
+  absl::Status shown =
+      PublishDevices(*store_, workers_.self().name, FormatInstance(instance_),
+                     own, deadline);
+  if (!shown.ok()) return shown;
   StaticGroup group(runtime_, *store_, options_, workers_,
                     FormatInstance(instance_), OwnFeatures(instance_),
                     [this](const std::string& address, absl::Time until) {
@@ -35,6 +42,10 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
       [this](const std::string& address) { acceptor_.Published(address); },
       deadline);
   if (!addresses.ok()) return addresses.status();
+  absl::StatusOr<DeviceRouter::Published> devices =
+      ReadDevices(*store_, workers_, own, group.instances(), deadline);
+  if (!devices.ok()) return devices.status();
+  router_.SetPublished(*std::move(devices));
   // Stock workers know only their own keys.
   const std::vector<bool>& is_stock = group.is_stock();
   const bool any_stock =

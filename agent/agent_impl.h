@@ -132,10 +132,6 @@ class Agent::Impl {
 
   absl::Status Open(absl::Time deadline);
   absl::Status EnterStaticGroup(absl::Time deadline);
-  // In a static group, by the instances of its members.
-  absl::Status PublishDevices(absl::Time deadline);
-  absl::Status ReadDevices(const std::vector<std::string>& instances,
-                           absl::Time deadline);
   absl::Status Publish(std::string published, absl::Time deadline);
   absl::Status JoinDynamicGroup(absl::Time deadline);
   absl::Status LeaveDynamicGroup(absl::Time deadline);

@@ -105,7 +105,8 @@ std::vector<absl::Status> Cluster::TryStart(std::vector<AgentOptions> options,
   std::vector<absl::Status> statuses(options.size());
   OnEach([&](int64_t id) {
     absl::StatusOr<std::unique_ptr<Agent>> agent =
-        Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_},
+        Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_,
+                      devices_},
                      options[id], handler, deadline);
     statuses[id] = agent.status();
     if (agent.ok()) agents_[id] = *std::move(agent);
@@ -118,7 +119,8 @@ absl::Status Cluster::StartOne(AgentOptions options, RequestHandler handler,
   const size_t id = options.id;
   if (agents_.size() <= id) agents_.resize(id + 1);
   absl::StatusOr<std::unique_ptr<Agent>> agent =
-      Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_},
+      Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_,
+                    devices_},
                    std::move(options), std::move(handler), deadline);
   if (!agent.ok()) return agent.status();
   agents_[id] = *std::move(agent);
