@@ -4,7 +4,7 @@
 // docs/extending.md how to add a kind.
 //
 // Everything here is constant and may be used on any thread. The simulated
-// network and store report by FaultKind which faults struck, so this file
+// network, store and GPUs report by FaultKind which faults struck, so this file
 // depends on nothing of the simulator.
 
 #ifndef REPRISE_FAULT_INJECTION_FAULT_KIND_H_
@@ -30,6 +30,12 @@ enum class FaultKind : uint8_t {
   kDropConnect,
   kStoreOutage,
   kStoreDelay,
+  kGpuNoMemory,
+  kGpuCopyFails,
+  kGpuStall,
+  kGpuLost,
+  kGpuNoPeer,
+  kGpuNoIpc,
 };
 
 // What follows the word in a line: whom the fault hits.

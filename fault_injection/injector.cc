@@ -16,10 +16,12 @@ int64_t Until(int64_t now_ns, int64_t for_ns) {
 }  // namespace
 
 Injector::Injector(World& world, Network& network, SimStoreServer& store,
-                   std::vector<Fault> faults, WorkerControl control)
+                   SimGpus& gpus, std::vector<Fault> faults,
+                   WorkerControl control)
     : world_(world),
       network_(network),
       store_(store),
+      gpus_(gpus),
       faults_(std::move(faults)),
       control_(std::move(control)),
       events_seen_(faults_.size(), 0) {
@@ -28,6 +30,7 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
   };
   network_.OnInjected(struck);
   store_.OnInjected(struck);
+  gpus_.OnInjected(struck);
   for (size_t i = 0; i < faults_.size(); ++i) Arm(i);
   if (std::any_of(faults_.begin(), faults_.end(),
                   [](const Fault& fault) { return fault.at_event; })) {
@@ -143,6 +146,28 @@ void Injector::Begin(const Fault& fault) {
     case FaultKind::kStoreDelay:
       Lasts(until_ns);
       store_.SetDelay(fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kGpuNoMemory:
+      Lasts(until_ns);
+      gpus_.RefuseMemory(fault.worker, until_ns);
+      return;
+    case FaultKind::kGpuCopyFails:
+      gpus_.FailNextCopy(fault.worker);
+      return;
+    case FaultKind::kGpuStall:
+      Lasts(until_ns);
+      gpus_.StallStreams(fault.worker, until_ns);
+      return;
+    case FaultKind::kGpuLost:
+      gpus_.LoseDevices(fault.worker);
+      return;
+    case FaultKind::kGpuNoPeer:
+      Lasts(until_ns);
+      gpus_.RefusePeers(fault.worker, until_ns);
+      return;
+    case FaultKind::kGpuNoIpc:
+      Lasts(until_ns);
+      gpus_.RefuseSharing(fault.worker, until_ns);
       return;
   }
 }

@@ -12,6 +12,7 @@
 
 #include "fault_injection/fault.h"
 #include "fault_injection/fault_kind.h"
+#include "sim/device/sim_gpus.h"
 #include "sim/network/network.h"
 #include "sim/store/sim_store.h"
 #include "sim/world/world.h"
@@ -30,7 +31,7 @@ struct WorkerControl {
 // listens to the trace, so make it before the first event.
 class Injector {
  public:
-  Injector(World& world, Network& network, SimStoreServer& store,
+  Injector(World& world, Network& network, SimStoreServer& store, SimGpus& gpus,
            std::vector<Fault> faults, WorkerControl control);
 
   // How often each kind of fault struck, that is, had an effect on a worker, by
@@ -52,6 +53,7 @@ class Injector {
   World& world_;
   Network& network_;
   SimStoreServer& store_;
+  SimGpus& gpus_;
   const std::vector<Fault> faults_;
   const WorkerControl control_;
   std::vector<int64_t> events_seen_;  // per fault

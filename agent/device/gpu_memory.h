@@ -7,7 +7,8 @@
 // knows which (`Storage::RecordUse`), and leaves an event on each of them. A
 // block is handed out again when those events are done. When there is no other
 // memory, one that is still used is handed out for a stream that waits for
-// them. Nobody but the driver, in `Free`, waits on the host.
+// them. The host waits for a device only where memory is freed, beyond the
+// bound or because there is no other, and where a stream takes no event.
 
 #ifndef REPRISE_AGENT_DEVICE_GPU_MEMORY_H_
 #define REPRISE_AGENT_DEVICE_GPU_MEMORY_H_

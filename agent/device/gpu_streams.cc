@@ -98,18 +98,20 @@ absl::Status GpuStreams::WaitFor(GpuStream later, GpuStream earlier) {
   return status;
 }
 
-absl::Status GpuStreams::WaitFor(const StreamSet& later,
-                                 const StreamSet& earlier) {
+absl::Status GpuStreams::WaitFor(GpuStream later, const StreamSet& earlier) {
   for (const GpuStream& stream : earlier.streams()) {
-    if (later.Has(stream.device)) {
-      absl::Status status = WaitFor(later.On(stream.device), stream);
-      if (!status.ok()) return status;
-      continue;
-    }
-    for (const GpuStream& waiting : later.streams()) {
-      absl::Status status = WaitFor(waiting, stream);
-      if (!status.ok()) return status;
-    }
+    absl::Status status = WaitFor(later, stream);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GpuStreams::WaitFor(const StreamSet& later,
+                                 const StreamSet& earlier,
+                                 absl::Span<const int> devices) {
+  for (int device : devices) {
+    absl::Status status = WaitFor(later.On(device), earlier.On(device));
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }

@@ -52,12 +52,14 @@ class GpuStreams {
   // Lets work that is put on `later` from now on wait for the work that is on
   // `earlier` now.
   absl::Status WaitFor(GpuStream later, GpuStream earlier);
-  // The same for each stream of `earlier`: the stream of its device in `later`
-  // waits for it, and all streams of `later` if there is none.
-  absl::Status WaitFor(const StreamSet& later, const StreamSet& earlier);
+  // The same for all streams that `earlier` names.
+  absl::Status WaitFor(GpuStream later, const StreamSet& earlier);
+  // The same for the streams of each of `devices`, default streams among them.
+  absl::Status WaitFor(const StreamSet& later, const StreamSet& earlier,
+                       absl::Span<const int> devices);
 
-  // Blocks until the work on all of these streams is done. Returns the first
-  // error, but waits for all of them.
+  // Blocks until the work on all streams that the set names is done. Returns
+  // the first error, but waits for all of them.
   absl::Status Synchronize(const StreamSet& streams);
 
   // An event after the work that is on `stream` now. To be given to `Release`,

@@ -16,7 +16,7 @@ namespace reprise {
 
 class StreamSet {
  public:
-  // Names no stream, so the default stream of each device counts.
+  // Names no stream, so that of each device is its default stream.
   StreamSet() = default;
 
   // Adds `stream`, in place of that of its device.

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "fault_injection/fault.h"
 #include "fault_injection/injector.h"
+#include "sim/device/sim_gpus.h"
 #include "sim/store/sim_store.h"
 #include "sim/trace/invariants.h"
 #include "sim/trace/trace_observer.h"
@@ -37,11 +38,12 @@ class SimRun {
         world_(std::make_unique<World>(ToWorldOptions(options))),
         network_(*world_, ToNetworkOptions(options)),
         store_(*world_),
+        gpus_(*world_, SimGpuOptions()),
         invariants_(options.scenario->workers,
                     [this](std::string_view rule, std::string_view detail) {
                       world_->Fail(rule, detail);
                     }),
-        injector_(*world_, network_, store_, std::move(faults),
+        injector_(*world_, network_, store_, gpus_, std::move(faults),
                   {[this](int32_t rank) { return NodeOf(rank); },
                    [this](int32_t rank) { StartWorker(rank); }}) {
     world_->trace().AddListener(
@@ -98,6 +100,7 @@ class SimRun {
   std::unique_ptr<World> world_;
   Network network_;
   SimStoreServer store_;
+  SimGpus gpus_;
   Invariants invariants_;
   Injector injector_;
   std::map<int32_t, std::unique_ptr<SimWorker>> workers_;
@@ -205,6 +208,10 @@ void SimRun::CheckTheEnd() {
   if (!crashed_ && network_.num_open_endpoints() != 0) {
     world_->Fail("leak", absl::StrCat(network_.num_open_endpoints(),
                                       " ends of connections are still open"));
+  }
+  if (!crashed_ && gpus_.num_allocations() != 0) {
+    world_->Fail("leak", absl::StrCat(gpus_.num_allocations(),
+                                      " allocations of GPUs are left"));
   }
 }
 

@@ -11,7 +11,8 @@
 //  shutdown          a worker shuts down its agent before it ends
 //
 // Other rules are checked elsewhere: `deadlock`, `time-limit` and `progress` by
-// the world, `leak` and `settle` by the run, and a scenario's own rules by
+// the world, `leak` and `settle` by the run, those that begin with `gpu-` by
+// the simulated GPUs (sim/device), and a scenario's own rules by
 // `Worker::Check`.
 
 #ifndef REPRISE_SIM_TRACE_INVARIANTS_H_

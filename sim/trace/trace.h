@@ -74,6 +74,10 @@ enum class EventKind : uint8_t {
   kFault,    // text: the fault that struck
   kCrash,    // incarnation
   kRestart,  // incarnation: the new one
+  // Simulated GPUs. id: the number of the work on its stream; text: what it is,
+  // and its stream.
+  kGpuPut,   // num_bytes of a copy: the node puts work on a stream
+  kGpuDone,  // code: the work has ended
   kCount,
 };
 

@@ -27,7 +27,8 @@ enum class DecisionKind : uint8_t {
   kNext,     // the hash of the label of the fiber that runs next; the default
              // is the fiber that has waited longest
   kStall,    // at a point: nanoseconds to stall; the default is 0
-  kLatency,  // nanoseconds that a message takes; the default is drawn
+  kLatency,  // nanoseconds that a message or the work of a GPU takes; the
+             // default is drawn
 };
 
 std::string_view ToString(DecisionKind kind);

@@ -19,6 +19,7 @@ def _cuda_headers_impl(ctx):
         ctx.symlink(found[0], "include/cuda.h")
         attributes = """
     hdrs = ["include/cuda.h"],
+    defines = ["REPRISE_WITH_CUDA"],
     includes = ["include"],"""
     else:
         # buildifier: disable=print
@@ -35,8 +36,8 @@ cc_library(
 cuda_headers = repository_rule(
     implementation = _cuda_headers_impl,
     doc = """`//:headers`: cuda.h from $CUDA_HOME or, when that is not set, from
-/usr/local/cuda or from what `tools/setup.sh --with-cuda` brought. Empty when it
-is not there, and what uses it asks `__has_include(<cuda.h>)`.""",
+/usr/local/cuda or from what `tools/setup.sh --with-cuda` brought. What depends
+on it is compiled with REPRISE_WITH_CUDA, and without it where there is none.""",
     environ = ["CUDA_HOME"],
     local = True,
     attrs = {"_workspace": attr.label(default = "//:WORKSPACE")},

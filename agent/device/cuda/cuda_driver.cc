@@ -4,13 +4,13 @@
 
 #include "absl/status/status.h"
 
-#if __has_include(<cuda.h>)
+#ifdef REPRISE_WITH_CUDA
 #include "agent/device/cuda/cuda_gpus.h"
 #endif
 
 namespace reprise {
 
-#if __has_include(<cuda.h>)
+#ifdef REPRISE_WITH_CUDA
 
 absl::StatusOr<std::unique_ptr<GpuDriver>> LoadCudaDriver(
     const std::string& library) {

@@ -2,7 +2,8 @@
 //
 // Only the driver's library (libcuda.so.1) is used, and it is loaded at run
 // time, so one program runs with and without a GPU. CUDA's header is needed to
-// compile it; without cuda.h the functions below say so.
+// compile it, with REPRISE_WITH_CUDA defined; without, the functions below say
+// so.
 //
 // It works in the primary context of each device, which CUDA's runtime,
 // PyTorch, JAX and CuPy use too, so their memory, streams and events are ours.

@@ -1,5 +1,5 @@
-// Devices, their contexts, and errors. Empty where cuda.h is missing.
-#if __has_include(<cuda.h>)
+// Devices, their contexts, and errors. Empty when built without CUDA.
+#ifdef REPRISE_WITH_CUDA
 
 #include "agent/device/cuda/cuda_gpus.h"
 
@@ -171,13 +171,14 @@ absl::StatusOr<CUcontext> Gpus::ContextOf(int device) {
 }
 
 int Gpus::DeviceForHost() const {
-  for (int device = 0; device < device_count(); ++device) {
+  int unused = 0;
+  for (int device = device_count(); device-- > 0;) {
     const Gpu& gpu = gpus_[device];
-    if (gpu.context != nullptr && gpu.fatal_error == CUDA_SUCCESS) {
-      return device;
-    }
+    if (gpu.fatal_error != CUDA_SUCCESS) continue;
+    if (gpu.context != nullptr) return device;
+    unused = device;
   }
-  return 0;
+  return unused;
 }
 
 absl::Status Gpus::Check(int device, const char* function, CUresult result) {

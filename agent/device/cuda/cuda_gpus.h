@@ -73,8 +73,8 @@ class Gpus final : public GpuDriver {
   absl::Status NoSuchDevice(int device) const;
   // Retains it, if that was not done, and enables peers to be read.
   absl::StatusOr<CUcontext> ContextOf(int device);
-  // A device in use, the first one if there is none: for memory of the host,
-  // which is for all of them.
+  // A device that is in use and not lost, or at least not lost: for memory of
+  // the host, which is for all of them.
   int DeviceForHost() const;
   // OK, or what `function` on the device met; keeps note of fatal errors.
   // `device` must exist.

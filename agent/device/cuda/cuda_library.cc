@@ -1,5 +1,5 @@
-// Empty where cuda.h is missing; cuda_driver.cc says so to callers.
-#if __has_include(<cuda.h>)
+// Empty when built without CUDA; cuda_driver.cc says so to callers.
+#ifdef REPRISE_WITH_CUDA
 
 #include "agent/device/cuda/cuda_library.h"
 

@@ -1,6 +1,6 @@
-// Memory, of devices and of the host, and what processes share. Empty where
-// cuda.h is missing.
-#if __has_include(<cuda.h>)
+// Memory, of devices and of the host, and what processes share. Empty when
+// built without CUDA.
+#ifdef REPRISE_WITH_CUDA
 
 #include <cstring>
 #include <iterator>
@@ -108,14 +108,23 @@ absl::StatusOr<GpuAllocation> Gpus::FindAllocation(const void* memory) {
   };
   void* values[] = {&type, &device, &base, &num_bytes, &id, &may_be_exported};
 
+  const auto query = [&] {
+    return library_.cuPointerGetAttributes(std::size(attributes), attributes,
+                                           values, Address(memory));
+  };
+
   // Any context will do, and none. One that CUDA's runtime has left on this
   // thread may be invalid, so it is set aside.
   CUcontext current = nullptr;
   library_.cuCtxGetCurrent(&current);
   library_.cuCtxSetCurrent(gpus_[DeviceForHost()].context);
-  const CUresult result = library_.cuPointerGetAttributes(
-      std::size(attributes), attributes, values, Address(memory));
+  CUresult result = query();
   library_.cuCtxSetCurrent(current);
+  if (result == CUDA_ERROR_INVALID_CONTEXT) {
+    const InContext in_context(*this, DeviceForHost());
+    if (!in_context.ok()) return in_context.status();
+    result = query();
+  }
 
   if (result == CUDA_SUCCESS ? type != CU_MEMORYTYPE_DEVICE
                              : result == CUDA_ERROR_INVALID_VALUE) {

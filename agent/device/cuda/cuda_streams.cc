@@ -1,5 +1,5 @@
-// Streams and events. Empty where cuda.h is missing.
-#if __has_include(<cuda.h>)
+// Streams and events. Empty when built without CUDA.
+#ifdef REPRISE_WITH_CUDA
 
 #include <atomic>
 #include <memory>

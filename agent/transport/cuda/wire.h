@@ -119,6 +119,11 @@ struct HostReply {
   uint32_t slot = 0;
 };
 
+// There are no gaps, which would carry bytes of our memory.
+static_assert(sizeof(GpuHello) == 128 && sizeof(DirectOffer) == 240 &&
+              sizeof(DirectReply) == 4 && sizeof(HostOffer) == 96 &&
+              sizeof(HostReply) == 8);
+
 }  // namespace reprise
 
 #endif  // REPRISE_AGENT_TRANSPORT_CUDA_WIRE_H_

@@ -176,11 +176,16 @@ TEST(InjectorTest, RefuseAfterACut) {
 }
 
 TEST(InjectorTest, AWorkerShortOfMemoryRefusesAndRecovers) {
-  const RunResult result = RunWith({"no-memory w1 after 1s for 1s"});
-  EXPECT_GT(Injections(result, "no-memory"), 0);
-  // Its own calls, and those to it.
-  EXPECT_GT(FailedCalls(result, absl::StatusCode::kResourceExhausted), 1);
-  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
+  // The server refuses requests.
+  const RunResult server = RunWith({"no-memory w0 after 1s for 1s"});
+  EXPECT_GT(Injections(server, "no-memory"), 0);
+  EXPECT_GT(FailedCalls(server, absl::StatusCode::kResourceExhausted), 1);
+  EXPECT_GT(FailedCalls(server, absl::StatusCode::kOk), 15);
+  // The caller makes no calls.
+  const RunResult caller = RunWith({"no-memory w1 after 1s for 1s"});
+  EXPECT_GT(Injections(caller, "no-memory"), 0);
+  EXPECT_LT(Count(caller, EventKind::kCallStarted), 30);
+  EXPECT_GT(FailedCalls(caller, absl::StatusCode::kOk), 15);
 }
 
 TEST(InjectorTest, HoldThatHeals) {

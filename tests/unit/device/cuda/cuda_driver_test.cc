@@ -25,6 +25,7 @@ constexpr char kFake[] = "tests/unit/device/cuda/libfake_cuda.so";
 constexpr int kInvalidValue = 1;
 constexpr int kOutOfMemory = 2;
 constexpr int kNoDevice = 100;
+constexpr int kInvalidContext = 201;
 constexpr int kMapFailed = 205;
 constexpr int kPeerAccessUnsupported = 217;
 constexpr int kNotReady = 600;
@@ -274,6 +275,29 @@ TEST_F(FakeCudaTest, ALostDeviceStaysLostAndTheOthersGoOn) {
   }
 }
 
+TEST_F(FakeCudaTest, MemoryOfTheHostNeedsNoCertainDevice) {
+  for (int lost : {0, 1}) {
+    driver_ = Load();
+    Fail("cuStreamSynchronize", kIllegalAddress);
+    EXPECT_FALSE(driver_->Synchronize(GpuStream{lost, 0}).ok());
+    EXPECT_TRUE(driver_->AllocatePinned(8).ok());
+    EXPECT_TRUE(driver_->RegisterHost(nullptr, 8).ok());
+  }
+}
+
+TEST_F(FakeCudaTest, TheCallersContextStaysCurrent) {
+  int context = 0;
+  Call<int(void*)>("cuCtxPushCurrent_v2")(&context);
+  for (const Row& row : AllFunctions()) {
+    EXPECT_TRUE(row.call(*driver_).ok()) << row.name;
+  }
+  EXPECT_TRUE(driver_->FindAllocation(reinterpret_cast<void*>(0x10000)).ok());
+  void* current = nullptr;
+  Call<int(void**)>("cuCtxGetCurrent")(&current);
+  EXPECT_EQ(current, &context);
+  Call<int(void**)>("cuCtxPopCurrent_v2")(&current);
+}
+
 TEST_F(FakeCudaTest, ThereIsNoDeviceBeyondTheLast) {
   for (int device : {-1, 2}) {
     EXPECT_EQ(driver_->Allocate(device, 8).status().code(),
@@ -344,6 +368,13 @@ TEST_F(FakeCudaTest, AllocationsAreFoundInAnyContext) {
   EXPECT_EQ(found->num_bytes, 0x10000u);
   EXPECT_EQ(found->id, 77u);
   EXPECT_TRUE(found->may_be_exported);
+  // Unless the driver insists.
+  Fail("cuPointerGetAttributes", kInvalidContext);
+  EXPECT_FALSE(driver_->FindAllocation(base).ok());
+  EXPECT_EQ(TakeLog(),
+            "cuPointerGetAttributes(-) cuDevicePrimaryCtxRetain(-) "
+            "cuPointerGetAttributes(0) ");
+  Fail("cuPointerGetAttributes", 0);
   EXPECT_TRUE(absl::IsNotFound(driver_->FindAllocation(base + 1).status()));
   EXPECT_TRUE(absl::IsNotFound(driver_->FindAllocation(nullptr).status()));
   EXPECT_TRUE(absl::IsNotFound(driver_->FindAllocation(&found).status()));

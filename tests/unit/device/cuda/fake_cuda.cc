@@ -1,5 +1,5 @@
-// Empty where cuda.h is missing.
-#if __has_include(<cuda.h>)
+// Empty when built without CUDA.
+#ifdef REPRISE_WITH_CUDA
 
 #include "tests/unit/device/cuda/fake_cuda.h"
 

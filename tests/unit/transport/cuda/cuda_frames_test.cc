@@ -45,14 +45,14 @@ TEST(CudaFramesTest, Xth) {
   EXPECT_EQ(descriptor.device, 1);
   // The event's handle is small here, and a pointer on CUDA.
   ASSERT_LT(descriptor.start_event, 128u);
-  EXPECT_EQ(absl::BytesToHexString(frame),
-            absl::StrCat("b904",
-                         absl::Hex(descriptor.start_event, absl::kZeroPad2),
-                         "83", Hex64(descriptor.source), "01", "00"));
-  EXPECT_EQ(EncodeObject(XthDescriptor{uint64_t{1} << 40, uint64_t{1} << 40, 1,
-                                       0})
-                .size(),
-            22u);
+  EXPECT_EQ(
+      absl::BytesToHexString(frame),
+      absl::StrCat("b904", absl::Hex(descriptor.start_event, absl::kZeroPad2),
+                   "83", Hex64(descriptor.source), "01", "00"));
+  EXPECT_EQ(
+      EncodeObject(XthDescriptor{uint64_t{1} << 40, uint64_t{1} << 40, 1, 0})
+          .size(),
+      22u);
   peer.WriteEmpty(1);
   Result result = sent->get_future();
   EXPECT_FALSE(Await(result));
@@ -74,10 +74,10 @@ TEST(CudaFramesTest, IpcSends) {
   ASSERT_TRUE(descriptor.outbox.has_value());
   const std::string& process = descriptor.outbox->process;
   EXPECT_EQ(process.substr(0, 16), "4_effffffc_1001_");
-  std::string expected = absl::StrCat(
-      absl::HexStringToBytes("b9030000b903bd"),
-      std::string(1, static_cast<char>(process.size())), process, "\xbd\x40",
-      descriptor.outbox->memory_handle, "\xba\x04");
+  std::string expected =
+      absl::StrCat(absl::HexStringToBytes("b9030000b903bd"),
+                   std::string(1, static_cast<char>(process.size())), process,
+                   "\xbd\x40", descriptor.outbox->memory_handle, "\xba\x04");
   for (const std::string& handle : descriptor.outbox->event_handles) {
     absl::StrAppend(&expected, "\xbd\x40", handle);
   }
@@ -96,9 +96,16 @@ TEST(CudaFramesTest, IpcSends) {
 
 TEST(CudaFramesTest, BasicInBothDirections) {
   Ends ends(Kind::kBasic);
-  EXPECT_EQ(DescriptorOf(*ends.near), "\xb9\x02\xbd\x04" "cuda" "\xbd\x03" "any");
+  EXPECT_EQ(DescriptorOf(*ends.near),
+            "\xb9\x02\xbd\x04"
+            "cuda"
+            "\xbd\x03"
+            "any");
   EXPECT_EQ(DescriptorOf(*ends.near, "cpu"),
-            "\xb9\x02\xbd\x03" "cpu" "\xbd\x03" "any");
+            "\xb9\x02\xbd\x03"
+            "cpu"
+            "\xbd\x03"
+            "any");
   EXPECT_EQ(ends.near->numConnectionsNeeded(), 2u);
   EXPECT_TRUE(ends.near->canCommunicateWithRemote(
       DescriptorOf(*ends.near, "cpu"), DescriptorOf(*ends.near)));
@@ -147,8 +154,7 @@ TEST(CudaFramesTest, BasicWithHostMemoryAtOneEnd) {
 TEST(CudaFramesTest, WhoAgreesWithWhom) {
   Ends ipc(Kind::kIpc);
   const std::string ours = DescriptorOf(*ipc.near);
-  EXPECT_TRUE(
-      ipc.near->canCommunicateWithRemote(ours, DescriptorOf(*ipc.far)));
+  EXPECT_TRUE(ipc.near->canCommunicateWithRemote(ours, DescriptorOf(*ipc.far)));
   EXPECT_TRUE(ipc.near->canCommunicateWithRemote(
       ours, DescriptorOf(*ipc.far, "cuda", 1)));
   EXPECT_FALSE(ipc.near->canCommunicateWithRemote(ours, ours));  // one process
@@ -158,8 +164,7 @@ TEST(CudaFramesTest, WhoAgreesWithWhom) {
         IpcDeviceDescriptor{std::move(boot), 7, std::move(uuid)});
   };
   const std::string uuid = ipc.near_driver.properties(0).uuid;
-  EXPECT_TRUE(
-      ipc.near->canCommunicateWithRemote(ours, describe("boot", uuid)));
+  EXPECT_TRUE(ipc.near->canCommunicateWithRemote(ours, describe("boot", uuid)));
   EXPECT_FALSE(
       ipc.near->canCommunicateWithRemote(ours, describe("boot", "other")));
   EXPECT_FALSE(
@@ -168,14 +173,14 @@ TEST(CudaFramesTest, WhoAgreesWithWhom) {
     EXPECT_FALSE(ipc.near->canCommunicateWithRemote(ours, bad));
   }
   Ends direct(Kind::kDirect);
-  EXPECT_TRUE(direct.near->canCommunicateWithRemote(
-      DescriptorOf(*direct.near), DescriptorOf(*direct.far)));
+  EXPECT_TRUE(direct.near->canCommunicateWithRemote(DescriptorOf(*direct.near),
+                                                    DescriptorOf(*direct.far)));
   EXPECT_FALSE(direct.near->canCommunicateWithRemote(
       DescriptorOf(*direct.near), DescriptorOf(*direct.near)));
   DirectDeviceDescriptor other = {"boot", "another namespace", "4_effffffb", 7,
                                   uuid};
-  EXPECT_FALSE(direct.near->canCommunicateWithRemote(
-      DescriptorOf(*direct.near), EncodeObject(other)));
+  EXPECT_FALSE(direct.near->canCommunicateWithRemote(DescriptorOf(*direct.near),
+                                                     EncodeObject(other)));
 }
 
 TEST(CudaFramesTest, OursGoBeforeTensorPipes) {

@@ -72,9 +72,10 @@ IpcOutboxInfo MakeOutbox(FakeDriver& driver, void* memory) {
 
 TEST(CudaHostileTest, Ipc) {
   for (const char* hex :
-       {"", "b9", "b9030000be", "b903000abe", "b903ff00be", "b90340" "00be",
-        "b9030000b903bd00bd00ba02bd810001",
-        "b9030000b903bd00bd40"}) {
+       {"", "b9", "b9030000be", "b903000abe", "b903ff00be",
+        "b90340"
+        "00be",
+        "b9030000b903bd00bd00ba02bd810001", "b9030000b903bd00bd40"}) {
     ExpectRefusedBytes(Kind::kIpc, 0, hex);
   }
   const auto tell = [](std::function<void(IpcDescriptor&)> change,
@@ -117,10 +118,10 @@ TEST(CudaHostileTest, IpcDescribesItsOutboxTwice) {
     source.Fill(1);
     Result sent = SendTensor(*sender, source);
     std::promise<std::string> frame;
-    far_ends[0]->read([&](const tensorpipe::Error&, const void* bytes,
-                          size_t size) {
-      frame.set_value({static_cast<const char*>(bytes), size});
-    });
+    far_ends[0]->read(
+        [&](const tensorpipe::Error&, const void* bytes, size_t size) {
+          frame.set_value({static_cast<const char*>(bytes), size});
+        });
     const std::string first = frame.get_future().get();
     Result received = ReceiveTensor(*receiver.channel, target);
     receiver.Write(0, first);
@@ -153,9 +154,9 @@ TEST(CudaHostileTest, Host) {
       if (offer.kind == HostOffer::kSegment) peer.WriteStructAt(1, offer);
     });
   };
-  offer({HostOffer::kShared, 0, 100, {}});     // without a segment
-  offer({HostOffer::kStreamed, 0, 101, {}});   // too long
-  offer({HostOffer::kStreamed, 0, 99, {}});    // too short
+  offer({HostOffer::kShared, 0, 100, {}});    // without a segment
+  offer({HostOffer::kStreamed, 0, 101, {}});  // too long
+  offer({HostOffer::kStreamed, 0, 99, {}});   // too short
   offer({77, 0, 100, {}});
   offer({HostOffer::kSegment, 0, 0, "1/2/3"});  // twice
   ExpectRefusedBytes(Kind::kHostShared, 1, "00");

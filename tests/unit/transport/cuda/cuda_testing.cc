@@ -95,6 +95,7 @@ std::string Ends::Finish() {
   if (far != nullptr) far->join();
   near = nullptr;
   far = nullptr;
+  owned_wires = nullptr;
   return near_driver.Held() + other_driver.Held();
 }
 

@@ -58,11 +58,13 @@ class Ends {
   FakeDriver& far_driver;
   std::shared_ptr<tensorpipe::channel::Context> near;
   std::shared_ptr<tensorpipe::channel::Context> far;
-  Wires wires;
+  std::unique_ptr<Wires> owned_wires = std::make_unique<Wires>();
+  Wires& wires = *owned_wires;
   std::optional<Link> link;
 
   void Connect() { link.emplace(wires, *near, *far); }
-  // Ends the contexts. What a process still holds then, without its tensors.
+  // Ends the contexts and the transport, whose callbacks keep channels alive.
+  // What the processes still hold then.
   std::string Finish();
   GpuChannelEnvironment EnvironmentOf(bool is_near);
 };

@@ -301,9 +301,10 @@ absl::Status FakeDriver::Record(GpuEvent event, GpuStream stream) {
     found = Find(event);
     number = ++found->num_recorded;
   }
-  Push(stream, {nullptr, [this, found, number](const absl::Status&) {
+  Push(stream, {nullptr, [this, found, number](const absl::Status& error) {
                   const std::lock_guard lock(gpus_.mutex_);
                   found->num_done = std::max(found->num_done, number);
+                  found->error = error;
                 }});
   return absl::OkStatus();
 }
@@ -321,7 +322,10 @@ absl::Status FakeDriver::Wait(GpuStream stream, GpuEvent event) {
     }
   }
   Push(stream, {[found, number] { return found->num_done >= number; },
-                [](const absl::Status&) {}});
+                [this, found, key = KeyOf(stream)](const absl::Status&) {
+                  const std::lock_guard lock(gpus_.mutex_);
+                  gpus_.streams_[key].error.Update(found->error);
+                }});
   return absl::OkStatus();
 }
 

@@ -40,6 +40,7 @@ class FakeGpus {
     bool is_shared = false;
     uint64_t num_recorded = 0;  // calls
     uint64_t num_done = 0;      // that the GPU has come to
+    absl::Status error;         // of the work before the last of these
   };
   struct Work {
     std::function<bool()> is_ready;  // null: at once

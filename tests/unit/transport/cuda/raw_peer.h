@@ -25,8 +25,8 @@ class RawPeer {
   explicit RawPeer(Ends& ends) {
     auto [near_ends, far_ends] =
         ends.wires.Connect(ends.near->numConnectionsNeeded());
-    channel = ends.near->createChannel(
-        std::move(near_ends), tensorpipe::channel::Endpoint::kConnect);
+    channel = ends.near->createChannel(std::move(near_ends),
+                                       tensorpipe::channel::Endpoint::kConnect);
     connections = std::move(far_ends);
   }
   ~RawPeer() {
@@ -39,9 +39,9 @@ class RawPeer {
     auto promise = std::make_shared<std::promise<std::string>>();
     connections[connection]->read([promise](const tensorpipe::Error& error,
                                             const void* bytes, size_t size) {
-      promise->set_value(error ? "error: " + error.what()
-                               : std::string(static_cast<const char*>(bytes),
-                                             size));
+      promise->set_value(
+          error ? "error: " + error.what()
+                : std::string(static_cast<const char*>(bytes), size));
     });
     return promise->get_future().get();
   }
