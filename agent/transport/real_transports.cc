@@ -316,7 +316,7 @@ class RealTransportProvider final : public TransportProvider {
       if (IsForGpus(*kind) && for_gpus.empty() && options.channels.empty()) {
         continue;
       }
-      auto context = IsForGpus(*kind) ? Find(kind->name, for_gpus)
+      auto context = IsForGpus(*kind) ? FindChannel(kind->name, for_gpus)
                                       : MakeChannel(*kind, address, check);
       if (context.ok()) {
         set.channels.push_back({kind->name, priority, *std::move(context)});

@@ -197,7 +197,8 @@ class IncomingMessage {
   static absl::StatusOr<IncomingMessage> AllocateWanted(
       const tensorpipe::Descriptor& descriptor, const WireLimits& limits);
   static absl::StatusOr<IncomingMessage> AllocateUnwanted(
-      const tensorpipe::Descriptor& descriptor, absl::Status refusal);
+      const tensorpipe::Descriptor& descriptor, const WireLimits& limits,
+      absl::Status refusal);
 
   std::unique_ptr<State> state_;
 };
