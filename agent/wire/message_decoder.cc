@@ -157,8 +157,8 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
                                 ToDevice(tensor.sourceDevice));
       }
       if (!IsCpu(target)) {
-        auto storage = limits.devices->Allocate(
-            ToDevice(target), tensor.length, state->streams);
+        auto storage = limits.devices->Allocate(ToDevice(target), tensor.length,
+                                                state->streams);
         if (!storage.ok()) return storage.status();
         auto buffer = limits.devices->ToBuffer(**storage, state->streams);
         if (!buffer.ok()) return buffer.status();
@@ -210,8 +210,7 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateUnwanted(
       return absl::ResourceExhaustedError(absl::StrCat(
           state->refusal.message(), "; ", discarded.status().message()));
     }
-    state->discarded =
-        std::make_shared<DiscardMemory>(*std::move(discarded));
+    state->discarded = std::make_shared<DiscardMemory>(*std::move(discarded));
     for (const int gpu : GpusOf(descriptor)) {
       std::shared_ptr<Storage>& kept = state->discarded_by_gpus;
       if (kept == nullptr) {

@@ -108,8 +108,7 @@ TEST_F(DeviceStreamTest, HandlersGetStreamsOfAllTheirDevices) {
         }),
         [](AgentOptions& options) {
           if (options.id == 1) {
-            options.device_maps["w0"] = {{kGpu1, kGpu0},
-                                         {GpuDevice(3), kGpu1}};
+            options.device_maps["w0"] = {{kGpu1, kGpu0}, {GpuDevice(3), kGpu1}};
           }
         });
   const Future reply = cluster_[0].Send("w1", Request(""));
@@ -157,8 +156,7 @@ TEST_F(DeviceStreamTest, AFailureOfTheDriverFailsACallAtMost) {
     EXPECT_TRUE(Until([&] { return CallOnCpu().ok(); })) << n;
   }
   EXPECT_GT(num_failed, 0);
-  const Future reply =
-      cluster_[0].Send("w1", OneTensor(Make(kGpu0, 'b'), {}));
+  const Future reply = cluster_[0].Send("w1", OneTensor(Make(kGpu0, 'b'), {}));
   ASSERT_TRUE(reply.Synchronize(devices_).ok());
   EXPECT_EQ(Bytes(reply.result()->tensors[0]), "bb");
 }
