@@ -31,6 +31,7 @@
 #include "absl/time/time.h"
 #include "agent/call_error.h"
 #include "agent/call_options.h"
+#include "agent/device/devices.h"
 #include "agent/future.h"
 #include "agent/message.h"
 #include "agent/metrics/metric_family.h"
@@ -44,14 +45,15 @@
 
 namespace reprise {
 
-// What an agent runs on: three of the four seams (the device belongs to the
-// tensors), and an observer. All must outlive the agent, and what `Shutdown`
-// left behind.
+// What an agent runs on: the four seams, and an observer. All must outlive the
+// agent, and what `Shutdown` left behind.
 struct Environment {
   Runtime* runtime = nullptr;
   std::shared_ptr<Store> store;
   TransportProvider* transports = nullptr;
   Observer* observer = nullptr;  // may be null
+  // The GPUs (docs/devices.md). Null: tensors are on CPUs only.
+  Devices* devices = nullptr;
 };
 
 // Counts of our calls to one peer.
@@ -167,8 +169,8 @@ class Agent {
   absl::StatusOr<DeviceMap> GetDeviceMap(std::string_view name) const;
   // Where those of our replies to `name` arrive: the inverse of its own map.
   absl::StatusOr<DeviceMap> GetReverseDeviceMap(std::string_view name) const;
-  // Those that may be used: AgentOptions::devices, or, if that is empty, all
-  // but CPUs in the maps from us and to us, in order.
+  // The GPUs whose streams handlers get: AgentOptions::devices, or, if that is
+  // empty, all but CPUs in the maps from us and to us, in order.
   std::vector<Device> GetDevices() const;
 
   // Keys as PyTorch names them ("agent.client_active_calls"), and counts of

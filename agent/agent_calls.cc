@@ -83,6 +83,14 @@ absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
   if (absl::Status status = Validate(options.receive_into); !status.ok()) {
     return status;
   }
+  if (!options.device_map.empty()) {
+    absl::Status status =
+        ValidateDevices({{workers_.self().name,
+                          {{{"this call", options.device_map}},
+                           options_.devices,
+                           options_.device_count}}});
+    if (!status.ok()) return status;
+  }
   const absl::Duration timeout =
       options.timeout == kUnsetTimeout ? options_.rpc_timeout : options.timeout;
   if (timeout < absl::ZeroDuration()) {
@@ -105,6 +113,13 @@ absl::Time Agent::Impl::LatestEnd(const CallOptions& options) const {
   return options.detached
              ? options.deadline
              : std::min(options.deadline, gate_->CurrentDeadline());
+}
+
+Route Agent::Impl::RouteTo(const MemberPtr& to,
+                           const CallOptions& options) const {
+  return {.map = options.device_map.empty() ? router_.MapTo(to->name)
+                                            : &options.device_map,
+          .peer = to->name};
 }
 
 Future Agent::Impl::RefuseLate(const CallOptions& options) {
@@ -152,7 +167,7 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
   Message shown;
   if (observer_ != nullptr) shown = request;
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
-      Encode(std::move(request), id, limits_);
+      Encode(std::move(request), id, limits_, RouteTo(to, options));
   if (!encoded.ok()) {
     if (REPRISE_PLANTED(orphan_call)) {
       if (const auto pipe = peers_.Acquire(to); pipe.ok()) {
@@ -254,7 +269,7 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
   Message shown;
   if (observer_ != nullptr) shown = request;
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
-      Encode(std::move(request), /*id=*/0, limits_);
+      Encode(std::move(request), /*id=*/0, limits_, RouteTo(to, options));
   if (!encoded.ok()) return RefuseForGood(encoded.status(), options);
   return retrier_->Start(
       retry, of_attempts.deadline,

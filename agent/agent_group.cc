@@ -1,7 +1,6 @@
 // What an agent does as a member of a dynamic group.
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -10,6 +9,7 @@
 #include "agent/group/deadline_margin.h"
 #include "agent/group/liveness_check.h"
 #include "agent/group/rendezvous.h"
+#include "agent/group/static_devices.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
 #include "glog/logging.h"
@@ -24,6 +24,11 @@ constexpr absl::Duration kToLearn = absl::Milliseconds(100);
 }  // namespace
 
 absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
+  const DeviceInfo own{options_.device_maps, options_.devices,
+                       options_.device_count};
+  absl::Status shown = PublishDevices(*store_, workers_.self().name,
+                                      FormatInstance(instance_), own, deadline);
+  if (!shown.ok()) return shown;
   StaticGroup group(runtime_, *store_, options_, workers_,
                     FormatInstance(instance_), OwnFeatures(instance_),
                     [this](const std::string& address, absl::Time until) {
@@ -36,6 +41,10 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
       [this](const std::string& address) { acceptor_.Published(address); },
       deadline);
   if (!addresses.ok()) return addresses.status();
+  absl::StatusOr<DeviceRouter::Published> devices =
+      ReadDevices(*store_, workers_, own, group.instances(), deadline);
+  if (!devices.ok()) return devices.status();
+  router_.SetPublished(*std::move(devices));
   // Stock workers know only their own keys.
   const std::vector<bool>& is_stock = group.is_stock();
   const bool any_stock =
@@ -180,42 +189,17 @@ absl::StatusOr<WorkerInfo> Agent::Impl::WaitForWorker(std::string_view name,
 absl::StatusOr<DeviceMap> Agent::Impl::GetDeviceMap(
     std::string_view name) const {
   if (workers_.Find(name) == nullptr) return NoSuchWorker(name);
-  const auto map = options_.device_maps.find(std::string(name));
-  return map == options_.device_maps.end() ? DeviceMap() : map->second;
+  const DeviceMap* const map = router_.MapTo(std::string(name));
+  return map == nullptr ? DeviceMap() : *map;
 }
 
 absl::StatusOr<DeviceMap> Agent::Impl::GetReverseDeviceMap(
     std::string_view name) const {
   const MemberPtr member = workers_.Find(name);
   if (member == nullptr) return NoSuchWorker(name);
-  if (member->devices == nullptr) return DeviceMap();
-  const std::map<std::string, DeviceMap>& maps = member->devices->maps;
-  if (REPRISE_PLANTED(join_wrong_reverse_map) && !maps.empty()) {
-    // Planted: any map is reversed, whichever worker it was made for.
-    return Reverse(maps.begin()->second);
-  }
-  const auto map = maps.find(workers_.self().name);
-  return map == maps.end() ? DeviceMap() : Reverse(map->second);
+  return router_.WayBackTo(*member);
 }
 
-std::vector<Device> Agent::Impl::GetDevices() const {
-  if (!options_.devices.empty()) return options_.devices;
-  std::set<Device> devices;
-  for (const auto& [name, map] : options_.device_maps) {
-    for (const auto& [ours, theirs] : map) devices.insert(ours);
-  }
-  const std::shared_ptr<const MemberSnapshot> group = workers_.snapshot();
-  for (const MemberPtr& member : group->by_id()) {
-    if (member->devices == nullptr) continue;
-    const auto map = member->devices->maps.find(workers_.self().name);
-    if (map == member->devices->maps.end()) continue;
-    for (const auto& [theirs, ours] : map->second) devices.insert(ours);
-  }
-  std::vector<Device> result;
-  for (const Device& device : devices) {
-    if (device.type != "cpu") result.push_back(device);
-  }
-  return result;
-}
+std::vector<Device> Agent::Impl::GetDevices() const { return router_.List(); }
 
 }  // namespace reprise

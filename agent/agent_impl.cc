@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
@@ -68,6 +70,19 @@ std::shared_ptr<CpuAllocator> AllocatorOf(Runtime& runtime,
   return std::make_shared<CachingAllocator>(runtime, options.max_cached_bytes);
 }
 
+std::shared_ptr<GpuPoller> MakePoller(Runtime& runtime, Timer& timer,
+                                      Devices* devices) {
+  if (devices == nullptr || devices->gpu_memory() == nullptr) return nullptr;
+  return std::make_shared<GpuPoller>(runtime, timer, *devices->gpu_memory());
+}
+
+std::shared_ptr<const std::function<void()>> KickOf(
+    const std::shared_ptr<GpuPoller>& poller) {
+  if (poller == nullptr) return nullptr;
+  return std::make_shared<const std::function<void()>>(
+      [poller] { poller->Kick(); });
+}
+
 }  // namespace
 
 std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
@@ -78,6 +93,10 @@ std::shared_ptr<Promise::Executor> ExecutorOf(ThreadPool& pool) {
 absl::StatusOr<std::shared_ptr<Agent::Impl>> Agent::Impl::Start(
     Environment environment, AgentOptions options, RequestHandler handler,
     absl::Time deadline) {
+  Devices* const devices = environment.devices;
+  if (devices != nullptr && options.device_count < 0) {
+    options.device_count = devices->gpu_count();
+  }
   if (absl::Status status = Validate(options); !status.ok()) return status;
   Runtime& runtime = *environment.runtime;
   Parts parts;
@@ -88,7 +107,7 @@ absl::StatusOr<std::shared_ptr<Agent::Impl>> Agent::Impl::Start(
   // This comes before the others learn of us, so that nothing has to be taken
   // back if our own options are wrong.
   absl::StatusOr<TransportSet> transports =
-      environment.transports->Make(options.transport);
+      environment.transports->Make(options.transport, devices);
   if (!transports.ok()) return transports.status();
   absl::StatusOr<std::unique_ptr<tensorpipe::Context>> context =
       MakeContext(options.name, *transports);
@@ -151,9 +170,15 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
       retrier_(std::make_shared<Retrier>(runtime_, timer_,
                                          ExecutorOf(callback_pool_))),
       allocator_(AllocatorOf(runtime_, options_)),
+      devices_(environment.devices),
+      gpu_poller_(MakePoller(runtime_, timer_, devices_)),
       limits_{.max_payload_bytes = options_.max_payload_bytes,
               .max_tensor_bytes = options_.max_tensor_bytes,
-              .allocator = allocator_.get()},
+              .allocator = allocator_.get(),
+              .devices = devices_,
+              .allowed_devices = options_.devices,
+              .on_gpus_left = KickOf(gpu_poller_)},
+      router_(runtime_, devices_, options_, workers_),
       sent_keys_(runtime_),
       peers_(runtime_, timer_, connector_, lookups_, *context_, workers_,
              *calls_, *activity_, metrics_, observer_,
@@ -186,7 +211,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                               .id = instance_},
               .arrivals = parts.transports.arrivals,
               .bounds = options_.server_bounds,
-              .instance = FormatInstance(instance_)})),
+              .instance = FormatInstance(instance_),
+              .router = &router_})),
       acceptor_(
           runtime_, timer_, listener_pool_, *context_,
           parts.transports.transports, store_access_,
@@ -393,6 +419,7 @@ absl::Status Agent::Impl::AwaitUsers(absl::Time until) {
         absl::StrCat(store_access_->num_running() + lookups_.num_running(),
                      " accesses to the store"));
   }
+  if (gpu_poller_ != nullptr) gpu_poller_->Close();
   timer_.Stop();
   if (left.empty()) return absl::OkStatus();
   return absl::DeadlineExceededError(absl::StrCat(

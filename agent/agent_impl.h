@@ -27,7 +27,9 @@
 #include "agent/client/sent_keys.h"
 #include "agent/device/caching_allocator.h"
 #include "agent/device/device_map.h"
+#include "agent/device/devices.h"
 #include "agent/group/detached_store.h"
+#include "agent/group/device_router.h"
 #include "agent/group/dynamic_group.h"
 #include "agent/group/membership.h"
 #include "agent/group/quiescence_barrier.h"
@@ -35,6 +37,7 @@
 #include "agent/group/store_client.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
+#include "agent/pipe/gpu_poller.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
@@ -167,6 +170,8 @@ class Agent::Impl {
                                std::shared_ptr<PipeArrivals> arrivals);
   PeerSet& PeersOfGeneration(uint64_t generation);
   PeerSet& PeersFor(const EncodedMessage& message, Lane lane);
+  // How the tensors of a call with these options go; points into both.
+  Route RouteTo(const MemberPtr& to, const CallOptions& options) const;
   // When a call with these options ends at the latest: with the request that
   // the calling thread handles, too.
   absl::Time LatestEnd(const CallOptions& options) const;
@@ -200,7 +205,10 @@ class Agent::Impl {
   const std::shared_ptr<CallTable> calls_;
   const std::shared_ptr<Retrier> retrier_;
   const std::shared_ptr<CpuAllocator> allocator_;
+  Devices* const devices_;                       // may be null
+  const std::shared_ptr<GpuPoller> gpu_poller_;  // null without GPUs
   const WireLimits limits_;
+  DeviceRouter router_;
   SentKeys sent_keys_;
   PeerSet peers_;
   PeerSet bulk_peers_;  // the connections of large messages

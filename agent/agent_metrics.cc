@@ -24,6 +24,10 @@ constexpr const char* kTotals[] = {
     "agent.refused_requests_for_calls",
     "agent.cache_hits",
     "agent.cache_misses",
+    "agent.gpu_cache_hits",
+    "agent.gpu_cache_misses",
+    "agent.pinned_cache_hits",
+    "agent.pinned_cache_misses",
     "agent.one_way_failures",
 };
 
@@ -81,6 +85,45 @@ void AppendLoadFamilies(
   }
 }
 
+struct GpuFamily {
+  const char* name;
+  const char* help;
+  MetricFamily::Type type;
+  int64_t GpuMemory::Stats::*value;
+};
+
+constexpr GpuFamily kGpuFamilies[] = {
+    {"reprise_gpu_memory_used_bytes", "Memory of the GPU that storages have.",
+     MetricFamily::Type::kGauge, &GpuMemory::Stats::used_bytes},
+    {"reprise_gpu_memory_cached_bytes",
+     "Memory of the GPU that is kept for reuse.", MetricFamily::Type::kGauge,
+     &GpuMemory::Stats::cached_bytes},
+    {"reprise_gpu_memory_cache_hits_total",
+     "Allocations on the GPU from what was kept.", MetricFamily::Type::kCounter,
+     &GpuMemory::Stats::hits},
+    {"reprise_gpu_memory_cache_misses_total",
+     "Allocations on the GPU that the driver made.",
+     MetricFamily::Type::kCounter, &GpuMemory::Stats::misses},
+};
+
+void AppendGpuFamilies(
+    const Devices& devices,
+    const std::vector<std::pair<std::string, std::string>>& labels,
+    std::vector<MetricFamily>& families) {
+  for (const GpuFamily& of : kGpuFamilies) {
+    MetricFamily family{of.name, of.help, of.type, {}};
+    for (int i = 0; i < devices.gpu_count(); ++i) {
+      MetricSample sample;
+      sample.labels = labels;
+      sample.labels.emplace_back("device", GpuDevice(i).ToString());
+      sample.value =
+          static_cast<double>(devices.gpu_memory()->stats(i).*of.value);
+      family.samples.push_back(std::move(sample));
+    }
+    families.push_back(std::move(family));
+  }
+}
+
 }  // namespace
 
 std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
@@ -98,6 +141,19 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
   if (const auto* caching =
           dynamic_cast<const CachingAllocator*>(allocator_.get())) {
     cache = caching->stats();
+  }
+  // Of the process: its agents share them.
+  GpuMemory::Stats gpus;
+  GpuMemory::Stats pinned;
+  if (devices_ != nullptr && devices_->gpu_memory() != nullptr) {
+    pinned = devices_->gpu_memory()->pinned_stats();
+    for (int i = 0; i < devices_->gpu_count(); ++i) {
+      const GpuMemory::Stats gpu = devices_->gpu_memory()->stats(i);
+      gpus.used_bytes += gpu.used_bytes;
+      gpus.cached_bytes += gpu.cached_bytes;
+      gpus.hits += gpu.hits;
+      gpus.misses += gpu.misses;
+    }
   }
   return {
       {"agent.thread_pool_size", worker_pool_.max_threads()},
@@ -141,6 +197,14 @@ std::map<std::string, int64_t> Agent::Impl::GetMetrics() {
       {"agent.cached_bytes", cache.cached_bytes},
       {"agent.cache_hits", cache.hits},
       {"agent.cache_misses", cache.misses},
+      {"agent.gpu_used_bytes", gpus.used_bytes},
+      {"agent.gpu_cached_bytes", gpus.cached_bytes},
+      {"agent.gpu_cache_hits", gpus.hits},
+      {"agent.gpu_cache_misses", gpus.misses},
+      {"agent.pinned_used_bytes", pinned.used_bytes},
+      {"agent.pinned_cached_bytes", pinned.cached_bytes},
+      {"agent.pinned_cache_hits", pinned.hits},
+      {"agent.pinned_cache_misses", pinned.misses},
   };
 }
 
@@ -200,6 +264,9 @@ std::vector<MetricFamily> Agent::Impl::GetMetricFamilies() {
   }
   AppendPeerFamilies(metrics_, labels, families);
   AppendLoadFamilies(server_->admission().loads_by_peer(), labels, families);
+  if (devices_ != nullptr && devices_->gpu_count() > 0) {
+    AppendGpuFamilies(*devices_, labels, families);
+  }
   return families;
 }
 

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/device/device.h"
+#include "agent/device/device_map.h"
 
 namespace reprise {
 
@@ -39,10 +40,10 @@ inline constexpr size_t kMaxCallLabel = 64;
 // just arriving: then it is when the reply has arrived or its connection has
 // failed, and at the latest when the agent has shut down.
 struct ReceiveInto {
-  // The i-th storage of the reply goes to the beginning of the i-th of these,
-  // which are on a CPU and do not overlap. Tensors that share a storage at
-  // their sender share it here. When the reply has more storages, or a larger
-  // one, the call fails with RESOURCE_EXHAUSTED.
+  // The i-th storage of the reply that arrives on the CPU goes to the beginning
+  // of the i-th of these, which are on a CPU and do not overlap. Tensors that
+  // share a storage at their sender share it here. When the reply has more
+  // storages, or a larger one, the call fails with RESOURCE_EXHAUSTED.
   std::vector<std::shared_ptr<Storage>> storages = {};
   // As `Message::release_guard`, for what is written instead of read: dropped
   // when the agent writes to the storages no more. May be null.
@@ -74,6 +75,10 @@ struct CallOptions {
   // (AgentOptions::allocator). All attempts of a call share this memory; calls
   // that are pending at the same time must not.
   ReceiveInto receive_into = {};
+  // Not empty: in place of `AgentOptions::device_maps` for this call. From our
+  // devices to those of the called worker, one to one. Its reply goes the way
+  // back, if it is an agent of this project.
+  DeviceMap device_map = {};
 };
 
 // The texts of errors are PyTorch's where it has one.

@@ -106,6 +106,34 @@ const Future::Result& Future::result() const {
 
 absl::Status Future::status() const { return result().status(); }
 
+absl::Status Future::WaitOn(Devices& devices, const StreamSet& streams) const {
+  const Result& reply = result();
+  if (!reply.ok()) return reply.status();
+  if (reply->streams.empty() || devices.gpu_streams() == nullptr) {
+    return absl::OkStatus();
+  }
+  std::vector<int> gpus;
+  for (const GpuStream& stream : reply->streams.streams()) {
+    gpus.push_back(stream.device);
+  }
+  for (const Tensor& tensor : reply->tensors) {
+    const Device& device = tensor.storage->device();
+    if (device.type == kGpuDeviceType) {
+      tensor.storage->RecordUse(streams.On(device.index));
+    }
+  }
+  return devices.gpu_streams()->WaitFor(streams, reply->streams, gpus);
+}
+
+absl::Status Future::Synchronize(Devices& devices) const {
+  const Result& reply = result();
+  if (!reply.ok()) return reply.status();
+  if (reply->streams.empty() || devices.gpu_streams() == nullptr) {
+    return absl::OkStatus();
+  }
+  return devices.gpu_streams()->Synchronize(reply->streams);
+}
+
 void Future::Then(Callback callback) const {
   {
     MutexLock lock(state_->mutex);

@@ -8,8 +8,11 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "agent/device/devices.h"
+#include "agent/device/stream_set.h"
 #include "agent/message.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
@@ -46,6 +49,18 @@ class Future {
   // Block until done.
   const Result& result() const;
   absl::Status status() const;
+
+  // Block until done. Tensors of the reply on GPUs may still be on their way
+  // then, on `result()->streams`; these say when they are there, for those that
+  // do not use these streams themselves. They return the error of the call, or
+  // else that of the GPUs. `devices`: the agent's.
+  //
+  // Work that is put on `streams` afterwards waits for the tensors, by events:
+  // each stream for those of its device, default streams among them. The memory
+  // of the tensors counts as used by these streams.
+  absl::Status WaitOn(Devices& devices, const StreamSet& streams) const;
+  // Blocks until the GPUs are done, too: for the host, and to see their errors.
+  absl::Status Synchronize(Devices& devices) const;
 
   // Runs `callback` once, when done: on a thread of the agent's that runs only
   // callbacks, or at once on the calling thread if already done.

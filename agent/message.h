@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "agent/device/stream_set.h"
 #include "agent/device/tensor.h"
 
 namespace reprise {
@@ -45,6 +46,13 @@ struct Message {
   // Of a message that is sent, request or reply: dropped when neither the agent
   // nor a peer reads its tensors any more. See `OnReleased`.
   std::shared_ptr<void> release_guard = nullptr;
+  // On which streams its tensors on GPUs are made (docs/devices.md). Of a
+  // message that is sent, they are ready for what follows the work that these
+  // streams have now; a GPU of which no stream is named counts with its default
+  // stream. Of one that has arrived, they are there for what is put on these
+  // streams. The agent's own streams, which those are, live as long as
+  // `Environment::devices`.
+  StreamSet streams = {};
 };
 
 // A `Message::release_guard` that calls `callback` once, on the thread that

@@ -118,12 +118,15 @@ struct AgentOptions {
   // down.
   std::function<void(const MembershipChange&)> on_membership_change;
 
-  // By the other worker's name: where tensors sent to it shall arrive. Checked
-  // and published, not yet used. The map of the way back is made from what the
-  // others publish, in dynamic groups.
+  // By the other worker's name: where tensors sent to it shall arrive, one to
+  // one (docs/devices.md). A reply goes the way back. Checked against what the
+  // others publish.
   std::map<std::string, DeviceMap> device_maps;
-  std::vector<Device> devices;  // empty: those of the maps
-  int device_count = -1;        // of this machine; -1: not checked
+  // The GPUs that may be used, by peers too. Empty: all that there are.
+  std::vector<Device> devices;
+  // How many GPUs this machine has. -1: as many as `Environment::devices` has,
+  // and not checked if that is null.
+  int device_count = -1;
 };
 
 // Either OK, or INVALID_ARGUMENT with PyTorch's text where it has one

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/pipe/channel_check.h"
 #include "agent/pipe/keepalive.h"
 #include "agent/planted.h"
 #include "glog/logging.h"
@@ -70,13 +71,22 @@ void ClientPipe::Open(const std::shared_ptr<tensorpipe::Pipe>& pipe,
   ReadMessages(pipe, shared_from_this(), options_.limits);
   // The ping comes first, so that its answer does not wait behind a long
   // message, and the peer knows our bound while that message arrives.
+  const bool has_gpus = options_.limits.devices != nullptr &&
+                        options_.limits.devices->gpu_count() > 0;
   if (pings) {
     WritePing(*pipe,
               [self = shared_from_this(), pipe] { self->WriteQueue(*pipe); });
+  } else if (has_gpus && options_.arrivals != nullptr) {
+    options_.arrivals->WhenAnswered(number, [self = weak_from_this(), pipe] {
+      if (const auto alive = self.lock()) alive->WriteQueue(*pipe);
+    });
   } else {
     WriteQueue(*pipe);
   }
-  if (failed()) pipe->close();
+  if (failed()) {
+    if (options_.arrivals != nullptr) options_.arrivals->ForgetWaiter(number);
+    pipe->close();
+  }
 }
 
 void ClientPipe::WriteQueue(tensorpipe::Pipe& pipe) {
@@ -149,6 +159,12 @@ void ClientPipe::NoteWritten(const EncodedMessage& message) {
 }
 
 void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
+  absl::Status channels = CheckChannels(*call.message, options_.arrivals.get(),
+                                        number_, peer_->name);
+  if (!channels.ok()) {
+    Refuse(call, channels);
+    return;
+  }
   CallExtras extras;
   if (call.deadline != absl::InfiniteFuture()) {
     extras.remaining = call.deadline - runtime_.Now();
@@ -160,9 +176,8 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   }
   if (!call.idempotency_key.empty()) {
     if (!features_.idempotency) {
-      NoteWritten(*call.message);
-      owner_.OnCallRefused(
-          *this, call.message->id(),
+      Refuse(
+          call,
           features_.known
               ? absl::FailedPreconditionError(absl::StrCat(
                     peer_->name,
@@ -178,6 +193,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     options_.sent_keys->Stamp(peer_->name, features_.memory, extras);
   }
   extras.wants_reply_id = call.wants_reply_id && features_.reply_id;
+  if (features_.way_back) extras.way_back = call.message->way_back();
   tensorpipe::Message parts = ToTensorPipe(*call.message, EncodeExtras(extras));
   VLOG(2) << "call " << call.message->id() << " is written to " << peer_->name;
   // Until the write is over, the peer may copy tensors out of our memory
@@ -201,6 +217,11 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
           if (on_written) on_written();
         }
       });
+}
+
+void ClientPipe::Refuse(const OutgoingCall& call, const absl::Status& status) {
+  NoteWritten(*call.message);
+  owner_.OnCallRefused(*this, call.message->id(), status);
 }
 
 void ClientPipe::WriteControl(tensorpipe::Pipe& pipe, const Control& control,
@@ -349,6 +370,12 @@ std::shared_ptr<CpuAllocator> ClientPipe::AllocatorFor(
   return call_id.has_value() ? owner_.ClaimMemory(*this, *call_id) : nullptr;
 }
 
+bool ClientPipe::HasChannel(const tensorpipe::Device& theirs,
+                            const tensorpipe::Device& ours) {
+  return options_.arrivals != nullptr &&
+         options_.arrivals->HasChannel(number_, ours, theirs);
+}
+
 void ClientPipe::OnMessage(IncomingMessage message) {
   NoteReceived();
   if (REPRISE_PLANTED(excused_by_size)) {
@@ -403,6 +430,9 @@ bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner,
     if (successor != nullptr) HandOver(std::move(call), *successor);
   }
   if (expectation.has_value()) timer_.Cancel(*expectation);
+  if (options_.arrivals != nullptr && number_ != 0) {
+    options_.arrivals->ForgetWaiter(number_);
+  }
   VLOG(1) << failure.message();
   // The owner forgets the pipe before anybody hears of its failure.
   if (tell_owner) owner_.OnPipeFailed(*this, failure);

@@ -7,8 +7,9 @@
 // TensorPipe's handshake: so no call of a pipe that fails before has reached
 // the peer. Its owner may then replace the pipe by another one, to another
 // address, which takes over the queue. A peer that does not know pings is
-// written to at once. A failed pipe never recovers: its owner forgets it and
-// makes another one.
+// written to at once, or, by an agent with GPUs, as soon as its answer says
+// between which devices there are channels. A failed pipe never recovers: its
+// owner forgets it and makes another one.
 //
 // The pipe is established once the peer has answered TensorPipe's handshake.
 // From then on it lives as long as bytes arrive from the peer: the peer is
@@ -154,6 +155,8 @@ class ClientPipe final : public MessageSink,
   void OnMessageBegins() override;
   std::shared_ptr<CpuAllocator> AllocatorFor(
       std::string_view metadata) override;
+  bool HasChannel(const tensorpipe::Device& theirs,
+                  const tensorpipe::Device& ours) override;
   void OnMessage(IncomingMessage message) override;
   void OnReadFailed(const std::string& cause) override;
 
@@ -167,6 +170,8 @@ class ClientPipe final : public MessageSink,
   void WritePing(tensorpipe::Pipe& pipe, std::function<void()> then = nullptr);
   void WriteCancel(tensorpipe::Pipe& pipe, int64_t call_id);
   void WriteQueue(tensorpipe::Pipe& pipe);
+  // The call is not written, and never will be.
+  void Refuse(const OutgoingCall& call, const absl::Status& status);
   // The message waits to be written; it has left, or never will.
   void NoteUnwritten(const EncodedMessage& message);
   void NoteWritten(const EncodedMessage& message);

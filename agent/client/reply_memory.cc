@@ -92,6 +92,7 @@ absl::Status ReplyMemory::CopyInto(Message& reply) try {
   absl::flat_hash_map<std::shared_ptr<Storage>, std::shared_ptr<Storage>>
       copies;
   for (Tensor& tensor : reply.tensors) {
+    if (tensor.storage->device() != CpuDevice()) continue;
     std::shared_ptr<Storage>& copy = copies[tensor.storage];
     if (copy == nullptr) {
       const size_t num_bytes = tensor.storage->num_bytes();

@@ -6,7 +6,6 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "tensorpipe/common/cpu_buffer.h"
 
 namespace reprise {
 namespace {
@@ -66,23 +65,6 @@ class AdoptedCpuStorage final : public Storage {
   absl::AnyInvocable<void(void*)> deleter_;
 };
 
-class CpuBackend final : public DeviceBackend {
- public:
-  absl::StatusOr<std::shared_ptr<Storage>> Allocate(const Device& device,
-                                                    size_t num_bytes,
-                                                    const StreamSet&) override {
-    if (device != CpuDevice()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("no such device: ", device.ToString()));
-    }
-    return AllocateCpu(num_bytes);
-  }
-
-  tensorpipe::Buffer ToBuffer(Storage& storage, const StreamSet&) override {
-    return tensorpipe::CpuBuffer{storage.data()};
-  }
-};
-
 }  // namespace
 
 const Device& CpuDevice() {
@@ -92,11 +74,6 @@ const Device& CpuDevice() {
 
 Device GpuDevice(int index) {
   return Device{std::string(kGpuDeviceType), index};
-}
-
-DeviceBackend* FindDeviceBackend(std::string_view device_type) {
-  static CpuBackend cpu;
-  return device_type == CpuDevice().type ? &cpu : nullptr;
 }
 
 absl::StatusOr<std::shared_ptr<Storage>> AllocateCpu(size_t num_bytes) {

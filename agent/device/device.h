@@ -76,10 +76,6 @@ class DeviceBackend {
   }
 };
 
-// The backend of CPUs, which all worlds have in common. Returns null for other
-// types of devices.
-DeviceBackend* FindDeviceBackend(std::string_view device_type);
-
 // "cpu:0"
 const Device& CpuDevice();
 

@@ -5,8 +5,24 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/device/gpu_buffer.h"
+#include "tensorpipe/common/cpu_buffer.h"
 
 namespace reprise {
+
+class Devices::CpuBackend final : public DeviceBackend {
+ public:
+  absl::StatusOr<std::shared_ptr<Storage>> Allocate(const Device& device,
+                                                    size_t num_bytes,
+                                                    const StreamSet&) override {
+    if (device == CpuDevice()) return AllocateCpu(num_bytes);
+    return absl::InvalidArgumentError(
+        absl::StrCat("there is no device ", device.ToString()));
+  }
+
+  tensorpipe::Buffer ToBuffer(Storage& storage, const StreamSet&) override {
+    return tensorpipe::CpuBuffer{storage.data()};
+  }
+};
 
 class Devices::GpuBackend final : public DeviceBackend {
  public:
@@ -29,12 +45,14 @@ class Devices::GpuBackend final : public DeviceBackend {
   GpuMemory& memory_;
 };
 
-Devices::Devices(absl::Status why) : why_no_gpus_(std::move(why)) {}
+Devices::Devices(absl::Status why)
+    : why_no_gpus_(std::move(why)), cpus_(std::make_unique<CpuBackend>()) {}
 
 Devices::Devices(Runtime& runtime, absl::StatusOr<GpuDriver*> driver,
                  const GpuMemory::Options& options)
-    : why_no_gpus_(driver.status()) {
+    : why_no_gpus_(driver.status()), cpus_(std::make_unique<CpuBackend>()) {
   if (!driver.ok()) return;
+  runtime_ = &runtime;
   driver_ = *driver;
   streams_ = std::make_shared<GpuStreams>(runtime, *driver_);
   memory_ = std::make_unique<GpuMemory>(runtime, streams_, options);
@@ -57,7 +75,7 @@ absl::Status Devices::Check(const Device& device) const {
 
 DeviceBackend* Devices::Find(std::string_view device_type) const {
   if (device_type == kGpuDeviceType) return gpus_.get();
-  return FindDeviceBackend(device_type);
+  return device_type == CpuDevice().type ? cpus_.get() : nullptr;
 }
 
 absl::StatusOr<std::shared_ptr<Storage>> Devices::Allocate(

@@ -52,15 +52,19 @@ class Devices {
                                               const StreamSet& streams);
 
   int gpu_count() const;
-  // Null without GPUs.
+  // Null without GPUs. The runtime is the one that their channels are to use.
+  Runtime* runtime() const { return runtime_; }
   GpuDriver* gpu_driver() const { return driver_; }
   GpuStreams* gpu_streams() const { return streams_.get(); }
   GpuMemory* gpu_memory() const { return memory_.get(); }
 
  private:
+  class CpuBackend;
   class GpuBackend;
 
   absl::Status why_no_gpus_;
+  const std::unique_ptr<CpuBackend> cpus_;
+  Runtime* runtime_ = nullptr;
   GpuDriver* driver_ = nullptr;
   std::shared_ptr<GpuStreams> streams_;
   std::unique_ptr<GpuMemory> memory_;

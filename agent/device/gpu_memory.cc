@@ -168,7 +168,7 @@ std::shared_ptr<Storage> GpuMemory::Adopt(
                                           std::move(deleter));
 }
 
-void GpuMemory::Poll() { heap_->Poll(); }
+bool GpuMemory::Poll() { return heap_->Poll(); }
 
 void GpuMemory::Trim() { heap_->Trim(); }
 

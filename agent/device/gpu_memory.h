@@ -60,8 +60,9 @@ class GpuMemory {
                                  absl::AnyInvocable<void(void* data)> deleter);
 
   // Calls the deleters that are due. To be called now and then, so that memory
-  // of others does not lie about when there is nothing else to do.
-  void Poll();
+  // of others does not lie about when there is nothing else to do. Returns
+  // whether some are not due yet.
+  bool Poll();
 
   // Frees what nobody uses. May wait for the devices.
   void Trim();

@@ -183,7 +183,7 @@ void GpuMemory::Heap::Delete(std::list<Deletion> deletion,
   Poll();
 }
 
-void GpuMemory::Heap::Poll() {
+bool GpuMemory::Heap::Poll() {
   std::list<Deletion> looked_at;
   {
     MutexLock lock(mutex_);
@@ -195,11 +195,13 @@ void GpuMemory::Heap::Poll() {
     DropDone(*streams_, deletion->uses);
     if (deletion->uses.empty()) due.splice(due.end(), looked_at, deletion);
   }
-  if (!looked_at.empty()) {
+  const bool some_are_left = !looked_at.empty();
+  if (some_are_left) {
     MutexLock lock(mutex_);
     deletions_.splice(deletions_.begin(), looked_at);
   }
   for (Deletion& deletion : due) deletion.deleter(deletion.data);
+  return some_are_left;
 }
 
 }  // namespace reprise

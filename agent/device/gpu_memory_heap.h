@@ -68,7 +68,7 @@ class GpuMemory::Heap {
   // later `Poll`. Each `uses` must have room for them.
   void Delete(std::list<Deletion> deletion,
               const std::vector<GpuStream>& users);
-  void Poll();
+  bool Poll();
 
  private:
   Runtime& runtime_;

@@ -72,6 +72,25 @@ absl::StatusOr<StreamSet> GpuStreams::Next(absl::Span<const int> devices) {
   return set;
 }
 
+absl::StatusOr<StreamSet> GpuStreams::NextAfter(absl::Span<const int> devices,
+                                                const StreamSet& ready,
+                                                const StreamSet& otherwise) {
+  absl::StatusOr<StreamSet> set = Next(devices);
+  if (!set.ok()) return set;
+  for (const GpuStream& stream : set->streams()) {
+    const int device = stream.device;
+    absl::Status status = WaitFor(stream, ready);
+    if (status.ok() && !ready.Has(device)) {
+      status = WaitFor(stream, ready.On(device));
+      if (status.ok() && otherwise.Has(device)) {
+        status = WaitFor(stream, otherwise.On(device));
+      }
+    }
+    if (!status.ok()) return status;
+  }
+  return set;
+}
+
 absl::Status GpuStreams::WaitFor(GpuStream later, GpuStream earlier) {
   if (later == earlier) return absl::OkStatus();
   const absl::StatusOr<GpuEvent> event = Record(earlier);

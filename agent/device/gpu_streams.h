@@ -42,6 +42,14 @@ class GpuStreams {
   // does not exist.
   absl::StatusOr<StreamSet> Next(absl::Span<const int> devices);
 
+  // The same, for work on memory of `devices` that is ready on `ready`: each
+  // stream waits for all that this names. If it names none of a device, the
+  // stream of that waits for its default stream, and for that of `otherwise` if
+  // there is one.
+  absl::StatusOr<StreamSet> NextAfter(absl::Span<const int> devices,
+                                      const StreamSet& ready,
+                                      const StreamSet& otherwise = {});
+
   // Lets work that is put on `later` from now on wait for the work that is on
   // `earlier` now.
   absl::Status WaitFor(GpuStream later, GpuStream earlier);

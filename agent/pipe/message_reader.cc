@@ -49,8 +49,12 @@ void ReadMessages(std::shared_ptr<tensorpipe::Pipe> pipe,
         sink->AllocatorFor(descriptor.metadata);
     WireLimits of_message = limits;
     if (allocator != nullptr) of_message.allocator = allocator.get();
-    absl::StatusOr<IncomingMessage> message =
-        IncomingMessage::Allocate(descriptor, of_message);
+    absl::StatusOr<IncomingMessage> message = IncomingMessage::Allocate(
+        descriptor, of_message,
+        [&sink = *sink](const tensorpipe::Device& theirs,
+                        const tensorpipe::Device& ours) {
+          return sink.HasChannel(theirs, ours);
+        });
     if (!message.ok()) {
       allocator.reset();
       sink->OnReadFailed(

@@ -9,6 +9,7 @@
 
 #include "agent/device/caching_allocator.h"
 #include "agent/wire/message_codec.h"
+#include "tensorpipe/common/device.h"
 #include "tensorpipe/common/error.h"
 #include "tensorpipe/core/pipe.h"
 
@@ -21,13 +22,19 @@ class MessageSink {
   virtual ~MessageSink() = default;
   // A message begins to arrive; `OnMessage` or `OnReadFailed` follows.
   virtual void OnMessageBegins() = 0;
-  // Where the tensors of the message that begins go, by its metadata; asked
-  // before `OnMessageBegins`. Null: where the limits say. It is kept until they
-  // have arrived or never will, and let go before `OnMessage` and
+  // Where the tensors on CPUs of the message that begins go, by its metadata;
+  // asked before `OnMessageBegins`. Null: where the limits say. It is kept
+  // until they have arrived or never will, and let go before `OnMessage` and
   // `OnReadFailed`.
   virtual std::shared_ptr<CpuAllocator> AllocatorFor(
       std::string_view /*metadata*/) {
     return nullptr;
+  }
+  // Whether the pipe has a channel for tensors from the peer's device to ours,
+  // one of which is no CPU. Messages with others are refused.
+  virtual bool HasChannel(const tensorpipe::Device& /*theirs*/,
+                          const tensorpipe::Device& /*ours*/) {
+    return false;
   }
   // False: the next message is not read until the sink calls `ReadMessages`
   // again. Asked once for each message that has arrived, before `OnMessage`.

@@ -45,7 +45,7 @@ void PendingReply::HandlerThrew(absl::Status error) {
 
 void PendingReply::Send(absl::StatusOr<Message> result) {
   if (state_.exchange(kAnswered) == kAnswered) return;
-  sender_->SendReply(*pipe_, call_id_, run_, std::move(result));
+  sender_->SendReply(*pipe_, call_id_, run_, route_, std::move(result));
   active_.Release();
 }
 

@@ -10,10 +10,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/activity.h"
+#include "agent/device/device_map.h"
+#include "agent/device/stream_set.h"
 #include "agent/message.h"
 #include "agent/request.h"
 #include "agent/server/admission.h"
@@ -21,6 +24,13 @@
 #include "agent/server/server_pipe.h"
 
 namespace reprise {
+
+// Where the tensors of a reply go, and when they are ready.
+struct ReplyRoute {
+  DeviceMap map = {};  // from our devices to the caller's
+  // The handler's, for devices of which the reply names no stream.
+  StreamSet streams = {};
+};
 
 // Thread-safe. It may outlive the agent, and then answers nobody.
 class PendingReply {
@@ -32,6 +42,7 @@ class PendingReply {
     // `run` is null unless the call has an idempotency key.
     virtual void SendReply(ServerPipe& pipe, int64_t call_id,
                            const std::shared_ptr<IdempotentCalls::Run>& run,
+                           const ReplyRoute& route,
                            absl::StatusOr<Message> result) = 0;
   };
 
@@ -39,6 +50,9 @@ class PendingReply {
                int64_t call_id, std::shared_ptr<IdempotentCalls::Run> run,
                Activity::Token active, Admission::Slot slot);
   ~PendingReply();
+
+  // Before the handler runs. A reply that it does not concern needs none.
+  void SetRoute(ReplyRoute route) { route_ = std::move(route); }
 
   void Answer(absl::StatusOr<Message> result);
 
@@ -59,6 +73,7 @@ class PendingReply {
   // Until the handler has returned and the request was answered: both keep
   // this object, and with it the request counts as running.
   const Admission::Slot slot_;
+  ReplyRoute route_;
   std::atomic<State> state_ = kHandlerRuns;
 };
 

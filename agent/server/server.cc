@@ -220,6 +220,9 @@ void Server::Handle(Request request, Admission::Slot slot) {
   const auto reply = std::make_shared<PendingReply>(
       shared_from_this(), std::move(request.pipe), id, std::move(run),
       std::move(request.tokens.reply), std::move(slot));
+  ReplyRoute route{.map = request.extras.way_back.empty()
+                              ? request.message.way_back()
+                              : std::move(request.extras.way_back)};
   absl::StatusOr<DecodedMessage> decoded = std::move(request.message).Decode();
   if (!decoded.ok()) {
     absl::Status refusal(
@@ -232,6 +235,11 @@ void Server::Handle(Request request, Admission::Slot slot) {
                       : RefusedByAgent(std::move(refusal)));
     return;
   }
+  if (options_.router != nullptr) {
+    options_.router->AddStreams(decoded->message.streams);
+  }
+  route.streams = decoded->message.streams;
+  reply->SetRoute(std::move(route));
   if (observer_ != nullptr) {
     observer_->OnRequest(info.caller, info.call_id, decoded->message);
   }
@@ -258,28 +266,41 @@ void Server::RunHandler(Message request, const RequestInfo& info,
   }
 }
 
-std::shared_ptr<const EncodedMessage> Server::EncodeReply(
-    int64_t call_id, absl::StatusOr<Message>& result) {
-  if (result.ok() && !IsResponse(result->type)) {
-    result = absl::InternalError(absl::StrCat(
+absl::StatusOr<std::shared_ptr<const EncodedMessage>> Server::EncodeResult(
+    ServerPipe& pipe, int64_t call_id, const ReplyRoute& route,
+    absl::StatusOr<Message>& result) {
+  if (!result.ok()) return result.status();
+  if (!IsResponse(result->type)) {
+    return absl::InternalError(absl::StrCat(
         "the handler answered with a message of type ",
         static_cast<int32_t>(result->type), ", which is no response"));
   }
-  if (result.ok()) {
-    // The observer needs the message as well.
-    absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
-        observer_ == nullptr
-            ? Encode(*std::move(result), call_id, options_.limits)
-            : Encode(*result, call_id, options_.limits);
-    if (encoded.ok()) return *std::move(encoded);
-    result = encoded.status();
-  }
+  const Route way{.map = &route.map,
+                  .peer = pipe.peer_name(),
+                  .otherwise_ready = route.streams};
+  // The observer needs the message as well.
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+      observer_ == nullptr
+          ? Encode(*std::move(result), call_id, options_.limits, way)
+          : Encode(*result, call_id, options_.limits, way);
+  if (!encoded.ok()) return encoded;
+  absl::Status channels = pipe.CheckChannels(**encoded);
+  if (!channels.ok()) return channels;
+  return encoded;
+}
+
+std::shared_ptr<const EncodedMessage> Server::EncodeReply(
+    ServerPipe& pipe, int64_t call_id, const ReplyRoute& route,
+    absl::StatusOr<Message>& result) {
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
+      EncodeResult(pipe, call_id, route, result);
+  if (encoded.ok()) return *std::move(encoded);
+  result = encoded.status();
   Message exception;
   exception.type = MessageType::kException;
   exception.payload =
       ExceptionPayload(workers_in_group_.self_id(), result.status());
-  absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
-      Encode(std::move(exception), call_id);
+  encoded = Encode(std::move(exception), call_id);
   return encoded.ok() ? *std::move(encoded) : nullptr;
 }
 
@@ -336,9 +357,11 @@ void Server::RefuseRequest(ServerPipe& pipe, int64_t call_id,
 
 void Server::SendReply(ServerPipe& pipe, int64_t call_id,
                        const std::shared_ptr<IdempotentCalls::Run>& run,
+                       const ReplyRoute& route,
                        absl::StatusOr<Message> result) {
   if (!StartSending()) return;
-  std::shared_ptr<const EncodedMessage> encoded = EncodeReply(call_id, result);
+  std::shared_ptr<const EncodedMessage> encoded =
+      EncodeReply(pipe, call_id, route, result);
   VLOG(2) << "call " << call_id << " of " << pipe.peer_name()
           << " is answered: " << result.status();
   if (!result.ok()) pipe.counters().errors.Add();
@@ -370,6 +393,11 @@ void Server::SendReply(ServerPipe& pipe, int64_t call_id,
 
 void Server::WriteAnswer(ServerPipe& pipe, int64_t call_id,
                          const IdempotentCalls::Answer& answer) {
+  if (answer.encoded != nullptr) {
+    // Not every connection of the caller need have the same channels.
+    absl::Status channels = pipe.CheckChannels(*answer.encoded);
+    if (!channels.ok()) return RefuseRequest(pipe, call_id, channels);
+  }
   if (answer.shown != nullptr) {
     observer_->OnReply(pipe.peer_name(), call_id, answer.shown->status(),
                        answer.shown->ok() ? &**answer.shown : nullptr);

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/activity.h"
+#include "agent/group/device_router.h"
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
 #include "agent/observer.h"
@@ -54,6 +55,8 @@ class Server final : public PendingReply::Sender,
     std::shared_ptr<PipeArrivals> arrivals;
     ServerBounds bounds;
     std::string instance = "";  // ours, as a pong says it
+    // Gives handlers their streams; may be null. Must outlive the handlers.
+    DeviceRouter* router = nullptr;
   };
   // `workers_in_group` names us in errors.
   Server(Runtime& runtime, Timer& timer, ThreadPool& workers,
@@ -86,6 +89,7 @@ class Server final : public PendingReply::Sender,
 
   void SendReply(ServerPipe& pipe, int64_t call_id,
                  const std::shared_ptr<IdempotentCalls::Run>& run,
+                 const ReplyRoute& route,
                  absl::StatusOr<Message> result) override;
 
  private:
@@ -124,7 +128,12 @@ class Server final : public PendingReply::Sender,
                    const IdempotentCalls::Answer& answer);
   void Write(ServerPipe& pipe, std::shared_ptr<const EncodedMessage> reply);
   std::shared_ptr<const EncodedMessage> EncodeReply(
-      int64_t call_id, absl::StatusOr<Message>& result);
+      ServerPipe& pipe, int64_t call_id, const ReplyRoute& route,
+      absl::StatusOr<Message>& result);
+  // An error becomes an exception.
+  absl::StatusOr<std::shared_ptr<const EncodedMessage>> EncodeResult(
+      ServerPipe& pipe, int64_t call_id, const ReplyRoute& route,
+      absl::StatusOr<Message>& result);
 
   Runtime& runtime_;
   Timer& timer_;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/group/worker_directory.h"
+#include "agent/pipe/channel_check.h"
 #include "agent/planted.h"
 #include "agent/wire/call_extras.h"
 #include "glog/logging.h"
@@ -87,6 +88,17 @@ void ServerPipe::OnNoFirstMessage(absl::Duration connect_timeout) {
     return;
   }
   Fail("it connected and then said nothing");
+}
+
+absl::Status ServerPipe::CheckChannels(const EncodedMessage& message) {
+  return reprise::CheckChannels(message, arrivals_.get(), arrivals_number_,
+                                peer_name_);
+}
+
+bool ServerPipe::HasChannel(const tensorpipe::Device& theirs,
+                            const tensorpipe::Device& ours) {
+  return arrivals_ != nullptr &&
+         arrivals_->HasChannel(arrivals_number_, ours, theirs);
 }
 
 void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {

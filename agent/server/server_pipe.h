@@ -93,7 +93,10 @@ class ServerPipe final : public MessageSink,
   // Also when its deadline has passed, or the pipe is closed.
   bool IsCancelled(int64_t call_id, absl::Time deadline) override;
 
-  // The message is dropped when the pipe is closed.
+  // FAILED_PRECONDITION unless there are channels for the message's tensors.
+  absl::Status CheckChannels(const EncodedMessage& message);
+
+  // The message, which has passed that, is dropped when the pipe is closed.
   void Write(std::shared_ptr<const EncodedMessage> message);
 
   // Closes the pipe and tells the owner. Does nothing to a closed pipe.
@@ -103,6 +106,8 @@ class ServerPipe final : public MessageSink,
   bool Close();
 
   void OnMessageBegins() override;
+  bool HasChannel(const tensorpipe::Device& theirs,
+                  const tensorpipe::Device& ours) override;
   bool ReadsOn() override;
   void OnMessage(IncomingMessage message) override;
   void OnReadFailed(const std::string& cause) override;

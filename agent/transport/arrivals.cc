@@ -55,18 +55,74 @@ uint64_t PipeArrivals::Enter(std::string_view id, ArrivalClock* connection) {
 }
 
 void PipeArrivals::EnterPipe(uint64_t pipe, ArrivalClock* connection) {
-  if (!pipes_.emplace(connection, pipe).second) return;
-  connections_[pipe].insert(connection);
+  if (!pipe_of_.emplace(connection, pipe).second) return;
+  pipes_[pipe].connections.insert(connection);
 }
 
 void PipeArrivals::Leave(ArrivalClock* connection) {
+  std::function<void()> dropped;  // with no lock held
   absl::MutexLock lock(&mutex_);
-  const auto found = pipes_.find(connection);
+  const auto found = pipe_of_.find(connection);
+  if (found == pipe_of_.end()) return;
+  const auto pipe = pipes_.find(found->second);
+  pipe->second.connections.erase(connection);
+  if (pipe->second.connections.empty()) {
+    dropped.swap(pipe->second.waiter);
+    pipes_.erase(pipe);
+  }
+  pipe_of_.erase(found);
+}
+
+void PipeArrivals::NoteAnswer(uint64_t pipe,
+                              const tensorpipe::BrochureAnswer& answer,
+                              bool are_we_caller) {
+  std::function<void()> waiter;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = pipes_.find(pipe);
+    if (found == pipes_.end()) return;
+    found->second.is_answered = true;
+    for (const auto& [devices, channel] : answer.channelForDevicePair) {
+      const auto& [callee, caller] = devices;
+      if (callee.type == tensorpipe::kCpuDeviceType &&
+          caller.type == tensorpipe::kCpuDeviceType) {
+        continue;
+      }
+      found->second.channels.emplace(are_we_caller ? caller : callee,
+                                     are_we_caller ? callee : caller);
+    }
+    waiter.swap(found->second.waiter);
+  }
+  if (waiter) waiter();
+}
+
+bool PipeArrivals::HasChannel(uint64_t pipe, const tensorpipe::Device& ours,
+                              const tensorpipe::Device& theirs) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = pipes_.find(pipe);
+  return found != pipes_.end() &&
+         found->second.channels.count({ours, theirs}) > 0;
+}
+
+void PipeArrivals::WhenAnswered(uint64_t pipe, std::function<void()> answered) {
+  {
+    absl::MutexLock lock(&mutex_);
+    Pipe& waited_for = pipes_[pipe];
+    if (!waited_for.is_answered) {
+      waited_for.waiter = std::move(answered);
+      return;
+    }
+  }
+  answered();
+}
+
+void PipeArrivals::ForgetWaiter(uint64_t pipe) {
+  std::function<void()> dropped;
+  absl::MutexLock lock(&mutex_);
+  const auto found = pipes_.find(pipe);
   if (found == pipes_.end()) return;
-  const auto pipe = connections_.find(found->second);
-  pipe->second.erase(connection);
-  if (pipe->second.empty()) connections_.erase(pipe);
-  pipes_.erase(found);
+  dropped.swap(found->second.waiter);
+  if (found->second.connections.empty()) pipes_.erase(found);
 }
 
 void PipeArrivals::OfferLanes(
@@ -93,16 +149,16 @@ void PipeArrivals::ClaimLane(const std::string& address,
 
 size_t PipeArrivals::num_connections(uint64_t pipe) {
   absl::MutexLock lock(&mutex_);
-  const auto found = connections_.find(pipe);
-  return found == connections_.end() ? 0 : found->second.size();
+  const auto found = pipes_.find(pipe);
+  return found == pipes_.end() ? 0 : found->second.connections.size();
 }
 
 absl::Duration PipeArrivals::SinceArrival(uint64_t pipe) {
   absl::Duration since = absl::InfiniteDuration();
   absl::MutexLock lock(&mutex_);
-  const auto found = connections_.find(pipe);
-  if (found == connections_.end()) return since;
-  for (ArrivalClock* const connection : found->second) {
+  const auto found = pipes_.find(pipe);
+  if (found == pipes_.end()) return since;
+  for (ArrivalClock* const connection : found->second.connections) {
     since = std::min(since, connection->SinceArrival());
   }
   return since;

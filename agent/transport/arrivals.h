@@ -6,7 +6,8 @@
 // transport's connections answer for themselves (`ArrivalClock`), and
 // `PipeArrivals` finds the connections of a pipe: TensorPipe gives each of them
 // an id that contains the name of the pipe's other end, and the agent makes
-// that name unique by a number.
+// that name unique by a number. By that number it is also known between which
+// devices a pipe has channels, which TensorPipe does not tell either.
 
 #ifndef REPRISE_AGENT_TRANSPORT_ARRIVALS_H_
 #define REPRISE_AGENT_TRANSPORT_ARRIVALS_H_
@@ -14,16 +15,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "tensorpipe/channel/mpt/nop_types.h"
+#include "tensorpipe/common/device.h"
 #include "tensorpipe/core/nop_types.h"
 
 namespace reprise {
@@ -70,6 +74,19 @@ class PipeArrivals {
                  const tensorpipe::channel::mpt::ClientHello& hello,
                  ArrivalClock* connection);
 
+  // A connection of the pipe carries the callee's answer to the caller's
+  // brochure, which says what channels there are.
+  void NoteAnswer(uint64_t pipe, const tensorpipe::BrochureAnswer& answer,
+                  bool are_we_caller);
+  // Whether tensors can go between these devices. False before the answer is
+  // known, after the pipe has failed, and always between CPUs.
+  bool HasChannel(uint64_t pipe, const tensorpipe::Device& ours,
+                  const tensorpipe::Device& theirs);
+  // Calls `answered` once the answer is known, at once or on a thread of the
+  // transport, where it must not block. It is dropped when the pipe fails.
+  void WhenAnswered(uint64_t pipe, std::function<void()> answered);
+  void ForgetWaiter(uint64_t pipe);
+
   // How long ago a byte last arrived on any connection of the pipe. Infinite
   // when none has arrived, and when there is no such pipe.
   absl::Duration SinceArrival(uint64_t pipe);
@@ -83,14 +100,22 @@ class PipeArrivals {
   // As many offers are remembered of lanes that nobody has claimed.
   static constexpr size_t kMaxOffers = size_t{1} << 16;
 
+  struct Pipe {
+    std::set<ArrivalClock*> connections;
+    bool is_answered = false;
+    // Our device and the peer's, unless both are CPUs.
+    std::unordered_set<std::pair<tensorpipe::Device, tensorpipe::Device>>
+        channels;
+    std::function<void()> waiter;
+  };
+
   void EnterPipe(uint64_t pipe, ArrivalClock* connection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Mutex mutex_;
   uint64_t last_pipe_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<uint64_t, std::set<ArrivalClock*>> connections_
-      ABSL_GUARDED_BY(mutex_);
-  std::map<ArrivalClock*, uint64_t> pipes_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, Pipe> pipes_ ABSL_GUARDED_BY(mutex_);
+  std::map<ArrivalClock*, uint64_t> pipe_of_ ABSL_GUARDED_BY(mutex_);
   std::map<Lane, uint64_t> offers_ ABSL_GUARDED_BY(mutex_);
   std::deque<Lane> oldest_offers_ ABSL_GUARDED_BY(mutex_);
 };

@@ -53,6 +53,9 @@ class ConnectionClock final : public ArrivalClock {
   void NoteFrame() { last_read_ns_ = NowNs(); }
 
   void SetId(std::string_view id) { pipe_ = arrivals_->Enter(id, this); }
+  void NoteAnswer(const BrochureAnswer& answer, bool is_caller) {
+    arrivals_->NoteAnswer(pipe_, answer, is_caller);
+  }
   // A hello on this connection, sent or received.
   void NoteHello(const MptPacket& hello) {
     if (const auto* const offer =
@@ -118,6 +121,9 @@ std::string Receive(const CheckedCommon& common, ConnectionClock& clock,
     common.check->arrivals()->NumberCaller(hello->getObject());
   } else if (auto* const lane = dynamic_cast<NopHolder<MptPacket>*>(&object)) {
     clock.NoteHello(lane->getObject());
+  } else if (auto* const answer =
+                 dynamic_cast<NopHolder<BrochureAnswer>*>(&object)) {
+    clock.NoteAnswer(answer->getObject(), is_caller);
   }
   return "";
 }
@@ -235,6 +241,7 @@ void CheckedConnection::write(const AbstractNopHolder& object,
   if (const auto* const answer =
           dynamic_cast<const NopHolder<BrochureAnswer>*>(&object)) {
     common_->check->HandOut(answer->getObject());
+    clock_->NoteAnswer(answer->getObject(), is_caller_);
   } else if (const auto* const hello =
                  dynamic_cast<const NopHolder<MptPacket>*>(&object)) {
     clock_->NoteHello(hello->getObject());

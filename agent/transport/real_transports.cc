@@ -7,6 +7,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -18,7 +19,9 @@
 #include "agent/transport/address.h"
 #include "agent/transport/checked_transport.h"
 #include "agent/transport/cma/context.h"
+#include "agent/transport/cuda/channels.h"
 #include "agent/transport/peer_check.h"
+#include "agent/transport/real_gpu_channels.h"
 #include "agent/transport/shm/context.h"
 #include "agent/transport/transports.h"
 #include "agent/transport/uv/context.h"
@@ -93,6 +96,11 @@ std::shared_ptr<tp::channel::Context> CreateCma(
   return MakeCmaContext(kProtocol);
 }
 
+// Those that `MakeGpuChannels` makes, with its priorities.
+constexpr ChannelKind ForGpus(const char* name, int64_t priority) {
+  return {name, priority, false, 0, nullptr, NoReasonKnown};
+}
+
 constexpr ChannelKind kChannels[] = {
     {CmaNameOf(CmaProtocol::kOwn), 1250, false, 0, CreateCma<CmaProtocol::kOwn>,
      WhyCmaIsNotViable},
@@ -105,7 +113,15 @@ constexpr ChannelKind kChannels[] = {
        return tp::channel::basic::create();
      },
      NoReasonKnown},
+    ForGpus("cuda_xth", 400),
+    ForGpus("cuda_direct", 350),
+    ForGpus("cuda_ipc", 300),
+    ForGpus("cuda_gdr", 200),
+    ForGpus("cuda_host", 100),
+    ForGpus("cuda_basic", 0),
 };
+
+bool IsForGpus(const ChannelKind& kind) { return kind.create == nullptr; }
 
 // A kind and the priority that it gets.
 template <typename Kind>
@@ -189,6 +205,24 @@ absl::StatusOr<std::shared_ptr<tp::channel::Context>> MakeChannel(
   });
 }
 
+// For a channel of `MakeRealGpuChannels` to be built on; null if it does not
+// work, or the channel `on_it` is not wanted.
+MakeCpuChannel MakeBeneath(const char* name, std::string_view on_it,
+                           const std::vector<Choice<ChannelKind>>& wanted,
+                           const absl::StatusOr<BindAddress>& address,
+                           const std::shared_ptr<PeerCheck>& check) {
+  const bool is_wanted = std::any_of(
+      wanted.begin(), wanted.end(),
+      [&](const auto& choice) { return choice.kind->name == on_it; });
+  return [&, name, is_wanted]() -> std::shared_ptr<tp::channel::Context> {
+    for (const ChannelKind& kind : kChannels) {
+      if (!is_wanted || kind.name != std::string_view(name)) continue;
+      return MakeChannel(kind, address, check).value_or(nullptr);
+    }
+    return nullptr;
+  };
+}
+
 // Empty for shm: the kernel then picks a free name, while a name of ours could
 // be another agent's.
 std::string ListenAddress(const TransportKind& kind,
@@ -232,7 +266,8 @@ absl::Status NothingWorks(const char* what,
 
 class RealTransportProvider final : public TransportProvider {
  public:
-  absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
+  absl::StatusOr<TransportSet> Make(const TransportOptions& options,
+                                    Devices* devices) override {
     IgnoreSigpipe();
     std::call_once(descriptor_limit_, RaiseDescriptorLimit);
     KeepMemoryReserve();
@@ -273,8 +308,16 @@ class RealTransportProvider final : public TransportProvider {
     }
     if (set.transports.empty()) return NothingWorks("transport", reasons);
     reasons.clear();
+    const std::vector<GpuChannel> for_gpus = MakeRealGpuChannels(
+        devices, MakeBeneath("basic", "cuda_basic", *channels, address, check),
+        MakeBeneath("mpt_uv", "cuda_host", *channels, address, check));
     for (const auto& [kind, priority] : *channels) {
-      auto context = MakeChannel(*kind, address, check);
+      // Without GPUs nobody is to hear of channels that nobody asked for.
+      if (IsForGpus(*kind) && for_gpus.empty() && options.channels.empty()) {
+        continue;
+      }
+      auto context = IsForGpus(*kind) ? FindChannel(kind->name, for_gpus)
+                                      : MakeChannel(*kind, address, check);
       if (context.ok()) {
         set.channels.push_back({kind->name, priority, *std::move(context)});
       } else {
@@ -316,6 +359,7 @@ std::vector<TransportProbe> ProbeRealTransports(
                       std::move(detail)});
   }
   for (const ChannelKind& kind : kChannels) {
+    if (IsForGpus(kind)) continue;
     const absl::Status status = MakeChannel(kind, address, check).status();
     std::string detail(status.message());
     if (status.ok() && kind.needs_address) {

@@ -2,8 +2,9 @@
 //
 // `RealTransports()` makes the transports uv and shm, our own, and ibv, and the
 // channels reprise_cma and cma, our own, mpt_uv and basic, as far as they work
-// on this machine. In a simulated world the provider makes the world's own
-// transport instead. A provider and its functions may be used on any thread.
+// on this machine; and for an agent with GPUs those of agent/transport/cuda. In
+// a simulated world the provider makes the world's own transport instead. A
+// provider and its functions may be used on any thread.
 
 #ifndef REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
 #define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
@@ -16,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/device/devices.h"
 #include "agent/transport/arrivals.h"
 #include "tensorpipe/channel/context.h"
 #include "tensorpipe/transport/context.h"
@@ -69,13 +71,18 @@ class TransportProvider {
   virtual ~TransportProvider() = default;
 
   // Makes new contexts, in the order of their priorities, the highest first.
-  // The caller owns them. A context is closed and joined when its last
-  // reference is dropped. INVALID_ARGUMENT for "Unknown transport: x", "Unknown
-  // channel: x" or a `bind_address` that cannot be used. UNAVAILABLE, with the
-  // reason for each, if no transport or no channel that was asked for works
-  // here.
-  virtual absl::StatusOr<TransportSet> Make(
-      const TransportOptions& options) = 0;
+  // With GPUs in `devices`, which may be null and must outlive the contexts,
+  // channels for those are among them. The caller owns the contexts. A context
+  // is closed and joined when its last reference is dropped. INVALID_ARGUMENT
+  // for "Unknown transport: x", "Unknown channel: x" or a `bind_address` that
+  // cannot be used. UNAVAILABLE, with the reason for each, if no transport or
+  // no channel that was asked for works here.
+  virtual absl::StatusOr<TransportSet> Make(const TransportOptions& options,
+                                            Devices* devices) = 0;
+  // For an agent without GPUs.
+  absl::StatusOr<TransportSet> Make(const TransportOptions& options) {
+    return Make(options, nullptr);
+  }
 };
 
 // The real transports. They live as long as the process. `Make` calls

@@ -1,6 +1,9 @@
 #include "agent/wire/call_extras.h"
 
 #include <charconv>
+#include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,6 +23,7 @@ constexpr char kMemory = 5;
 constexpr char kAttempt = 6;
 constexpr char kWantsReplyId = 7;
 constexpr char kReplyId = 8;
+constexpr char kWayBack = 9;
 constexpr std::string_view kMemoryWord = "memory=";
 constexpr std::string_view kPing = "ping ";
 constexpr std::string_view kPong = "pong ";
@@ -54,6 +58,50 @@ bool TakeField(std::string_view& fields, char& tag, std::string_view& value) {
   return true;
 }
 
+// The byte of a device in a way back; -1 when it has none.
+int ByteOf(const Device& device) {
+  if (device == CpuDevice()) return 0;
+  if (device.type != kGpuDeviceType || device.index < 0 ||
+      device.index > UINT8_MAX - 1) {
+    return -1;
+  }
+  return device.index + 1;
+}
+
+Device DeviceOf(char byte) {
+  const int number = static_cast<unsigned char>(byte);
+  return number == 0 ? CpuDevice() : GpuDevice(number - 1);
+}
+
+// "" when it cannot be written.
+std::string EncodeWayBack(const DeviceMap& map) {
+  std::string out;
+  if (map.size() > UINT8_MAX / 2) return out;
+  for (const auto& [theirs, ours] : map) {
+    const int from = ByteOf(theirs);
+    const int to = ByteOf(ours);
+    if (from < 0 || to < 0) return "";
+    out.push_back(static_cast<char>(from));
+    out.push_back(static_cast<char>(to));
+  }
+  return out;
+}
+
+// False unless it is one to one.
+bool DecodeWayBack(std::string_view bytes, DeviceMap& map) {
+  if (bytes.empty() || bytes.size() % 2 != 0) return false;
+  DeviceMap reversed;
+  for (size_t i = 0; i < bytes.size(); i += 2) {
+    const Device ours = DeviceOf(bytes[i]);
+    const Device theirs = DeviceOf(bytes[i + 1]);
+    if (!map.emplace(ours, theirs).second ||
+        !reversed.emplace(theirs, ours).second) {
+      return false;
+    }
+  }
+  return true;
+}
+
 absl::Status Bad(const char* what) {
   return absl::InvalidArgumentError(
       absl::StrCat("the metadata of the message cannot be read: ", what));
@@ -74,8 +122,9 @@ bool ReadNumber(std::string_view text, int64_t& number) {
 
 std::string EncodeExtras(const CallExtras& extras) {
   const bool has_deadline = extras.remaining < kLongestRemaining;
+  const std::string way_back = EncodeWayBack(extras.way_back);
   if (!has_deadline && extras.idempotency_key.empty() &&
-      !extras.wants_reply_id) {
+      !extras.wants_reply_id && way_back.empty()) {
     return "";
   }
   std::string out(kMagic);
@@ -98,6 +147,11 @@ std::string EncodeExtras(const CallExtras& extras) {
   if (extras.wants_reply_id) {
     out.push_back(kWantsReplyId);
     out.push_back(0);
+  }
+  if (!way_back.empty()) {
+    out.push_back(kWayBack);
+    out.push_back(static_cast<char>(way_back.size()));
+    out.append(way_back);
   }
   return out;
 }
@@ -148,6 +202,10 @@ absl::StatusOr<CallExtras> DecodeExtras(std::string_view metadata) {
     } else if (tag == kWantsReplyId) {
       if (extras.wants_reply_id || length != 0) return Bad("the reply's id");
       extras.wants_reply_id = true;
+    } else if (tag == kWayBack) {
+      if (!extras.way_back.empty() || !DecodeWayBack(value, extras.way_back)) {
+        return Bad("where the reply's tensors shall arrive");
+      }
     }
   }
   if (has_instance == extras.idempotency_key.empty()) {
@@ -224,7 +282,7 @@ std::string InstanceOfPong(std::string_view payload) {
 std::string OwnFeatures(uint64_t memory) {
   return absl::StrCat(
       "1 deadline cancel keepalive idempotency progress epoch reply-id "
-      "memory=",
+      "way-back memory=",
       absl::Hex(memory));
 }
 
@@ -250,6 +308,7 @@ PeerFeatures ParseFeatures(std::string_view text) {
     }
     if (word == "epoch") features.epoch = true;
     if (word == "reply-id") features.reply_id = true;
+    if (word == "way-back") features.way_back = true;
   }
   return features;
 }

@@ -14,6 +14,8 @@
 //     6  the number of the attempt, from 0; 8 bytes
 //     7  the reply, if it has tensors, is to say the call's id in its metadata;
 //        0 bytes
+//     9  where tensors of the reply shall arrive: pairs of the callee's device
+//        and the caller's, each a byte: 0 for the CPU, i + 1 for cuda:i
 //
 // Tags 4, 5 and 6 come together, with tag 2 only, and little-endian. A tag that
 // is not known is skipped. In the metadata of a reply to such a request:
@@ -43,6 +45,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "agent/device/device_map.h"
 #include "agent/message.h"
 
 namespace reprise {
@@ -62,6 +65,9 @@ struct CallExtras {
   uint64_t memory = 0;
   uint64_t attempt = 0;  // counted where a request is written
   bool wants_reply_id = false;
+  // From the callee's devices to the caller's. One that cannot be written, of
+  // more than 127 devices or with numbers above 254, is left out.
+  DeviceMap way_back = {};
 };
 
 // Empty when there is nothing to say. `remaining` must be positive.
@@ -99,7 +105,7 @@ std::string InstanceOfPong(std::string_view payload);
 
 // What an agent understands, as it publishes it in the store beside its
 // address: "1 deadline cancel keepalive idempotency progress epoch reply-id
-// memory=1f".
+// way-back memory=1f".
 struct PeerFeatures {
   bool known = false;  // false: the store could not be asked
   bool deadline = false;
@@ -111,6 +117,7 @@ struct PeerFeatures {
   // number means that keys were forgotten. 0: not known.
   uint64_t memory = 0;
   bool reply_id = false;  // it knows tag 7
+  bool way_back = false;  // it knows tag 9
   bool epoch = false;     // it enters epochs (agent/group/static_group.h)
 };
 // `memory` is not 0.

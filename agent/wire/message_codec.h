@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -20,21 +21,33 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "agent/device/caching_allocator.h"
+#include "agent/device/device_map.h"
+#include "agent/device/devices.h"
+#include "agent/device/stream_set.h"
 #include "agent/message.h"
 #include "agent/wire/tensor_pickle.h"
+#include "tensorpipe/common/buffer.h"
+#include "tensorpipe/common/device.h"
 #include "tensorpipe/core/message.h"
 
 namespace reprise {
 
-// A message beyond these is neither sent nor accepted; and where the tensors of
-// one that is accepted lie.
+// A message beyond these is neither sent nor accepted; and the devices between
+// which tensors travel. What it points to must outlive the messages.
 struct WireLimits {
   size_t max_payload_bytes = size_t{2} << 30;
   size_t max_pickle_bytes = size_t{64} << 20;
   size_t max_tensors = 65536;
   size_t max_tensor_bytes = size_t{64} << 30;  // of all storages together
-  // For the tensors that are received; null: `AllocateCpu`.
+  // For the tensors that are received on the CPU; null: `AllocateCpu`.
   CpuAllocator* allocator = nullptr;
+  // Null: CPUs only.
+  Devices* devices = nullptr;
+  // Of its GPUs, those that may be used. Empty: all of them.
+  absl::Span<const Device> allowed_devices = {};
+  // Called when a message with tensors on our GPUs is dropped, on any thread:
+  // those may still be reading them. Must be quick. May be null.
+  std::shared_ptr<const std::function<void()>> on_gpus_left = nullptr;
 };
 
 // Whether `status`, of `Encode` or `Decode`, says that a message is beyond the
@@ -50,6 +63,7 @@ class EncodedMessage {
   struct WireTensor {
     std::shared_ptr<Storage> storage;
     Device target;  // where the receiver is to put it
+    tensorpipe::Buffer buffer;
   };
 
   MessageType type() const { return static_cast<MessageType>(type_); }
@@ -57,6 +71,11 @@ class EncodedMessage {
   std::string_view payload() const { return body().payload_; }
   std::string_view pickle() const { return body().pickle_; }
   absl::Span<const WireTensor> tensors() const { return body().tensors_; }
+  // From the receiver's devices to ours: where tensors of its reply shall go.
+  const DeviceMap& way_back() const { return body().way_back_; }
+  // Whether all tensors go from CPU to CPU, for which there always is a
+  // channel.
+  bool needs_no_gpus() const { return body().needs_no_gpus_; }
   // Payloads and tensors.
   size_t num_bytes() const;
 
@@ -77,22 +96,36 @@ class EncodedMessage {
   std::string pickle_storage_;  // empty when there are no tensors
   std::string_view pickle_;
   std::vector<WireTensor> tensors_;
+  DeviceMap way_back_;
+  bool needs_no_gpus_ = true;
   // Set by `WithId`: everything but type and id is there.
   std::shared_ptr<const EncodedMessage> base_;
 };
 
-// `target_devices`: for each tensor, where the receiver is to put it; none: all
-// on its CPU, and tensors that are elsewhere are refused with PyTorch's text.
-// The payload is moved, storages are shared, and what they hold must not change
-// until the message is written; but views of a small part of a large storage,
-// and memory that is not owned, are copied.
+// How the tensors of a message go to its receiver.
+struct Route {
+  // From our devices to the receiver's: null is empty. A CPU that is not in it
+  // stays one.
+  const DeviceMap* map = nullptr;
+  std::string_view peer = {};  // the receiver, for error texts
+  // Beside `Message::streams`: for the devices of which that names none.
+  StreamSet otherwise_ready = {};
+};
+
+// The device of a storage decides where the receiver is to put it, so tensors
+// that share one stay together. The payload is moved, storages are shared, and
+// what they hold must not change until the message is written; but views of a
+// small part of a large storage, and memory that is not owned, are copied. What
+// lies on a GPU is read on streams of the agent's own, which wait here for
+// those of the message. The guard of the message is dropped when those are
+// done.
 //
-// INVALID_ARGUMENT for a tensor that no receiver could take, and for a storage
-// that would have to go to two devices; RESOURCE_EXHAUSTED beyond the limits or
-// when there is no memory for a copy.
+// INVALID_ARGUMENT for a tensor that no receiver could take, and with PyTorch's
+// text for one on a device that is not in the map; RESOURCE_EXHAUSTED beyond
+// the limits or when there is no memory for a copy; errors of the GPUs.
 absl::StatusOr<std::shared_ptr<const EncodedMessage>> Encode(
     Message message, int64_t id, const WireLimits& limits = {},
-    absl::Span<const Device> target_devices = {});
+    const Route& route = {});
 
 // The same message under another id, for a retry; shares everything else.
 std::shared_ptr<const EncodedMessage> WithId(
@@ -101,6 +134,11 @@ std::shared_ptr<const EncodedMessage> WithId(
 // The result points into `message`, which must outlive the write.
 tensorpipe::Message ToTensorPipe(const EncodedMessage& message,
                                  std::string metadata = {});
+
+// Whether a pipe has a channel for tensors from a device of the peer's to one
+// of ours. TensorPipe throws in its loop if one comes for which there is none.
+using ChannelCheck = std::function<bool(const tensorpipe::Device& theirs,
+                                        const tensorpipe::Device& ours)>;
 
 struct DecodedMessage {
   Message message;
@@ -119,9 +157,16 @@ class IncomingMessage {
   // away: its type and id are known then, and `Decode` fails. After an error
   // of this function the bytes cannot be read, and the pipe must be closed:
   // INVALID_ARGUMENT when this is none of our messages, RESOURCE_EXHAUSTED
-  // when not even the thrown away memory can be had.
+  // when not even the thrown away memory can be had, and when more than
+  // `kMaxDiscardedGpuBytes` would have to be thrown away on GPUs.
+  //
+  // Without `has_channel`, tensors go between CPUs only.
   static absl::StatusOr<IncomingMessage> Allocate(
-      const tensorpipe::Descriptor& descriptor, const WireLimits& limits = {});
+      const tensorpipe::Descriptor& descriptor, const WireLimits& limits = {},
+      const ChannelCheck& has_channel = nullptr);
+
+  // A driver copies to memory that it does not know while the caller waits.
+  static constexpr size_t kMaxDiscardedGpuBytes = size_t{256} << 20;
 
   IncomingMessage(IncomingMessage&&) noexcept;
   IncomingMessage& operator=(IncomingMessage&&) noexcept;
@@ -139,6 +184,9 @@ class IncomingMessage {
   // What the peer says beside the message, not checked. Before the read too.
   // Empty for a message that is thrown away.
   std::string_view metadata() const;
+  // From our devices to the peer's: back where its tensors on GPUs come from.
+  // Empty for a message that is thrown away.
+  const DeviceMap& way_back() const;
 
   // After the read. RESOURCE_EXHAUSTED for a message that was thrown away, for
   // which `IsTooLarge` holds if it was beyond the limits; the errors of
@@ -151,7 +199,8 @@ class IncomingMessage {
   static absl::StatusOr<IncomingMessage> AllocateWanted(
       const tensorpipe::Descriptor& descriptor, const WireLimits& limits);
   static absl::StatusOr<IncomingMessage> AllocateUnwanted(
-      const tensorpipe::Descriptor& descriptor, absl::Status refusal);
+      const tensorpipe::Descriptor& descriptor, const WireLimits& limits,
+      absl::Status refusal);
 
   std::unique_ptr<State> state_;
 };

@@ -13,92 +13,15 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "agent/wire/call_extras.h"
+#include "agent/device/gpu_buffer.h"
+#include "agent/wire/descriptor_check.h"
 #include "agent/wire/discard_memory.h"
 #include "agent/wire/message_codec.h"
 #include "tensorpipe/common/cpu_buffer.h"
 
 namespace reprise {
 namespace {
-
-enum PayloadIndex { kType, kId, kPayload, kPickle, kNumPayloads };
-
-absl::Status BadDescriptor(const std::string& what) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("not a message of an RPC agent: ", what));
-}
-
-absl::Status TooLarge(const char* what, size_t size, size_t limit) {
-  return TooLargeError(absl::StrCat("incoming message too large: ", what, " ",
-                                    size, ", limit ", limit));
-}
-
-// For an error text: a peer's bytes, made printable and short.
-std::string Quote(const tensorpipe::Device& device) {
-  return absl::StrCat("'", absl::CHexEscape(device.type.substr(0, 40)), ":",
-                      device.index, "'");
-}
-
-// The only device that there is memory on here.
-bool IsKnown(const tensorpipe::Device& device) {
-  return device.type == tensorpipe::kCpuDeviceType && device.index == 0;
-}
-
-// Whether its parts are those of a message of ours, of whatever size.
-absl::Status CheckParts(const tensorpipe::Descriptor& descriptor) {
-  const auto& payloads = descriptor.payloads;
-  if (payloads.size() != kNumPayloads) {
-    return BadDescriptor(absl::StrCat(payloads.size(), " payloads"));
-  }
-  if (payloads[kType].length != sizeof(int32_t) ||
-      payloads[kId].length != sizeof(int64_t)) {
-    return BadDescriptor(absl::StrCat("a type of ", payloads[kType].length,
-                                      " bytes, an id of ", payloads[kId].length,
-                                      " bytes"));
-  }
-  for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
-    // TensorPipe looks a channel up by both devices, and throws without one.
-    if (!IsKnown(tensor.sourceDevice) ||
-        (tensor.targetDevice && !IsKnown(*tensor.targetDevice))) {
-      return BadDescriptor(absl::StrCat(
-          "a tensor from an unknown device or to one: from ",
-          Quote(tensor.sourceDevice), ", to ",
-          tensor.targetDevice ? Quote(*tensor.targetDevice) : "any"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckSizes(const tensorpipe::Descriptor& descriptor,
-                        const WireLimits& limits) {
-  const auto& payloads = descriptor.payloads;
-  if (descriptor.metadata.size() > kMaxMetadata) {
-    return TooLarge("metadata bytes", descriptor.metadata.size(), kMaxMetadata);
-  }
-  if (payloads[kPayload].length > limits.max_payload_bytes) {
-    return TooLarge("payload bytes", payloads[kPayload].length,
-                    limits.max_payload_bytes);
-  }
-  if (payloads[kPickle].length > limits.max_pickle_bytes) {
-    return TooLarge("tensor pickle bytes", payloads[kPickle].length,
-                    limits.max_pickle_bytes);
-  }
-  if (descriptor.tensors.size() > limits.max_tensors) {
-    return TooLarge("tensors", descriptor.tensors.size(), limits.max_tensors);
-  }
-  size_t room = limits.max_tensor_bytes;
-  for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
-    if (tensor.length > room) {
-      return TooLargeError(
-          absl::StrCat("incoming message too large: more than ",
-                       limits.max_tensor_bytes, " bytes of tensors"));
-    }
-    room -= tensor.length;
-  }
-  return absl::OkStatus();
-}
 
 // Memory for bytes that become a string where they are. To resize a string is
 // to clear it first, which takes up the memory, and time; the put area of a
@@ -155,14 +78,23 @@ struct IncomingMessage::State {
   std::unique_ptr<char[]> large_pickle;
   size_t pickle_size = 0;
   std::vector<std::shared_ptr<Storage>> storages;
+  std::vector<tensorpipe::Buffer> buffers;  // of the storages
+  StreamSet streams;                        // on which they are received
+  DeviceMap way_back;
   TensorPickleLimits pickle_limits;
 
   // Why the message is thrown away. Not OK: instead of the memory above,
   // `discarded` takes the payload, the pickle and the tensors one after
   // another.
   absl::Status refusal;
-  DiscardMemory discarded;
-  std::vector<size_t> tensor_sizes;
+  std::shared_ptr<DiscardMemory> discarded;
+  // Keeps `discarded` until GPUs do not write there any more. May be null.
+  std::shared_ptr<Storage> discarded_by_gpus;
+  struct Unwanted {
+    size_t num_bytes = 0;
+    tensorpipe::Device target;
+  };
+  std::vector<Unwanted> unwanted;
 
   void AllocatePayload(size_t size) {
     payload_size = size;
@@ -179,25 +111,27 @@ struct IncomingMessage::State {
     }
   }
   char* payload_data() {
-    if (!refusal.ok()) return discarded.data();
+    if (!refusal.ok()) return discarded->data();
     return large_payload ? large_payload->data() : payload.data();
   }
   char* pickle_data() {
-    if (!refusal.ok()) return discarded.data() + payload_size;
+    if (!refusal.ok()) return discarded->data() + payload_size;
     return large_pickle ? large_pickle.get() : small_pickle.data();
   }
 };
 
 absl::StatusOr<IncomingMessage> IncomingMessage::Allocate(
-    const tensorpipe::Descriptor& descriptor, const WireLimits& limits) {
-  if (auto status = CheckParts(descriptor); !status.ok()) return status;
-  absl::Status refusal = CheckSizes(descriptor, limits);
+    const tensorpipe::Descriptor& descriptor, const WireLimits& limits,
+    const ChannelCheck& has_channel) {
+  absl::Status parts = CheckParts(descriptor, limits, has_channel);
+  if (!parts.ok()) return parts;
+  absl::Status refusal = CheckWanted(descriptor, limits);
   if (refusal.ok()) {
     auto wanted = AllocateWanted(descriptor, limits);
     if (wanted.ok()) return wanted;
     refusal = wanted.status();
   }
-  return AllocateUnwanted(descriptor, std::move(refusal));
+  return AllocateUnwanted(descriptor, limits, std::move(refusal));
 }
 
 absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
@@ -210,11 +144,33 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
     state->pickle_limits.pickle.max_bytes = limits.max_pickle_bytes;
     state->pickle_limits.max_tensors = limits.max_tensors;
     state->storages.reserve(descriptor.tensors.size());
+    state->buffers.reserve(descriptor.tensors.size());
+    if (const std::vector<int> gpus = GpusOf(descriptor); !gpus.empty()) {
+      auto streams = limits.devices->gpu_streams()->Next(gpus);
+      if (!streams.ok()) return streams.status();
+      state->streams = *std::move(streams);
+    }
     for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
+      const tensorpipe::Device target = TargetOf(tensor);
+      if (!IsCpu(target) || !IsCpu(tensor.sourceDevice)) {
+        state->way_back.emplace(ToDevice(target),
+                                ToDevice(tensor.sourceDevice));
+      }
+      if (!IsCpu(target)) {
+        auto storage = limits.devices->Allocate(ToDevice(target), tensor.length,
+                                                state->streams);
+        if (!storage.ok()) return storage.status();
+        auto buffer = limits.devices->ToBuffer(**storage, state->streams);
+        if (!buffer.ok()) return buffer.status();
+        state->buffers.push_back(*std::move(buffer));
+        state->storages.push_back(*std::move(storage));
+        continue;
+      }
       auto storage = limits.allocator == nullptr
                          ? AllocateCpu(tensor.length)
                          : limits.allocator->Allocate(tensor.length);
       if (!storage.ok()) return storage.status();
+      state->buffers.push_back(tensorpipe::CpuBuffer{(*storage)->data()});
       state->storages.push_back(*std::move(storage));
     }
     return IncomingMessage(std::move(state));
@@ -224,23 +180,29 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
 }
 
 absl::StatusOr<IncomingMessage> IncomingMessage::AllocateUnwanted(
-    const tensorpipe::Descriptor& descriptor, absl::Status refusal) {
+    const tensorpipe::Descriptor& descriptor, const WireLimits& limits,
+    absl::Status refusal) {
   try {
     auto state = std::make_unique<State>();
     state->refusal = std::move(refusal);
     state->payload_size = descriptor.payloads[kPayload].length;
     state->pickle_size = descriptor.payloads[kPickle].length;
-    state->tensor_sizes.reserve(descriptor.tensors.size());
+    state->unwanted.reserve(descriptor.tensors.size());
     size_t room = DiscardMemory::kMaxBytes;
-    const auto fits = [&room](size_t size) {
-      if (size > room) return false;
-      room -= size;
+    size_t gpu_room = kMaxDiscardedGpuBytes;
+    const auto fits = [](size_t size, size_t& left) {
+      if (size > left) return false;
+      left -= size;
       return true;
     };
-    bool all_fit = fits(state->payload_size) && fits(state->pickle_size);
+    bool all_fit =
+        fits(state->payload_size, room) && fits(state->pickle_size, room);
     for (const tensorpipe::Descriptor::Tensor& tensor : descriptor.tensors) {
-      all_fit = all_fit && fits(tensor.length);
-      state->tensor_sizes.push_back(tensor.length);
+      const tensorpipe::Device target = TargetOf(tensor);
+      const bool is_on_cpus = IsCpu(target) && IsCpu(tensor.sourceDevice);
+      all_fit = all_fit && fits(tensor.length, room) &&
+                (is_on_cpus || fits(tensor.length, gpu_room));
+      state->unwanted.push_back({tensor.length, target});
     }
     if (!all_fit) return state->refusal;
     auto discarded = DiscardMemory::Make(DiscardMemory::kMaxBytes - room);
@@ -248,7 +210,16 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateUnwanted(
       return absl::ResourceExhaustedError(absl::StrCat(
           state->refusal.message(), "; ", discarded.status().message()));
     }
-    state->discarded = *std::move(discarded);
+    state->discarded = std::make_shared<DiscardMemory>(*std::move(discarded));
+    for (const int gpu : GpusOf(descriptor)) {
+      std::shared_ptr<Storage>& kept = state->discarded_by_gpus;
+      if (kept == nullptr) {
+        kept = limits.devices->gpu_memory()->Adopt(
+            gpu, nullptr, 0,
+            [memory = state->discarded](void*) mutable { memory.reset(); });
+      }
+      kept->RecordUse({gpu, GpuStream::kDefault});
+    }
     return IncomingMessage(std::move(state));
   } catch (const std::exception&) {  // bad_alloc, length_error
     return absl::ResourceExhaustedError("no memory to skip a message");
@@ -271,16 +242,19 @@ tensorpipe::Allocation IncomingMessage::allocation() const {
   result.payloads[kPickle].data = state_->pickle_data();
   char* at = state_->refusal.ok() ? nullptr
                                   : state_->pickle_data() + state_->pickle_size;
-  result.tensors.reserve(state_->storages.size() + state_->tensor_sizes.size());
-  for (const std::shared_ptr<Storage>& storage : state_->storages) {
-    result.tensors.emplace_back().buffer =
-        FindDeviceBackend(storage->device().type)->ToBuffer(*storage);
-  }
-  for (const size_t size : state_->tensor_sizes) {
-    tensorpipe::CpuBuffer buffer;
-    buffer.ptr = at;
+  result.tensors.reserve(state_->buffers.size() + state_->unwanted.size());
+  for (const tensorpipe::Buffer& buffer : state_->buffers) {
     result.tensors.emplace_back().buffer = buffer;
-    at += size;
+  }
+  for (const State::Unwanted& tensor : state_->unwanted) {
+    tensorpipe::Buffer& buffer = result.tensors.emplace_back().buffer;
+    if (IsCpu(tensor.target)) {
+      buffer = tensorpipe::CpuBuffer{at};
+    } else {
+      // A GPU copies to memory of the host as well.
+      buffer = GpuBuffer{at, {tensor.target.index, GpuStream::kDefault}};
+    }
+    at += tensor.num_bytes;
   }
   return result;
 }
@@ -291,7 +265,9 @@ size_t IncomingMessage::num_bytes() const {
   for (const std::shared_ptr<Storage>& storage : state_->storages) {
     bytes += storage->num_bytes();
   }
-  for (const size_t size : state_->tensor_sizes) bytes += size;
+  for (const State::Unwanted& tensor : state_->unwanted) {
+    bytes += tensor.num_bytes;
+  }
   return bytes;
 }
 
@@ -302,6 +278,8 @@ MessageType IncomingMessage::type() const {
 int64_t IncomingMessage::id() const { return state_->id; }
 
 std::string_view IncomingMessage::metadata() const { return state_->metadata; }
+
+const DeviceMap& IncomingMessage::way_back() const { return state_->way_back; }
 
 absl::StatusOr<DecodedMessage> IncomingMessage::Decode() && {
   if (!state_->refusal.ok()) return state_->refusal;
@@ -316,6 +294,7 @@ absl::StatusOr<DecodedMessage> IncomingMessage::Decode() && {
                                   ? state_->large_payload->Take()
                                   : std::move(state_->payload);
     decoded.message.tensors = *std::move(tensors);
+    decoded.message.streams = state_->streams;
     return decoded;
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("no memory to decode a message");

@@ -50,8 +50,9 @@ class SimConnection : public transport::Connection, public ArrivalClock {
   }
   void read(tensorpipe::AbstractNopHolder& object,
             read_nop_callback_fn fn) override {
-    endpoint_->Read([arrivals = arrivals_, &object, fn = std::move(fn)](
-                        const Error& error, const void* data, size_t length) {
+    endpoint_->Read([arrivals = arrivals_, pipe = pipe_, &object,
+                     fn = std::move(fn)](const Error& error, const void* data,
+                                         size_t length) {
       if (error) return fn(error);
       if (!ReadWholeObject({static_cast<const char*>(data), length}, object)) {
         return fn(BadObject());
@@ -60,6 +61,11 @@ class SimConnection : public transport::Connection, public ArrivalClock {
               dynamic_cast<tensorpipe::NopHolder<tensorpipe::Packet>*>(
                   &object)) {
         arrivals->NumberCaller(hello->getObject());
+      } else if (auto* const answer = dynamic_cast<
+                     tensorpipe::NopHolder<tensorpipe::BrochureAnswer>*>(
+                     &object)) {
+        arrivals->NoteAnswer(pipe, answer->getObject(),
+                             /*are_we_caller=*/true);
       }
       fn(Error::kSuccess);
     });
@@ -71,18 +77,25 @@ class SimConnection : public transport::Connection, public ArrivalClock {
   }
   void write(const tensorpipe::AbstractNopHolder& object,
              write_callback_fn fn) override {
+    if (const auto* const answer = dynamic_cast<
+            const tensorpipe::NopHolder<tensorpipe::BrochureAnswer>*>(
+            &object)) {
+      arrivals_->NoteAnswer(pipe_, answer->getObject(),
+                            /*are_we_caller=*/false);
+    }
     Endpoint::Frame frame(object.getSize());
     tensorpipe::NopWriter writer(frame.data(), frame.size());
     if (object.write(writer).has_error()) return fn(BadObject());
     endpoint_->Write(std::move(frame), /*is_object=*/true, std::move(fn));
   }
-  void setId(std::string id) override { arrivals_->Enter(id, this); }
+  void setId(std::string id) override { pipe_ = arrivals_->Enter(id, this); }
   void close() override { endpoint_->Close(); }
   absl::Duration SinceArrival() override { return endpoint_->SinceArrival(); }
 
  private:
   const std::shared_ptr<Endpoint> endpoint_;
   const std::shared_ptr<PipeArrivals> arrivals_;
+  uint64_t pipe_ = 0;
 };
 
 }  // namespace
@@ -190,7 +203,8 @@ Network::Network(World& world, const NetworkOptions& options)
 Network::~Network() = default;
 
 TransportSet Network::MakeTransports(Node& node,
-                                     const TransportOptions& options) {
+                                     const TransportOptions& options,
+                                     Devices* /*devices*/) {
   TransportSet set;
   set.arrivals = std::make_shared<PipeArrivals>();
   std::vector<std::string> names = options.transports;

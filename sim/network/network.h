@@ -56,7 +56,8 @@ class Network {
 
   // TensorPipe contexts for one node. They must not outlive the network unless
   // their node has crashed.
-  TransportSet MakeTransports(Node& node, const TransportOptions& options);
+  TransportSet MakeTransports(Node& node, const TransportOptions& options,
+                              Devices* devices = nullptr);
 
   // Faults. They concern ranks, whatever incarnation of the worker is alive.
 
@@ -147,8 +148,9 @@ class SimTransports : public TransportProvider {
   SimTransports(Network& network, Node& node)
       : network_(network), node_(node) {}
 
-  absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
-    return network_.MakeTransports(node_, options);
+  absl::StatusOr<TransportSet> Make(const TransportOptions& options,
+                                    Devices* devices) override {
+    return network_.MakeTransports(node_, options, devices);
   }
 
  private:

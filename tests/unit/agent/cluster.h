@@ -78,10 +78,13 @@ class Cluster {
   const std::shared_ptr<Store>& store() const { return store_; }
   // Sets the observer of agents that are started from now on; may be null.
   void set_observer(Observer* observer) { observer_ = observer; }
+  // The same for their GPUs.
+  void set_devices(Devices* devices) { devices_ = devices; }
 
  private:
   std::shared_ptr<Store> store_;
   Observer* observer_ = nullptr;
+  Devices* devices_ = nullptr;
   std::vector<std::unique_ptr<Agent>> agents_;
 };
 

@@ -127,8 +127,9 @@ TEST(StartTest, TheLeastPreferredTransportIsPublished) {
 class Heedless : public TransportProvider {
  public:
   explicit Heedless(std::string address) : address_(std::move(address)) {}
-  absl::StatusOr<TransportSet> Make(const TransportOptions& options) override {
-    absl::StatusOr<TransportSet> set = RealTransports().Make(options);
+  absl::StatusOr<TransportSet> Make(const TransportOptions& options,
+                                    Devices* devices) override {
+    absl::StatusOr<TransportSet> set = RealTransports().Make(options, devices);
     if (!set.ok()) return set;
     for (TransportEntry& transport : set->transports) {
       transport.address = address_;

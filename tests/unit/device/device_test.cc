@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "agent/device/devices.h"
 #include "gtest/gtest.h"
 #include "tensorpipe/common/cpu_buffer.h"
 
@@ -65,10 +66,11 @@ TEST(DeviceTest, BorrowedMemoryIsTheCallers) {
 }
 
 TEST(DeviceTest, CpuIsTheOnlyBackend) {
-  DeviceBackend* backend = FindDeviceBackend("cpu");
+  const Devices devices;
+  DeviceBackend* backend = devices.Find("cpu");
   ASSERT_NE(backend, nullptr);
-  EXPECT_EQ(FindDeviceBackend("cuda"), nullptr);
-  EXPECT_EQ(FindDeviceBackend(""), nullptr);
+  EXPECT_EQ(devices.Find("cuda"), nullptr);
+  EXPECT_EQ(devices.Find(""), nullptr);
 
   auto storage = backend->Allocate(Device{}, 16);
   ASSERT_TRUE(storage.ok()) << storage.status();

@@ -55,6 +55,25 @@ TEST(CallExtrasTest, KeysAreNumbered) {
   }
 }
 
+TEST(CallExtrasTest, TheWayBackOfAReply) {
+  const Device cpu = CpuDevice();
+  const DeviceMap map = {{cpu, GpuDevice(2)}, {GpuDevice(253), cpu}};
+  const std::string says = EncodeExtras({.way_back = map});
+  EXPECT_EQ(says, std::string("rp1\x09\x04\x00\x03\xfe\x00", 9));
+  const auto read = DecodeExtras(says);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->way_back, map);
+  // Twice, odd, empty, and not one to one.
+  EXPECT_FALSE(DecodeExtras(says + says.substr(3)).ok());
+  EXPECT_FALSE(DecodeExtras("rp1\x09\x01x").ok());
+  EXPECT_FALSE(DecodeExtras(std::string("rp1\x09\0", 5)).ok());
+  EXPECT_FALSE(DecodeExtras("rp1\x09\x04\x01\x01\x01\x02").ok());
+  EXPECT_FALSE(DecodeExtras("rp1\x09\x04\x01\x02\x02\x02").ok());
+  // What cannot be written.
+  EXPECT_EQ(EncodeExtras({.way_back = {{GpuDevice(255), cpu}}}), "");
+  EXPECT_EQ(EncodeExtras({.way_back = {{Device{"hip", 0}, cpu}}}), "");
+}
+
 TEST(CallExtrasTest, AReplySaysItsId) {
   const std::string asks = EncodeExtras({.wants_reply_id = true});
   EXPECT_EQ(asks, std::string("rp1\x07\0", 5));
@@ -142,7 +161,7 @@ TEST(CallExtrasTest, APongCarriesTheInstance) {
 
 TEST(CallExtrasTest, Features) {
   const PeerFeatures own = ParseFeatures(OwnFeatures(0x1f));
-  EXPECT_TRUE(own.epoch && own.reply_id);
+  EXPECT_TRUE(own.epoch && own.reply_id && own.way_back);
   EXPECT_TRUE(own.known && own.deadline && own.cancel && own.keepalive &&
               own.idempotency && own.progress);
   EXPECT_EQ(own.memory, 0x1f);

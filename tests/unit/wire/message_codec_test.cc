@@ -181,27 +181,20 @@ TEST(EncodeTest, CopiesBorrowedMemoryOnce) {
   EXPECT_EQ(Elements(decoded->message.tensors[1]), std::vector<float>({3, 4}));
 }
 
-// Defect 18: targets are given by tensor, and tensors share storages.
+// Defect 18: what a storage is on decides where it goes, once.
 TEST(EncodeTest, TargetsFollowTheStorage) {
   const Tensor a = Iota({2});
   const Tensor b = Iota({3});
-  const Device cpu;
-  const Device gpu0{"cuda", 0};
-  const Device gpu1{"cuda", 1};
-  auto encoded = Encode(Request("", {a, a, b}), 1, {}, {{gpu0, gpu0, gpu1}});
+  const DeviceMap map = {{CpuDevice(), GpuDevice(1)}};
+  auto encoded =
+      Encode(Request("", {a, a, b}), 1, {}, {.map = &map, .peer = "w1"});
   ASSERT_TRUE(encoded.ok()) << encoded.status();
   const tensorpipe::Message message = ToTensorPipe(**encoded);
   ASSERT_EQ(message.tensors.size(), 2u);
-  EXPECT_EQ(message.tensors[0].targetDevice->toString(), "cuda:0");
+  EXPECT_EQ(message.tensors[0].targetDevice->toString(), "cuda:1");
   EXPECT_EQ(message.tensors[1].targetDevice->toString(), "cuda:1");
-
-  for (const std::vector<Device>& bad : {std::vector<Device>{gpu0, gpu1, gpu1},
-                                         {gpu0, cpu, cpu},
-                                         {cpu, gpu0, cpu},
-                                         {cpu}}) {
-    EXPECT_EQ(Encode(Request("", {a, a, b}), 1, {}, bad).status().code(),
-              absl::StatusCode::kInvalidArgument);
-  }
+  EXPECT_EQ((*encoded)->way_back(), (DeviceMap{{GpuDevice(1), CpuDevice()}}));
+  EXPECT_FALSE((*encoded)->needs_no_gpus());
 }
 
 TEST(EncodeTest, RefusesWhatCannotBeSent) {
@@ -211,9 +204,18 @@ TEST(EncodeTest, RefusesWhatCannotBeSent) {
   strange.storage = std::make_shared<StrangeStorage>();
   const absl::Status status = Encode(Request("", {strange}), 1).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_TRUE(std::string(status.message())
-                  .starts_with("TensorPipe RPC backend only supports CPU "
-                               "tensors by default"));
+  EXPECT_EQ(
+      status.message(),
+      "TensorPipe RPC backend only supports CPU tensors by default, "
+      "please move your tensors to CPU before sending them over RPC, or "
+      "call `set_device_map` on `TensorPipeRpcBackendOptions` to "
+      "explicitly configure device mapping. Request device mapping is not "
+      "available for destination , but found tensor on device: cuda:0");
+  // A map alone makes no GPU of it.
+  const DeviceMap map = {{GpuDevice(0), GpuDevice(0)}};
+  EXPECT_EQ(
+      Encode(Request("", {strange}), 1, {}, {.map = &map}).status().code(),
+      absl::StatusCode::kInvalidArgument);
 }
 
 TEST(EncodeTest, HasLimits) {
