@@ -12,8 +12,8 @@ namespace reprise {
 
 // The digest of the type, the payload, and the type, shape and elements of each
 // tensor. Strides and storage do not matter. It is never 0. The elements of a
-// tensor that is not on a CPU, or lies beyond the bounds of its storage, are left
-// out.
+// tensor that is not on a CPU, or lies beyond the bounds of its storage, are
+// left out.
 uint64_t Digest(const Message& message);
 
 }  // namespace reprise
