@@ -84,11 +84,11 @@ absl::StatusOr<absl::Duration> Agent::Impl::CheckCall(
     return status;
   }
   if (!options.device_map.empty()) {
-    absl::Status status = ValidateDevices(
-        {{workers_.self().name,
-          {{{"this call", options.device_map}},
-           options_.devices,
-           options_.device_count}}});
+    absl::Status status =
+        ValidateDevices({{workers_.self().name,
+                          {{{"this call", options.device_map}},
+                           options_.devices,
+                           options_.device_count}}});
     if (!status.ok()) return status;
   }
   const absl::Duration timeout =

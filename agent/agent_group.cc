@@ -26,9 +26,8 @@ constexpr absl::Duration kToLearn = absl::Milliseconds(100);
 absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
   const DeviceInfo own{options_.device_maps, options_.devices,
                        options_.device_count};
-  absl::Status shown =
-      PublishDevices(*store_, workers_.self().name, FormatInstance(instance_),
-                     own, deadline);
+  absl::Status shown = PublishDevices(*store_, workers_.self().name,
+                                      FormatInstance(instance_), own, deadline);
   if (!shown.ok()) return shown;
   StaticGroup group(runtime_, *store_, options_, workers_,
                     FormatInstance(instance_), OwnFeatures(instance_),

@@ -205,7 +205,7 @@ class Agent::Impl {
   const std::shared_ptr<CallTable> calls_;
   const std::shared_ptr<Retrier> retrier_;
   const std::shared_ptr<CpuAllocator> allocator_;
-  Devices* const devices_;                      // may be null
+  Devices* const devices_;                       // may be null
   const std::shared_ptr<GpuPoller> gpu_poller_;  // null without GPUs
   const WireLimits limits_;
   DeviceRouter router_;

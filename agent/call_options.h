@@ -41,9 +41,9 @@ inline constexpr size_t kMaxCallLabel = 64;
 // failed, and at the latest when the agent has shut down.
 struct ReceiveInto {
   // The i-th storage of the reply that arrives on the CPU goes to the beginning
-  // of the i-th of these, which are on a CPU and do not overlap. Tensors that share a storage at
-  // their sender share it here. When the reply has more storages, or a larger
-  // one, the call fails with RESOURCE_EXHAUSTED.
+  // of the i-th of these, which are on a CPU and do not overlap. Tensors that
+  // share a storage at their sender share it here. When the reply has more
+  // storages, or a larger one, the call fails with RESOURCE_EXHAUSTED.
   std::vector<std::shared_ptr<Storage>> storages = {};
   // As `Message::release_guard`, for what is written instead of read: dropped
   // when the agent writes to the storages no more. May be null.

@@ -112,13 +112,17 @@ absl::Status Future::WaitOn(Devices& devices, const StreamSet& streams) const {
   if (reply->streams.empty() || devices.gpu_streams() == nullptr) {
     return absl::OkStatus();
   }
+  std::vector<int> gpus;
+  for (const GpuStream& stream : reply->streams.streams()) {
+    gpus.push_back(stream.device);
+  }
   for (const Tensor& tensor : reply->tensors) {
     const Device& device = tensor.storage->device();
-    if (device.type == kGpuDeviceType && streams.Has(device.index)) {
+    if (device.type == kGpuDeviceType) {
       tensor.storage->RecordUse(streams.On(device.index));
     }
   }
-  return devices.gpu_streams()->WaitFor(streams, reply->streams);
+  return devices.gpu_streams()->WaitFor(streams, reply->streams, gpus);
 }
 
 absl::Status Future::Synchronize(Devices& devices) const {

@@ -56,8 +56,8 @@ class Future {
   // else that of the GPUs. `devices`: the agent's.
   //
   // Work that is put on `streams` afterwards waits for the tensors, by events:
-  // the stream of a tensor's device, or all of them if that has none. The
-  // tensors' memory counts as used by the stream of its device.
+  // each stream for those of its device, default streams among them. The memory
+  // of the tensors counts as used by these streams.
   absl::Status WaitOn(Devices& devices, const StreamSet& streams) const;
   // Blocks until the GPUs are done, too: for the host, and to see their errors.
   absl::Status Synchronize(Devices& devices) const;

@@ -159,8 +159,8 @@ void ClientPipe::NoteWritten(const EncodedMessage& message) {
 }
 
 void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
-  absl::Status channels = CheckChannels(
-      *call.message, options_.arrivals.get(), number_, peer_->name);
+  absl::Status channels = CheckChannels(*call.message, options_.arrivals.get(),
+                                        number_, peer_->name);
   if (!channels.ok()) {
     Refuse(call, channels);
     return;
@@ -176,15 +176,16 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   }
   if (!call.idempotency_key.empty()) {
     if (!features_.idempotency) {
-      Refuse(call,
-             features_.known
-                 ? absl::FailedPreconditionError(absl::StrCat(
-                       peer_->name,
-                       " does not understand idempotency keys; call it without"))
-                 : absl::UnavailableError(absl::StrCat(
-                       "whether ", peer_->name,
-                       " understands idempotency keys is not known: the store "
-                       "could not be asked")));
+      Refuse(
+          call,
+          features_.known
+              ? absl::FailedPreconditionError(absl::StrCat(
+                    peer_->name,
+                    " does not understand idempotency keys; call it without"))
+              : absl::UnavailableError(absl::StrCat(
+                    "whether ", peer_->name,
+                    " understands idempotency keys is not known: the store "
+                    "could not be asked")));
       return;
     }
     extras.idempotency_key = std::move(call.idempotency_key);

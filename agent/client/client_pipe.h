@@ -8,8 +8,8 @@
 // the peer. Its owner may then replace the pipe by another one, to another
 // address, which takes over the queue. A peer that does not know pings is
 // written to at once, or, by an agent with GPUs, as soon as its answer says
-// between which devices there are channels. A failed pipe never recovers: its owner forgets it and
-// makes another one.
+// between which devices there are channels. A failed pipe never recovers: its
+// owner forgets it and makes another one.
 //
 // The pipe is established once the peer has answered TensorPipe's handshake.
 // From then on it lives as long as bytes arrive from the peer: the peer is

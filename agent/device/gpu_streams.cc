@@ -77,15 +77,17 @@ absl::StatusOr<StreamSet> GpuStreams::NextAfter(absl::Span<const int> devices,
                                                 const StreamSet& otherwise) {
   absl::StatusOr<StreamSet> set = Next(devices);
   if (!set.ok()) return set;
-  absl::Status status = WaitFor(*set, ready);
-  for (const int device : devices) {
-    if (ready.Has(device)) continue;
-    if (status.ok()) status = WaitFor(set->On(device), ready.On(device));
-    if (status.ok() && otherwise.Has(device)) {
-      status = WaitFor(set->On(device), otherwise.On(device));
+  for (const GpuStream& stream : set->streams()) {
+    const int device = stream.device;
+    absl::Status status = WaitFor(stream, ready);
+    if (status.ok() && !ready.Has(device)) {
+      status = WaitFor(stream, ready.On(device));
+      if (status.ok() && otherwise.Has(device)) {
+        status = WaitFor(stream, otherwise.On(device));
+      }
     }
+    if (!status.ok()) return status;
   }
-  if (!status.ok()) return status;
   return set;
 }
 

@@ -43,8 +43,9 @@ class GpuStreams {
   absl::StatusOr<StreamSet> Next(absl::Span<const int> devices);
 
   // The same, for work on memory of `devices` that is ready on `ready`: each
-  // stream waits for those. On a device of which `ready` names none, it is
-  // ready on the default stream, and on that of `otherwise` if there is one.
+  // stream waits for all that this names. If it names none of a device, the
+  // stream of that waits for its default stream, and for that of `otherwise` if
+  // there is one.
   absl::StatusOr<StreamSet> NextAfter(absl::Span<const int> devices,
                                       const StreamSet& ready,
                                       const StreamSet& otherwise = {});

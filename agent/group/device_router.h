@@ -1,8 +1,8 @@
 // Where tensors go: the device maps of this worker, and what other members have
 // published of theirs.
 //
-// A reply goes the way back that its request says (agent/wire/call_extras.h), or
-// else back where the request's own tensors came from. So nothing depends on
+// A reply goes the way back that its request says (agent/wire/call_extras.h),
+// or else back where the request's own tensors came from. So nothing depends on
 // the name that a caller claims.
 
 #ifndef REPRISE_AGENT_GROUP_DEVICE_ROUTER_H_

@@ -2,8 +2,8 @@
 //
 // A message that has been sent is dropped while the copy out of its memory may
 // still be on a stream. What belongs to the user is then given back by a later
-// `GpuMemory::Poll`. An agent that is idle calls nothing of `GpuMemory`, so this
-// polls while something is left, and only then.
+// `GpuMemory::Poll`. An agent that is idle calls nothing of `GpuMemory`, so
+// this polls while something is left, and only then.
 
 #ifndef REPRISE_AGENT_PIPE_GPU_POLLER_H_
 #define REPRISE_AGENT_PIPE_GPU_POLLER_H_

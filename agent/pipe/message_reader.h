@@ -23,8 +23,8 @@ class MessageSink {
   // A message begins to arrive; `OnMessage` or `OnReadFailed` follows.
   virtual void OnMessageBegins() = 0;
   // Where the tensors on CPUs of the message that begins go, by its metadata;
-  // asked before `OnMessageBegins`. Null: where the limits say. It is kept until they
-  // have arrived or never will, and let go before `OnMessage` and
+  // asked before `OnMessageBegins`. Null: where the limits say. It is kept
+  // until they have arrived or never will, and let go before `OnMessage` and
   // `OnReadFailed`.
   virtual std::shared_ptr<CpuAllocator> AllocatorFor(
       std::string_view /*metadata*/) {

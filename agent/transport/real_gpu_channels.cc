@@ -31,7 +31,7 @@ std::vector<GpuChannel> MakeRealGpuChannels(Devices* devices,
   }
 }
 
-absl::StatusOr<std::shared_ptr<tensorpipe::channel::Context>> Find(
+absl::StatusOr<std::shared_ptr<tensorpipe::channel::Context>> FindChannel(
     std::string_view name, const std::vector<GpuChannel>& channels) {
   for (const GpuChannel& channel : channels) {
     if (channel.name != name) continue;

@@ -21,7 +21,7 @@ std::vector<GpuChannel> MakeRealGpuChannels(Devices* devices,
                                             const MakeCpuChannel& make_fast);
 
 // The one of this name, or UNAVAILABLE with the reason why there is none.
-absl::StatusOr<std::shared_ptr<tensorpipe::channel::Context>> Find(
+absl::StatusOr<std::shared_ptr<tensorpipe::channel::Context>> FindChannel(
     std::string_view name, const std::vector<GpuChannel>& channels);
 
 }  // namespace reprise

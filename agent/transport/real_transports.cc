@@ -211,9 +211,9 @@ MakeCpuChannel MakeBeneath(const char* name, std::string_view on_it,
                            const std::vector<Choice<ChannelKind>>& wanted,
                            const absl::StatusOr<BindAddress>& address,
                            const std::shared_ptr<PeerCheck>& check) {
-  const bool is_wanted =
-      std::any_of(wanted.begin(), wanted.end(),
-                  [&](const auto& choice) { return choice.kind->name == on_it; });
+  const bool is_wanted = std::any_of(
+      wanted.begin(), wanted.end(),
+      [&](const auto& choice) { return choice.kind->name == on_it; });
   return [&, name, is_wanted]() -> std::shared_ptr<tp::channel::Context> {
     for (const ChannelKind& kind : kChannels) {
       if (!is_wanted || kind.name != std::string_view(name)) continue;
@@ -316,7 +316,7 @@ class RealTransportProvider final : public TransportProvider {
       if (IsForGpus(*kind) && for_gpus.empty() && options.channels.empty()) {
         continue;
       }
-      auto context = IsForGpus(*kind) ? Find(kind->name, for_gpus)
+      auto context = IsForGpus(*kind) ? FindChannel(kind->name, for_gpus)
                                       : MakeChannel(*kind, address, check);
       if (context.ok()) {
         set.channels.push_back({kind->name, priority, *std::move(context)});

@@ -2,8 +2,9 @@
 //
 // `RealTransports()` makes the transports uv and shm, our own, and ibv, and the
 // channels reprise_cma and cma, our own, mpt_uv and basic, as far as they work
-// on this machine; and for an agent with GPUs those of agent/transport/cuda. In a simulated world the provider makes the world's own
-// transport instead. A provider and its functions may be used on any thread.
+// on this machine; and for an agent with GPUs those of agent/transport/cuda. In
+// a simulated world the provider makes the world's own transport instead. A
+// provider and its functions may be used on any thread.
 
 #ifndef REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
 #define REPRISE_AGENT_TRANSPORT_TRANSPORTS_H_
@@ -71,11 +72,11 @@ class TransportProvider {
 
   // Makes new contexts, in the order of their priorities, the highest first.
   // With GPUs in `devices`, which may be null and must outlive the contexts,
-  // channels for those are among them. The caller owns the contexts. A context is closed and joined when its last
-  // reference is dropped. INVALID_ARGUMENT for "Unknown transport: x", "Unknown
-  // channel: x" or a `bind_address` that cannot be used. UNAVAILABLE, with the
-  // reason for each, if no transport or no channel that was asked for works
-  // here.
+  // channels for those are among them. The caller owns the contexts. A context
+  // is closed and joined when its last reference is dropped. INVALID_ARGUMENT
+  // for "Unknown transport: x", "Unknown channel: x" or a `bind_address` that
+  // cannot be used. UNAVAILABLE, with the reason for each, if no transport or
+  // no channel that was asked for works here.
   virtual absl::StatusOr<TransportSet> Make(const TransportOptions& options,
                                             Devices* devices) = 0;
   // For an agent without GPUs.

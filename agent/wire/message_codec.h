@@ -73,7 +73,8 @@ class EncodedMessage {
   absl::Span<const WireTensor> tensors() const { return body().tensors_; }
   // From the receiver's devices to ours: where tensors of its reply shall go.
   const DeviceMap& way_back() const { return body().way_back_; }
-  // Whether all tensors go from CPU to CPU, for which there always is a channel.
+  // Whether all tensors go from CPU to CPU, for which there always is a
+  // channel.
   bool needs_no_gpus() const { return body().needs_no_gpus_; }
   // Payloads and tensors.
   size_t num_bytes() const;
@@ -115,8 +116,9 @@ struct Route {
 // that share one stay together. The payload is moved, storages are shared, and
 // what they hold must not change until the message is written; but views of a
 // small part of a large storage, and memory that is not owned, are copied. What
-// lies on a GPU is read on streams of the agent's own, which wait here for those
-// of the message. The guard of the message is dropped when those are done.
+// lies on a GPU is read on streams of the agent's own, which wait here for
+// those of the message. The guard of the message is dropped when those are
+// done.
 //
 // INVALID_ARGUMENT for a tensor that no receiver could take, and with PyTorch's
 // text for one on a device that is not in the map; RESOURCE_EXHAUSTED beyond
@@ -197,7 +199,8 @@ class IncomingMessage {
   static absl::StatusOr<IncomingMessage> AllocateWanted(
       const tensorpipe::Descriptor& descriptor, const WireLimits& limits);
   static absl::StatusOr<IncomingMessage> AllocateUnwanted(
-      const tensorpipe::Descriptor& descriptor, absl::Status refusal);
+      const tensorpipe::Descriptor& descriptor, const WireLimits& limits,
+      absl::Status refusal);
 
   std::unique_ptr<State> state_;
 };

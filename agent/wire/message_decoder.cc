@@ -87,7 +87,9 @@ struct IncomingMessage::State {
   // `discarded` takes the payload, the pickle and the tensors one after
   // another.
   absl::Status refusal;
-  DiscardMemory discarded;
+  std::shared_ptr<DiscardMemory> discarded;
+  // Keeps `discarded` until GPUs do not write there any more. May be null.
+  std::shared_ptr<Storage> discarded_by_gpus;
   struct Unwanted {
     size_t num_bytes = 0;
     tensorpipe::Device target;
@@ -109,11 +111,11 @@ struct IncomingMessage::State {
     }
   }
   char* payload_data() {
-    if (!refusal.ok()) return discarded.data();
+    if (!refusal.ok()) return discarded->data();
     return large_payload ? large_payload->data() : payload.data();
   }
   char* pickle_data() {
-    if (!refusal.ok()) return discarded.data() + payload_size;
+    if (!refusal.ok()) return discarded->data() + payload_size;
     return large_pickle ? large_pickle.get() : small_pickle.data();
   }
 };
@@ -129,7 +131,7 @@ absl::StatusOr<IncomingMessage> IncomingMessage::Allocate(
     if (wanted.ok()) return wanted;
     refusal = wanted.status();
   }
-  return AllocateUnwanted(descriptor, std::move(refusal));
+  return AllocateUnwanted(descriptor, limits, std::move(refusal));
 }
 
 absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
@@ -155,8 +157,8 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
                                 ToDevice(tensor.sourceDevice));
       }
       if (!IsCpu(target)) {
-        auto storage = limits.devices->Allocate(
-            ToDevice(target), tensor.length, state->streams);
+        auto storage = limits.devices->Allocate(ToDevice(target), tensor.length,
+                                                state->streams);
         if (!storage.ok()) return storage.status();
         auto buffer = limits.devices->ToBuffer(**storage, state->streams);
         if (!buffer.ok()) return buffer.status();
@@ -178,7 +180,8 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateWanted(
 }
 
 absl::StatusOr<IncomingMessage> IncomingMessage::AllocateUnwanted(
-    const tensorpipe::Descriptor& descriptor, absl::Status refusal) {
+    const tensorpipe::Descriptor& descriptor, const WireLimits& limits,
+    absl::Status refusal) {
   try {
     auto state = std::make_unique<State>();
     state->refusal = std::move(refusal);
@@ -207,7 +210,16 @@ absl::StatusOr<IncomingMessage> IncomingMessage::AllocateUnwanted(
       return absl::ResourceExhaustedError(absl::StrCat(
           state->refusal.message(), "; ", discarded.status().message()));
     }
-    state->discarded = *std::move(discarded);
+    state->discarded = std::make_shared<DiscardMemory>(*std::move(discarded));
+    for (const int gpu : GpusOf(descriptor)) {
+      std::shared_ptr<Storage>& kept = state->discarded_by_gpus;
+      if (kept == nullptr) {
+        kept = limits.devices->gpu_memory()->Adopt(
+            gpu, nullptr, 0,
+            [memory = state->discarded](void*) mutable { memory.reset(); });
+      }
+      kept->RecordUse({gpu, GpuStream::kDefault});
+    }
     return IncomingMessage(std::move(state));
   } catch (const std::exception&) {  // bad_alloc, length_error
     return absl::ResourceExhaustedError("no memory to skip a message");

@@ -122,10 +122,11 @@ class MessageEncoder {
         absl::string_view(route_.peer.data(), route_.peer.size()));
     const bool has_none = route_.map == nullptr || route_.map->empty();
     return absl::InvalidArgumentError(
-        has_none ? absl::StrCat(text, ", but found tensor on device: ",
-                                device.ToString())
-                 : absl::StrCat(text, " for device ", device.ToString(),
-                                " but received a tensor on that device."));
+        has_none
+            ? absl::StrCat(text,
+                           ", but found tensor on device: ", device.ToString())
+            : absl::StrCat(text, " for device ", device.ToString(),
+                           " but received a tensor on that device."));
   }
 
   // Of a GPU that tensors of the message are on.

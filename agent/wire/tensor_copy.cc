@@ -103,9 +103,8 @@ absl::StatusOr<std::optional<Tensor>> CopyContiguousOnGpu(
   const char* const from = static_cast<const char*>(tensor.storage->data());
   char* to = static_cast<char*>(copy.storage->data());
   do {
-    absl::Status status =
-        devices.gpu_driver()->Copy(to, from + runs.offset() * item,
-                                   runs.length() * item, stream);
+    absl::Status status = devices.gpu_driver()->Copy(
+        to, from + runs.offset() * item, runs.length() * item, stream);
     if (!status.ok()) return status;
     to += runs.length() * item;
   } while (runs.Next());

@@ -23,8 +23,8 @@ bool IsWorthCopying(const Tensor& tensor);
 // on a CPU and passes `CheckBounds`.
 absl::StatusOr<Tensor> CopyContiguous(const Tensor& tensor);
 
-// The same on the tensor's GPU, by its stream in `streams`. Returns nothing when
-// that would take more than `kMaxGpuRuns` copies.
+// The same on the tensor's GPU, by its stream in `streams`. Returns nothing
+// when that would take more than `kMaxGpuRuns` copies.
 inline constexpr int kMaxGpuRuns = 16;
 absl::StatusOr<std::optional<Tensor>> CopyContiguousOnGpu(
     const Tensor& tensor, Devices& devices, const StreamSet& streams);

@@ -41,6 +41,8 @@ uint64_t HashElements(const Tensor& tensor) {
   const size_t element_bytes = SizeOf(tensor.dtype);
   const auto count = static_cast<size_t>(tensor.num_elements());
   if (count == 0 || tensor.storage == nullptr) return 0;
+  // The bytes of a GPU are not for the host to read.
+  if (tensor.storage->device() != CpuDevice()) return 1;
   const char* const first =
       static_cast<const char*>(tensor.storage->data()) +
       static_cast<size_t>(tensor.storage_offset) * element_bytes;

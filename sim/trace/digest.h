@@ -11,9 +11,9 @@
 namespace reprise {
 
 // The digest of the type, the payload, and the type, shape and elements of each
-// tensor. Strides and storage do not matter. It is never 0. Tensors must be in
-// memory that the CPU can read; of a tensor beyond the bounds of its storage
-// the elements are left out.
+// tensor. Strides and storage do not matter. It is never 0. The elements of a
+// tensor that is not on a CPU, or lies beyond the bounds of its storage, are left
+// out.
 uint64_t Digest(const Message& message);
 
 }  // namespace reprise

@@ -104,10 +104,9 @@ std::vector<absl::Status> Cluster::TryStart(std::vector<AgentOptions> options,
   agents_.resize(options.size());
   std::vector<absl::Status> statuses(options.size());
   OnEach([&](int64_t id) {
-    absl::StatusOr<std::unique_ptr<Agent>> agent =
-        Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_,
-                      devices_},
-                     options[id], handler, deadline);
+    absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(
+        {&RealRuntime(), store_, &RealTransports(), observer_, devices_},
+        options[id], handler, deadline);
     statuses[id] = agent.status();
     if (agent.ok()) agents_[id] = *std::move(agent);
   });
@@ -118,10 +117,9 @@ absl::Status Cluster::StartOne(AgentOptions options, RequestHandler handler,
                                absl::Time deadline) {
   const size_t id = options.id;
   if (agents_.size() <= id) agents_.resize(id + 1);
-  absl::StatusOr<std::unique_ptr<Agent>> agent =
-      Agent::Start({&RealRuntime(), store_, &RealTransports(), observer_,
-                    devices_},
-                   std::move(options), std::move(handler), deadline);
+  absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(
+      {&RealRuntime(), store_, &RealTransports(), observer_, devices_},
+      std::move(options), std::move(handler), deadline);
   if (!agent.ok()) return agent.status();
   agents_[id] = *std::move(agent);
   return absl::OkStatus();

@@ -113,8 +113,7 @@ TEST_F(DeviceMapTest, TheReplyGoesTheWayBack) {
 }
 
 TEST_F(DeviceMapTest, TensorsOfOneStorageStayTogether) {
-  StartWith({{kGpu0, kGpu1}},
-            Blocking([](Message request, const RequestInfo&) {
+  StartWith({{kGpu0, kGpu1}}, Blocking([](Message request, const RequestInfo&) {
               request.type = MessageType::kScriptRet;
               request.payload =
                   request.tensors[0].storage == request.tensors[2].storage
@@ -191,8 +190,9 @@ TEST_F(DeviceMapTest, AReplyWithoutAMapIsAnError) {
     EXPECT_THAT(
         std::string(cluster_[0].Send("w1", Request("")).status().message()),
         HasSubstr(absl::StrCat(
-            kOnlyCpu, "Response device mapping is not available for "
-                      "destination w0, but found tensor on device: cuda:1")));
+            kOnlyCpu,
+            "Response device mapping is not available for "
+            "destination w0, but found tensor on device: cuda:1")));
     EXPECT_TRUE(CallOnCpu().ok());
   }
 }
@@ -245,21 +245,23 @@ TEST_F(DeviceMapTest, OnlyTheDevicesThatMayBeUsed) {
             options.devices = {kGpu1, kGpu2};
           }
         });
-  EXPECT_EQ(Call("w1", [&] {
-              Message request = Request("");
-              request.tensors = {Make(kGpu0, 'x')};
-              return request;
-            }()).payload,
+  EXPECT_EQ(Call("w1",
+                 [&] {
+                   Message request = Request("");
+                   request.tensors = {Make(kGpu0, 'x')};
+                   return request;
+                 }())
+                .payload,
             "cuda:1");
 
   CallOptions options;
   options.device_map = {{kGpu0, kGpu3}};
   Message request = Request("");
   request.tensors = {Make(kGpu0, 'x')};
-  EXPECT_THAT(std::string(
-                  cluster_[0].Send("w1", request, options).status().message()),
-              HasSubstr("a tensor is to arrive on cuda:3, which is not one of "
-                        "the devices of this worker"));
+  EXPECT_THAT(
+      std::string(cluster_[0].Send("w1", request, options).status().message()),
+      HasSubstr("a tensor is to arrive on cuda:3, which is not one of "
+                "the devices of this worker"));
   EXPECT_THAT(
       std::string(cluster_[0]
                       .Send("w1", Request("output"), options)
@@ -311,9 +313,8 @@ TEST_F(DeviceMapTest, MemoryOfGpusIsCounted) {
               HasSubstr("reprise_gpu_memory_used_bytes{worker=\"w0\","
                         "device=\"cuda:0\"}"));
   reply = Message();
-  EXPECT_TRUE(Until([&] {
-    return cluster_[0].GetMetrics()["agent.gpu_used_bytes"] == 0;
-  }));
+  EXPECT_TRUE(Until(
+      [&] { return cluster_[0].GetMetrics()["agent.gpu_used_bytes"] == 0; }));
   EXPECT_GT(cluster_[0].GetMetrics()["agent.gpu_cached_bytes"], 0);
 }
 
@@ -350,9 +351,8 @@ TEST(DeviceStartTest, MapsAreCheckedAgainstTheGpusThatThereAre) {
   cluster.set_devices(&none);
   AgentOptions options = OptionsFor(0, 1);
   options.device_maps["w0"] = {{kGpu0, kGpu0}};
-  EXPECT_THAT(
-      std::string(cluster.StartOne(options, Echo(), Soon()).message()),
-      StartsWith("Node w0 has source devices with invalid indices"));
+  EXPECT_THAT(std::string(cluster.StartOne(options, Echo(), Soon()).message()),
+              StartsWith("Node w0 has source devices with invalid indices"));
 }
 
 }  // namespace

@@ -24,15 +24,18 @@ class DeviceStreamTest : public GpuCluster {
  protected:
   // Adds 1 to each byte when the stream comes to it.
   void AddOne(const Tensor& tensor, GpuStream stream) {
-    driver_.Do(stream, [storage = tensor.storage] {
-      auto* const bytes = static_cast<char*>(storage->data());
-      for (size_t i = 0; i < storage->num_bytes(); ++i) ++bytes[i];
+    driver_.Do(stream, [bytes = static_cast<char*>(tensor.storage->data()),
+                        num_bytes = tensor.storage->num_bytes()] {
+      for (size_t i = 0; i < num_bytes; ++i) ++bytes[i];
     });
   }
   // What the bytes are when the stream comes to it.
   std::shared_ptr<std::string> ReadOn(const Tensor& tensor, GpuStream stream) {
     auto read = std::make_shared<std::string>("not yet");
-    driver_.Do(stream, [read, tensor] { *read = Bytes(tensor); });
+    driver_.Do(stream, [read, data = static_cast<char*>(tensor.storage->data()),
+                        num_bytes = tensor.storage->num_bytes()] {
+      *read = {data[0], data[num_bytes - 1]};
+    });
     return read;
   }
 
@@ -105,8 +108,7 @@ TEST_F(DeviceStreamTest, HandlersGetStreamsOfAllTheirDevices) {
         }),
         [](AgentOptions& options) {
           if (options.id == 1) {
-            options.device_maps["w0"] = {{kGpu1, kGpu0},
-                                         {GpuDevice(3), kGpu1}};
+            options.device_maps["w0"] = {{kGpu1, kGpu0}, {GpuDevice(3), kGpu1}};
           }
         });
   const Future reply = cluster_[0].Send("w1", Request(""));
@@ -154,8 +156,7 @@ TEST_F(DeviceStreamTest, AFailureOfTheDriverFailsACallAtMost) {
     EXPECT_TRUE(Until([&] { return CallOnCpu().ok(); })) << n;
   }
   EXPECT_GT(num_failed, 0);
-  const Future reply =
-      cluster_[0].Send("w1", OneTensor(Make(kGpu0, 'b'), {}));
+  const Future reply = cluster_[0].Send("w1", OneTensor(Make(kGpu0, 'b'), {}));
   ASSERT_TRUE(reply.Synchronize(devices_).ok());
   EXPECT_EQ(Bytes(reply.result()->tensors[0]), "bb");
 }

@@ -52,8 +52,9 @@ class GpuCluster : public ::testing::Test {
     StreamSet streams;
     streams.Set(stream);
     tensor.storage = *devices_.Allocate(device, num_bytes, streams);
-    driver_.Do(stream, [storage = tensor.storage, value] {
-      std::memset(storage->data(), value, storage->num_bytes());
+    // Work of a GPU keeps no storage.
+    driver_.Do(stream, [data = tensor.storage->data(), value, num_bytes] {
+      std::memset(data, value, num_bytes);
     });
     return tensor;
   }

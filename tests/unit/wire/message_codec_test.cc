@@ -204,16 +204,18 @@ TEST(EncodeTest, RefusesWhatCannotBeSent) {
   strange.storage = std::make_shared<StrangeStorage>();
   const absl::Status status = Encode(Request("", {strange}), 1).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(status.message(),
-            "TensorPipe RPC backend only supports CPU tensors by default, "
-            "please move your tensors to CPU before sending them over RPC, or "
-            "call `set_device_map` on `TensorPipeRpcBackendOptions` to "
-            "explicitly configure device mapping. Request device mapping is not "
-            "available for destination , but found tensor on device: cuda:0");
+  EXPECT_EQ(
+      status.message(),
+      "TensorPipe RPC backend only supports CPU tensors by default, "
+      "please move your tensors to CPU before sending them over RPC, or "
+      "call `set_device_map` on `TensorPipeRpcBackendOptions` to "
+      "explicitly configure device mapping. Request device mapping is not "
+      "available for destination , but found tensor on device: cuda:0");
   // A map alone makes no GPU of it.
   const DeviceMap map = {{GpuDevice(0), GpuDevice(0)}};
-  EXPECT_EQ(Encode(Request("", {strange}), 1, {}, {.map = &map}).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      Encode(Request("", {strange}), 1, {}, {.map = &map}).status().code(),
+      absl::StatusCode::kInvalidArgument);
 }
 
 TEST(EncodeTest, HasLimits) {

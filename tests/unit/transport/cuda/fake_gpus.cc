@@ -303,7 +303,7 @@ absl::Status FakeDriver::Record(GpuEvent event, GpuStream stream) {
   }
   Push(stream, {nullptr, [this, found, number](const absl::Status& error) {
                   const std::lock_guard lock(gpus_.mutex_);
-                  found->num_done = std::max(found->num_done, number);
+                  found->done.insert(number);
                   found->error = error;
                 }});
   return absl::OkStatus();
@@ -321,7 +321,7 @@ absl::Status FakeDriver::Wait(GpuStream stream, GpuEvent event) {
       gpus_.faults_.push_back("an event is waited for that was not recorded");
     }
   }
-  Push(stream, {[found, number] { return found->num_done >= number; },
+  Push(stream, {[found, number] { return found->done.count(number) > 0; },
                 [this, found, key = KeyOf(stream)](const absl::Status&) {
                   const std::lock_guard lock(gpus_.mutex_);
                   gpus_.streams_[key].error.Update(found->error);
@@ -333,14 +333,14 @@ absl::StatusOr<bool> FakeDriver::IsDone(GpuEvent event) {
   if (absl::Status status = Enter(); !status.ok()) return status;
   const std::lock_guard lock(gpus_.mutex_);
   const auto found = Find(event);
-  return found->num_done >= found->num_recorded;
+  return found->done.count(found->num_recorded) > 0;
 }
 
 absl::Status FakeDriver::Synchronize(GpuEvent event) {
   Lock lock(gpus_.mutex_);
   const auto found = Find(event);
-  gpus_.changed_.wait(lock,
-                      [&] { return found->num_done >= found->num_recorded; });
+  gpus_.changed_.wait(
+      lock, [&] { return found->done.count(found->num_recorded) > 0; });
   return absl::OkStatus();
 }
 

@@ -39,8 +39,10 @@ class FakeGpus {
     int device = 0;
     bool is_shared = false;
     uint64_t num_recorded = 0;  // calls
-    uint64_t num_done = 0;      // that the GPU has come to
-    absl::Status error;         // of the work before the last of these
+    // Those that the GPU has come to. A later one, on another stream, may be
+    // done before an earlier one that some stream still waits for.
+    std::set<uint64_t> done = {0};
+    absl::Status error;  // of the work before the last of these
   };
   struct Work {
     std::function<bool()> is_ready;  // null: at once
