@@ -108,6 +108,7 @@ TEST_F(DeviceMapTest, TheReplyGoesTheWayBack) {
               return absl::StatusOr<Message>(std::move(reply));
             }));
   const Message reply = Call("w1", Request(""));
+  ASSERT_EQ(reply.tensors.size(), 1u);
   EXPECT_EQ(DevicesOf(reply), "cuda:1");
   EXPECT_EQ(Bytes(reply.tensors[0]), "zz");
 }
@@ -150,6 +151,7 @@ TEST_F(DeviceMapTest, ASmallViewOfALargeStorageIsCopiedOnItsGpu) {
   request.tensors = {rows};
   const Message reply = Call("w1", std::move(request));
   EXPECT_EQ(reply.payload, "100");
+  ASSERT_EQ(reply.tensors.size(), 1u);
   EXPECT_EQ(Bytes(reply.tensors[0]), "rr");
 }
 
@@ -203,6 +205,7 @@ TEST_F(DeviceMapTest, ACallMayHaveAMapOfItsOwn) {
   options.device_map = {{kGpu0, kGpu3}, {kGpu2, kCpu}};
   const Message reply = Call("w1", TwoTensors(kGpu0, kGpu2), options);
   EXPECT_EQ(reply.payload, "cuda:3 cpu:0");
+  ASSERT_EQ(reply.tensors.size(), 2u);
   EXPECT_EQ(DevicesOf(reply), "cuda:0 cuda:2");
   EXPECT_EQ(Bytes(reply.tensors[1]), "yy");
 
