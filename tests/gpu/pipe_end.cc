@@ -11,6 +11,7 @@
 #include "agent/transport/cuda/host.h"
 #include "agent/transport/cuda/shared_memory.h"
 #include "agent/transport/transports.h"
+#include "agent/transport/uv/context.h"
 #include "tests/gpu/gpu.h"
 
 namespace reprise::gpu {
@@ -42,16 +43,21 @@ class NoSharedMemory final : public SharedMemory {
 };
 
 absl::StatusOr<std::shared_ptr<tensorpipe::channel::Context>> MakeRemoteHost(
-    TransportSet cpu, Devices& devices) {
+    Devices& devices) {
   static NoSharedMemory* const no_shared_memory = new NoSharedMemory();
+  TransportOptions options;
+  options.transports = {"uv"};
+  options.channels = {"mpt_uv"};
+  options.bind_address = "127.0.0.1";
+  absl::StatusOr<TransportSet> beneath = RealTransports().Make(options);
+  if (!beneath.ok()) return beneath.status();
   absl::StatusOr<ProcessIdentity> process = ThisProcess();
   if (!process.ok()) return process.status();
-  auto context =
-      MakeCudaHostContext({.driver = devices.gpu_driver(),
-                           .runtime = devices.runtime(),
-                           .shared_memory = no_shared_memory,
-                           .process = *std::move(process)},
-                          cpu.channels[0].context);
+  auto context = MakeCudaHostContext({.driver = devices.gpu_driver(),
+                                      .runtime = devices.runtime(),
+                                      .shared_memory = no_shared_memory,
+                                      .process = *std::move(process)},
+                                     beneath->channels[0].context);
   if (context->isViable()) return context;
   return absl::UnavailableError("cuda_host is not viable");
 }
@@ -83,24 +89,35 @@ absl::StatusOr<std::unique_ptr<PipeContext>> PipeContext::Make(
     const Way& way, Devices& devices) {
   TransportOptions options;
   options.transports = {way.transport};
-  options.channels = {way.is_remote ? "mpt_uv" : way.channel};
+  options.channels = {way.channel};
   options.bind_address = "127.0.0.1";
+  // This alone says why the channel does not work.
   absl::StatusOr<TransportSet> set = RealTransports().Make(options, &devices);
   if (!set.ok()) return set.status();
+  // Peers without a channel for memory of CPUs are turned away.
+  options.channels.push_back("basic");
+  set = RealTransports().Make(options, &devices);
+  if (!set.ok()) return set.status();
+  if (way.is_remote) {
+    auto remote = MakeRemoteHost(devices);
+    if (!remote.ok()) return remote.status();
+    // The checks of `Make` know only channels that it made.
+    set->transports[0].context = MakeUvContext(Callers::kPipes);
+    set->channels[0].context = *std::move(remote);
+    set->channels[1].context = tensorpipe::channel::basic::create();
+  }
   std::unique_ptr<PipeContext> made(new PipeContext());
   made->transport_ = way.transport;
   made->address_ =
       absl::StrCat(way.transport, "://", set->transports[0].address);
-  made->context_->registerTransport(0, way.transport,
-                                    set->transports[0].context);
-  std::shared_ptr<tensorpipe::channel::Context> channel =
-      set->channels[0].context;
-  if (way.is_remote) {
-    auto remote = MakeRemoteHost(*std::move(set), devices);
-    if (!remote.ok()) return remote.status();
-    channel = *std::move(remote);
+  for (TransportEntry& entry : set->transports) {
+    made->context_->registerTransport(entry.priority, entry.name,
+                                      std::move(entry.context));
   }
-  made->context_->registerChannel(0, way.channel, std::move(channel));
+  for (ChannelEntry& entry : set->channels) {
+    made->context_->registerChannel(entry.priority, entry.name,
+                                    std::move(entry.context));
+  }
   return made;
 }
 
