@@ -22,9 +22,9 @@ absl::Status Expect(const absl::Status& status, absl::StatusCode code,
       absl::StrContains(std::string(status.message()), text)) {
     return absl::OkStatus();
   }
-  return absl::InternalError(absl::StrCat(
-      "wanted ", absl::StatusCodeToString(code), " with \"", text, "\", got ",
-      status.ToString()));
+  return absl::InternalError(
+      absl::StrCat("wanted ", absl::StatusCodeToString(code), " with \"", text,
+                   "\", got ", status.ToString()));
 }
 
 CallOptions WithMap(const Device& from, const Device& to) {
@@ -43,13 +43,13 @@ absl::Status ThereAndBack(const CaseContext& context, const Device& from,
   auto tensor = BytesOf(*on_gpu);
   if (from == CpuDevice()) {
     tensor.storage = *AllocateCpu(kSmall);
-    absl::Status status = gpu.driver().Copy(
-        tensor.storage->data(), (*on_gpu)->data(), kSmall, stream);
+    absl::Status status = gpu.driver().Copy(tensor.storage->data(),
+                                            (*on_gpu)->data(), kSmall, stream);
     if (status.ok()) status = gpu.driver().Synchronize(stream);
     if (!status.ok()) return status;
   }
-  auto reply = Call(context, "devices", {tensor}, Only(stream),
-                    WithMap(from, to));
+  auto reply =
+      Call(context, "devices", {tensor}, Only(stream), WithMap(from, to));
   if (!reply.ok()) return reply.status();
   if (reply->payload != to.ToString()) {
     return absl::DataLossError("it arrived on " + reply->payload);
@@ -111,8 +111,8 @@ void NoMemoryAtTheServer(const CaseContext& context) {
                   Expect(hoard.why(), absl::StatusCode::kResourceExhausted,
                          "OUT_OF_MEMORY"));
     call = Call(context, "check 5", {BytesOf(*tensor)}, Only(stream));
-    results.Check(name, Expect(call.status(),
-                               absl::StatusCode::kResourceExhausted, ""));
+    results.Check(
+        name, Expect(call.status(), absl::StatusCode::kResourceExhausted, ""));
     call = Call(context, "check 5", {}, {});
     results.Check(context.name + ": a call without tensors works meanwhile",
                   call.status());
@@ -155,12 +155,11 @@ void RunMapCases(const CaseContext& context) {
                 ThereAndBack(context, gpu, CpuDevice()));
   results.Check(name + ": from CPU to GPU by the call's map",
                 ThereAndBack(context, CpuDevice(), gpu));
-  results.Check(
-      name + ": a device that the server does not have",
-      Expect(Call(context, "devices", {BytesOf(*tensor)}, streams,
-                  WithMap(gpu, GpuDevice(100)))
-                 .status(),
-             absl::StatusCode::kFailedPrecondition, ""));
+  results.Check(name + ": a device that the server does not have",
+                Expect(Call(context, "devices", {BytesOf(*tensor)}, streams,
+                            WithMap(gpu, GpuDevice(100)))
+                           .status(),
+                       absl::StatusCode::kFailedPrecondition, ""));
   results.Check(name + ": and it goes on", ThereAndBack(context, gpu, gpu));
 }
 
@@ -172,8 +171,7 @@ void RunErrorCases(const CaseContext& context) {
                 Expect(devices.Allocate(GpuDevice(99), 1, {}).status(),
                        absl::StatusCode::kInvalidArgument, "cuda:99"));
   if (!context.gpu.is_fake()) {
-    const size_t too_much =
-        context.gpu.driver().properties(0).memory_bytes * 2;
+    const size_t too_much = context.gpu.driver().properties(0).memory_bytes * 2;
     results.Check(name + ": more than there is",
                   Expect(devices.Allocate(FirstGpu(), too_much, {}).status(),
                          absl::StatusCode::kResourceExhausted, ""));
@@ -190,9 +188,8 @@ void RunErrorCases(const CaseContext& context) {
       name + ": the comparison of bytes can fail",
       Expect(Call(context, "check 10", {BytesOf(*tensor)}, streams).status(),
              absl::StatusCode::kDataLoss, "are not those of 10"));
-  results.Check(
-      name + ": and it goes on",
-      Call(context, "check 9", {BytesOf(*tensor)}, streams).status());
+  results.Check(name + ": and it goes on",
+                Call(context, "check 9", {BytesOf(*tensor)}, streams).status());
 }
 
 void RunCases(const CaseContext& context, AgentCases cases) {

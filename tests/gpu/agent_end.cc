@@ -21,8 +21,8 @@ constexpr absl::Duration kLateFor = absl::Milliseconds(50);
 
 absl::Status CheckAll(Gpu& gpu, const Message& request, uint64_t seed) {
   for (const Tensor& tensor : request.tensors) {
-    absl::Status status = gpu.Compare(
-        *tensor.storage, seed++, request.streams.On(FirstGpu().index));
+    absl::Status status = gpu.Compare(*tensor.storage, seed++,
+                                      request.streams.On(FirstGpu().index));
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

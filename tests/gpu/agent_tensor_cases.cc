@@ -12,18 +12,16 @@ namespace {
 
 constexpr absl::Duration kBusyFor = absl::Milliseconds(100);
 constexpr DType kDTypes[] = {
-    DType::kUInt8,     DType::kInt8,       DType::kInt16,
-    DType::kInt32,     DType::kInt64,      DType::kFloat16,
-    DType::kFloat32,   DType::kFloat64,    DType::kComplex64,
-    DType::kComplex128, DType::kBool,      DType::kBFloat16,
+    DType::kUInt8,     DType::kInt8,       DType::kInt16,   DType::kInt32,
+    DType::kInt64,     DType::kFloat16,    DType::kFloat32, DType::kFloat64,
+    DType::kComplex64, DType::kComplex128, DType::kBool,    DType::kBFloat16,
 };
 
 absl::Status Wrong(std::string what) {
   return absl::DataLossError(std::move(what));
 }
 
-// The bytes of `tensor` when its stream of `streams` comes to them. The storage
-// may have been cut: then only the elements count, which must be contiguous.
+// The bytes of its storage when its stream of `streams` comes to them.
 absl::Status CompareTensor(Gpu& gpu, const Tensor& tensor, uint64_t seed,
                            const StreamSet& streams) {
   return gpu.Compare(*tensor.storage, seed, streams.On(FirstGpu().index));
@@ -49,15 +47,15 @@ absl::Status AllDTypes(const CaseContext& context) {
       return Wrong(absl::StrCat(std::string(ToString(tensors[i].dtype)),
                                 " came back with another type or shape"));
     }
-    absl::Status status =
-        CompareTensor(context.gpu, got, seed, reply->streams);
+    absl::Status status = CompareTensor(context.gpu, got, seed, reply->streams);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
 // Transposed, shifted, with stride 0, of no dimension, empty; several of them
-// on one storage, which must be one at the end, too.
+// on one storage, which must be one at the end, too. None views so little of it
+// that it would be sent as a copy.
 absl::Status Views(const CaseContext& context) {
   constexpr int64_t kElements = 64 * 48;
   auto storage = context.gpu.Make(kElements * sizeof(float), 7);
@@ -68,10 +66,10 @@ absl::Status Views(const CaseContext& context) {
   const std::vector<Tensor> tensors = {
       {f32, {64, 48}, {48, 1}, 0, false, *storage},
       {f32, {48, 64}, {1, 48}, 0, false, *storage},
-      {f32, {10, 3}, {48, 2}, 100, true, *storage},
-      {f32, {}, {}, 17, false, *storage},
-      {f32, {0, 3}, {3, 1}, 0, false, *storage},
+      {f32, {60, 47}, {48, 1}, 100, true, *storage},
+      {f32, {}, {}, 0, false, *other},
       {f32, {1000, 1000}, {0, 0}, 0, false, *other},
+      {f32, {0, 3}, {3, 1}, 0, false, *AllocateCpu(0)},
   };
   auto reply = Call(context, "echo", tensors, Only(context.gpu.NewStream()));
   if (!reply.ok()) return reply.status();
@@ -84,11 +82,13 @@ absl::Status Views(const CaseContext& context) {
         got.requires_grad != tensors[i].requires_grad) {
       return Wrong(absl::StrCat("view ", i, " came back as another one"));
     }
-    if (got.storage->device() != FirstGpu()) return Wrong("the device");
+    if (got.storage->device() != tensors[i].storage->device()) {
+      return Wrong(absl::StrCat("view ", i, " came to another device"));
+    }
+    if (got.num_elements() == 0) continue;
     storages.insert(got.storage.get());
     absl::Status status =
-        CompareTensor(context.gpu, got, i + 1 < tensors.size() ? 7 : 8,
-                      reply->streams);
+        CompareTensor(context.gpu, got, i < 3 ? 7 : 8, reply->streams);
     if (!status.ok()) return status;
   }
   if (storages.size() != 2) {
@@ -99,10 +99,9 @@ absl::Status Views(const CaseContext& context) {
 
 absl::Status Sizes(const CaseContext& context) {
   uint64_t seed = 1000;
-  for (const size_t size :
-       {size_t{0}, size_t{1}, size_t{257}, size_t{1} << 16,
-        (size_t{1} << 20) + 3, (size_t{8} << 20) + 1, size_t{64} << 20,
-        size_t{1} << 30}) {
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{257}, size_t{1} << 16,
+                            (size_t{1} << 20) + 3, (size_t{8} << 20) + 1,
+                            size_t{64} << 20, size_t{1} << 30}) {
     if (size > context.gpu.LargestTensor()) break;
     auto storage = context.gpu.Make(size, ++seed);
     if (!storage.ok()) return storage.status();
@@ -135,8 +134,8 @@ absl::Status RunningWork(const CaseContext& context, bool& was_busy) {
   (*made)->RecordUse(stream);
   absl::Status status = gpu.KeepBusy(stream, kBusyFor);
   if (status.ok()) {
-    status = gpu.driver().Copy((*tensor)->data(), (*made)->data(), kBytes,
-                               stream);
+    status =
+        gpu.driver().Copy((*tensor)->data(), (*made)->data(), kBytes, stream);
   }
   if (!status.ok()) return status;
   Message request{MessageType::kScriptCall, "check 2", {BytesOf(*tensor)}};

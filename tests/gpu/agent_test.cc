@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "agent/store/open_store.h"
 #include "agent/runtime/runtime.h"
+#include "agent/store/open_store.h"
 #include "tests/gpu/agent_cases.h"
 #include "tests/gpu/agent_end.h"
 #include "tests/gpu/child.h"
@@ -42,9 +42,8 @@ struct Group {
   AgentCases cases = AgentCases::kTensors;
 
   std::string ToString() const {
-    return absl::StrCat(
-        "agents, ", spec.channel, " over ", spec.transport,
-        is_one_process ? ", one process" : ", two processes");
+    return absl::StrCat("agents, ", spec.channel, " over ", spec.transport,
+                        is_one_process ? ", one process" : ", two processes");
   }
 };
 
@@ -99,11 +98,11 @@ void RunGroup(Gpu& gpu, const Group& group, Results& results) {
     if (!child.ok()) return results.Check(name, child.status());
     server.child = *std::move(child);
   }
-  auto client = StartAgent(
-      gpu, spec, kClient, nullptr, MakeHandler(gpu),
-      [&](AgentOptions& options) {
-        if (group.cases == AgentCases::kMaps) options.device_maps.clear();
-      });
+  auto client = StartAgent(gpu, spec, kClient, nullptr, MakeHandler(gpu),
+                           [&](AgentOptions& options) {
+                             if (group.cases == AgentCases::kMaps)
+                               options.device_maps.clear();
+                           });
   if (starting != nullptr) starting->Join();
   if (!client.ok()) return results.Check(name, client.status());
   if (!started.ok()) return results.Check(name, started);

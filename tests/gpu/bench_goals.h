@@ -28,9 +28,9 @@ struct Verdict {
 
 inline Verdict AtLeast(double value, double goal, const char* unit) {
   const bool is_met = value >= goal;
-  return {true, is_met,
-          absl::StrFormat(">= %g %s: %s", goal, unit,
-                          is_met ? "met" : "NOT MET")};
+  return {
+      true, is_met,
+      absl::StrFormat(">= %g %s: %s", goal, unit, is_met ? "met" : "NOT MET")};
 }
 
 // Rates are those of one way. For cuda_ipc they are what stock PyTorch's

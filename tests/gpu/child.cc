@@ -82,8 +82,7 @@ absl::StatusOr<std::string> Child::ReadLine(absl::Duration timeout) {
       read_.erase(0, end + 1);
       return line;
     }
-    const auto left =
-        absl::ToInt64Milliseconds(deadline - RealRuntime().Now());
+    const auto left = absl::ToInt64Milliseconds(deadline - RealRuntime().Now());
     if (left <= 0) {
       return absl::DeadlineExceededError(
           absl::StrCat("the other process said nothing for ",

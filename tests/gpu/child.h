@@ -1,7 +1,7 @@
 // A second process that runs this program with other arguments.
 //
-// It lives until its standard input ends, and dies with its parent's thread that
-// started it. What it writes to standard output is read by `ReadLine`.
+// It lives until its standard input ends, and dies with its parent's thread
+// that started it. What it writes to standard output is read by `ReadLine`.
 
 #ifndef REPRISE_TESTS_GPU_CHILD_H_
 #define REPRISE_TESTS_GPU_CHILD_H_

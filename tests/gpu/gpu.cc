@@ -34,8 +34,8 @@ GpuDriver& FakeGpu() {
 
 // Of the 8 bytes at `at`, which is a multiple of 8.
 uint64_t Word(uint64_t seed, size_t at) {
-  const uint64_t word = (seed * 0x2545'f491'4f6c'dd1d + at + 1) *
-                        0x9e37'79b9'7f4a'7c15;
+  const uint64_t word =
+      (seed * 0x2545'f491'4f6c'dd1d + at + 1) * 0x9e37'79b9'7f4a'7c15;
   return word ^ word >> 29;
 }
 
@@ -52,9 +52,8 @@ absl::Status CompareHost(const char* got, uint64_t seed, size_t from,
     const uint64_t word = Word(seed, from + at);
     const size_t length = std::min(sizeof(word), num_bytes - at);
     if (std::memcmp(got + at, &word, length) != 0) {
-      return absl::DataLossError(
-          absl::StrCat("the bytes from ", from + at, " on are not those of ",
-                       seed));
+      return absl::DataLossError(absl::StrCat("the bytes from ", from + at,
+                                              " on are not those of ", seed));
     }
   }
   return absl::OkStatus();
@@ -69,8 +68,7 @@ StreamSet Only(GpuStream stream) {
 }
 
 absl::StatusOr<std::unique_ptr<Gpu>> Gpu::Find(bool is_fake) {
-  absl::StatusOr<GpuDriver*> driver =
-      is_fake ? &FakeGpu() : FindCudaDriver();
+  absl::StatusOr<GpuDriver*> driver = is_fake ? &FakeGpu() : FindCudaDriver();
   if (!driver.ok()) return driver.status();
   auto devices = std::make_unique<Devices>(RealRuntime(), driver);
   absl::StatusOr<std::shared_ptr<Storage>> staging =
@@ -124,8 +122,8 @@ absl::Status Gpu::Fill(Storage& storage, uint64_t seed, GpuStream stream) {
 absl::Status Gpu::Compare(Storage& storage, size_t offset, size_t num_bytes,
                           uint64_t seed, GpuStream stream) {
   if (offset + num_bytes > storage.num_bytes()) {
-    return absl::DataLossError(absl::StrCat("there are only ",
-                                            storage.num_bytes(), " bytes"));
+    return absl::DataLossError(
+        absl::StrCat("there are only ", storage.num_bytes(), " bytes"));
   }
   const std::lock_guard lock(mutex_);
   char* const staging = static_cast<char*>(staging_->data());
@@ -153,8 +151,8 @@ absl::Status Gpu::PrepareBusyWork(GpuStream stream) {
   constexpr int kTrials = 8;
   absl::Time start;
   for (int i = 0; i <= kTrials; ++i) {
-    absl::Status status = driver().Copy(busy_to_->data(), busy_from_->data(),
-                                        num_bytes, stream);
+    absl::Status status =
+        driver().Copy(busy_to_->data(), busy_from_->data(), num_bytes, stream);
     // The first one is no measure.
     if (status.ok() && (i == 0 || i == kTrials)) {
       status = driver().Synchronize(stream);
@@ -162,8 +160,8 @@ absl::Status Gpu::PrepareBusyWork(GpuStream stream) {
     if (!status.ok()) return status;
     if (i == 0) start = RealRuntime().Now();
   }
-  busy_copy_ = std::max((RealRuntime().Now() - start) / kTrials,
-                        absl::Microseconds(10));
+  busy_copy_ =
+      std::max((RealRuntime().Now() - start) / kTrials, absl::Microseconds(10));
   return absl::OkStatus();
 }
 
@@ -173,8 +171,7 @@ absl::Status Gpu::KeepBusy(GpuStream stream, absl::Duration duration) {
   if (!status.ok()) return status;
   busy_from_->RecordUse(stream);
   busy_to_->RecordUse(stream);
-  const double wanted =
-      std::ceil(absl::FDivDuration(duration, busy_copy_));
+  const double wanted = std::ceil(absl::FDivDuration(duration, busy_copy_));
   const int num_copies =
       std::min(kMostBusyCopies, std::max(1, static_cast<int>(wanted)));
   for (int i = 0; i < num_copies && status.ok(); ++i) {

@@ -53,8 +53,9 @@ class Gpu {
   // Gives it these bytes. On return they are there; what was on `stream` before
   // is done.
   absl::Status Fill(Storage& storage, uint64_t seed, GpuStream stream);
-  // OK when `num_bytes` from `offset` on are the first ones of `seed`; DATA_LOSS
-  // names the first that is not. Reads after the work that is on `stream`.
+  // OK when `num_bytes` from `offset` on are the first ones of `seed`;
+  // DATA_LOSS names the first that is not. Reads after the work that is on
+  // `stream`.
   absl::Status Compare(Storage& storage, size_t offset, size_t num_bytes,
                        uint64_t seed, GpuStream stream);
   absl::Status Compare(Storage& storage, uint64_t seed, GpuStream stream) {

@@ -163,11 +163,11 @@ class Bench {
     auto to = gpu.Make(largest, 5);
     if (!from.ok()) return from.status();
     if (!to.ok()) return to.status();
-    auto pipe = (*context)->Connect(line->substr(std::min<size_t>(
-        4, line->size())));
-    return std::unique_ptr<Bench>(
-        new Bench(gpu, *std::move(context), *std::move(child), std::move(pipe),
-                  *std::move(from), *std::move(to)));
+    auto pipe =
+        (*context)->Connect(line->substr(std::min<size_t>(4, line->size())));
+    return std::unique_ptr<Bench>(new Bench(gpu, *std::move(context),
+                                            *std::move(child), std::move(pipe),
+                                            *std::move(from), *std::move(to)));
   }
   ~Bench() { end_.Write({"bye", {}, {}})->Wait().IgnoreError(); }
 
@@ -210,20 +210,20 @@ class Bench {
         stream_(gpu.NewStream()) {}
 
   absl::Status RoundTrip(size_t num_bytes) {
-    const auto written = end_.Write(
-        {"back", {{from_, 0, num_bytes}}, Only(stream_)});
+    const auto written =
+        end_.Write({"back", {{from_, 0, num_bytes}}, Only(stream_)});
     absl::StatusOr<PipeMessage> reply = end_.Read(to_);
     if (!reply.ok()) return reply.status();
-    absl::Status status = gpu_.driver().Synchronize(
-        reply->streams.On(FirstGpu().index));
+    absl::Status status =
+        gpu_.driver().Synchronize(reply->streams.On(FirstGpu().index));
     return status.ok() ? written->Wait() : status;
   }
 
   absl::Status OneWay(size_t num_bytes, int count) {
     std::vector<std::shared_ptr<Pending>> written;
     for (int done = 0; done < count; ++done) {
-      while (static_cast<int>(written.size()) < std::min(count,
-                                                         done + kInFlight)) {
+      while (static_cast<int>(written.size()) <
+             std::min(count, done + kInFlight)) {
         const bool is_last = static_cast<int>(written.size()) == count - 1;
         written.push_back(end_.Write({is_last ? "last" : "ack",
                                       {{from_, 0, num_bytes}},
@@ -245,13 +245,13 @@ class Bench {
   const GpuStream stream_;
 };
 
-constexpr char kColumns[] =
-    "%-34s %9s %12s %11s %10s %12s %7s  %s\n";
+constexpr char kColumns[] = "%-34s %9s %12s %11s %10s %12s %7s  %s\n";
 
-nlohmann::json Report(const Way& way, size_t num_bytes, const Measured& measured,
-                      const PlainCopies& copies, bool as_text) {
-  const bool is_on_gpu = way.channel == "cuda_direct" ||
-                         way.channel == "cuda_ipc";
+nlohmann::json Report(const Way& way, size_t num_bytes,
+                      const Measured& measured, const PlainCopies& copies,
+                      bool as_text) {
+  const bool is_on_gpu =
+      way.channel == "cuda_direct" || way.channel == "cuda_ipc";
   Sample sample;
   sample.way = way;
   sample.num_bytes = num_bytes;
@@ -290,16 +290,18 @@ nlohmann::json Report(const Way& way, size_t num_bytes, const Measured& measured
 }
 
 int Main(int argc, char** argv) {
-  const Flags flags(argc, argv, {"--only", "--json", "--fake", "--serve",
-                                 "--transport", "--remote"});
+  const Flags flags(
+      argc, argv,
+      {"--only", "--json", "--fake", "--serve", "--transport", "--remote"});
   if (!flags.is_valid()) return kWrongUsage;
   auto gpu = Gpu::Find(flags.Has("--fake"));
   if (!gpu.ok()) return SkipAll(std::string(gpu.status().message()));
   const size_t largest = std::min(kSizes[4], (*gpu)->LargestTensor());
   const std::string only = flags.Get("--only");
   if (flags.Has("--serve")) {
-    return ServeMain(**gpu, {only, flags.Get("--transport"),
-                             flags.Has("--remote")}, largest);
+    return ServeMain(**gpu,
+                     {only, flags.Get("--transport"), flags.Has("--remote")},
+                     largest);
   }
   // With a file for it, there is a table, too.
   const std::string json_file = flags.Get("--json");
@@ -335,14 +337,13 @@ int Main(int argc, char** argv) {
       auto measured = (*bench)->Measure(sizes[i].first);
       status = measured.status();
       if (!status.ok()) break;
-      json["rows"].push_back(Report(way, sizes[i].first, *measured,
-                                    sizes[i].second, as_text));
+      json["rows"].push_back(
+          Report(way, sizes[i].first, *measured, sizes[i].second, as_text));
     }
     if (status.ok()) continue;
     const std::string why(status.message());
-    json["skipped"].push_back({{"channel", way.channel},
-                               {"transport", way.transport},
-                               {"why", why}});
+    json["skipped"].push_back(
+        {{"channel", way.channel}, {"transport", way.transport}, {"why", why}});
     if (as_text) absl::PrintF("%-34s %s\n", way.ToString(), why);
     if (bench.ok()) exit_code = kFailed;
   }

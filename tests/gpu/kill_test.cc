@@ -73,7 +73,8 @@ absl::Status CallOn(Gpu& gpu, Agent& agent, const char* peer,
   while (true) {
     while (!counts.stop && sent.size() < kInFlight) {
       const uint64_t seed = next++ % kTensors;
-      Message request{MessageType::kScriptCall, absl::StrCat(text, " ", seed),
+      Message request{MessageType::kScriptCall,
+                      absl::StrCat(text, " ", seed),
                       {BytesOf(stock.storages[seed])}};
       if (std::string(text) == "echo") request.payload = text;
       request.streams = Only(gpu.NewStream());
@@ -126,21 +127,21 @@ int ServeMain(Gpu& gpu, const GroupSpec& spec) {
 // Tensors of the peer are compared in the handler; a wrong one is an error that
 // nobody is left to hear of.
 RequestHandler Noting(Gpu& gpu, Counts& counts) {
-  return Blocking([&gpu, &counts](Message request, const RequestInfo&)
-                      -> absl::StatusOr<Message> {
-    const absl::StatusOr<uint64_t> seed = SeedIn(request.payload);
-    if (!seed.ok()) return seed.status();
-    for (const Tensor& tensor : request.tensors) {
-      absl::Status status =
-          gpu.Compare(*tensor.storage, *seed,
-                      request.streams.On(FirstGpu().index));
-      if (status.ok()) continue;
-      ++counts.failed;
-      return status;
-    }
-    ++counts.good;
-    return Message{MessageType::kScriptRet, "ok", {}};
-  });
+  return Blocking(
+      [&gpu, &counts](Message request,
+                      const RequestInfo&) -> absl::StatusOr<Message> {
+        const absl::StatusOr<uint64_t> seed = SeedIn(request.payload);
+        if (!seed.ok()) return seed.status();
+        for (const Tensor& tensor : request.tensors) {
+          absl::Status status = gpu.Compare(
+              *tensor.storage, *seed, request.streams.On(FirstGpu().index));
+          if (status.ok()) continue;
+          ++counts.failed;
+          return status;
+        }
+        ++counts.good;
+        return Message{MessageType::kScriptRet, "ok", {}};
+      });
 }
 
 absl::Status AwaitMemory(Gpu& gpu, int64_t used_before) {
@@ -176,8 +177,7 @@ absl::Status RunRound(Gpu& gpu, GroupSpec spec, absl::Duration kill_after,
   if (!child.ok()) return child.status();
   Counts handled;
   Counts called;
-  auto agent =
-      StartAgent(gpu, spec, kClient, nullptr, Noting(gpu, handled));
+  auto agent = StartAgent(gpu, spec, kClient, nullptr, Noting(gpu, handled));
   if (!agent.ok()) return agent.status();
   const auto ready = (*child)->ReadLine(absl::Minutes(1));
   if (!ready.ok()) return ready.status();
@@ -214,8 +214,9 @@ absl::Status RunRound(Gpu& gpu, GroupSpec spec, absl::Duration kill_after,
 }
 
 int Main(int argc, char** argv) {
-  const Flags flags(argc, argv, {"--only", "--rounds", "--fake", "--serve",
-                                 "--transport", "--store"});
+  const Flags flags(
+      argc, argv,
+      {"--only", "--rounds", "--fake", "--serve", "--transport", "--store"});
   if (!flags.is_valid()) return kWrongUsage;
   auto gpu = Gpu::Find(flags.Has("--fake"));
   if (!gpu.ok()) return SkipAll(std::string(gpu.status().message()));
@@ -245,8 +246,8 @@ int Main(int argc, char** argv) {
         continue;
       }
       std::string report;
-      const absl::Status status = RunRound(
-          **gpu, spec, absl::Microseconds(random() % 30000), report);
+      const absl::Status status =
+          RunRound(**gpu, spec, absl::Microseconds(random() % 30000), report);
       results.Check(name, status);
       if (!report.empty()) std::printf("      %s\n", report.c_str());
     }

@@ -18,6 +18,10 @@ namespace reprise::gpu {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Minutes(1);
+// To wake up takes time, which is not to be measured. What lasts longer is not
+// changed by a nap.
+constexpr absl::Duration kSpinFor = absl::Milliseconds(5);
+constexpr absl::Duration kNap = absl::Microseconds(50);
 
 absl::Status StatusOf(const tensorpipe::Error& error) {
   if (!error) return absl::OkStatus();
@@ -75,12 +79,15 @@ void Pending::Complete(absl::Status status) {
 }
 
 absl::Status Pending::Wait() {
-  const absl::Time deadline = RealRuntime().Now() + kPatience;
+  Runtime& runtime = RealRuntime();
+  const absl::Time start = runtime.Now();
   while (!is_done()) {
     for (int i = 0; i < 100 && !is_done(); ++i) sched_yield();
-    if (RealRuntime().Now() > deadline && !is_done()) {
+    const absl::Time now = runtime.Now();
+    if (now > start + kPatience && !is_done()) {
       return absl::DeadlineExceededError("nothing happens for a minute");
     }
+    if (now > start + kSpinFor) runtime.SleepUntil(now + kNap);
   }
   return status_;
 }
@@ -158,8 +165,8 @@ std::shared_ptr<Pending> PipeEnd::Write(PipeMessage message) {
     auto* const data = static_cast<char*>(piece.storage->data());
     piece.storage->RecordUse(stream);
     tensorpipe::Message::Tensor tensor;
-    tensor.buffer = GpuBuffer{
-        data == nullptr ? nullptr : data + piece.offset, stream};
+    tensor.buffer =
+        GpuBuffer{data == nullptr ? nullptr : data + piece.offset, stream};
     tensor.length = piece.num_bytes;
     tensor.targetDevice =
         tensorpipe::Device(tensorpipe::kCudaDeviceType, FirstGpu().index);
@@ -212,10 +219,9 @@ absl::StatusOr<PipeMessage> PipeEnd::Read(
     allocation.tensors.push_back({*std::move(buffer)});
     message.tensors.push_back({*std::move(storage), 0, tensor.length});
   }
-  pipe_->read(std::move(allocation),
-              [arrived](const tensorpipe::Error& error) {
-                arrived->read.Complete(StatusOf(error));
-              });
+  pipe_->read(std::move(allocation), [arrived](const tensorpipe::Error& error) {
+    arrived->read.Complete(StatusOf(error));
+  });
   status = arrived->read.Wait();
   if (!status.ok()) return status;
   return std::move(message);

@@ -53,8 +53,8 @@ struct PipeMessage {
 class Pending {
  public:
   void Complete(absl::Status status);
-  // Spins: other processes are to be waited for as briefly as possible.
-  // DEADLINE_EXCEEDED after a minute.
+  // Spins at first: other processes are to be waited for as briefly as
+  // possible. DEADLINE_EXCEEDED after a minute.
   absl::Status Wait();
   bool is_done() const { return is_done_.load(std::memory_order_acquire); }
 

@@ -140,9 +140,9 @@ class Asker {
       if (size > largest) break;
       absl::Status status = Echo({size});
       if (!status.ok()) {
-        return absl::Status(status.code(), absl::StrCat(size, " bytes: ",
-                                                        std::string(
-                                                            status.message())));
+        return absl::Status(
+            status.code(),
+            absl::StrCat(size, " bytes: ", std::string(status.message())));
       }
     }
     return absl::OkStatus();
@@ -214,9 +214,8 @@ class Asker {
                                   stream);
     }
     if (!status.ok()) return status;
-    const auto written = end_.Write({absl::StrCat("check ", seed),
-                                     {Piece::Whole(*tensor)},
-                                     Only(stream)});
+    const auto written = end_.Write(
+        {absl::StrCat("check ", seed), {Piece::Whole(*tensor)}, Only(stream)});
     const absl::StatusOr<bool> was_busy = gpu_.IsBusy(stream);
     status = ReadOk();
     if (status.ok()) status = written->Wait();

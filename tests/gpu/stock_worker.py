@@ -23,6 +23,7 @@ def skip(why):
 try:
     import torch
     import torch.distributed as dist
+    import torch.distributed.autograd as dist_autograd
     import torch.distributed.rpc as rpc
     from torch.distributed.rpc import api
 except ImportError as error:
@@ -43,6 +44,8 @@ def add_one(*tensors):
 
 
 def make_agent(store, device):
+    """As rpc.init_rpc does, but for its collectives, which know only PyTorch."""
+    dist_autograd._init(0)
     maps, devices = {}, []
     options = rpc.TensorPipeRpcBackendOptions(num_worker_threads=4, rpc_timeout=60)
     if device.type == "cuda":

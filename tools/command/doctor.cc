@@ -75,8 +75,7 @@ absl::Status TryGpu(GpuDriver& driver, int device) {
   const absl::StatusOr<GpuStream> stream = driver.CreateStream(device);
   if (stream.ok()) {
     char* const data = static_cast<char*>(*memory);
-    status =
-        driver.Copy(data, data + kBytes / 2, kBytes / 2, *stream);
+    status = driver.Copy(data, data + kBytes / 2, kBytes / 2, *stream);
     if (status.ok()) status = driver.Synchronize(*stream);
     driver.DestroyStream(*stream);
   } else {
@@ -108,8 +107,9 @@ void AddGpus(const absl::StatusOr<GpuDriver*>& driver, DoctorReport& report) {
     if (!status.ok()) {
       finding.works = false;
       absl::StrAppend(&finding.detail, ": ", std::string(status.message()));
-      finding.advice = "see what else uses it, and the kernel's log (nvidia-smi "
-                       "-q, dmesg)";
+      finding.advice =
+          "see what else uses it, and the kernel's log (nvidia-smi "
+          "-q, dmesg)";
     }
     report.findings.push_back(std::move(finding));
   }

@@ -97,12 +97,26 @@ TEST(DoctorTest, LooksAtEverything) {
     // A finding has advice if and only if it does not work.
     EXPECT_EQ(finding.works, finding.advice.empty()) << finding.name;
   }
-  EXPECT_THAT(names, IsSupersetOf({"uv", "shm", "ibv", "basic", "cma", "mpt_uv",
-                                   "cuda_xth", "cuda_direct", "cuda_ipc",
-                                   "cuda_gdr", "cuda_host", "cuda_basic",
-                                   "memory://", "file://", "redis://", "tcp://",
-                                   "vm.max_map_count", "address space",
-                                   "ptrace scope", "open files"}));
+  EXPECT_THAT(names, IsSupersetOf({"uv",
+                                   "shm",
+                                   "ibv",
+                                   "basic",
+                                   "cma",
+                                   "mpt_uv",
+                                   "cuda_xth",
+                                   "cuda_direct",
+                                   "cuda_ipc",
+                                   "cuda_gdr",
+                                   "cuda_host",
+                                   "cuda_basic",
+                                   "memory://",
+                                   "file://",
+                                   "redis://",
+                                   "tcp://",
+                                   "vm.max_map_count",
+                                   "address space",
+                                   "ptrace scope",
+                                   "open files"}));
   // Its memory is of no file system, so it needs no room in one.
   EXPECT_FALSE(names.contains("/dev/shm"));
   EXPECT_THAT(Find(report, "machine", "open files").detail,
