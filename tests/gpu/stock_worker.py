@@ -10,6 +10,7 @@ with a reason, 1 failed.
 """
 
 import argparse
+import datetime
 import subprocess
 import sys
 import time
@@ -142,7 +143,11 @@ def main():
     if not rpc.is_available():
         skip("this PyTorch has no RPC")
 
-    store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    if device.type == "cuda":
+        torch.cuda.init()  # or the agent would do without GPUs
+    store = dist.TCPStore(
+        "127.0.0.1", 0, None, True, datetime.timedelta(seconds=25), wait_for_workers=False
+    )
     url = f"tcp://127.0.0.1:{store.port}"
     if int(torch.__version__.split(".")[0]) < 2:
         url += "?protocol=1"
