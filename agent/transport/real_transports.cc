@@ -97,8 +97,9 @@ std::shared_ptr<tp::channel::Context> CreateCma(
 }
 
 // Those that `MakeGpuChannels` makes, with its priorities.
-constexpr ChannelKind ForGpus(const char* name, int64_t priority) {
-  return {name, priority, false, 0, nullptr, NoReasonKnown};
+constexpr ChannelKind ForGpus(const char* name, int64_t priority,
+                              bool needs_address = false) {
+  return {name, priority, needs_address, 0, nullptr, NoReasonKnown};
 }
 
 constexpr ChannelKind kChannels[] = {
@@ -117,7 +118,7 @@ constexpr ChannelKind kChannels[] = {
     ForGpus("cuda_direct", 350),
     ForGpus("cuda_ipc", 300),
     ForGpus("cuda_gdr", 200),
-    ForGpus("cuda_host", 100),
+    ForGpus("cuda_host", 100, /*needs_address=*/true),  // for mpt_uv beneath
     ForGpus("cuda_basic", 0),
 };
 
@@ -367,6 +368,26 @@ std::vector<TransportProbe> ProbeRealTransports(
     }
     probes.push_back(
         {"channel", kind.name, kind.priority, status.ok(), std::move(detail)});
+  }
+  return probes;
+}
+
+std::vector<TransportProbe> ProbeRealGpuChannels(
+    Devices& devices, const std::string& bind_address) {
+  std::vector<TransportProbe> probes;
+  const absl::StatusOr<BindAddress> address = ResolveBindAddress(bind_address);
+  const auto check = std::make_shared<PeerCheck>();
+  const auto all = *Choose<ChannelKind>(kChannels, {}, "channel");
+  const std::vector<GpuChannel> made = MakeRealGpuChannels(
+      &devices, MakeBeneath("basic", "cuda_basic", all, address, check),
+      MakeBeneath("mpt_uv", "cuda_host", all, address, check));
+  const absl::Status has_gpus = devices.Check(GpuDevice(0));
+  for (const ChannelKind& kind : kChannels) {
+    if (!IsForGpus(kind)) continue;
+    absl::Status status = FindChannel(kind.name, made).status();
+    if (!has_gpus.ok()) status = has_gpus;
+    probes.push_back({"channel", kind.name, kind.priority, status.ok(),
+                      std::string(status.message())});
   }
   return probes;
 }

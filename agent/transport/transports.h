@@ -112,6 +112,9 @@ struct TransportProbe {
 };
 std::vector<TransportProbe> ProbeRealTransports(
     const std::string& bind_address = "");
+// The same for the channels for GPUs, with those of `devices`.
+std::vector<TransportProbe> ProbeRealGpuChannels(
+    Devices& devices, const std::string& bind_address = "");
 
 }  // namespace reprise
 

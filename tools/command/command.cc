@@ -208,7 +208,8 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   const CLI::App* const replay_app = AddReplay(app, replay);
   const CLI::App* const verify_app = AddVerify(app, verify);
   const CLI::App* const doctor_app = app.add_subcommand(
-      "doctor", "says which transports, channels and stores can work here");
+      "doctor",
+      "says which transports, channels, GPUs and stores can work here");
   const CLI::App* const worker_app = AddWorker(app, worker);
 
   try {

@@ -6,6 +6,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "agent/device/cuda/cuda_driver.h"
+#include "agent/device/devices.h"
 #include "agent/runtime/runtime.h"
 #include "agent/store/open_store.h"
 #include "agent/transport/transports.h"
@@ -38,6 +41,77 @@ void AddTransports(DoctorReport& report) {
         {probe.kind, probe.name, probe.viable,
          probe.detail.empty() ? "it can be made" : probe.detail,
          AdviceOn(probe)});
+  }
+}
+
+std::string AdviceOnGpuChannel(const TransportProbe& probe, bool has_gpus) {
+  if (probe.viable) return "";
+  if (probe.name == "cuda_gdr") {
+    return "it is not needed: two hosts use cuda_host or cuda_basic";
+  }
+  if (!has_gpus) return "it needs a GPU: see below";
+  if (absl::StrContains(probe.detail, "cannot be shared")) {
+    return "in a container, share the namespaces of its peers (--ipc=host "
+           "--pid=host); or do with cuda_host, which needs no sharing";
+  }
+  return "do with another channel";
+}
+
+void AddGpuChannels(Devices& devices, DoctorReport& report) {
+  for (TransportProbe& probe : ProbeRealGpuChannels(devices)) {
+    report.findings.push_back(
+        {probe.kind, probe.name, probe.viable,
+         probe.detail.empty() ? "it can be made" : probe.detail,
+         AdviceOnGpuChannel(probe, devices.gpu_count() > 0)});
+  }
+}
+
+// Whether memory of the device can be had and copied.
+absl::Status TryGpu(GpuDriver& driver, int device) {
+  constexpr size_t kBytes = 4096;
+  const absl::StatusOr<void*> memory = driver.Allocate(device, kBytes);
+  if (!memory.ok()) return memory.status();
+  absl::Status status = absl::OkStatus();
+  const absl::StatusOr<GpuStream> stream = driver.CreateStream(device);
+  if (stream.ok()) {
+    char* const data = static_cast<char*>(*memory);
+    status = driver.Copy(data, data + kBytes / 2, kBytes / 2, *stream);
+    if (status.ok()) status = driver.Synchronize(*stream);
+    driver.DestroyStream(*stream);
+  } else {
+    status = stream.status();
+  }
+  driver.Free(device, *memory);
+  return status;
+}
+
+void AddGpus(const absl::StatusOr<GpuDriver*>& driver, DoctorReport& report) {
+  if (!driver.ok()) {
+    report.findings.push_back(
+        {"gpu", "cuda", false, std::string(driver.status().message()),
+         "tensors on CPUs need none; for GPUs, install NVIDIA's driver, and "
+         "in a container start it with --gpus"});
+    return;
+  }
+  constexpr double kGib = size_t{1} << 30;
+  for (int i = 0; i < (*driver)->device_count(); ++i) {
+    const GpuProperties& properties = (*driver)->properties(i);
+    DoctorFinding finding{
+        "gpu", absl::StrCat("cuda:", i), true,
+        absl::StrFormat("%s, GPU-%s, %.1f GiB, PCI %s", properties.name,
+                        properties.uuid,
+                        static_cast<double>(properties.memory_bytes) / kGib,
+                        properties.pci_bus_id),
+        ""};
+    const absl::Status status = TryGpu(**driver, i);
+    if (!status.ok()) {
+      finding.works = false;
+      absl::StrAppend(&finding.detail, ": ", std::string(status.message()));
+      finding.advice =
+          "see what else uses it, and the kernel's log (nvidia-smi "
+          "-q, dmesg)";
+    }
+    report.findings.push_back(std::move(finding));
   }
 }
 
@@ -91,15 +165,20 @@ void AddStores(DoctorReport& report) {
 
 }  // namespace
 
-DoctorReport RunDoctor() {
+DoctorReport RunDoctor(const absl::StatusOr<GpuDriver*>& driver) {
   DoctorReport report;
   AddTransports(report);
+  Devices devices(RealRuntime(), driver);
+  AddGpuChannels(devices, report);
+  AddGpus(driver, report);
   AddStores(report);
   for (DoctorFinding& finding : ProbeMachine()) {
     report.findings.push_back(std::move(finding));
   }
   return report;
 }
+
+DoctorReport RunDoctor() { return RunDoctor(FindCudaDriver()); }
 
 std::string ToText(const DoctorReport& report) {
   size_t name_width = 0;
@@ -128,6 +207,7 @@ std::string ToText(const DoctorReport& report) {
 nlohmann::json ToJson(const DoctorReport& report) {
   nlohmann::json json = {{"transports", nlohmann::json::array()},
                          {"channels", nlohmann::json::array()},
+                         {"gpus", nlohmann::json::array()},
                          {"stores", nlohmann::json::array()},
                          {"machine", nlohmann::json::array()}};
   for (const DoctorFinding& finding : report.findings) {

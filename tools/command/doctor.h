@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "agent/device/driver.h"
 #include "nlohmann/json.hpp"
 
 namespace reprise {
 
 struct DoctorFinding {
-  std::string kind;  // "transport", "channel", "store", "machine"
+  std::string kind;  // "transport", "channel", "gpu", "store", "machine"
   std::string name;
   bool works = false;
   std::string detail;  // what was found, or why it cannot work
@@ -22,15 +24,19 @@ struct DoctorReport {
   std::vector<DoctorFinding> findings;  // those of a kind together
 };
 
-// Makes the transport probe and the machine probe, and tries the stores in a
-// temporary directory. It leaves nothing behind and takes some milliseconds.
+// Makes the transport probe and the machine probe, uses the GPUs of `driver`,
+// and tries the stores in a temporary directory. It leaves nothing behind and
+// takes some milliseconds, and up to seconds where there are GPUs. `driver`: as
+// `FindCudaDriver` returns it, or a simulated one.
+DoctorReport RunDoctor(const absl::StatusOr<GpuDriver*>& driver);
+// With the GPUs of this machine.
 DoctorReport RunDoctor();
 
 // A table for people, without a newline at its end.
 std::string ToText(const DoctorReport& report);
 
 // {"transports": [{"name", "works", "detail", "advice"}, ...], "channels",
-// "stores", "machine": likewise}.
+// "gpus", "stores", "machine": likewise}.
 nlohmann::json ToJson(const DoctorReport& report);
 
 }  // namespace reprise

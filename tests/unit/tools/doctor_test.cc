@@ -5,8 +5,10 @@
 #include <set>
 #include <string>
 
+#include "absl/status/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/unit/transport/cuda/fake_gpus.h"
 
 namespace reprise {
 namespace {
@@ -24,6 +26,68 @@ const DoctorFinding& Find(const DoctorReport& report, const std::string& kind,
   return report.findings.front();
 }
 
+// Everything but cuda_gdr, which there never is.
+constexpr const char* kGpuChannels[] = {"cuda_xth", "cuda_direct", "cuda_ipc",
+                                        "cuda_host", "cuda_basic"};
+
+TEST(DoctorTest, SaysWhichGpusThereAre) {
+  FakeGpus gpus(2);
+  FakeDriver driver(gpus);
+  const DoctorReport report = RunDoctor(static_cast<GpuDriver*>(&driver));
+  const DoctorFinding& gpu = Find(report, "gpu", "cuda:1");
+  EXPECT_TRUE(gpu.works);
+  EXPECT_EQ(gpu.detail,
+            "fake, GPU-00000000-0000-0000-0000-000000000001, 0.0 GiB, PCI ");
+  for (const char* const channel : kGpuChannels) {
+    EXPECT_TRUE(Find(report, "channel", channel).works) << channel;
+  }
+  EXPECT_FALSE(Find(report, "channel", "cuda_gdr").works);
+  EXPECT_EQ(ToJson(report)["gpus"].size(), 2u);
+  EXPECT_EQ(ToJson(report)["gpus"][1]["name"], "cuda:1");
+  EXPECT_EQ(driver.Held(), "");  // nothing is left behind
+}
+
+TEST(DoctorTest, SaysWhyMemoryCannotBeShared) {
+  FakeGpus gpus(1);
+  FakeDriver driver(gpus);
+  driver.set_can_share(false);
+  const DoctorReport report = RunDoctor(static_cast<GpuDriver*>(&driver));
+  EXPECT_FALSE(Find(report, "channel", "cuda_direct").works);
+  EXPECT_THAT(Find(report, "channel", "cuda_ipc").detail,
+              HasSubstr("memory of cuda:0 cannot be shared"));
+  EXPECT_THAT(Find(report, "channel", "cuda_ipc").advice,
+              HasSubstr("--ipc=host"));
+  EXPECT_TRUE(Find(report, "channel", "cuda_host").works);
+}
+
+TEST(DoctorTest, SaysWhyThereIsNoGpu) {
+  const DoctorReport report =
+      RunDoctor(absl::UnimplementedError("no driver, say"));
+  EXPECT_FALSE(Find(report, "gpu", "cuda").works);
+  EXPECT_EQ(Find(report, "gpu", "cuda").detail, "no driver, say");
+  for (const char* const channel : kGpuChannels) {
+    EXPECT_THAT(Find(report, "channel", channel).detail,
+                HasSubstr("no driver, say"));
+  }
+}
+
+TEST(DoctorTest, SaysWhatAGpuFailsWith) {
+  FakeGpus gpus(1);
+  FakeDriver driver(gpus);
+  // In one of the calls of the driver, all of which come before the end.
+  int num_seen = 0;
+  for (int n = 1; n <= 40; ++n) {
+    driver.FailCall(n);
+    const DoctorReport report = RunDoctor(static_cast<GpuDriver*>(&driver));
+    driver.FailCall(0);
+    const DoctorFinding& gpu = Find(report, "gpu", "cuda:0");
+    if (!gpu.works) ++num_seen;
+    EXPECT_EQ(gpu.works, gpu.advice.empty());
+    EXPECT_EQ(driver.Held(), "") << n;
+  }
+  EXPECT_GT(num_seen, 0);
+}
+
 TEST(DoctorTest, LooksAtEverything) {
   const DoctorReport report = RunDoctor();
   std::set<std::string> names;
@@ -33,10 +97,26 @@ TEST(DoctorTest, LooksAtEverything) {
     // A finding has advice if and only if it does not work.
     EXPECT_EQ(finding.works, finding.advice.empty()) << finding.name;
   }
-  EXPECT_THAT(names, IsSupersetOf({"uv", "shm", "ibv", "basic", "cma", "mpt_uv",
-                                   "memory://", "file://", "redis://", "tcp://",
-                                   "vm.max_map_count", "address space",
-                                   "ptrace scope", "open files"}));
+  EXPECT_THAT(names, IsSupersetOf({"uv",
+                                   "shm",
+                                   "ibv",
+                                   "basic",
+                                   "cma",
+                                   "mpt_uv",
+                                   "cuda_xth",
+                                   "cuda_direct",
+                                   "cuda_ipc",
+                                   "cuda_gdr",
+                                   "cuda_host",
+                                   "cuda_basic",
+                                   "memory://",
+                                   "file://",
+                                   "redis://",
+                                   "tcp://",
+                                   "vm.max_map_count",
+                                   "address space",
+                                   "ptrace scope",
+                                   "open files"}));
   // Its memory is of no file system, so it needs no room in one.
   EXPECT_FALSE(names.contains("/dev/shm"));
   EXPECT_THAT(Find(report, "machine", "open files").detail,
