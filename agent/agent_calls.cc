@@ -166,6 +166,10 @@ Future Agent::Impl::Send(const MemberPtr& to, Message request,
   const int64_t id = call->id();
   Message shown;
   if (observer_ != nullptr) shown = request;
+  if (REPRISE_PLANTED(gpu_request_no_wait)) request.streams = StreamSet();
+  if (REPRISE_PLANTED(gpu_guard_dropped)) {
+    shown.release_guard = request.release_guard = nullptr;
+  }
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
       Encode(std::move(request), id, limits_, RouteTo(to, options));
   if (!encoded.ok()) {

@@ -207,6 +207,9 @@ void PeerSet::OnPipeMessage(ClientPipe& pipe, IncomingMessage message) {
   } else if (decoded->message.type == MessageType::kException) {
     result = StatusFromException(decoded->message.payload);
   } else {
+    if (REPRISE_PLANTED(gpu_future_no_streams)) {
+      decoded->message.streams = StreamSet();
+    }
     result = std::move(decoded->message);
     if (!result->tensors.empty()) {
       if (const auto memory = calls_.MemoryToCopyTo(peer.id, id)) {

@@ -238,6 +238,9 @@ void Server::Handle(Request request, Admission::Slot slot) {
   if (options_.router != nullptr) {
     options_.router->AddStreams(decoded->message.streams);
   }
+  if (REPRISE_PLANTED(gpu_handler_no_streams)) {
+    decoded->message.streams = StreamSet();
+  }
   route.streams = decoded->message.streams;
   reply->SetRoute(std::move(route));
   if (observer_ != nullptr) {
@@ -275,9 +278,12 @@ absl::StatusOr<std::shared_ptr<const EncodedMessage>> Server::EncodeResult(
         "the handler answered with a message of type ",
         static_cast<int32_t>(result->type), ", which is no response"));
   }
-  const Route way{.map = &route.map,
-                  .peer = pipe.peer_name(),
-                  .otherwise_ready = route.streams};
+  Route way{.map = &route.map,
+            .peer = pipe.peer_name(),
+            .otherwise_ready = route.streams};
+  if (REPRISE_PLANTED(gpu_reply_no_wait)) {
+    result->streams = way.otherwise_ready = StreamSet();
+  }
   // The observer needs the message as well.
   absl::StatusOr<std::shared_ptr<const EncodedMessage>> encoded =
       observer_ == nullptr

@@ -217,8 +217,8 @@ absl::StatusOr<GpuAllocation> SimGpuDriver::FindAllocation(const void* memory) {
   const auto opened = FindRange(opened_, memory);
   if (opened != opened_.end()) {
     const SimGpuMemory& peers = *opened->second->memory;
-    return GpuAllocation{opened->second->device, peers.base, peers.num_bytes,
-                         peers.id, /*may_be_exported=*/false};
+    return GpuAllocation{opened->second->counts.begin()->first, peers.base,
+                         peers.num_bytes, peers.id, /*may_be_exported=*/false};
   }
   return absl::NotFoundError("gpu: the pointer belongs to no device");
 }

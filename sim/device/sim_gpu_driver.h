@@ -94,8 +94,8 @@ class SimGpuDriver final : public GpuDriver {
  private:
   struct Opened {
     std::shared_ptr<SimGpuMemory> memory;
-    int device = 0;  // for which it was opened
-    int count = 0;
+    // For which devices it is open, and how often.
+    std::map<int, int> counts;
     bool Contains(const void* address) const {
       return memory->Contains(address);
     }

@@ -91,21 +91,23 @@ absl::StatusOr<void*> SimGpuDriver::OpenMemory(int device,
     opened->memory = memory;
     ++memory->num_open;
   }
-  opened->device = device;
-  ++opened->count;
+  ++opened->counts[device];
   return memory->base;
 }
 
 void SimGpuDriver::CloseMemory(int device, void* base) {
   Enter();
   const auto found = opened_.find(KeyOf(base));
-  if (found == opened_.end() || found->second->device != device) {
+  if (found == opened_.end() || !found->second->counts.contains(device)) {
     gpus_.Violated("gpu-memory", absl::StrCat(gpus_.ThreadOf(node_), " closes ",
                                               gpus_.NameOf(KeyOf(base)),
                                               ", which it has not opened"));
     return;
   }
-  if (--found->second->count > 0) return;
+  std::map<int, int>& counts = found->second->counts;
+  if (--counts[device] > 0) return;
+  counts.erase(device);
+  if (!counts.empty()) return;
   gpus_.CheckUnused(node_, "closes", *found->second->memory,
                     /*only_own=*/true);
   Close(*found->second->memory);
@@ -170,6 +172,8 @@ void SimGpuDriver::Lose(int device) {
     for (const auto& stream : gpus_.streams_) {
       if (!stream->IsOf(node_) || stream->device() != each) continue;
       strikes = strikes || !stream->IsDone(stream->last_number());
+      // Whatever its work was, it is over.
+      gpus_.HostKnows(stream->clock());
       stream->Lose(LostError(each));
     }
     if (strikes) gpus_.Injected(FaultKind::kGpuLost);

@@ -136,6 +136,8 @@ void SimGpuDriver::NoteCopy(SimGpuStream& stream, SimGpuWork& work) {
     if (memory == nullptr) continue;
     memory->uses[stream.timeline()] = {epoch, clock, what};
   }
+  // The device was lost as this was put on its stream, and will not do it.
+  if (is_lost_[static_cast<size_t>(stream.device())]) gpus_.HostKnows(clock);
 }
 
 void SimGpuDriver::AwaitUses(const SimGpuMemory& memory) {

@@ -9,9 +9,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "agent/device/devices.h"
+#include "agent/transport/cuda/environment.h"
+#include "agent/transport/cuda/xth_offers.h"
 #include "fault_injection/fault.h"
 #include "fault_injection/injector.h"
 #include "sim/device/sim_gpus.h"
+#include "sim/device/sim_shared_memory.h"
 #include "sim/store/sim_store.h"
 #include "sim/trace/invariants.h"
 #include "sim/trace/trace_observer.h"
@@ -30,6 +34,27 @@ NetworkOptions ToNetworkOptions(const SimRunOptions& options) {
   return network;
 }
 
+SimGpuOptions ToGpuOptions(const Scenario& scenario) {
+  SimGpuOptions gpus;
+  gpus.gpus_per_host = scenario.gpus_per_host;
+  return gpus;
+}
+
+int HostOf(const Scenario& scenario, int32_t rank) {
+  const auto index = static_cast<size_t>(rank);
+  return index < scenario.hosts.size() ? scenario.hosts[index] : 0;
+}
+
+// As the channels for GPUs say it to each other: no two processes of a host
+// have the same.
+ProcessIdentity IdentityOf(const Node& node, int host) {
+  constexpr int64_t kMaxRestarts = 1000;
+  return {.boot_id = absl::StrCat("simulated-host-", host),
+          .pid_namespace = "1_1",
+          .ipc_namespace = "1_1",
+          .pid = (node.rank + 1) * kMaxRestarts + node.incarnation};
+}
+
 // Everything of one run except its heap.
 class SimRun {
  public:
@@ -38,7 +63,7 @@ class SimRun {
         world_(std::make_unique<World>(ToWorldOptions(options))),
         network_(*world_, ToNetworkOptions(options)),
         store_(*world_),
-        gpus_(*world_, SimGpuOptions()),
+        gpus_(*world_, ToGpuOptions(*options.scenario)),
         invariants_(options.scenario->workers,
                     [this](std::string_view rule, std::string_view detail) {
                       world_->Fail(rule, detail);
@@ -94,6 +119,11 @@ class SimRun {
   static Node& NodeIn(SimWorker& worker);
   static bool NodeIsAlive(SimWorker& worker);
   void StartWorker(int32_t rank);
+  std::shared_ptr<GpuDriver> ConnectGpus(Node& node) {
+    const Scenario& scenario = *options_.scenario;
+    if (scenario.gpus_per_host == 0) return nullptr;
+    return gpus_.Connect(node, HostOf(scenario, node.rank));
+  }
   void CheckTheEnd();
 
   const SimRunOptions& options_;
@@ -101,6 +131,7 @@ class SimRun {
   Network network_;
   SimStoreServer store_;
   SimGpus gpus_;
+  SimSharedMemories shared_memories_;
   Invariants invariants_;
   Injector injector_;
   std::map<int32_t, std::unique_ptr<SimWorker>> workers_;
@@ -119,16 +150,21 @@ class SimRun::SimWorker : public Worker {
         run_(run),
         node_(node),
         runtime_(*run.world_, node),
-        transports_(run.network_, node),
+        gpu_driver_(run.ConnectGpus(node)),
+        transports_(run.network_, node, GpuChannels()),
         store_(run.store_.Connect(node)),
         observer_(
             [this](const EventDetails& details) {
               run_.world_->Record(&node_, details);
             },
-            &World::ToNanoseconds) {}
+            &World::ToNanoseconds,
+            /*with_elements=*/gpu_driver_ == nullptr) {
+    if (gpu_driver_ == nullptr) return;
+    devices_ = std::make_unique<Devices>(runtime_, gpu_driver_.get());
+  }
 
   Environment environment() override {
-    return {&runtime_, store_, &transports_, &observer_};
+    return {&runtime_, store_, &transports_, &observer_, devices_.get()};
   }
   void Note(std::string_view text) override {
     run_.world_->Record(&node_, {.kind = EventKind::kNote, .text = text});
@@ -148,15 +184,32 @@ class SimRun::SimWorker : public Worker {
     run_.probes_.insert(std::string(probe));
   }
 
+  // What the body does last. To be called on a thread of the node's, since it
+  // waits for the GPUs.
+  void End() { devices_ = nullptr; }
+
   Node& node() { return node_; }
 
  private:
+  std::optional<GpuChannelEnvironment> GpuChannels() {
+    if (gpu_driver_ == nullptr) return std::nullopt;
+    const int host = HostOf(*run_.options_.scenario, node_.rank);
+    return GpuChannelEnvironment{
+        .driver = gpu_driver_.get(),
+        .runtime = &runtime_,
+        .shared_memory = &run_.shared_memories_.Connect(node_, host),
+        .process = IdentityOf(node_, host),
+        .xth_offers = std::make_shared<XthOffers>(runtime_)};
+  }
+
   SimRun& run_;
   Node& node_;
   SimRuntime runtime_;
+  const std::shared_ptr<GpuDriver> gpu_driver_;  // null: no GPUs
   SimTransports transports_;
   std::shared_ptr<Store> store_;
   TraceObserver observer_;
+  std::unique_ptr<Devices> devices_;  // null: no GPUs
 };
 
 Node& SimRun::NodeIn(SimWorker& worker) { return worker.node(); }
@@ -185,6 +238,7 @@ void SimRun::StartWorker(int32_t rank) {
     world_->Record(&node, {.kind = EventKind::kWorkerStarted,
                            .incarnation = node.incarnation});
     options_.scenario->body(*worker);
+    worker->End();
     world_->Record(&node, {.kind = EventKind::kWorkerEnded,
                            .incarnation = node.incarnation});
     last_worker_ended_ns_ = world_->now_ns();

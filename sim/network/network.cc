@@ -203,8 +203,7 @@ Network::Network(World& world, const NetworkOptions& options)
 Network::~Network() = default;
 
 TransportSet Network::MakeTransports(Node& node,
-                                     const TransportOptions& options,
-                                     Devices* /*devices*/) {
+                                     const TransportOptions& options) {
   TransportSet set;
   set.arrivals = std::make_shared<PipeArrivals>();
   std::vector<std::string> names = options.transports;

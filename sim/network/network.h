@@ -13,6 +13,10 @@
 //                        Endpoint  wire  Endpoint
 //
 // Callbacks run on the transport thread ("io") of the endpoint's node.
+//
+// Tensors on CPUs go over TensorPipe's channel "basic", and those on GPUs over
+// the channels of agent/transport/cuda, which are the same object code as over
+// real GPUs.
 
 #ifndef REPRISE_SIM_NETWORK_NETWORK_H_
 #define REPRISE_SIM_NETWORK_NETWORK_H_
@@ -21,10 +25,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "agent/transport/cuda/environment.h"
 #include "agent/transport/transports.h"
 #include "fault_injection/fault_kind.h"
 #include "sim/world/world.h"
@@ -56,8 +62,7 @@ class Network {
 
   // TensorPipe contexts for one node. They must not outlive the network unless
   // their node has crashed.
-  TransportSet MakeTransports(Node& node, const TransportOptions& options,
-                              Devices* devices = nullptr);
+  TransportSet MakeTransports(Node& node, const TransportOptions& options);
 
   // Faults. They concern ranks, whatever incarnation of the worker is alive.
 
@@ -145,17 +150,21 @@ class Network {
 // The transport seam of one node.
 class SimTransports : public TransportProvider {
  public:
-  SimTransports(Network& network, Node& node)
-      : network_(network), node_(node) {}
+  // `gpus`: what the channels for GPUs are built on, of the devices that `Make`
+  // is given; nothing on a node without GPUs.
+  SimTransports(Network& network, Node& node,
+                std::optional<GpuChannelEnvironment> gpus = std::nullopt)
+      : network_(network), node_(node), gpus_(std::move(gpus)) {}
 
+  // Channels that `options` names and the simulated network does not have are
+  // left out; "basic" is always there.
   absl::StatusOr<TransportSet> Make(const TransportOptions& options,
-                                    Devices* devices) override {
-    return network_.MakeTransports(node_, options, devices);
-  }
+                                    Devices* devices) override;
 
  private:
   Network& network_;
   Node& node_;
+  const std::optional<GpuChannelEnvironment> gpus_;
 };
 
 }  // namespace reprise

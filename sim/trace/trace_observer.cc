@@ -7,10 +7,6 @@ namespace {
 
 uint64_t Id(int64_t call_id) { return static_cast<uint64_t>(call_id); }
 
-uint64_t DigestOf(const Message* reply) {
-  return reply == nullptr ? 0 : Digest(*reply);
-}
-
 // Long enough to name a cause, short enough for a line of a story.
 std::string_view TextOf(const absl::Status& status) {
   const auto message = status.message();
@@ -35,6 +31,10 @@ EventKind KindOf(PipeEvent event) {
 
 }  // namespace
 
+uint64_t TraceObserver::DigestOf(const Message* message) const {
+  return message == nullptr ? 0 : Digest(*message, with_elements_);
+}
+
 void TraceObserver::OnCallStarted(WorkerId to, int64_t call_id,
                                   const Message& request, absl::Time deadline,
                                   std::string_view label) {
@@ -42,7 +42,7 @@ void TraceObserver::OnCallStarted(WorkerId to, int64_t call_id,
            .id = Id(call_id),
            .rank = to,
            .deadline_ns = to_ns_(deadline),
-           .digest = Digest(request),
+           .digest = DigestOf(&request),
            .text = label});
 }
 
@@ -65,7 +65,7 @@ void TraceObserver::OnRequest(std::string_view caller, int64_t call_id,
                               const Message& request) {
   record_({.kind = EventKind::kRequest,
            .id = Id(call_id),
-           .digest = Digest(request),
+           .digest = DigestOf(&request),
            .text = caller});
 }
 

@@ -22,8 +22,11 @@ class TraceObserver : public Observer {
   // the highest int64_t.
   using ToNanoseconds = std::function<int64_t(absl::Time)>;
 
-  TraceObserver(Recorder record, ToNanoseconds to_ns)
-      : record_(std::move(record)), to_ns_(std::move(to_ns)) {}
+  // `with_elements`: as for `Digest` (sim/trace/digest.h).
+  TraceObserver(Recorder record, ToNanoseconds to_ns, bool with_elements = true)
+      : record_(std::move(record)),
+        to_ns_(std::move(to_ns)),
+        with_elements_(with_elements) {}
 
   void OnCallStarted(WorkerId to, int64_t call_id, const Message& request,
                      absl::Time deadline, std::string_view label) override;
@@ -44,8 +47,12 @@ class TraceObserver : public Observer {
   void OnShutdown() override;
 
  private:
+  // 0 for no message.
+  uint64_t DigestOf(const Message* message) const;
+
   const Recorder record_;
   const ToNanoseconds to_ns_;
+  const bool with_elements_;
 };
 
 }  // namespace reprise

@@ -5,6 +5,7 @@
 #define REPRISE_AGENT_TRANSPORT_CUDA_ENVIRONMENT_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -23,6 +24,8 @@ struct ProcessIdentity {
   int64_t pid = 0;
 };
 
+class XthOffers;
+
 // UNAVAILABLE, with the reason. Does not throw.
 absl::StatusOr<ProcessIdentity> ThisProcess();
 
@@ -33,6 +36,9 @@ struct GpuChannelEnvironment {
   Runtime* runtime = nullptr;
   SharedMemory* shared_memory = nullptr;
   ProcessIdentity process;
+  // Of the process, where that is not the process that all of this program is.
+  // Null: those that this program has for the driver.
+  std::shared_ptr<XthOffers> xth_offers = nullptr;
 };
 
 }  // namespace reprise

@@ -32,7 +32,9 @@ class XthContext final : public GpuContextImpl<XthContext, XthChannel> {
   XthContext(const GpuChannelEnvironment& environment,
              DeviceDescriptors descriptors)
       : GpuContextImpl(environment, std::move(descriptors)),
-        offers_(XthOffers::Of(driver(), *environment.runtime)) {}
+        offers_(environment.xth_offers != nullptr
+                    ? environment.xth_offers
+                    : XthOffers::Of(driver(), *environment.runtime)) {}
 
   std::shared_ptr<tensorpipe::channel::Channel> createChannel(
       std::vector<ConnectionPtr> connections, tensorpipe::channel::Endpoint);

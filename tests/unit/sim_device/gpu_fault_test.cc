@@ -227,6 +227,19 @@ TEST(GpuFaultTest, ALostDeviceEndsEveryWait) {
   });
 }
 
+// Nobody has to wait for what will never happen.
+TEST(GpuFaultTest, WhatALostDeviceUsedMayBeFreed) {
+  ExpectClean([](GpuRig& rig) {
+    char* const pinned = rig.Pinned();
+    char* const memory = rig.Memory();
+    const GpuStream stream = rig.Stream();
+    EXPECT_TRUE(rig.gpu().Copy(memory, pinned, 64, stream).ok());
+    rig.gpus().LoseDevices(0);
+    rig.gpu().FreePinned(pinned);
+    rig.gpu().Free(0, memory);
+  });
+}
+
 TEST(GpuFaultTest, PeersAreRefused) {
   ExpectClean([](GpuRig& rig) {
     const std::string& own = rig.gpu().properties(0).uuid;

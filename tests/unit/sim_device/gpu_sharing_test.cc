@@ -40,6 +40,21 @@ TEST(GpuSharingTest, APeerCopiesOutOfAnAllocation) {
   });
 }
 
+TEST(GpuSharingTest, EachDeviceOpensAndClosesForItself) {
+  ExpectClean([](GpuRig& rig) {
+    char* const memory = rig.Memory();
+    const std::string handle = Value(rig.gpu().ExportMemory(0, memory));
+    void* const first = Value(rig.gpu(1).OpenMemory(0, handle));
+    void* const second = Value(rig.gpu(1).OpenMemory(1, handle));
+    rig.gpu(1).CloseMemory(0, first);
+    EXPECT_TRUE(rig.gpu(1).FindAllocation(second).ok());
+    rig.gpu(1).CloseMemory(1, second);
+    EXPECT_EQ(rig.gpu(1).FindAllocation(second).status().code(),
+              absl::StatusCode::kNotFound);
+    rig.gpu().Free(0, memory);
+  });
+}
+
 TEST(GpuSharingTest, WhatIsNoHandleHere) {
   ExpectClean([](GpuRig& rig) {
     const auto elsewhere = rig.gpus().Connect(rig.node(2), /*host=*/1);
