@@ -127,7 +127,9 @@ struct Scenario {
       process_faults = nullptr;
   // In a simulated world: the GPUs of each host, and the host of each worker,
   // by rank. Workers beyond the list run on host 0, and the workers of one host
-  // see the same GPUs. Without GPUs, workers have no `Environment::devices`.
+  // see the same GPUs. Over real transports, each worker sees `gpus_per_host`
+  // GPUs, some of which may be the same GPU under another number
+  // (docs/workers.md). Without GPUs, workers have no `Environment::devices`.
   int gpus_per_host = 0;
   std::vector<int> hosts = {};
 };
