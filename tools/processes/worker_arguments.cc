@@ -39,6 +39,7 @@ bool ParseWord(std::string_view name, std::string_view value,
     worker.scenario = std::string(value);
   } else if (name == "transports") {
     worker.transports = SplitList(value);
+    if (value.empty()) worker.transports.clear();
   } else if (name == "gpus") {
     return ParseGpus(value, worker.gpus);
   } else if (name == "store") {
