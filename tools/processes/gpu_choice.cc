@@ -1,8 +1,6 @@
 #include "tools/processes/gpu_choice.h"
 
-#include <algorithm>
 #include <numeric>
-#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
