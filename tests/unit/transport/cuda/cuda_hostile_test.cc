@@ -182,7 +182,8 @@ TEST(CudaHostileTest, HostUsesASlotThatIsBeingRead) {
   Ends ends(Kind::kHostShared);
   {
     RawPeer peer(ends);
-    auto segment = *RealSharedMemory().Create(size_t{16} << 20);
+    auto segment = *RealSharedMemory().Create(kCudaHostSlots.number *
+                                              kCudaHostSlots.chunk_bytes);
     Tensor target(ends.near_driver, 100, ends.kind);
     Tensor other(ends.near_driver, 100, ends.kind);
     ends.near_driver.Hold(target.stream());
