@@ -7,6 +7,7 @@
 
 #include "absl/strings/escaping.h"
 #include "agent/transport/cuda/direct_claims.h"
+#include "agent/transport/cuda/host.h"
 #include "agent/transport/cuda/wire.h"
 #include "gtest/gtest.h"
 #include "tests/unit/transport/cuda/raw_peer.h"
