@@ -6,7 +6,7 @@
 //   round trip  a tensor goes to the other process and back; each end waits for
 //               its stream before it goes on
 //   there+back  the bytes of such a round trip by its time
-//   one way     tensors one after another, at most four on their way, each
+//   one way     tensors one after another, at most eight on their way, each
 //               acknowledged when the receiver's stream is done
 //   plain copy  of as many bytes, and a wait for the stream: on the GPU, or for
 //               channels by way of the host between it and the GPU
@@ -40,7 +40,7 @@ namespace {
 
 constexpr size_t kSizes[] = {64, size_t{64} << 10, size_t{1} << 20,
                              size_t{64} << 20, size_t{256} << 20};
-constexpr int kInFlight = 4;
+constexpr int kInFlight = 8;
 
 int RepetitionsOf(size_t num_bytes) {
   if (num_bytes <= size_t{64} << 10) return 200;

@@ -44,7 +44,7 @@ step() {
     seconds=$left
   fi
   if ((seconds < 2)); then
-    table+=("$(printf '%-16s skipped  no time is left' "$name")")
+    table+=("$(printf '%-18s skipped  no time is left' "$name")")
     return
   fi
   echo "== $name"
@@ -65,7 +65,7 @@ step() {
       ;;
   esac
   grep -E '^(FAIL|skip|time)' "$log" | head -n 40
-  table+=("$(printf '%-16s %3d s  %s' "$name" $((SECONDS - start)) "$what")")
+  table+=("$(printf '%-18s %3d s  %s' "$name" $((SECONDS - start)) "$what")")
 }
 summary() { grep -E '^[0-9]+ passed' "$1" | tail -n 1; }
 
@@ -81,12 +81,12 @@ two_workers() {
   return $code
 }
 
-beside_stock() { # CHANNEL
+beside_stock() { # CHANNEL PEER
   if ! command -v "$python" >/dev/null; then
     echo "skip  the stock worker: there is no $python"
     return 77
   fi
-  exec "$python" "$here/stock_worker.py" --peer "$bin/gpu_worker" --channel "$1"
+  exec "$python" "$here/stock_worker.py" --peer "$2" --channel "$1"
 }
 export -f two_workers beside_stock
 export bin here python
@@ -111,7 +111,8 @@ step kill 45 "${sanitizer[@]}" "$bin/kill_test" --rounds=2
 step two_workers 20 two_workers
 step scenarios 45 "$here/scenarios.sh" "$bin/reprise"
 for channel in cuda_ipc cuda_basic; do
-  step "stock_${channel#cuda_}" 35 beside_stock "$channel"
+  step "stock_${channel#cuda_}" 30 beside_stock "$channel" "$bin/gpu_worker"
+  step "stock_pair_${channel#cuda_}" 20 beside_stock "$channel" stock
 done
 if [[ -z ${SANITIZER:-} ]]; then
   step bench 60 "$bin/gpu_bench" "--json=$results/bench.json"

@@ -2,11 +2,13 @@
 """A stock PyTorch worker that exchanges tensors with one of ours.
 
 usage: stock_worker.py --peer PATH/gpu_worker --channel cuda_ipc [--device cpu]
+       stock_worker.py --peer stock --channel cuda_ipc
 
 It serves a TCPStore, starts the peer in it, and makes a static group of two:
 "stock" with id 0 and "ours" with id 1. Tensors go to our worker and back, and
-by way of a call of that worker's back here. Exit codes: 0 passed, 77 skipped
-with a reason, 1 failed.
+by way of a call of that worker's back here. With `--peer stock` both ends are
+PyTorch's, which is only measured. Exit codes: 0 passed, 77 skipped with a
+reason, 1 failed.
 """
 
 import argparse
@@ -32,7 +34,8 @@ except ImportError as error:
 
 
 def echo(*tensors):
-    raise RuntimeError("this runs at our worker, which does not know Python")
+    """What our worker does when it is called by this name."""
+    return tensors
 
 
 def through_peer(*tensors):
@@ -44,17 +47,20 @@ def add_one(*tensors):
     return tuple(tensor + 1 for tensor in tensors)
 
 
-def make_agent(store, device):
+def make_agent(store, device, channel, rank):
     """As rpc.init_rpc does, but for its collectives, which know only PyTorch."""
     dist_autograd._init(0)
     maps, devices = {}, []
-    options = rpc.TensorPipeRpcBackendOptions(num_worker_threads=4, rpc_timeout=60)
+    options = rpc.TensorPipeRpcBackendOptions(
+        num_worker_threads=4, rpc_timeout=60, _channels=[channel, "basic"]
+    )
+    name, peer = ("stock", "ours") if rank == 0 else ("ours", "stock")
     if device.type == "cuda":
-        options.set_device_map("ours", {device.index: device.index})
-        maps = {"ours": {device: device}}
+        options.set_device_map(peer, {device.index: device.index})
+        maps = {peer: {device: device}}
         devices = [device]
         options.devices = devices
-    agent = rpc.TensorPipeAgent(store, "stock", 0, 2, options, maps, devices)
+    agent = rpc.TensorPipeAgent(store, name, rank, 2, options, maps, devices)
     api._init_rpc_states(agent)
     return agent
 
@@ -114,7 +120,7 @@ def running_work(device):
         return bool((got == 8).all())
 
 
-def measure(device, largest):
+def measure(device, largest, peer):
     for num_bytes in [4, 1 << 20, 64 << 20, 256 << 20]:
         if num_bytes > largest:
             break
@@ -128,10 +134,21 @@ def measure(device, largest):
             times.append(time.perf_counter() - start)
         best = sorted(times)[len(times) // 2]
         print(
-            f"time  stock and ours, {num_bytes} bytes there and back: {best * 1e6:.0f} us,"
+            f"time  stock and {peer}, {num_bytes} bytes there and back: {best * 1e6:.0f} us,"
             f" {2 * num_bytes / best / 1e9:.1f} GB/s",
             flush=True,
         )
+
+
+def serve(flags, device):
+    store = dist.TCPStore(
+        "127.0.0.1", flags.serve, None, False, datetime.timedelta(seconds=25), wait_for_workers=False
+    )
+    agent = make_agent(store, device, flags.channel, 1)
+    agent.join(True)
+    agent.shutdown()
+    api._reset_current_rpc_agent()
+    sys.exit(0)
 
 
 def main():
@@ -139,6 +156,7 @@ def main():
     parser.add_argument("--peer", required=True)
     parser.add_argument("--channel", default="cuda_ipc")
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--serve", type=int, help="be the peer: the port of its store")
     flags = parser.parse_args()
     device = torch.device(flags.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -148,26 +166,32 @@ def main():
 
     if device.type == "cuda":
         torch.cuda.init()  # or the agent would do without GPUs
+    if flags.serve is not None:
+        serve(flags, device)
     store = dist.TCPStore(
         "127.0.0.1", 0, None, True, datetime.timedelta(seconds=25), wait_for_workers=False
     )
+    is_stock = flags.peer == "stock"
     url = f"tcp://127.0.0.1:{store.port}"
     if int(torch.__version__.split(".")[0]) < 2:
         url += "?protocol=1"
     arguments = ["--role=stock", f"--store={url}", f"--channel={flags.channel}"]
     arguments.append(f"--device={device.type}")
-    peer = subprocess.Popen([flags.peer] + arguments)
+    command = [flags.peer] + arguments
+    if is_stock:
+        command = [sys.executable, __file__] + sys.argv[1:] + ["--serve", str(store.port)]
+    peer = subprocess.Popen(command)
     try:
         time.sleep(0.2)
         if peer.poll() is not None:
             sys.exit(peer.returncode)
         print(f"      PyTorch {torch.__version__}, {flags.channel}", flush=True)
-        agent = make_agent(store, device)
+        agent = make_agent(store, device, flags.channel, 0)
         largest = (256 << 20) if device.type == "cuda" else (64 << 20)
-        good = exchange(device, largest)
-        measure(device, largest)
+        good = is_stock or exchange(device, largest)
+        measure(device, largest, "stock" if is_stock else "ours")
         agent.join(True)
-        good &= check("the end of our worker", peer.wait(timeout=30) == 0)
+        good &= is_stock or check("the end of our worker", peer.wait(timeout=30) == 0)
         agent.shutdown()
         api._reset_current_rpc_agent()
     finally:

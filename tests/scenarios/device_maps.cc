@@ -21,6 +21,8 @@ namespace {
 
 constexpr int kRounds = 8;
 constexpr int64_t kLongest = 2000;
+// Sent another way by cuda_direct than smaller ones.
+constexpr int64_t kLarge = 70'000;
 
 std::vector<Device> AllDevices() {
   return {CpuDevice(), GpuDevice(0), GpuDevice(1)};
@@ -72,7 +74,8 @@ class Caller {
 
  private:
   absl::StatusOr<Tensor> Make(const Device& device) {
-    const int64_t size = random_.Between(1, kLongest);
+    const int64_t size =
+        random_.OneIn(4) ? kLarge : random_.Between(1, kLongest);
     bytes_.push_back(BytesOf(random_.Bits(), size));
     return work_.Make(device, {device.index, GpuStream::kDefault},
                       bytes_.back());

@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kRounds = 6;
 constexpr int64_t kSmall = 300;
-constexpr int64_t kMedium = 40'000;
+constexpr int64_t kMedium = 150'000;
 // More than a chunk of the channels that copy tensors piece by piece.
 constexpr int64_t kLarge = 3'000'000;
 

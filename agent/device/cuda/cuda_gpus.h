@@ -59,6 +59,12 @@ class Gpus final : public GpuDriver {
   class InContext;
   struct PendingCallback;
 
+  // Whether it is pinned or registered.
+  bool IsHostMemory(const void* memory);
+  // As two rows, of which the second ends where the copy ends.
+  CUresult CopyRows(CUdeviceptr to, CUdeviceptr from, size_t num_bytes,
+                    CUstream stream);
+
   struct Gpu {
     CUdevice handle = 0;
     GpuProperties properties;

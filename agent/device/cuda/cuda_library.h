@@ -47,6 +47,7 @@ namespace reprise::cuda {
   F(cuStreamAddCallback)          \
   F(cuStreamWaitEvent)            \
   F(cuMemcpyAsync)                \
+  F(cuMemcpy2DAsync)              \
   F(cuEventCreate)                \
   F(cuEventDestroy)               \
   F(cuEventRecord)                \

@@ -32,6 +32,7 @@ class CallbackThread {
   static constexpr absl::Duration kPollInterval = absl::Milliseconds(1);
 
   explicit CallbackThread(Runtime& runtime);
+  Runtime& runtime() { return runtime_; }
 
   // Calls `done` on this thread, once, when the work that `stream` has is done
   // or has failed, with its status. If it returns an error, `done` is destroyed

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/transport/cuda/basic.h"
+#include "agent/transport/cuda/by_size.h"
 #include "agent/transport/cuda/direct.h"
 #include "agent/transport/cuda/host.h"
 #include "agent/transport/cuda/ipc.h"
@@ -13,6 +14,11 @@ namespace reprise {
 namespace {
 
 using ContextPtr = std::shared_ptr<tensorpipe::channel::Context>;
+
+// Of cuda_direct. A larger tensor in one process after another takes a turn on
+// the GPU; up to this size nobody is faster for it, not even one after another.
+constexpr size_t kMostSmallBytes = size_t{64} << 10;
+constexpr CudaHostSlots kSmallSlots = {kMostSmallBytes, 16};
 
 // Repeats what the contexts ask for.
 std::string WhyNoExport(GpuDriver& driver) {
@@ -60,7 +66,11 @@ std::vector<GpuChannel> MakeGpuChannels(
   channels.push_back(
       Entry(driver, "cuda_xth", 400, MakeCudaXthContext(environment)));
   channels.push_back(
-      Entry(driver, "cuda_direct", 350, MakeCudaDirectContext(environment)));
+      Entry(driver, "cuda_direct", 350,
+            MakeBySizeContext(
+                environment, kMostSmallBytes,
+                MakeCudaHostContext(environment, make_basic(), kSmallSlots),
+                MakeCudaDirectContext(environment))));
   channels.push_back(
       Entry(driver, "cuda_ipc", 300, MakeCudaIpcContext(environment)));
   channels.push_back({"cuda_gdr", 200, nullptr,

@@ -9,7 +9,7 @@ namespace reprise {
 
 std::shared_ptr<HostContext> HostContext::create(
     const GpuChannelEnvironment& environment,
-    std::shared_ptr<tensorpipe::channel::Context> cpu) {
+    std::shared_ptr<tensorpipe::channel::Context> cpu, CudaHostSlots slots) {
   if (cpu == nullptr || !cpu->isViable() ||
       environment.driver->device_count() == 0) {
     return nullptr;
@@ -20,7 +20,7 @@ std::shared_ptr<HostContext> HostContext::create(
   if (known == of_cpu.end()) return nullptr;
   return std::make_shared<HostContext>(
       environment, DescribeGpus(*environment.driver, known->second),
-      std::move(cpu));
+      std::move(cpu), slots);
 }
 
 std::shared_ptr<tensorpipe::channel::Channel> HostContext::createChannel(
@@ -37,10 +37,10 @@ std::shared_ptr<tensorpipe::channel::Channel> HostContext::createChannel(
 
 std::shared_ptr<tensorpipe::channel::Context> MakeCudaHostContext(
     const GpuChannelEnvironment& environment,
-    std::shared_ptr<tensorpipe::channel::Context> cpu) {
+    std::shared_ptr<tensorpipe::channel::Context> cpu, CudaHostSlots slots) {
   return std::make_shared<
       tensorpipe::channel::ContextBoilerplate<HostContext, HostChannel>>(
-      environment, std::move(cpu));
+      environment, std::move(cpu), slots);
 }
 
 }  // namespace reprise

@@ -23,6 +23,7 @@
 #define REPRISE_AGENT_TRANSPORT_CUDA_HOST_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "agent/transport/cuda/environment.h"
@@ -30,18 +31,23 @@
 
 namespace reprise {
 
-// To be tuned. One H200: 256 KiB 29.5 GB/s, 1 MiB 41, 2 MiB 45, 4 MiB 47.
-inline constexpr size_t kCudaHostChunkBytes = size_t{2} << 20;
-// Of each direction of each channel that uses shared memory, and of each
-// context for each direction of all that do not.
-inline constexpr int kCudaHostSlots = 8;
+// What a tensor is cut into, and how many of these may be on their way: in each
+// direction of each channel that uses shared memory, and in each direction of
+// all channels of a context that do not. The same at both ends.
+struct CudaHostSlots {
+  size_t chunk_bytes = 0;
+  uint32_t number = 0;
+};
+// One H200: 256 KiB 29.5 GB/s, 1 MiB 41, 2 MiB 45, 4 MiB 47, 8 MiB 48.
+inline constexpr CudaHostSlots kCudaHostSlots = {size_t{4} << 20, 8};
 
 // `cpu` belongs to the result, which closes and joins it. `isViable()` is false
 // without a GPU, and if `cpu` is not viable. Two ends can communicate if those
 // of `cpu` can.
 std::shared_ptr<tensorpipe::channel::Context> MakeCudaHostContext(
     const GpuChannelEnvironment& environment,
-    std::shared_ptr<tensorpipe::channel::Context> cpu);
+    std::shared_ptr<tensorpipe::channel::Context> cpu,
+    CudaHostSlots slots = kCudaHostSlots);
 
 }  // namespace reprise
 

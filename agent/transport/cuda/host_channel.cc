@@ -10,8 +10,6 @@ using tensorpipe::CpuBuffer;
 using tensorpipe::Error;
 using tensorpipe::transport::Connection;
 
-constexpr size_t kSegmentBytes = kCudaHostSlots * kCudaHostChunkBytes;
-
 }  // namespace
 
 HostChannel::HostChannel(ConstructorToken token,
@@ -21,12 +19,16 @@ HostChannel::HostChannel(ConstructorToken token,
                          std::shared_ptr<Connection> replies)
     : ChannelImplBoilerplate(token, std::move(context), std::move(id)),
       cpu_(std::move(cpu)),
+      slots_(context_->slots()),
       offers_(std::move(offers)),
       replies_(std::move(replies)),
+      segment_slots_(static_cast<int>(slots_.number)),
+      unread_(slots_.number),
+      is_read_(slots_.number, false),
       sender_(*this, context_->driver(), context_->callbacks(),
-              kCudaHostChunkBytes),
+              slots_.chunk_bytes),
       receiver_(*this, context_->driver(), context_->callbacks(),
-                kCudaHostChunkBytes) {
+                slots_.chunk_bytes) {
   sender_.Pause();  // until the way is known
 }
 
@@ -89,7 +91,7 @@ void HostChannel::ChooseWay() {
   }
   const GpuChannelEnvironment& environment = context_->environment();
   if (TextOf(peer_->boot_id) == environment.process.boot_id) {
-    auto segment = RegisteredSegment::Create(environment, kSegmentBytes);
+    auto segment = RegisteredSegment::Create(environment, segment_bytes());
     if (segment.ok()) {
       segment_ = *std::move(segment);
       way_ = Way::kAsked;
@@ -122,7 +124,7 @@ void HostChannel::OnReply(const HostReply& reply) {
                                                 : Way::kStreamed);
       return ReadReply();
     case HostReply::kRead:
-      if (reply.slot >= kCudaHostSlots || unread_[reply.slot] == nullptr) break;
+      if (reply.slot >= slots_.number || unread_[reply.slot] == nullptr) break;
       std::exchange(unread_[reply.slot], nullptr)(Error::kSuccess);
       return ReadReply();
   }
@@ -151,7 +153,7 @@ void HostChannel::TakeSendSlot(SlotPool::Taker taker) {
 }
 
 char* HostChannel::send_slot_at(int slot) {
-  return way_ == Way::kShared ? segment_->data() + slot * kCudaHostChunkBytes
+  return way_ == Way::kShared ? segment_->data() + slot * slots_.chunk_bytes
                               : context_->send_slots().At(slot);
 }
 
@@ -212,13 +214,13 @@ void HostChannel::OnOffer(const HostOffer& offer, const StagedChunkPtr& chunk,
       Attach(TextOf(offer.name));
       return AwaitChunk(chunk, begun, done);
     case HostOffer::kShared:
-      if (peer_segment_ == nullptr || offer.slot >= kCudaHostSlots ||
+      if (peer_segment_ == nullptr || offer.slot >= slots_.number ||
           is_read_[offer.slot]) {
         break;
       }
       is_read_[offer.slot] = true;
       chunk->slot = static_cast<int>(offer.slot);
-      chunk->data = peer_segment_->data() + offer.slot * kCudaHostChunkBytes;
+      chunk->data = peer_segment_->data() + offer.slot * slots_.chunk_bytes;
       chunk->is_shared = true;
       done(Error::kSuccess);
       return begun();
@@ -232,7 +234,7 @@ void HostChannel::OnOffer(const HostOffer& offer, const StagedChunkPtr& chunk,
 void HostChannel::Attach(const std::string& name) {
   has_asked_ = true;
   auto opened =
-      RegisteredSegment::Open(context_->environment(), name, kSegmentBytes);
+      RegisteredSegment::Open(context_->environment(), name, segment_bytes());
   // If it does not work, there is the other way.
   if (opened.ok()) peer_segment_ = *std::move(opened);
   Reply(peer_segment_ != nullptr ? HostReply::kAttached : HostReply::kRefused,

@@ -3,7 +3,6 @@
 #ifndef REPRISE_AGENT_TRANSPORT_CUDA_HOST_CHANNEL_H_
 #define REPRISE_AGENT_TRANSPORT_CUDA_HOST_CHANNEL_H_
 
-#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -28,15 +27,19 @@ class HostContext final : public GpuContextImpl<HostContext, HostChannel> {
  public:
   static std::shared_ptr<HostContext> create(
       const GpuChannelEnvironment& environment,
-      std::shared_ptr<tensorpipe::channel::Context> cpu);
+      std::shared_ptr<tensorpipe::channel::Context> cpu, CudaHostSlots slots);
 
   HostContext(const GpuChannelEnvironment& environment,
               DeviceDescriptors descriptors,
-              std::shared_ptr<tensorpipe::channel::Context> cpu)
+              std::shared_ptr<tensorpipe::channel::Context> cpu,
+              CudaHostSlots slots)
       : GpuContextImpl(environment, std::move(descriptors)),
         cpu_(std::move(cpu)),
-        send_slots_(driver(), kCudaHostSlots, kCudaHostChunkBytes),
-        receive_slots_(driver(), kCudaHostSlots, kCudaHostChunkBytes) {}
+        slots_(slots),
+        send_slots_(driver(), static_cast<int>(slots.number),
+                    slots.chunk_bytes),
+        receive_slots_(driver(), static_cast<int>(slots.number),
+                       slots.chunk_bytes) {}
 
   std::shared_ptr<tensorpipe::channel::Channel> createChannel(
       std::vector<std::shared_ptr<tensorpipe::transport::Connection>>
@@ -50,6 +53,7 @@ class HostContext final : public GpuContextImpl<HostContext, HostChannel> {
     return cpu_->canCommunicateWithRemote(ours, theirs);
   }
 
+  const CudaHostSlots& slots() const { return slots_; }
   PinnedSlots& send_slots() { return send_slots_; }
   PinnedSlots& receive_slots() { return receive_slots_; }
 
@@ -63,6 +67,7 @@ class HostContext final : public GpuContextImpl<HostContext, HostChannel> {
 
  private:
   const std::shared_ptr<tensorpipe::channel::Context> cpu_;
+  const CudaHostSlots slots_;
   PinnedSlots send_slots_;
   PinnedSlots receive_slots_;
 };
@@ -123,7 +128,10 @@ class HostChannel final
   void ReleaseChunk(const StagedChunk& chunk) override;
   void Reply(HostReply::Kind kind, uint32_t slot);
 
+  size_t segment_bytes() const { return slots_.number * slots_.chunk_bytes; }
+
   const std::shared_ptr<tensorpipe::channel::Channel> cpu_;
+  const CudaHostSlots slots_;
   const std::shared_ptr<tensorpipe::transport::Connection> offers_;
   const std::shared_ptr<tensorpipe::transport::Connection> replies_;
 
@@ -132,12 +140,12 @@ class HostChannel final
   bool has_sent_ = false;
   // Ours, and who is told that a slot of it has been read.
   std::unique_ptr<RegisteredSegment> segment_;
-  SlotPool segment_slots_{kCudaHostSlots};
-  std::array<Done, kCudaHostSlots> unread_ = {};
+  SlotPool segment_slots_;
+  std::vector<Done> unread_;
 
   std::unique_ptr<RegisteredSegment> peer_segment_;
-  bool has_asked_ = false;  // the peer, to take its segment
-  std::array<bool, kCudaHostSlots> is_read_ = {};  // slots that are being read
+  bool has_asked_ = false;     // the peer, to take its segment
+  std::vector<bool> is_read_;  // slots that are being read
 
   // They go before what they copy to and from.
   StagedSender sender_;

@@ -6,6 +6,8 @@
 namespace reprise {
 namespace {
 
+constexpr size_t kSmallChunkBytes = size_t{64} << 10;
+
 using tensorpipe::Error;
 using TensorPtr = std::shared_ptr<StagedTensor>;
 
@@ -101,9 +103,14 @@ void StagedSender::OnSlot(const TensorPtr& tensor, int slot) {
   if (status.ok()) {
     channel_.Announce(*chunk);
     chunks_.push_back(chunk);
+    // Somebody waits for a small tensor; to look is faster than a callback.
+    const bool is_small =
+        chunks_.size() == 1 && chunk->num_bytes <= kSmallChunkBytes;
     status = watch_.After(
-        stream, [done = channel_.InLoop([this, chunk] { OnStaged(chunk); })](
-                    const absl::Status& copied) { done(GpuErrorOf(copied)); });
+        stream, [done = channel_.InLoop([this, chunk] {
+          OnStaged(chunk);
+        })](const absl::Status& copied) { done(GpuErrorOf(copied)); },
+        is_small ? StreamWatch::kBriefly : 0);
   }
   if (!status.ok()) {
     // Nothing is enqueued any more.

@@ -177,6 +177,35 @@ TEST_F(FakeCudaTest, AContextThatCannotBeMadeNowMayBeMadeLater) {
   EXPECT_TRUE(driver_->Allocate(0, 8).ok());
 }
 
+// From memory of the host that the driver knows.
+TEST_F(FakeCudaTest, FewBytesGoAsRows) {
+  const GpuStream stream{1, 5};
+  char* const gpu = reinterpret_cast<char*>(0x10000);
+  char* const host = gpu + 1;
+  ASSERT_TRUE(driver_->Allocate(1, 8).ok());
+  const auto log_of = [&](const char* from, size_t num_bytes) {
+    TakeLog();
+    EXPECT_TRUE(driver_->Copy(gpu, from, num_bytes, stream).ok());
+    return TakeLog();
+  };
+  EXPECT_EQ(log_of(host, 8),
+            "cuPointerGetAttributes(1) cuMemcpy2DAsync 4x2 at 0(1) ");
+  EXPECT_EQ(log_of(host, 9),
+            "cuPointerGetAttributes(1) cuMemcpy2DAsync 4x2 at 0(1) "
+            "cuMemcpy2DAsync 1x2 at 7(1) ");
+  EXPECT_EQ(log_of(host, 3),
+            "cuPointerGetAttributes(1) cuMemcpy2DAsync 1x2 at 0(1) "
+            "cuMemcpy2DAsync 1x2 at 1(1) ");
+  EXPECT_EQ(log_of(host, 1), "cuMemcpyAsync(1) ");
+  EXPECT_EQ(log_of(host, 32768), "cuMemcpyAsync(1) ");
+  EXPECT_EQ(log_of(gpu, 8), "cuPointerGetAttributes(1) cuMemcpyAsync(1) ");
+  EXPECT_EQ(log_of(nullptr, 8), "cuPointerGetAttributes(1) cuMemcpyAsync(1) ");
+  Fail("cuMemcpy2DAsync 4x2 at 0", kOutOfMemory);
+  EXPECT_EQ(driver_->Copy(gpu, host, 9, stream).message(),
+            "cuMemcpy2DAsync on cuda:1 failed: CUDA_ERROR_OUT_OF_MEMORY (some "
+            "words)");
+}
+
 // Each function, by the name of CUDA's.
 struct Row {
   const char* name;
@@ -198,7 +227,7 @@ std::vector<Row> AllFunctions() {
       {"cuStreamSynchronize",
        [=](GpuDriver& d) { return d.Synchronize(stream); }},
       {"cuMemcpyAsync",
-       [=](GpuDriver& d) { return d.Copy(memory, memory, 8, stream); }},
+       [=](GpuDriver& d) { return d.Copy(memory, memory, 1 << 20, stream); }},
       {"cuStreamAddCallback",
        [=](GpuDriver& d) {
          return d.AddCallback(stream, [](absl::Status) {});

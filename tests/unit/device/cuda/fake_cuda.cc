@@ -243,6 +243,19 @@ CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned int) {
 CUresult cuMemcpyAsync(CUdeviceptr, CUdeviceptr, size_t, CUstream) {
   return CallInContext("cuMemcpyAsync");
 }
+// "cuMemcpy2DAsync 4x2 at 0(1)": its size, and where it goes.
+CUresult cuMemcpy2DAsync(const CUDA_MEMCPY2D* copy, CUstream) {
+  if (copy->srcPitch != copy->WidthInBytes ||
+      copy->dstPitch != copy->WidthInBytes ||
+      copy->srcMemoryType != CU_MEMORYTYPE_UNIFIED ||
+      copy->dstMemoryType != CU_MEMORYTYPE_UNIFIED) {
+    std::abort();
+  }
+  const std::string size = " " + std::to_string(copy->WidthInBytes) + "x" +
+                           std::to_string(copy->Height) + " at " +
+                           std::to_string(copy->dstDevice - kFirstAddress);
+  return CallInContext(("cuMemcpy2DAsync" + size).c_str());
+}
 
 CUresult cuEventCreate(CUevent* event, unsigned int flags) {
   return Give(CallInContext("cuEventCreate"), event,

@@ -17,7 +17,8 @@ namespace {
 using tensorpipe::Error;
 
 bool IsDirect(Kind kind) {
-  return kind == Kind::kDirect || kind == Kind::kDirectStaged;
+  return kind == Kind::kDirect || kind == Kind::kDirectStaged ||
+         kind == Kind::kBySize;
 }
 
 class CudaChannelTest : public testing::TestWithParam<Kind> {};

@@ -7,6 +7,7 @@
 
 #include "absl/strings/escaping.h"
 #include "agent/transport/cuda/direct_claims.h"
+#include "agent/transport/cuda/host.h"
 #include "agent/transport/cuda/wire.h"
 #include "gtest/gtest.h"
 #include "tests/unit/transport/cuda/raw_peer.h"
@@ -182,7 +183,8 @@ TEST(CudaHostileTest, HostUsesASlotThatIsBeingRead) {
   Ends ends(Kind::kHostShared);
   {
     RawPeer peer(ends);
-    auto segment = *RealSharedMemory().Create(size_t{16} << 20);
+    auto segment = *RealSharedMemory().Create(kCudaHostSlots.number *
+                                              kCudaHostSlots.chunk_bytes);
     Tensor target(ends.near_driver, 100, ends.kind);
     Tensor other(ends.near_driver, 100, ends.kind);
     ends.near_driver.Hold(target.stream());

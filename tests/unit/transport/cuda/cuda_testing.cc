@@ -8,6 +8,7 @@
 
 #include "agent/runtime/runtime.h"
 #include "agent/transport/cuda/basic.h"
+#include "agent/transport/cuda/by_size.h"
 #include "agent/transport/cuda/direct.h"
 #include "agent/transport/cuda/host.h"
 #include "agent/transport/cuda/ipc.h"
@@ -19,6 +20,12 @@
 namespace reprise {
 
 using tensorpipe::Error;
+
+namespace {
+
+constexpr size_t kMostSmallBytes = size_t{64} << 10;
+
+}  // namespace
 
 std::string NameOf(Kind kind) {
   switch (kind) {
@@ -32,6 +39,8 @@ std::string NameOf(Kind kind) {
       return "Direct";
     case Kind::kDirectStaged:
       return "DirectStaged";
+    case Kind::kBySize:
+      return "BySize";
     case Kind::kHostShared:
       return "HostShared";
     case Kind::kHostStreamed:
@@ -46,10 +55,12 @@ size_t ChunkOf(Kind kind) {
   switch (kind) {
     case Kind::kBasic:
       return size_t{1} << 20;
+    case Kind::kBySize:
+      return kMostSmallBytes;
     case Kind::kHostShared:
     case Kind::kHostStreamed:
     case Kind::kHostRefused:
-      return kCudaHostChunkBytes;
+      return kCudaHostSlots.chunk_bytes;
     default:
       return IpcOutbox::kSlotBytes;
   }
@@ -72,6 +83,12 @@ std::shared_ptr<tensorpipe::channel::Context> MakeContext(
     case Kind::kDirect:
     case Kind::kDirectStaged:
       return MakeCudaDirectContext(environment);
+    case Kind::kBySize:
+      return MakeBySizeContext(
+          environment, kMostSmallBytes,
+          MakeCudaHostContext(environment, tensorpipe::channel::basic::create(),
+                              {kMostSmallBytes, 4}),
+          MakeCudaDirectContext(environment));
     default:
       return MakeCudaHostContext(environment,
                                  tensorpipe::channel::basic::create());

@@ -26,15 +26,16 @@ enum class Kind {
   kBasic,
   kDirect,
   kDirectStaged,  // memory that cannot be exported
+  kBySize,        // cuda_direct as it is registered
   kHostShared,
   kHostStreamed,  // as between hosts
   kHostRefused,   // the receiver cannot register
 };
 std::string NameOf(Kind kind);
-inline constexpr Kind kAllKinds[] = {Kind::kXth,          Kind::kIpc,
-                                     Kind::kBasic,        Kind::kDirect,
-                                     Kind::kDirectStaged, Kind::kHostShared,
-                                     Kind::kHostStreamed, Kind::kHostRefused};
+inline constexpr Kind kAllKinds[] = {
+    Kind::kXth,        Kind::kIpc,          Kind::kBasic,
+    Kind::kDirect,     Kind::kDirectStaged, Kind::kBySize,
+    Kind::kHostShared, Kind::kHostStreamed, Kind::kHostRefused};
 // What a tensor is cut into, or 8 MiB.
 size_t ChunkOf(Kind kind);
 // Whether a send's callback means that nothing reads the memory any more; if

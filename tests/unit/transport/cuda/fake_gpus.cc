@@ -253,6 +253,7 @@ absl::Status FakeDriver::Copy(void* to, const void* from, size_t num_bytes,
 
 absl::Status FakeDriver::AddCallback(
     GpuStream stream, absl::AnyInvocable<void(absl::Status)> callback) {
+  ++num_callbacks_;
   if (absl::Status status = Enter(); !status.ok()) return status;
   auto shared = std::make_shared<absl::AnyInvocable<void(absl::Status)>>(
       std::move(callback));

@@ -4,6 +4,7 @@
 #ifndef REPRISE_TESTS_UNIT_TRANSPORT_CUDA_FAKE_GPUS_H_
 #define REPRISE_TESTS_UNIT_TRANSPORT_CUDA_FAKE_GPUS_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -102,6 +103,7 @@ class FakeDriver final : public GpuDriver {
   void ForbidExport(void* memory);
   void set_can_share(bool can_share) { can_share_ = can_share; }
   void set_can_register(bool can_register) { can_register_ = can_register; }
+  int num_callbacks() const { return num_callbacks_; }
   // What this process holds ("" for nothing), or has done wrong.
   std::string Held();
 
@@ -158,6 +160,7 @@ class FakeDriver final : public GpuDriver {
   bool can_register_ = true;
   int calls_until_failure_ = 0;
   bool has_failed_ = false;
+  std::atomic<int> num_callbacks_ = 0;  // asked for
   std::map<uintptr_t, std::shared_ptr<FakeGpus::Event>> events_;
   std::map<void*, std::unique_ptr<char[]>> pinned_;
   std::set<void*> registered_;

@@ -36,7 +36,7 @@ inline bool SlowSender(Kind kind) {
 inline bool SlowReceiver(Kind kind, bool gets_ahead) {
   Ends ends(kind);
   ends.Connect();
-  const size_t num_bytes = size_t{kind == Kind::kIpc ? 32U : 16U} << 20;
+  const size_t num_bytes = size_t{kind == Kind::kBasic ? 16U : 32U} << 20;
   Tensor first(ends.near_driver, num_bytes, kind);
   Tensor second(ends.near_driver, num_bytes, kind);
   Tensor target(ends.far_driver, num_bytes, kind);
