@@ -34,7 +34,11 @@ expect 2 'must be name=value' run echo --param x
 expect 2 'has (only|no parameters)' run echo --param nonsense=1
 expect 2 'one of crash, pause' run echo --fault 'explode w1'
 expect 2 'a worker, w0 to' run echo --fault 'crash w99 after 1s'
-expect 2 'there are sim, shm and uv' run echo --on mars
+expect 2 'there are sim, shm, uv and cuda' run echo --on mars
+expect 2 'give it with --on cuda' run echo --device 0
+expect 2 'it must be a GPU' run echo --on cuda --device mars
+expect 2 'run it with --on cuda' run device_streams --on uv
+expect 0 'tensors are on CPUs: echo puts none on GPUs' run echo --on cuda
 expect 2 'cannot read' replay /nonexistent.replay
 expect 2 'not a replay file' replay "$reprise"
 expect 2 '' explore echo --seeds minus-one
@@ -43,6 +47,13 @@ expect 0 'everything held' run echo --seed 3
 expect 0 'echo seed 3: hash' verify echo --seed 3
 expect 0 '0 failed' explore echo --seeds 20 --jobs 2
 expect 0 'basic' doctor
+
+# Without a GPU, whatever the machine has.
+export CUDA_VISIBLE_DEVICES=
+expect 2 'device_streams puts tensors on GPUs, and this process sees none: .*reprise doctor' \
+  run device_streams --on cuda
+expect 2 '--device cuda:0: this process sees no GPU: ' run echo --on cuda --device 0
+unset CUDA_VISIBLE_DEVICES
 
 # The scenario lists faults and coverage probes that cannot come without faults.
 expect 4 'INCONCLUSIVE' explore peer_dies --seeds 200 --no-faults
@@ -58,6 +69,9 @@ expect 0 'left the recording at: w0 lock:Gone#1 switch 1' replay old.replay
 
 "$reprise" list --json | is_json list
 "$reprise" run echo --json | is_json run
+"$reprise" run echo --on cuda --json | is_json run on cuda
+CUDA_VISIBLE_DEVICES='' "$reprise" run device_streams --on cuda --json 2>/dev/null |
+  is_json no GPU
 "$reprise" explore echo --seeds 5 --json | is_json explore
 "$reprise" verify echo --json | is_json verify
 "$reprise" replay old.replay --json | is_json replay

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `reprise worker`: a run of three workers that were started one by one, the
-# ways to say who they are, and what goes wrong.
+# ways to say who they are and which GPU they use, and what goes wrong.
 #
 # usage: worker_test.sh REPRISE
 set -euo pipefail
@@ -23,7 +23,7 @@ die() {
 }
 
 unset RANK WORLD_SIZE MASTER_ADDR MASTER_PORT SLURM_PROCID SLURM_NTASKS
-unset SLURM_JOB_ID SLURM_STEP_ID TORCHELASTIC_RUN_ID
+unset SLURM_JOB_ID SLURM_STEP_ID TORCHELASTIC_RUN_ID LOCAL_RANK SLURM_LOCALID
 
 # start NAME WORDS...: a worker, in the background.
 start() {
@@ -84,4 +84,27 @@ grep -q "worker 1 did not come" "$tmp/alone.err" || die "who is missing?"
 start nowhere --rank 0 --world-size 1 --store "file://$tmp/s2" --on pigeon
 ended nowhere "${pids[8]}" 2
 grep -q "pigeon" "$tmp/nowhere.err" || die "the transport is not named"
+
+# A scenario on CPUs needs no GPU, whatever the launcher says.
+LOCAL_RANK=7 start oncpu --rank 0 --world-size 1 --store "file://$tmp/s3" \
+  --on cuda --json --run-id cpu
+ended oncpu "${pids[9]}" 0
+grep -A 1 '"devices"' "$tmp/oncpu.out" | grep -q '"cpu"' || die "no devices"
+LOCAL_RANK=7 start saysit --rank 0 --world-size 1 --store "file://$tmp/s3" \
+  --run-id cpu2
+ended saysit "${pids[10]}" 0
+grep -q '^w0: tensors are on CPUs: echo puts none' "$tmp/saysit.out" ||
+  die "it does not say where its tensors are"
+
+# A scenario on GPUs says what to do where there is none, and takes no place in
+# the run.
+CUDA_VISIBLE_DEVICES='' LOCAL_RANK=0 start nogpu --rank 0 --world-size 1 \
+  --store "file://$tmp/s3" --scenario device_streams --run-id gpu
+ended nogpu "${pids[11]}" 2
+grep -q "device_streams puts tensors on GPUs, and this process sees none" \
+  "$tmp/nogpu.err" || die "the GPU is not missed"
+CUDA_VISIBLE_DEVICES='' start badflag --rank 0 --world-size 1 \
+  --store "file://$tmp/s3" --device mars --run-id gpu
+ended badflag "${pids[12]}" 2
+grep -q "it must be a GPU" "$tmp/badflag.err" || die "the flag is not read"
 echo PASSED

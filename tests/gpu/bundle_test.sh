@@ -40,7 +40,7 @@ else
     "$top/run.sh" "$scratch/results" 2>&1)
   code=$?
   [[ $code == 0 ]] || fail "run.sh ended with exit code $code"
-  for step in pipes agents kill two_workers stock_ipc stock_basic bench; do
+  for step in pipes agents kill two_workers scenarios stock_ipc stock_basic bench; do
     grep -qE "^$step +[0-9]+ s  skipped  .*[a-z]{2}" <<<"$output" ||
       fail "no reason why $step is skipped"
   done

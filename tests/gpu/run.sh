@@ -109,6 +109,7 @@ step pipes 50 "${sanitizer[@]}" "$bin/pipe_test"
 step agents 50 "${sanitizer[@]}" "$bin/agent_test"
 step kill 45 "${sanitizer[@]}" "$bin/kill_test" --rounds=2
 step two_workers 20 two_workers
+step scenarios 45 "$here/scenarios.sh" "$bin/reprise"
 for channel in cuda_ipc cuda_basic; do
   step "stock_${channel#cuda_}" 30 beside_stock "$channel" "$bin/gpu_worker"
   step "stock_pair_${channel#cuda_}" 20 beside_stock "$channel" stock

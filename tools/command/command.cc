@@ -45,12 +45,16 @@ CLI::App* AddRun(CLI::App& app, RunCommand& run) {
   run.run.AddTo(*run_app, /*with_seed=*/true);
   run_app
       ->add_option("--on", run.on,
-                   "sim, or uv or shm: a process for each worker")
+                   "sim; uv or shm: a process for each worker; cuda: the same "
+                   "with tensors on this machine's GPUs")
       ->capture_default_str();
+  run_app->add_option("--device", run.device,
+                      "cuda: the GPUs to use, e.g. 0 or cuda:0,cuda:1; worker "
+                      "wN takes them from the Nth on (else: all)");
   AddTrace(*run_app, run.trace_path);
   run_app
       ->add_option("--max-wall-seconds", run.max_wall_seconds,
-                   "uv and shm: kill a run that takes longer")
+                   "uv, shm and cuda: kill a run that takes longer")
       ->capture_default_str()
       ->check(CLI::Range(1, 1'000'000));
   return run_app;
@@ -120,8 +124,15 @@ CLI::App* AddWorker(CLI::App& app, WorkerCommand& worker) {
                          "the same for all workers of a run, and another for "
                          "each run over a store (else: torchrun's or Slurm's, "
                          "or 'default')");
-  worker_app->add_option("--on", worker.on, "the transport: uv, shm, ibv")
+  worker_app
+      ->add_option("--on", worker.on,
+                   "the transport: uv, shm, ibv; or cuda: all that work here")
       ->capture_default_str();
+  worker_app->add_option("--device", worker.device,
+                         "the GPU of this worker, e.g. 0 or cuda:0; cuda:0,"
+                         "cuda:1 for several; cpu for none (else, for a "
+                         "scenario that needs one: $LOCAL_RANK, "
+                         "$SLURM_LOCALID, the first)");
   worker_app->add_option("--bind", worker.bind_address,
                          "this machine's address as the others reach it (else: "
                          "of $TP_SOCKET_IFNAME, or of the host's name)");

@@ -6,15 +6,27 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "agent/device/cuda/cuda_driver.h"
 #include "sim/view/story.h"
 #include "tools/command/report.h"
 #include "tools/command/subcommands.h"
+#include "tools/processes/gpu_choice.h"
 #include "tools/processes/remote_run.h"
 
 namespace reprise {
 namespace {
 
 constexpr size_t kStoryLines = 40;
+
+const char* GetEnvironment(const char* name) { return std::getenv(name); }
+
+absl::StatusOr<GpuChoice> ChooseGpus(const WorkerCommand& command) {
+  const absl::StatusOr<const Scenario*> scenario =
+      FindScenario(command.scenario);
+  if (!scenario.ok()) return scenario.status();
+  return ChooseGpusOfWorker(**scenario, command.device, GetEnvironment,
+                            FindCudaDriver);
+}
 
 absl::StatusOr<RemoteRunOptions> ToOptions(const WorkerCommand& command) {
   RemoteRunOptions options;
@@ -26,12 +38,12 @@ absl::StatusOr<RemoteRunOptions> ToOptions(const WorkerCommand& command) {
   if (!params.ok()) return params.status();
   options.params = *std::move(params);
   absl::StatusOr<WorkerIdentity> identity =
-      ResolveIdentity(command.identity, (*scenario)->workers,
-                      [](const char* name) { return std::getenv(name); });
+      ResolveIdentity(command.identity, (*scenario)->workers, GetEnvironment);
   if (!identity.ok()) return identity.status();
   options.identity = *std::move(identity);
   options.seed = command.seed;
-  options.transport = command.on;
+  // On "cuda", all transports that work here.
+  if (command.on != "cuda") options.transports = {command.on};
   options.bind_address = command.bind_address;
   options.max_wall_time = absl::Seconds(command.max_wall_seconds);
   return options;
@@ -63,8 +75,13 @@ void Print(const RemoteRunOptions& options, const RemoteRun& run) {
 }  // namespace
 
 int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
-  const absl::StatusOr<RemoteRunOptions> options = ToOptions(command);
+  absl::StatusOr<RemoteRunOptions> options = ToOptions(command);
   if (!options.ok()) return UsageError(options.status(), common.json);
+  const absl::StatusOr<GpuChoice> gpus = ChooseGpus(command);
+  if (!gpus.ok()) return UsageError(gpus.status(), common.json);
+  options->driver = gpus->driver;
+  options->gpus =
+      GpusOfRank(gpus->gpus, /*rank=*/0, options->scenario->gpus_per_host);
   const absl::StatusOr<RemoteRun> run = RunRemoteWorker(*options);
   if (!run.ok()) return UsageError(run.status(), common.json);
   int code = run->result.held() ? kHeld : kViolated;
@@ -80,9 +97,12 @@ int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
     json["workers"] = options->identity.world_size;
     json["run_id"] = options->identity.run_id;
     json["coordinator"] = options->identity.is_coordinator();
+    json["devices"] = GpusToJson(options->gpus);
     json["clock_error_ms"] = static_cast<double>(run->clock_error_ns) * 1e-6;
     PrintJson(json);
   } else {
+    PrintLine(
+        absl::StrCat("w", options->identity.rank, ": ", gpus->description));
     Print(*options, *run);
   }
   if (run->hung) {

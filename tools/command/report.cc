@@ -37,6 +37,13 @@ Json ToJson(const RunResult& result, std::string_view scenario, uint64_t seed) {
   return json;
 }
 
+Json GpusToJson(const std::vector<int>& gpus) {
+  Json names = Json::array();
+  if (gpus.empty()) names.push_back("cpu");
+  for (const int gpu : gpus) names.push_back(absl::StrCat("cuda:", gpu));
+  return names;
+}
+
 void PrintJson(const Json& json) {
   // Bytes that are not UTF-8, as in a peer's error text, must not end the
   // process.

@@ -5,6 +5,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "nlohmann/json.hpp"
@@ -20,6 +21,9 @@ std::string HashText(uint64_t hash);
 // wall_seconds, faults, strikes and probes, and rule and detail if a rule was
 // violated.
 Json ToJson(const RunResult& result, std::string_view scenario, uint64_t seed);
+
+// ["cuda:0", "cuda:1"], or ["cpu"] for no GPUs.
+Json GpusToJson(const std::vector<int>& gpus);
 
 // Prints one object on standard output.
 void PrintJson(const Json& json);

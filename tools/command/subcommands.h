@@ -23,6 +23,7 @@ struct CommonFlags {
 struct RunCommand {
   RunFlags run;
   std::string on = "sim";
+  std::string device;  // the GPUs for --on cuda; empty: all
   std::string trace_path;
   int64_t max_wall_seconds = 180;
 };
@@ -52,6 +53,7 @@ struct WorkerCommand {
   uint64_t seed = 1;
   std::vector<std::string> params;  // "k=v"
   std::string on = "uv";
+  std::string device;  // empty: as the environment says
   std::string bind_address;
   std::string trace_path;
   int64_t max_wall_seconds = 180;

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "tools/processes/gpu_choice.h"
 #include "tools/processes/interruption.h"
 
 namespace reprise {
@@ -70,7 +71,9 @@ absl::Status Coordinator::StartWorker(int32_t rank) {
   arguments.incarnation = incarnation;
   arguments.seed = options_.seed;
   arguments.params = options_.params;
-  arguments.transport = options_.transport;
+  arguments.transports = options_.transports;
+  arguments.gpus =
+      GpusOfRank(options_.gpus, rank, options_.scenario->gpus_per_host);
   arguments.store_url = store_url_;
   arguments.plant = options_.plant;
   arguments.start_ns = start_ns_;

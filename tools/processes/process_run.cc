@@ -45,6 +45,30 @@ absl::Status CheckFault(const Fault& fault) {
   return absl::OkStatus();
 }
 
+absl::Status CheckTransports(const ProcessRunOptions& options) {
+  if (options.transports.empty()) {
+    return absl::InvalidArgumentError("processes talk over uv or shm");
+  }
+  for (const std::string& transport : options.transports) {
+    if (transport == "uv" || transport == "shm") continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("processes talk over uv or shm, not '", transport, "'"));
+  }
+  return absl::OkStatus();
+}
+
+// Without GPUs such a scenario would do nothing, and hold.
+absl::Status CheckGpus(const ProcessRunOptions& options) {
+  const Scenario& scenario = *options.scenario;
+  if (scenario.gpus_per_host == 0 || !options.gpus.empty()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      scenario.name,
+      " puts tensors on GPUs: run it with --on cuda on a machine that has "
+      "some, or with --on sim on simulated ones"));
+}
+
 absl::StatusOr<std::vector<std::string>> PlanOf(
     const ProcessRunOptions& options) {
   if (options.faults) return *options.faults;
@@ -56,10 +80,10 @@ absl::StatusOr<std::vector<std::string>> PlanOf(
 }  // namespace
 
 absl::StatusOr<RunResult> RunInProcesses(const ProcessRunOptions& options) {
-  if (options.transport != "uv" && options.transport != "shm") {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "processes talk over uv or shm, not '", options.transport, "'"));
+  if (absl::Status status = CheckTransports(options); !status.ok()) {
+    return status;
   }
+  if (absl::Status status = CheckGpus(options); !status.ok()) return status;
   const auto lines = PlanOf(options);
   if (!lines.ok()) return lines.status();
   const auto faults = ParseFaults(*lines, options.scenario->workers);

@@ -20,8 +20,12 @@ struct ProcessRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
   ScenarioParams params;  // a value for each parameter of the scenario
-  std::string transport;  // "uv" or "shm"
-  std::string plant;      // the defect to switch on; empty: none
+  // "uv", "shm" or both, the preferred one first.
+  std::vector<std::string> transports;
+  // The GPUs that the workers are given, as `GpusOfRank` says (gpu_choice.h);
+  // for a scenario with `gpus_per_host`, which needs at least one.
+  std::vector<int> gpus;
+  std::string plant;  // the defect to switch on; empty: none
   // The plan, a fault line each, of kinds that exist between processes
   // (fault_injection/fault_kind.h); unset: the scenario's `process_faults`.
   std::optional<std::vector<std::string>> faults;

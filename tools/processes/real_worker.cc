@@ -38,9 +38,11 @@ void RealTrace::Record(const EventDetails& details) {
 
 RealWorker::RealWorker(AgentOptions options, int incarnation, uint64_t seed,
                        const ScenarioParams& params,
-                       std::shared_ptr<Store> store, RealTrace& trace)
+                       std::shared_ptr<Store> store, Devices* devices,
+                       RealTrace& trace)
     : Worker(std::move(options), incarnation, seed, params),
       store_(std::move(store)),
+      devices_(devices),
       trace_(trace),
       observer_([this](const EventDetails& details) { trace_.Record(details); },
                 [start = StartOfRun(trace.start_ns())](absl::Time deadline) {
@@ -57,7 +59,7 @@ void RealWorker::Run(const Scenario& scenario) {
 }
 
 Environment RealWorker::environment() {
-  return {&RealRuntime(), store_, &RealTransports(), &observer_};
+  return {&RealRuntime(), store_, &RealTransports(), &observer_, devices_};
 }
 
 void RealWorker::Note(std::string_view text) {
@@ -78,16 +80,13 @@ void RealWorker::Reached(std::string_view probe) {
 }
 
 AgentOptions RealWorkerOptions(int rank, int world_size,
-                               std::string_view transport,
+                               std::vector<std::string> transports,
                                std::string_view bind_address) {
   AgentOptions options;
   options.name = absl::StrCat("w", rank);
   options.id = rank;
   options.world_size = world_size;
-  // With this transport only, every byte goes over it. With a second transport
-  // a connection would begin on that one, and a transport that does not work
-  // here would be left out without an error.
-  options.transport.transports = {std::string(transport)};
+  options.transport.transports = std::move(transports);
   options.transport.bind_address = std::string(bind_address);
   return options;
 }

@@ -8,8 +8,10 @@
 #include <memory>
 #include <mutex>
 #include <string_view>
+#include <vector>
 
 #include "agent/agent.h"
+#include "agent/device/devices.h"
 #include "agent/options.h"
 #include "agent/store/store.h"
 #include "sim/scenario/scenario.h"
@@ -42,10 +44,11 @@ class RealTrace {
 // The Worker that the scenario's body gets. The threads of the body use it.
 class RealWorker : public Worker {
  public:
-  // `params` and `trace` must outlive the worker.
+  // `params`, `devices` and `trace` must outlive the worker. `devices` may be
+  // null: then tensors are on CPUs only.
   RealWorker(AgentOptions options, int incarnation, uint64_t seed,
              const ScenarioParams& params, std::shared_ptr<Store> store,
-             RealTrace& trace);
+             Devices* devices, RealTrace& trace);
 
   // Runs the body and records its start and its end.
   void Run(const Scenario& scenario);
@@ -58,13 +61,16 @@ class RealWorker : public Worker {
 
  private:
   const std::shared_ptr<Store> store_;
+  Devices* const devices_;
   RealTrace& trace_;
   TraceObserver observer_;
 };
 
-// The options of worker w<rank>, which uses this one transport only.
+// The options of worker w<rank>, which uses these transports; empty: all that
+// work here. With one transport, every byte goes over it. With several, a
+// transport that does not work here is left out without an error.
 AgentOptions RealWorkerOptions(int rank, int world_size,
-                               std::string_view transport,
+                               std::vector<std::string> transports,
                                std::string_view bind_address);
 
 }  // namespace reprise

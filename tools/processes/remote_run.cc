@@ -18,6 +18,7 @@
 #include "tools/processes/real_worker.h"
 #include "tools/processes/trace_exchange.h"
 #include "tools/processes/worker_arguments.h"
+#include "tools/processes/worker_gpus.h"
 
 namespace reprise {
 namespace {
@@ -33,6 +34,7 @@ struct Body {
   std::mutex events_mutex;
   std::vector<Event> events;
   std::unique_ptr<RealTrace> trace;
+  std::unique_ptr<WorkerGpus> gpus;  // null: tensors are on CPUs only
   std::unique_ptr<RealWorker> worker;
 
   Mutex mutex{RealRuntime(), "Body"};
@@ -90,7 +92,7 @@ class Node {
 
   AgentOptions agent_options() const {
     return RealWorkerOptions(identity_.rank, identity_.world_size,
-                             options_.transport, options_.bind_address);
+                             options_.transports, options_.bind_address);
   }
 
   absl::Status Prepare() {
@@ -98,6 +100,12 @@ class Node {
     // this worker.
     const auto transports = RealTransports().Make(agent_options().transport);
     if (!transports.ok()) return transports.status();
+    // The same holds for a GPU.
+    if (!options_.gpus.empty()) {
+      auto gpus = WorkerGpus::Open(*options_.driver, options_.gpus);
+      if (!gpus.ok()) return gpus.status();
+      gpus_ = *std::move(gpus);
+    }
     auto store = OpenStore(RealRuntime(), identity_.store_url);
     if (!store.ok()) return store.status();
     store_ = *std::move(store);
@@ -145,11 +153,12 @@ class Node {
           std::lock_guard<std::mutex> lock(raw->events_mutex);
           raw->events.push_back(std::move(event));
         });
+    body->gpus = std::move(gpus_);
     body->worker = std::make_unique<RealWorker>(
         agent_options(), /*incarnation=*/0, options_.seed, body->options.params,
         MakePrefixStore(store_,
                         absl::StrCat("reprise/groups/", identity_.run_id)),
-        *body->trace);
+        body->gpus == nullptr ? nullptr : &body->gpus->devices(), *body->trace);
     std::unique_ptr<Thread> thread = RealRuntime().StartThread("body", [body] {
       body->worker->Run(*body->options.scenario);
       MutexLock lock(body->mutex);
@@ -210,6 +219,7 @@ class Node {
   const int64_t start_ns_;
   const absl::Time deadline_;
   const std::string prefix_;
+  std::unique_ptr<WorkerGpus> gpus_;  // until the body takes them
   std::shared_ptr<Store> store_;
   ClockOffset clock_;
   int64_t trace_start_ns_ = 0;  // of MonotonicNanoseconds, here

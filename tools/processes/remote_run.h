@@ -10,9 +10,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "agent/device/driver.h"
 #include "sim/scenario/run_result.h"
 #include "sim/scenario/scenario.h"
 #include "tools/processes/worker_identity.h"
@@ -24,8 +26,12 @@ struct RemoteRunOptions {
   uint64_t seed = 1;
   ScenarioParams params;  // a value for each parameter of the scenario
   WorkerIdentity identity;
-  std::string transport;     // the name of the only transport
-  std::string bind_address;  // see TransportOptions
+  std::vector<std::string> transports;  // see TransportOptions
+  std::string bind_address;             // likewise
+  // The scenario's cuda:0 and so on, and their driver. None: tensors are on
+  // CPUs only. The driver must live as long as the process.
+  std::vector<int> gpus;
+  GpuDriver* driver = nullptr;
   // The bound for all of it, from the start of this worker. A body that takes
   // longer has failed ("time-limit").
   absl::Duration max_wall_time = absl::Minutes(3);
@@ -41,7 +47,7 @@ struct RemoteRun {
 };
 
 // Blocks until the run is over. An error means that the run could not be set
-// up: the store or the transport does not work, or a worker did not come.
+// up: the store, a transport or a GPU does not work, or a worker did not come.
 absl::StatusOr<RemoteRun> RunRemoteWorker(const RemoteRunOptions& options);
 
 }  // namespace reprise

@@ -7,6 +7,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace reprise {
 namespace {
@@ -20,12 +22,26 @@ bool ParseInt(std::string_view text, Int& value) {
   return error == std::errc() && rest == end;
 }
 
+std::vector<std::string> SplitList(std::string_view text) {
+  return absl::StrSplit(absl::string_view(text.data(), text.size()), ',');
+}
+
+bool ParseGpus(std::string_view text, std::vector<int>& gpus) {
+  for (const std::string& number : SplitList(text)) {
+    if (!ParseInt(number, gpus.emplace_back())) return false;
+  }
+  return true;
+}
+
 bool ParseWord(std::string_view name, std::string_view value,
                WorkerArguments& worker) {
   if (name == "scenario") {
     worker.scenario = std::string(value);
-  } else if (name == "transport") {
-    worker.transport = std::string(value);
+  } else if (name == "transports") {
+    worker.transports = SplitList(value);
+    if (value.empty()) worker.transports.clear();
+  } else if (name == "gpus") {
+    return ParseGpus(value, worker.gpus);
   } else if (name == "store") {
     worker.store_url = std::string(value);
   } else if (name == "plant") {
@@ -60,11 +76,14 @@ std::vector<std::string> FormatWorkerArguments(const WorkerArguments& worker) {
       absl::StrCat("world-size=", worker.world_size),
       absl::StrCat("incarnation=", worker.incarnation),
       absl::StrCat("seed=", worker.seed),
-      absl::StrCat("transport=", worker.transport),
+      absl::StrCat("transports=", absl::StrJoin(worker.transports, ",")),
       absl::StrCat("store=", worker.store_url),
       absl::StrCat("trace-fd=", worker.trace_fd),
       absl::StrCat("start-ns=", worker.start_ns),
   };
+  if (!worker.gpus.empty()) {
+    words.push_back(absl::StrCat("gpus=", absl::StrJoin(worker.gpus, ",")));
+  }
   if (!worker.plant.empty()) {
     words.push_back(absl::StrCat("plant=", worker.plant));
   }
@@ -90,11 +109,12 @@ absl::StatusOr<WorkerArguments> ParseWorkerArguments(
     }
   }
   if (worker.scenario.empty() || worker.store_url.empty() ||
-      worker.trace_fd < 0 || worker.world_size < 1 || worker.rank < 0 ||
+      worker.transports.empty() || worker.trace_fd < 0 ||
+      worker.world_size < 1 || worker.rank < 0 ||
       worker.rank >= worker.world_size) {
     return absl::InvalidArgumentError(
-        "a worker needs a scenario, a store, a trace, and a rank below the "
-        "size of the world");
+        "a worker needs a scenario, a transport, a store, a trace, and a rank "
+        "below the size of the world");
   }
   return worker;
 }

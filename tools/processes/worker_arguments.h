@@ -19,7 +19,9 @@ struct WorkerArguments {
   int incarnation = 0;
   uint64_t seed = 1;
   ScenarioParams params;
-  std::string transport;  // the name of the only transport
+  // The names of the transports, the preferred one first.
+  std::vector<std::string> transports;
+  std::vector<int> gpus;  // the scenario's cuda:0 and so on; none: CPUs only
   std::string store_url;
   std::string plant;     // the defect to switch on; empty: none
   int trace_fd = -1;     // the file descriptor for the trace

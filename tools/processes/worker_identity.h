@@ -6,11 +6,11 @@
 #ifndef REPRISE_TOOLS_PROCESSES_WORKER_IDENTITY_H_
 #define REPRISE_TOOLS_PROCESSES_WORKER_IDENTITY_H_
 
-#include <functional>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "tools/processes/environ.h"
 
 namespace reprise {
 
@@ -29,9 +29,6 @@ struct WorkerIdentity {
   std::string run_id;
   bool is_coordinator() const { return rank == 0; }
 };
-
-// Returns the value of an environment variable; null if it is not set.
-using Environ = std::function<const char*(const char* name)>;
 
 // INVALID_ARGUMENT lists everything that is missing or contradictory.
 // `scenario_workers` is the size of the world if nothing else says it.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "sim/trace/trace.h"
 #include "tools/processes/real_worker.h"
 #include "tools/processes/worker_arguments.h"
+#include "tools/processes/worker_gpus.h"
 
 namespace reprise {
 namespace {
@@ -40,7 +42,8 @@ int Refuse(std::string_view why) {
 }  // namespace
 
 int WorkerProcessMain(int argc, char** argv,
-                      const std::function<bool(const std::string&)>& plant) {
+                      const std::function<bool(const std::string&)>& plant,
+                      const GpuFinder& find_gpus) {
   std::vector<std::string> words;
   for (int i = 2; i < argc; ++i) words.emplace_back(argv[i]);
   const auto arguments = ParseWorkerArguments(words);
@@ -54,14 +57,23 @@ int WorkerProcessMain(int argc, char** argv,
   }
   auto store = OpenStore(RealRuntime(), arguments->store_url);
   if (!store.ok()) return Refuse(store.status().ToString());
+  std::unique_ptr<WorkerGpus> gpus;
+  if (!arguments->gpus.empty()) {
+    const absl::StatusOr<GpuDriver*> driver = find_gpus();
+    if (!driver.ok()) return Refuse(driver.status().ToString());
+    auto opened = WorkerGpus::Open(**driver, arguments->gpus);
+    if (!opened.ok()) return Refuse(opened.status().ToString());
+    gpus = *std::move(opened);
+  }
 
   RealTrace trace(
       arguments->rank, arguments->start_ns,
       [fd = arguments->trace_fd](const Event& event) { WriteLine(fd, event); });
   RealWorker worker(RealWorkerOptions(arguments->rank, arguments->world_size,
-                                      arguments->transport, "127.0.0.1"),
+                                      arguments->transports, "127.0.0.1"),
                     arguments->incarnation, arguments->seed, arguments->params,
-                    *std::move(store), trace);
+                    *std::move(store),
+                    gpus == nullptr ? nullptr : &gpus->devices(), trace);
   worker.Run(scenario->second);
   return 0;
 }

@@ -198,7 +198,7 @@ class ProcessRunTest : public testing::Test {
     options.scenario = &AllScenarios().find(scenario)->second;
     options.params = options.scenario->params;
     for (const auto& [name, value] : params) options.params[name] = value;
-    options.transport = transport;
+    options.transports = {transport};
     options.faults = std::move(faults);
     options.max_wall_time = max_wall_time;
     return RunInProcesses(options);
@@ -396,7 +396,7 @@ TEST_F(ProcessRunTest, ViolatedInvariantsAreFound) {
   scenario.workers = 1;
   options.scenario = &scenario;
   options.params = {{"how", 6}};
-  options.transport = "uv";
+  options.transports = {"uv"};
   const auto result = RunInProcesses(options);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rule, "shutdown") << result->detail;
@@ -420,6 +420,31 @@ TEST_F(ProcessRunTest, FaultsOfTheSimulatorOnly) {
 TEST_F(ProcessRunTest, ATransportThatThereIsNot) {
   EXPECT_EQ(Run("echo", "tcp").status().code(),
             absl::StatusCode::kInvalidArgument);
+  ProcessRunOptions options;
+  options.scenario = &AllScenarios().find("echo")->second;
+  EXPECT_EQ(RunInProcesses(options).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(ProcessRunTest, SeveralTransports) {
+  ProcessRunOptions options;
+  options.scenario = &AllScenarios().find("echo")->second;
+  options.params = options.scenario->params;
+  options.transports = {"shm", "uv"};
+  const auto result = RunInProcesses(options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->rule, "") << Story(*result);
+}
+
+TEST_F(ProcessRunTest, AScenarioOnGpusWithoutGpusIsRefused) {
+  Scenario scenario = AllScenarios().find("echo")->second;
+  scenario.gpus_per_host = 2;
+  ProcessRunOptions options;
+  options.scenario = &scenario;
+  options.transports = {"uv"};
+  const absl::Status status = RunInProcesses(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--on cuda"));
 }
 
 TEST_F(ProcessRunTest, TheScenariosOwnFaultsAreDrawn) {
@@ -429,7 +454,7 @@ TEST_F(ProcessRunTest, TheScenariosOwnFaultsAreDrawn) {
   };
   ProcessRunOptions options;
   options.scenario = &scenario;
-  options.transport = "uv";
+  options.transports = {"uv"};
   const auto result = RunInProcesses(options);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rule, "") << Story(*result);
