@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -207,14 +208,17 @@ absl::StatusOr<std::shared_ptr<tp::channel::Context>> MakeChannel(
 }
 
 // For a channel of `MakeRealGpuChannels` to be built on; null if it does not
-// work, or the channel `on_it` is not wanted.
-MakeCpuChannel MakeBeneath(const char* name, std::string_view on_it,
+// work, or none of the channels `on_it` is wanted.
+MakeCpuChannel MakeBeneath(const char* name,
+                           std::initializer_list<std::string_view> on_it,
                            const std::vector<Choice<ChannelKind>>& wanted,
                            const absl::StatusOr<BindAddress>& address,
                            const std::shared_ptr<PeerCheck>& check) {
-  const bool is_wanted = std::any_of(
-      wanted.begin(), wanted.end(),
-      [&](const auto& choice) { return choice.kind->name == on_it; });
+  const bool is_wanted =
+      std::any_of(wanted.begin(), wanted.end(), [&](const auto& choice) {
+        return std::find(on_it.begin(), on_it.end(), choice.kind->name) !=
+               on_it.end();
+      });
   return [&, name, is_wanted]() -> std::shared_ptr<tp::channel::Context> {
     for (const ChannelKind& kind : kChannels) {
       if (!is_wanted || kind.name != std::string_view(name)) continue;
@@ -310,8 +314,10 @@ class RealTransportProvider final : public TransportProvider {
     if (set.transports.empty()) return NothingWorks("transport", reasons);
     reasons.clear();
     const std::vector<GpuChannel> for_gpus = MakeRealGpuChannels(
-        devices, MakeBeneath("basic", "cuda_basic", *channels, address, check),
-        MakeBeneath("mpt_uv", "cuda_host", *channels, address, check));
+        devices,
+        MakeBeneath("basic", {"cuda_basic", "cuda_direct"}, *channels, address,
+                    check),
+        MakeBeneath("mpt_uv", {"cuda_host"}, *channels, address, check));
     for (const auto& [kind, priority] : *channels) {
       // Without GPUs nobody is to hear of channels that nobody asked for.
       if (IsForGpus(*kind) && for_gpus.empty() && options.channels.empty()) {
@@ -379,8 +385,9 @@ std::vector<TransportProbe> ProbeRealGpuChannels(
   const auto check = std::make_shared<PeerCheck>();
   const auto all = *Choose<ChannelKind>(kChannels, {}, "channel");
   const std::vector<GpuChannel> made = MakeRealGpuChannels(
-      &devices, MakeBeneath("basic", "cuda_basic", all, address, check),
-      MakeBeneath("mpt_uv", "cuda_host", all, address, check));
+      &devices,
+      MakeBeneath("basic", {"cuda_basic", "cuda_direct"}, all, address, check),
+      MakeBeneath("mpt_uv", {"cuda_host"}, all, address, check));
   const absl::Status has_gpus = devices.Check(GpuDevice(0));
   for (const ChannelKind& kind : kChannels) {
     if (!IsForGpus(kind)) continue;
