@@ -36,11 +36,13 @@ void RealTrace::Record(const EventDetails& details) {
   sink_(MakeEvent(MonotonicNanoseconds() - start_ns_, node_, details));
 }
 
-RealWorker::RealWorker(AgentOptions options, int incarnation, uint64_t seed,
+RealWorker::RealWorker(const Scenario& scenario, AgentOptions options,
+                       int incarnation, uint64_t seed,
                        const ScenarioParams& params,
                        std::shared_ptr<Store> store, Devices* devices,
                        RealTrace& trace)
     : Worker(std::move(options), incarnation, seed, params),
+      scenario_(scenario),
       store_(std::move(store)),
       devices_(devices),
       trace_(trace),
@@ -48,12 +50,13 @@ RealWorker::RealWorker(AgentOptions options, int incarnation, uint64_t seed,
                 [start = StartOfRun(trace.start_ns())](absl::Time deadline) {
                   // This saturates, so an infinite deadline is the maximum.
                   return absl::ToInt64Nanoseconds(deadline - start);
-                }) {}
+                },
+                /*with_elements=*/scenario.gpus_per_host == 0) {}
 
-void RealWorker::Run(const Scenario& scenario) {
+void RealWorker::Run() {
   trace_.Record(
       {.kind = EventKind::kWorkerStarted, .incarnation = incarnation()});
-  scenario.body(*this);
+  scenario_.body(*this);
   trace_.Record(
       {.kind = EventKind::kWorkerEnded, .incarnation = incarnation()});
 }

@@ -44,14 +44,14 @@ class RealTrace {
 // The Worker that the scenario's body gets. The threads of the body use it.
 class RealWorker : public Worker {
  public:
-  // `params`, `devices` and `trace` must outlive the worker. `devices` may be
-  // null: then tensors are on CPUs only.
-  RealWorker(AgentOptions options, int incarnation, uint64_t seed,
-             const ScenarioParams& params, std::shared_ptr<Store> store,
-             Devices* devices, RealTrace& trace);
+  // `scenario`, `params`, `devices` and `trace` must outlive the worker.
+  // `devices` may be null: then tensors are on CPUs only.
+  RealWorker(const Scenario& scenario, AgentOptions options, int incarnation,
+             uint64_t seed, const ScenarioParams& params,
+             std::shared_ptr<Store> store, Devices* devices, RealTrace& trace);
 
   // Runs the body and records its start and its end.
-  void Run(const Scenario& scenario);
+  void Run();
 
   Environment environment() override;
   void Note(std::string_view text) override;
@@ -60,6 +60,7 @@ class RealWorker : public Worker {
   void Reached(std::string_view probe) override;
 
  private:
+  const Scenario& scenario_;
   const std::shared_ptr<Store> store_;
   Devices* const devices_;
   RealTrace& trace_;

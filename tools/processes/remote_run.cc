@@ -155,12 +155,13 @@ class Node {
         });
     body->gpus = std::move(gpus_);
     body->worker = std::make_unique<RealWorker>(
-        agent_options(), /*incarnation=*/0, options_.seed, body->options.params,
+        *body->options.scenario, agent_options(), /*incarnation=*/0,
+        options_.seed, body->options.params,
         MakePrefixStore(store_,
                         absl::StrCat("reprise/groups/", identity_.run_id)),
         body->gpus == nullptr ? nullptr : &body->gpus->devices(), *body->trace);
     std::unique_ptr<Thread> thread = RealRuntime().StartThread("body", [body] {
-      body->worker->Run(*body->options.scenario);
+      body->worker->Run();
       MutexLock lock(body->mutex);
       body->done = true;
       body->changed.NotifyAll();

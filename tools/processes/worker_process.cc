@@ -69,12 +69,13 @@ int WorkerProcessMain(int argc, char** argv,
   RealTrace trace(
       arguments->rank, arguments->start_ns,
       [fd = arguments->trace_fd](const Event& event) { WriteLine(fd, event); });
-  RealWorker worker(RealWorkerOptions(arguments->rank, arguments->world_size,
+  RealWorker worker(scenario->second,
+                    RealWorkerOptions(arguments->rank, arguments->world_size,
                                       arguments->transports, "127.0.0.1"),
                     arguments->incarnation, arguments->seed, arguments->params,
                     *std::move(store),
                     gpus == nullptr ? nullptr : &gpus->devices(), trace);
-  worker.Run(scenario->second);
+  worker.Run();
   return 0;
 }
 
