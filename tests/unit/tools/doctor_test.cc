@@ -6,6 +6,9 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "agent/device/devices.h"
+#include "agent/runtime/runtime.h"
+#include "agent/transport/transports.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/unit/transport/cuda/fake_gpus.h"
@@ -45,6 +48,24 @@ TEST(DoctorTest, SaysWhichGpusThereAre) {
   EXPECT_EQ(ToJson(report)["gpus"].size(), 2u);
   EXPECT_EQ(ToJson(report)["gpus"][1]["name"], "cuda:1");
   EXPECT_EQ(driver.Held(), "");  // nothing is left behind
+}
+
+// Each channel for GPUs brings what it is built on.
+TEST(DoctorTest, EachChannelWorksWithoutTheOthers) {
+  FakeGpus gpus(1);
+  FakeDriver driver(gpus);
+  Devices devices(RealRuntime(), static_cast<GpuDriver*>(&driver));
+  for (const std::string name :
+       {"cuda_xth", "cuda_direct", "cuda_ipc", "cuda_host", "cuda_basic"}) {
+    TransportOptions options;
+    options.transports = {"uv"};
+    options.channels = {name, "basic"};
+    options.bind_address = "127.0.0.1";
+    const auto set = RealTransports().Make(options, &devices);
+    ASSERT_TRUE(set.ok()) << set.status();
+    ASSERT_EQ(set->channels.size(), 2u) << name;
+    EXPECT_EQ(set->channels[0].name, name);
+  }
 }
 
 TEST(DoctorTest, SaysWhyMemoryCannotBeShared) {
