@@ -123,16 +123,20 @@ int ServeMain(Gpu& gpu, const Way& way, size_t largest) {
   auto pipe = (*context)->Accept();
   if (!pipe.ok()) return kFailed;
   PipeEnd end(gpu.devices(), *std::move(pipe));
-  std::deque<PipeMessage> arrived;
+  std::deque<std::shared_ptr<PipeEnd::Arriving>> arriving;
   while (true) {
-    absl::StatusOr<PipeMessage> message = end.Read(*buffer);
-    if (!message.ok() || message->text == "bye") return kPassed;
-    // The next copy begins before this one is waited for.
-    const size_t may_wait = message->text == "ack" ? 1 : 0;
-    arrived.push_back(*std::move(message));
-    while (arrived.size() > may_wait) {
-      if (!Answer(gpu, end, std::move(arrived.front())).ok()) return kFailed;
-      arrived.pop_front();
+    auto begun = end.BeginRead(*buffer);
+    if (!begun.ok() || (*begun)->message.text == "bye") return kPassed;
+    // The next ones begin before this one is waited for.
+    const size_t may_wait =
+        (*begun)->message.text == "ack" ? kInFlight / 2 - 1 : 0;
+    arriving.push_back(*std::move(begun));
+    while (arriving.size() > may_wait) {
+      PipeEnd::Arriving& first = *arriving.front();
+      absl::Status status = first.read.Wait();
+      if (status.ok()) status = Answer(gpu, end, std::move(first.message));
+      if (!status.ok()) return kFailed;
+      arriving.pop_front();
     }
   }
 }

@@ -159,6 +159,8 @@ std::shared_ptr<Pending> PipeEnd::Write(PipeMessage message) {
   auto pending = std::make_shared<Pending>();
   auto kept = std::make_shared<PipeMessage>(std::move(message));
   tensorpipe::Message to_write;
+  // The text is known before the tensors have come, and comes with them again.
+  to_write.metadata = kept->text;
   to_write.payloads.push_back({kept->text.data(), kept->text.size(), ""});
   for (const Piece& piece : kept->tensors) {
     const GpuStream stream = kept->streams.On(FirstGpu().index);
@@ -179,31 +181,31 @@ std::shared_ptr<Pending> PipeEnd::Write(PipeMessage message) {
   return pending;
 }
 
-absl::StatusOr<PipeMessage> PipeEnd::Read(
+absl::StatusOr<std::shared_ptr<PipeEnd::Arriving>> PipeEnd::BeginRead(
     const std::shared_ptr<Storage>& into) {
-  struct Arrived {
+  struct Described {
     Pending pending;
     tensorpipe::Descriptor descriptor;
-    PipeMessage message;
-    Pending read;
   };
-  const auto arrived = std::make_shared<Arrived>();
-  pipe_->readDescriptor([arrived](const tensorpipe::Error& error,
-                                  tensorpipe::Descriptor descriptor) {
-    arrived->descriptor = std::move(descriptor);
-    arrived->pending.Complete(StatusOf(error));
+  const auto described = std::make_shared<Described>();
+  pipe_->readDescriptor([described](const tensorpipe::Error& error,
+                                    tensorpipe::Descriptor descriptor) {
+    described->descriptor = std::move(descriptor);
+    described->pending.Complete(StatusOf(error));
   });
-  absl::Status status = arrived->pending.Wait();
+  absl::Status status = described->pending.Wait();
   if (!status.ok()) return status;
-  const tensorpipe::Descriptor& descriptor = arrived->descriptor;
-  if (descriptor.payloads.size() != 1) {
-    return absl::DataLossError("a message has not one payload");
+  const tensorpipe::Descriptor& descriptor = described->descriptor;
+  if (descriptor.payloads.size() != 1 ||
+      descriptor.payloads[0].length != descriptor.metadata.size()) {
+    return absl::DataLossError("a message has not one payload of its text");
   }
   const auto streams = devices_.gpu_streams()->Next({FirstGpu().index});
   if (!streams.ok()) return streams.status();
-  PipeMessage& message = arrived->message;
+  auto arriving = std::make_shared<Arriving>();
+  PipeMessage& message = arriving->message;
   message.streams = *streams;
-  message.text.resize(descriptor.payloads[0].length);
+  message.text = descriptor.metadata;
   tensorpipe::Allocation allocation;
   allocation.payloads.push_back({message.text.data()});
   for (const auto& tensor : descriptor.tensors) {
@@ -219,12 +221,20 @@ absl::StatusOr<PipeMessage> PipeEnd::Read(
     allocation.tensors.push_back({*std::move(buffer)});
     message.tensors.push_back({*std::move(storage), 0, tensor.length});
   }
-  pipe_->read(std::move(allocation), [arrived](const tensorpipe::Error& error) {
-    arrived->read.Complete(StatusOf(error));
-  });
-  status = arrived->read.Wait();
+  pipe_->read(std::move(allocation),
+              [arriving](const tensorpipe::Error& error) {
+                arriving->read.Complete(StatusOf(error));
+              });
+  return arriving;
+}
+
+absl::StatusOr<PipeMessage> PipeEnd::Read(
+    const std::shared_ptr<Storage>& into) {
+  absl::StatusOr<std::shared_ptr<Arriving>> arriving = BeginRead(into);
+  if (!arriving.ok()) return arriving.status();
+  absl::Status status = (*arriving)->read.Wait();
   if (!status.ok()) return status;
-  return std::move(message);
+  return std::move((*arriving)->message);
 }
 
 }  // namespace reprise::gpu

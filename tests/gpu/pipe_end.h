@@ -97,9 +97,20 @@ class PipeEnd {
   // Done when the channel has called back. Keeps what is sent until then.
   std::shared_ptr<Pending> Write(PipeMessage message);
 
-  // The next message. Its tensors lie on the first GPU, in new memory, or, if
-  // there is `into`, at the beginning of that. They are there for work that is
-  // put on its streams.
+  // A message that has begun to arrive: all but the bytes of its tensors.
+  struct Arriving {
+    PipeMessage message;
+    Pending read;
+  };
+
+  // Waits for the next message to begin, and begins to read it. Its tensors lie
+  // on the first GPU, in new memory, or, if there is `into`, at the beginning
+  // of that. Once `read` is done they are there for work that is put on its
+  // streams. The next message may be begun before.
+  absl::StatusOr<std::shared_ptr<Arriving>> BeginRead(
+      const std::shared_ptr<Storage>& into = nullptr);
+
+  // The next message, read.
   absl::StatusOr<PipeMessage> Read(
       const std::shared_ptr<Storage>& into = nullptr);
 
