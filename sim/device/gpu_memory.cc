@@ -82,8 +82,9 @@ std::shared_ptr<SimGpuMemory> SimGpuMemories::AllocatePinned(const Node& owner,
   memory->name =
       absl::StrCat("pinned memory ", memory->id, " of ", owner.label);
   MakeStorage(*memory);
-  // Threads use it directly.
-  std::memset(memory->base, kFresh, num_bytes);
+  // Threads use it directly, so it cannot be filled when it is used. What is
+  // larger is for channels, which read only what was copied there.
+  std::memset(memory->base, kFresh, std::min(num_bytes, kFillBytes));
   by_base_[KeyOf(*memory)] = memory;
   return memory;
 }
