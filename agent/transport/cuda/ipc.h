@@ -23,7 +23,9 @@
 // * A sender of ours does not use a slot again which a peer might still read
 //   after the channel has failed. It makes a new staging area for the channels
 //   that come, and gives back the old one when it has lost
-//   `IpcOutbox::kMaxRetired` later ones.
+//   `IpcOutbox::kMaxRetired` later ones. Before it frees one, at its own end,
+//   too, it waits until the last copies out of it are done, for
+//   `IpcOutboxes::kLongestHold` at most.
 
 #ifndef REPRISE_AGENT_TRANSPORT_CUDA_IPC_H_
 #define REPRISE_AGENT_TRANSPORT_CUDA_IPC_H_

@@ -29,7 +29,10 @@ class IpcContext final : public GpuContextImpl<IpcContext, IpcChannel> {
  public:
   static std::shared_ptr<IpcContext> create(
       const GpuChannelEnvironment& environment);
-  using GpuContextImpl::GpuContextImpl;
+  IpcContext(const GpuChannelEnvironment& environment,
+             DeviceDescriptors descriptors)
+      : GpuContextImpl(environment, std::move(descriptors)),
+        outboxes_(this->environment(), callbacks()) {}
 
   std::shared_ptr<tensorpipe::channel::Channel> createChannel(
       std::vector<std::shared_ptr<tensorpipe::transport::Connection>>
@@ -40,8 +43,12 @@ class IpcContext final : public GpuContextImpl<IpcContext, IpcChannel> {
                                 const std::string& theirs) const override;
 
   absl::StatusOr<std::shared_ptr<IpcOutbox>> OutboxOf(int device) {
-    return outboxes_.Of(environment(), device);
+    return outboxes_.Of(device);
   }
+
+ protected:
+  // The channels have been closed.
+  void handleErrorImpl() override { outboxes_.Clear(); }
 
  private:
   IpcOutboxes outboxes_;

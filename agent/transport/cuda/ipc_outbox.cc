@@ -44,21 +44,52 @@ IpcOutbox::~IpcOutbox() {
   if (memory_ != nullptr) driver_.Free(device_, memory_);
 }
 
-absl::StatusOr<std::shared_ptr<IpcOutbox>> IpcOutboxes::Of(
-    const GpuChannelEnvironment& environment, int device) {
+bool IpcOutbox::IsRead() const {
+  for (int i = 0; i < num_events_; ++i) {
+    // Nothing reads on a device that is lost.
+    if (was_used_[i] && !driver_.IsDone(events_[i]).value_or(true)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+absl::StatusOr<std::shared_ptr<IpcOutbox>> IpcOutboxes::Of(int device) {
   std::shared_ptr<IpcOutbox>& current = current_[device];
   if (current != nullptr && current->slots().has_retired()) {
     auto& retired = retired_[device];
     retired.push_back(std::move(current));
-    if (retired.size() > IpcOutbox::kMaxRetired) retired.pop_front();
+    if (retired.size() > IpcOutbox::kMaxRetired) {
+      GiveUp(retired.front());
+      retired.pop_front();
+    }
   }
   if (current == nullptr) {
     absl::StatusOr<std::shared_ptr<IpcOutbox>> made =
-        IpcOutbox::Make(environment, device);
+        IpcOutbox::Make(environment_, device);
     if (!made.ok()) return made.status();
     current = *std::move(made);
   }
   return current;
+}
+
+void IpcOutboxes::Clear() {
+  for (const auto& [device, outbox] : current_) {
+    if (outbox != nullptr) GiveUp(outbox);
+  }
+  for (const auto& [device, outboxes] : retired_) {
+    for (const auto& outbox : outboxes) GiveUp(outbox);
+  }
+  current_.clear();
+  retired_.clear();
+}
+
+void IpcOutboxes::GiveUp(const std::shared_ptr<IpcOutbox>& outbox) {
+  if (outbox->IsRead()) return;
+  Runtime& runtime = *environment_.runtime;
+  callbacks_.Poll([outbox, &runtime, deadline = runtime.Now() + kLongestHold] {
+    return outbox->IsRead() || runtime.Now() >= deadline;
+  });
 }
 
 }  // namespace reprise

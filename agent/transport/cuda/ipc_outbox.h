@@ -12,6 +12,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/transport/cuda/callback_thread.h"
 #include "agent/transport/cuda/environment.h"
 #include "agent/transport/cuda/slot_pool.h"
 #include "agent/transport/cuda/wire.h"
@@ -42,6 +44,9 @@ class IpcOutbox {
   // Whether the slot's event was ever recorded: at the slot's first use there
   // is nothing to wait for.
   bool& WasUsed(int slot) { return was_used_[slot]; }
+  // Whether the copies out of the slots are done, as far as the events tell: a
+  // reader records a slot's event behind its copy.
+  bool IsRead() const;
 
  private:
   absl::Status Fill(const GpuChannelEnvironment& environment);
@@ -56,14 +61,26 @@ class IpcOutbox {
   SlotPool slots_{kNumSlots};
 };
 
-// The outboxes of one context.
+// The outboxes of one context, in its loop. What is given up stays until it has
+// been read, `kLongestHold` at most, as a reader's GPU may stand still.
 class IpcOutboxes {
  public:
+  static constexpr absl::Duration kLongestHold = absl::Seconds(10);
+
+  IpcOutboxes(const GpuChannelEnvironment& environment,
+              CallbackThread& callbacks)
+      : environment_(environment), callbacks_(callbacks) {}
+
   // For a channel that begins to send from `device`, and goes on to use it.
-  absl::StatusOr<std::shared_ptr<IpcOutbox>> Of(
-      const GpuChannelEnvironment& environment, int device);
+  absl::StatusOr<std::shared_ptr<IpcOutbox>> Of(int device);
+  // Gives all up.
+  void Clear();
 
  private:
+  void GiveUp(const std::shared_ptr<IpcOutbox>& outbox);
+
+  const GpuChannelEnvironment& environment_;
+  CallbackThread& callbacks_;
   std::map<int, std::shared_ptr<IpcOutbox>> current_;  // by device
   // Peers may still read what is in them.
   std::map<int, std::deque<std::shared_ptr<IpcOutbox>>> retired_;
