@@ -1,6 +1,8 @@
 // The channels for GPUs: what is reported as good is what was sent, whatever
 // comes late, fails or ends.
 
+#include <atomic>
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <string>
@@ -298,6 +300,34 @@ TEST(CudaDirectTest, WhatIsBeingCopiedIsHeldAfterAnError) {
     EXPECT_TRUE(target.Has(1));
     EXPECT_TRUE(Await(sent));
   }
+}
+
+// The receiver has replied, and its GPU stands still.
+TEST(CudaIpcTest, StagingMemoryStaysUntilItHasBeenRead) {
+  Ends ends(Kind::kIpc);
+  ends.Connect();
+  {
+    Tensor source(ends.near_driver, 5000, ends.kind);
+    Tensor target(ends.far_driver, 5000, ends.kind);
+    source.Fill(1);
+    ends.far_driver.Hold(target.stream());
+    Result sent = SendTensor(*ends.link->near, source);
+    Result received = ReceiveTensor(*ends.link->far, target);
+    EXPECT_FALSE(Await(received));
+    EXPECT_FALSE(Await(sent));
+    std::atomic<bool> is_released = false;
+    std::thread ender([&] {
+      ends.near->join();
+      EXPECT_TRUE(is_released);
+    });
+    // Time enough to end without waiting.
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    is_released = true;
+    ends.far_driver.Release(target.stream());
+    ender.join();
+    EXPECT_TRUE(target.Has(1));
+  }
+  EXPECT_EQ(ends.Finish(), "");
 }
 
 TEST(CudaIpcTest, SlotsThatAPeerMayReadAreNotUsedAgain) {
