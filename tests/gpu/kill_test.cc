@@ -13,6 +13,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -67,6 +68,7 @@ absl::Status CallOn(Gpu& gpu, Agent& agent, const char* peer,
     Future reply;
     uint64_t seed;
   };
+  const bool is_echo = std::string_view(text) == "echo";
   std::deque<Sent> sent;
   uint64_t next = 0;
   absl::Status verdict;
@@ -76,7 +78,7 @@ absl::Status CallOn(Gpu& gpu, Agent& agent, const char* peer,
       Message request{MessageType::kScriptCall,
                       absl::StrCat(text, " ", seed),
                       {BytesOf(stock.storages[seed])}};
-      if (std::string(text) == "echo") request.payload = text;
+      if (is_echo) request.payload = text;
       request.streams = Only(gpu.NewStream());
       sent.push_back({agent.Send(peer, std::move(request)), seed});
     }
@@ -93,6 +95,11 @@ absl::Status CallOn(Gpu& gpu, Agent& agent, const char* peer,
       continue;
     }
     const Message& message = *reply.result();
+    if (is_echo && (message.tensors.size() != 1 ||
+                    message.tensors[0].storage->num_bytes() !=
+                        stock.storages[seed]->num_bytes())) {
+      verdict.Update(absl::DataLossError("a reply is not what was sent"));
+    }
     for (const Tensor& tensor : message.tensors) {
       status = gpu.Compare(*tensor.storage, seed,
                            message.streams.On(FirstGpu().index));
@@ -132,6 +139,10 @@ RequestHandler Noting(Gpu& gpu, Counts& counts) {
                       const RequestInfo&) -> absl::StatusOr<Message> {
         const absl::StatusOr<uint64_t> seed = SeedIn(request.payload);
         if (!seed.ok()) return seed.status();
+        if (request.tensors.size() != 1) {
+          ++counts.failed;
+          return absl::DataLossError("a request has not one tensor");
+        }
         for (const Tensor& tensor : request.tensors) {
           absl::Status status = gpu.Compare(
               *tensor.storage, *seed, request.streams.On(FirstGpu().index));

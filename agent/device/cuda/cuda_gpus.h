@@ -61,7 +61,8 @@ class Gpus final : public GpuDriver {
 
   // Whether it is pinned or registered.
   bool IsHostMemory(const void* memory);
-  // As two rows, of which the second ends where the copy ends.
+  // In rows: two of half the bytes each and, for an odd number of bytes, two of
+  // the last bytes.
   CUresult CopyRows(CUdeviceptr to, CUdeviceptr from, size_t num_bytes,
                     CUstream stream);
 

@@ -90,7 +90,10 @@ CUresult Gpus::CopyRows(CUdeviceptr to, CUdeviceptr from, size_t num_bytes,
   const CUresult result = copy(0, num_bytes / 2);
   // The last byte of an odd number, with the one before it.
   if (result != CUDA_SUCCESS || num_bytes % 2 == 0) return result;
-  return copy(num_bytes - 2, 1);
+  const CUresult last = copy(num_bytes - 2, 1);
+  // An error says that nothing is copied any more.
+  if (last != CUDA_SUCCESS) library_.cuStreamSynchronize(stream);
+  return last;
 }
 
 absl::Status Gpus::Copy(void* to, const void* from, size_t num_bytes,

@@ -4,6 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "agent/transport/cuda/gpu_context.h"
 #include "tensorpipe/channel/channel.h"
 #include "tensorpipe/channel/channel_impl_boilerplate.h"
@@ -22,6 +25,20 @@ using ContextPtr = std::shared_ptr<tensorpipe::channel::Context>;
 
 class BySizeChannel;
 
+// Two ends must mean the same by small, or they would wait for each other.
+std::string Prefix(size_t most_small_bytes) {
+  return absl::StrCat(most_small_bytes, " ");
+}
+
+DeviceDescriptors Describe(size_t most_small_bytes,
+                           const tensorpipe::channel::Context& large) {
+  DeviceDescriptors descriptors;
+  for (const auto& [device, descriptor] : large.deviceDescriptors()) {
+    descriptors[device] = Prefix(most_small_bytes) + descriptor;
+  }
+  return descriptors;
+}
+
 class BySizeContext final
     : public GpuContextImpl<BySizeContext, BySizeChannel> {
  public:
@@ -35,7 +52,7 @@ class BySizeContext final
 
   BySizeContext(const GpuChannelEnvironment& environment,
                 size_t most_small_bytes, ContextPtr small, ContextPtr large)
-      : GpuContextImpl(environment, large->deviceDescriptors()),
+      : GpuContextImpl(environment, Describe(most_small_bytes, *large)),
         most_small_bytes_(most_small_bytes),
         small_(std::move(small)),
         large_(std::move(large)) {}
@@ -47,7 +64,13 @@ class BySizeContext final
   }
   bool canCommunicateWithRemote(const std::string& ours,
                                 const std::string& theirs) const override {
-    return large_->canCommunicateWithRemote(ours, theirs);
+    absl::string_view our_own = ours;
+    absl::string_view their_own = theirs;
+    const std::string prefix = Prefix(most_small_bytes_);
+    return absl::ConsumePrefix(&our_own, prefix) &&
+           absl::ConsumePrefix(&their_own, prefix) &&
+           large_->canCommunicateWithRemote(std::string(our_own),
+                                            std::string(their_own));
   }
   size_t most_small_bytes() const { return most_small_bytes_; }
 

@@ -24,8 +24,9 @@
 namespace reprise {
 
 // The two contexts belong to the result, which closes and joins them. It has
-// the descriptors of `large`, whose word it is whether two ends can
-// communicate; where they can, those of `small` must be able to. `isViable()`
+// the descriptors of `large` behind `most_small_bytes`, which must be the same
+// at both ends. Whether these can communicate is the word of `large`; where
+// they can, those of `small` must be able to. `isViable()`
 // is false unless both are viable.
 std::shared_ptr<tensorpipe::channel::Context> MakeBySizeContext(
     const GpuChannelEnvironment& environment, size_t most_small_bytes,

@@ -65,12 +65,13 @@ std::vector<GpuChannel> MakeGpuChannels(
   std::vector<GpuChannel> channels;
   channels.push_back(
       Entry(driver, "cuda_xth", 400, MakeCudaXthContext(environment)));
-  channels.push_back(
-      Entry(driver, "cuda_direct", 350,
-            MakeBySizeContext(
-                environment, kMostSmallBytes,
-                MakeCudaHostContext(environment, make_basic(), kSmallSlots),
-                MakeCudaDirectContext(environment))));
+  const ContextPtr small = make_basic();
+  channels.push_back(Over(
+      small, Entry(driver, "cuda_direct", 350,
+                   MakeBySizeContext(
+                       environment, kMostSmallBytes,
+                       MakeCudaHostContext(environment, small, kSmallSlots),
+                       MakeCudaDirectContext(environment)))));
   channels.push_back(
       Entry(driver, "cuda_ipc", 300, MakeCudaIpcContext(environment)));
   channels.push_back({"cuda_gdr", 200, nullptr,

@@ -36,6 +36,8 @@ void HostChannel::initImplFromLoop() {
   context_->enroll(*this);
   GpuHello hello;
   hello.version = GpuHello::kHost;
+  hello.slot_bytes = slots_.chunk_bytes;
+  hello.num_slots = slots_.number;
   SetText(hello.boot_id, context_->environment().process.boot_id);
   SetText(hello.process, context_->environment().shared_memory->ProcessName());
   WriteStruct(*replies_, hello, callbackWrapper_([](HostChannel&) {}));
@@ -77,7 +79,9 @@ void HostChannel::sendImplFromLoop(uint64_t, tensorpipe::Buffer buffer,
 
 void HostChannel::OnHello(const GpuHello& hello) {
   if (error_) return;
-  if (hello.version != GpuHello::kHost) {
+  if (hello.version != GpuHello::kHost ||
+      hello.slot_bytes != slots_.chunk_bytes ||
+      hello.num_slots != slots_.number) {
     return setError(GpuErrorOf("the peer speaks another version of cuda_host"));
   }
   peer_ = hello;

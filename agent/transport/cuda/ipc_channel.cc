@@ -43,7 +43,7 @@ void IpcChannel::SendNext() {
       outbox = it->second;
     } else {
       absl::StatusOr<std::shared_ptr<IpcOutbox>> made =
-          context_->OutboxOf(device);
+          context_->outboxes().Of(device);
       if (!made.ok()) return setError(GpuErrorOf(made.status()));
       outbox = *std::move(made);
     }
@@ -199,7 +199,9 @@ void IpcChannel::handleErrorImpl() {
   for (const Slot& slot : std::exchange(offered_, {})) {
     slot.outbox->slots().Retire(slot.number);
   }
-  outboxes_.clear();
+  for (const auto& [device, outbox] : std::exchange(outboxes_, {})) {
+    context_->outboxes().GiveUp(outbox);
+  }
   const auto sends = std::exchange(sends_, {});
   const auto receives = std::exchange(receives_, {});
   for (const Send& send : sends) send.done(error_);

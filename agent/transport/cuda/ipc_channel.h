@@ -42,9 +42,7 @@ class IpcContext final : public GpuContextImpl<IpcContext, IpcChannel> {
   bool canCommunicateWithRemote(const std::string& ours,
                                 const std::string& theirs) const override;
 
-  absl::StatusOr<std::shared_ptr<IpcOutbox>> OutboxOf(int device) {
-    return outboxes_.Of(device);
-  }
+  IpcOutboxes& outboxes() { return outboxes_; }
 
  protected:
   // The channels have been closed.

@@ -5,6 +5,7 @@
 #define REPRISE_AGENT_TRANSPORT_CUDA_IPC_OUTBOX_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <deque>
 #include <map>
@@ -43,9 +44,9 @@ class IpcOutbox {
   GpuEvent EventOf(int slot) const { return events_[slot]; }
   // Whether the slot's event was ever recorded: at the slot's first use there
   // is nothing to wait for.
-  bool& WasUsed(int slot) { return was_used_[slot]; }
+  std::atomic<bool>& WasUsed(int slot) { return was_used_[slot]; }
   // Whether the copies out of the slots are done, as far as the events tell: a
-  // reader records a slot's event behind its copy.
+  // reader records a slot's event behind its copy. For any thread.
   bool IsRead() const;
 
  private:
@@ -56,7 +57,7 @@ class IpcOutbox {
   void* memory_ = nullptr;
   std::array<GpuEvent, kNumSlots> events_ = {};
   int num_events_ = 0;
-  std::array<bool, kNumSlots> was_used_ = {};
+  std::array<std::atomic<bool>, kNumSlots> was_used_ = {};
   IpcOutboxInfo info_;
   SlotPool slots_{kNumSlots};
 };
@@ -73,12 +74,12 @@ class IpcOutboxes {
 
   // For a channel that begins to send from `device`, and goes on to use it.
   absl::StatusOr<std::shared_ptr<IpcOutbox>> Of(int device);
+  // The caller does not use it any more.
+  void GiveUp(const std::shared_ptr<IpcOutbox>& outbox);
   // Gives all up.
   void Clear();
 
  private:
-  void GiveUp(const std::shared_ptr<IpcOutbox>& outbox);
-
   const GpuChannelEnvironment& environment_;
   CallbackThread& callbacks_;
   std::map<int, std::shared_ptr<IpcOutbox>> current_;  // by device

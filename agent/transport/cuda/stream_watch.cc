@@ -42,7 +42,7 @@ class StreamWatch::Queue : public std::enable_shared_from_this<Queue> {
   void OnDone(const absl::Status& status);
   // Takes what is done off the queue: the first, and those after it that are.
   std::vector<Watched> TakeDone() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Nobody will call back any more: waits for everything.
+  // Nobody will call back any more for what is watched: waits for it.
   void Drain();
 
   GpuDriver& driver_;
@@ -146,21 +146,24 @@ std::vector<StreamWatch::Queue::Watched> StreamWatch::Queue::TakeDone() {
 
 void StreamWatch::Queue::Drain() {
   while (true) {
-    Watched first;
+    GpuEvent event;
     {
       const MutexLock lock(mutex_);
-      if (watched_.empty()) return;
-      first = std::move(watched_.front());
-      // The queue must stay not empty: a caller that finds it so would arm.
-      watched_.front().done = nullptr;
+      event = watched_.front().event;
     }
-    const absl::Status status = driver_.Synchronize(first.event);
+    const absl::Status status = driver_.Synchronize(event);
+    CallbackThread::Done done;
+    bool is_last = false;
     {
+      // The queue stays as it is until here: whoever finds it empty arms.
       const MutexLock lock(mutex_);
+      done = std::move(watched_.front().done);
       watched_.pop_front();
-      free_events_.push_back(first.event);
+      free_events_.push_back(event);
+      is_last = watched_.empty();
     }
-    first.done(status);
+    done(status);
+    if (is_last) return;
   }
 }
 

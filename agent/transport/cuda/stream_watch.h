@@ -19,8 +19,9 @@
 namespace reprise {
 
 // Has one more stream for each device that it watches. What it watches is
-// called back in the order of the calls for that device. Not thread-safe. Must
-// outlive nothing: callbacks that are owed come after its destruction, too.
+// called back in the order of the calls for that device, but for what is done
+// when it is first looked at. Not thread-safe. Must outlive nothing: callbacks
+// that are owed come after its destruction, too.
 class StreamWatch {
  public:
   // About as many looks at an event as a copy of 64 KiB takes.

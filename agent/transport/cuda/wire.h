@@ -71,12 +71,15 @@ struct DirectDeviceDescriptor {
 };
 
 // Both have an "offers" connection, on which data is announced in order, and a
-// "replies" connection, which begins with one `OwnHello` from either end.
+// "replies" connection, which begins with one `GpuHello` from either end.
 struct GpuHello {
   static constexpr uint64_t kDirect = 0x31'6463'7270'72;  // "rprcd1"
-  static constexpr uint64_t kHost = 0x31'6863'7270'72;    // "rprch1"
+  static constexpr uint64_t kHost = 0x32'6863'7270'72;    // "rprch2"
 
   uint64_t version = 0;
+  // Of cuda_host: what both ends cut tensors into, and how many they share.
+  uint64_t slot_bytes = 0;
+  uint64_t num_slots = 0;
   char boot_id[40] = {};  // ended by a zero byte, as all names here
   char process[80] = {};  // `SharedMemory::ProcessName`
 };
@@ -120,7 +123,7 @@ struct HostReply {
 };
 
 // There are no gaps, which would carry bytes of our memory.
-static_assert(sizeof(GpuHello) == 128 && sizeof(DirectOffer) == 240 &&
+static_assert(sizeof(GpuHello) == 144 && sizeof(DirectOffer) == 240 &&
               sizeof(DirectReply) == 4 && sizeof(HostOffer) == 96 &&
               sizeof(HostReply) == 8);
 

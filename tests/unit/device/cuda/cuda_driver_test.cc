@@ -200,6 +200,10 @@ TEST_F(FakeCudaTest, FewBytesGoAsRows) {
   EXPECT_EQ(log_of(host, 32768), "cuMemcpyAsync(1) ");
   EXPECT_EQ(log_of(gpu, 8), "cuPointerGetAttributes(1) cuMemcpyAsync(1) ");
   EXPECT_EQ(log_of(nullptr, 8), "cuPointerGetAttributes(1) cuMemcpyAsync(1) ");
+  Fail("cuMemcpy2DAsync 1x2 at 7", kOutOfMemory);
+  TakeLog();
+  EXPECT_FALSE(driver_->Copy(gpu, host, 9, stream).ok());
+  EXPECT_THAT(TakeLog(), testing::HasSubstr("cuStreamSynchronize(1)"));
   Fail("cuMemcpy2DAsync 4x2 at 0", kOutOfMemory);
   EXPECT_EQ(driver_->Copy(gpu, host, 9, stream).message(),
             "cuMemcpy2DAsync on cuda:1 failed: CUDA_ERROR_OUT_OF_MEMORY (some "

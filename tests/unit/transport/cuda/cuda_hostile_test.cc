@@ -144,11 +144,18 @@ TEST(CudaHostileTest, Basic) {
   });
 }
 
+GpuHello HostHello() {
+  GpuHello hello;
+  hello.version = GpuHello::kHost;
+  hello.slot_bytes = kCudaHostSlots.chunk_bytes;
+  hello.num_slots = kCudaHostSlots.number;
+  return hello;
+}
+
 TEST(CudaHostileTest, Host) {
   const auto offer = [](HostOffer offer, const char* boot_id = "boot") {
     ExpectRefused(Kind::kHostShared, [&](Ends&, RawPeer& peer) {
-      GpuHello hello;
-      hello.version = GpuHello::kHost;
+      GpuHello hello = HostHello();
       SetText(hello.boot_id, boot_id);
       peer.WriteStructAt(2, hello);
       peer.WriteStructAt(1, offer);
@@ -165,10 +172,14 @@ TEST(CudaHostileTest, Host) {
   ExpectRefused(Kind::kHostShared, [](Ends&, RawPeer& peer) {
     peer.WriteStructAt(2, GpuHello());  // of another version
   });
+  ExpectRefused(Kind::kHostShared, [](Ends&, RawPeer& peer) {
+    GpuHello hello = HostHello();
+    ++hello.num_slots;
+    peer.WriteStructAt(2, hello);
+  });
   const auto reply = [](HostReply reply) {
     ExpectRefused(Kind::kHostShared, [&](Ends&, RawPeer& peer) {
-      GpuHello hello;
-      hello.version = GpuHello::kHost;
+      GpuHello hello = HostHello();
       peer.WriteStructAt(2, hello);
       peer.WriteStructAt(2, reply);
     });
@@ -190,8 +201,7 @@ TEST(CudaHostileTest, HostUsesASlotThatIsBeingRead) {
     ends.near_driver.Hold(target.stream());
     Result received = ReceiveTensor(*peer.channel, target);
     Result received_later = ReceiveTensor(*peer.channel, other);
-    GpuHello hello;
-    hello.version = GpuHello::kHost;
+    GpuHello hello = HostHello();
     peer.WriteStructAt(2, hello);
     HostOffer offer = {HostOffer::kSegment, 0, 0, {}};
     SetText(offer.name, segment->name());
