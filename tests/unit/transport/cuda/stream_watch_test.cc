@@ -120,5 +120,41 @@ TEST_F(StreamWatchTest, AnErrorOfTheDriverLosesNothing) {
   driver_.DestroyStream(stream);
 }
 
+// The driver fails once while the queue is called back, and what is called back
+// asks for more.
+TEST_F(StreamWatchTest, WhatComesWhileTheQueueIsEmptiedIsCalledBackOnce) {
+  const GpuStream stream = *driver_.CreateStream(0);
+  may_fail_ = true;
+  int number = 0;
+  for (int n = 1; n < 12; ++n) {
+    driver_.Hold(stream);
+    ASSERT_TRUE(Watch(stream, number++).ok());
+    std::promise<void> over;
+    ASSERT_TRUE(watch_
+                    ->After(stream,
+                            [&](const absl::Status&) {
+                              called_.push_back(number++);
+                              if (Watch(stream, number).ok()) ++number;
+                              over.set_value();
+                            })
+                    .ok());
+    driver_.FailCall(n);
+    driver_.Release(stream);
+    over.get_future().wait();
+    driver_.FailCall(0);
+    driver_.Synchronize(stream).IgnoreError();
+    // A callback that comes too late would take the next one's place.
+    std::promise<void> last;
+    ASSERT_TRUE(
+        watch_->After(stream, [&](const absl::Status&) { last.set_value(); })
+            .ok());
+    last.get_future().wait();
+  }
+  watch_.reset();
+  callbacks_.Join();
+  EXPECT_EQ(called_, FirstNumbers(number));
+  driver_.DestroyStream(stream);
+}
+
 }  // namespace
 }  // namespace reprise
