@@ -4,6 +4,7 @@
 #include "agent/transport/cuda/stream_watch.h"
 
 #include <atomic>
+#include <chrono>
 #include <future>
 #include <memory>
 #include <optional>
@@ -120,40 +121,46 @@ TEST_F(StreamWatchTest, AnErrorOfTheDriverLosesNothing) {
   driver_.DestroyStream(stream);
 }
 
-// The driver fails once while the queue is called back, and what is called back
-// asks for more.
+// The driver fails once when it is asked for the callback of the second of two,
+// and when that is called back it asks for more.
 TEST_F(StreamWatchTest, WhatComesWhileTheQueueIsEmptiedIsCalledBackOnce) {
-  const GpuStream stream = *driver_.CreateStream(0);
+  const GpuStream first = *driver_.CreateStream(0);
+  const GpuStream second = *driver_.CreateStream(0);
   may_fail_ = true;
   int number = 0;
   for (int n = 1; n < 12; ++n) {
-    driver_.Hold(stream);
-    ASSERT_TRUE(Watch(stream, number++).ok());
+    driver_.Hold(first);
+    driver_.Hold(second);
+    ASSERT_TRUE(Watch(first, number++).ok());
     std::promise<void> over;
     ASSERT_TRUE(watch_
-                    ->After(stream,
+                    ->After(second,
                             [&](const absl::Status&) {
                               called_.push_back(number++);
-                              if (Watch(stream, number).ok()) ++number;
+                              if (Watch(first, number).ok()) ++number;
                               over.set_value();
                             })
                     .ok());
     driver_.FailCall(n);
-    driver_.Release(stream);
+    driver_.Release(first);
+    // Time for the first to be called back alone.
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    driver_.Release(second);
     over.get_future().wait();
     driver_.FailCall(0);
-    driver_.Synchronize(stream).IgnoreError();
+    driver_.Synchronize(first).IgnoreError();
     // A callback that comes too late would take the next one's place.
     std::promise<void> last;
     ASSERT_TRUE(
-        watch_->After(stream, [&](const absl::Status&) { last.set_value(); })
+        watch_->After(first, [&](const absl::Status&) { last.set_value(); })
             .ok());
     last.get_future().wait();
   }
   watch_.reset();
   callbacks_.Join();
   EXPECT_EQ(called_, FirstNumbers(number));
-  driver_.DestroyStream(stream);
+  driver_.DestroyStream(first);
+  driver_.DestroyStream(second);
 }
 
 }  // namespace
