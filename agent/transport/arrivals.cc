@@ -17,7 +17,7 @@ constexpr std::string_view kDigits = "0123456789";
 }  // namespace
 
 uint64_t PipeArrivals::NewPipe() {
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   return ++last_pipe_;
 }
 
@@ -49,7 +49,7 @@ void PipeArrivals::NumberCaller(tensorpipe::Packet& hello) {
 uint64_t PipeArrivals::Enter(std::string_view id, ArrivalClock* connection) {
   const uint64_t pipe = Parse(id).second;
   if (pipe == 0) return 0;
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   EnterPipe(pipe, connection);
   return pipe;
 }
@@ -61,7 +61,7 @@ void PipeArrivals::EnterPipe(uint64_t pipe, ArrivalClock* connection) {
 
 void PipeArrivals::Leave(ArrivalClock* connection) {
   std::function<void()> dropped;  // with no lock held
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   const auto found = pipe_of_.find(connection);
   if (found == pipe_of_.end()) return;
   const auto pipe = pipes_.find(found->second);
@@ -78,7 +78,7 @@ void PipeArrivals::NoteAnswer(uint64_t pipe,
                               bool are_we_caller) {
   std::function<void()> waiter;
   {
-    absl::MutexLock lock(&mutex_);
+    NativeMutexLock lock(mutex_);
     const auto found = pipes_.find(pipe);
     if (found == pipes_.end()) return;
     found->second.is_answered = true;
@@ -98,7 +98,7 @@ void PipeArrivals::NoteAnswer(uint64_t pipe,
 
 bool PipeArrivals::HasChannel(uint64_t pipe, const tensorpipe::Device& ours,
                               const tensorpipe::Device& theirs) {
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   const auto found = pipes_.find(pipe);
   return found != pipes_.end() &&
          found->second.channels.count({ours, theirs}) > 0;
@@ -106,7 +106,7 @@ bool PipeArrivals::HasChannel(uint64_t pipe, const tensorpipe::Device& ours,
 
 void PipeArrivals::WhenAnswered(uint64_t pipe, std::function<void()> answered) {
   {
-    absl::MutexLock lock(&mutex_);
+    NativeMutexLock lock(mutex_);
     Pipe& waited_for = pipes_[pipe];
     if (!waited_for.is_answered) {
       waited_for.waiter = std::move(answered);
@@ -118,7 +118,7 @@ void PipeArrivals::WhenAnswered(uint64_t pipe, std::function<void()> answered) {
 
 void PipeArrivals::ForgetWaiter(uint64_t pipe) {
   std::function<void()> dropped;
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   const auto found = pipes_.find(pipe);
   if (found == pipes_.end()) return;
   dropped.swap(found->second.waiter);
@@ -128,7 +128,7 @@ void PipeArrivals::ForgetWaiter(uint64_t pipe) {
 void PipeArrivals::OfferLanes(
     uint64_t pipe, const tensorpipe::channel::mpt::ServerHello& hello) {
   if (pipe == 0) return;
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   for (const auto& lane : hello.laneAdvertisements) {
     const Lane offer(lane.address, lane.registrationId);
     if (!offers_.insert_or_assign(offer, pipe).second) continue;
@@ -142,20 +142,20 @@ void PipeArrivals::OfferLanes(
 void PipeArrivals::ClaimLane(const std::string& address,
                              const tensorpipe::channel::mpt::ClientHello& hello,
                              ArrivalClock* connection) {
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   const auto found = offers_.find({address, hello.registrationId});
   if (found != offers_.end()) EnterPipe(found->second, connection);
 }
 
 size_t PipeArrivals::num_connections(uint64_t pipe) {
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   const auto found = pipes_.find(pipe);
   return found == pipes_.end() ? 0 : found->second.connections.size();
 }
 
 absl::Duration PipeArrivals::SinceArrival(uint64_t pipe) {
   absl::Duration since = absl::InfiniteDuration();
-  absl::MutexLock lock(&mutex_);
+  NativeMutexLock lock(mutex_);
   const auto found = pipes_.find(pipe);
   if (found == pipes_.end()) return since;
   for (ArrivalClock* const connection : found->second.connections) {

@@ -24,8 +24,8 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "agent/runtime/native_mutex.h"
 #include "tensorpipe/channel/mpt/nop_types.h"
 #include "tensorpipe/common/device.h"
 #include "tensorpipe/core/nop_types.h"
@@ -112,7 +112,7 @@ class PipeArrivals {
   void EnterPipe(uint64_t pipe, ArrivalClock* connection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  absl::Mutex mutex_;
+  NativeMutex mutex_;
   uint64_t last_pipe_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<uint64_t, Pipe> pipes_ ABSL_GUARDED_BY(mutex_);
   std::map<ArrivalClock*, uint64_t> pipe_of_ ABSL_GUARDED_BY(mutex_);

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "agent/runtime/native_mutex.h"
 #include "agent/transport/descriptor_room.h"
 #include "agent/transport/peer_check.h"
 #include "tensorpipe/common/error.h"
@@ -24,22 +24,23 @@ namespace reprise {
 class ForeignCalls {
  public:
   void Begin() {
-    absl::MutexLock lock(&mutex_);
+    NativeMutexLock lock(mutex_);
     ++count_;
   }
   void End() {
-    absl::MutexLock lock(&mutex_);
+    NativeMutexLock lock(mutex_);
     --count_;
+    changed_.NotifyAll();
   }
   // Waits until none is under way.
   void Await() {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](int* count) { return *count == 0; }, &count_));
+    NativeMutexLock lock(mutex_);
+    while (count_ > 0) changed_.Wait(mutex_);
   }
 
  private:
-  absl::Mutex mutex_;
+  NativeMutex mutex_;
+  NativeCondVar changed_;
   int count_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "agent/runtime/native_mutex.h"
 #include "agent/transport/descriptor_room.h"
 #include "tensorpipe/common/error.h"
 #include "tensorpipe/transport/error.h"
@@ -47,7 +47,7 @@ class CheckedListener::Greetings
     std::shared_ptr<Connection> greeted;
     bool begins = false;
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       error = error_;
       if (!error && greeted_.empty()) {
         wanted_.push_back(std::move(done));
@@ -87,7 +87,7 @@ class CheckedListener::Greetings
     std::shared_ptr<CheckedConnection> dropped;
     uint64_t number = 0;
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       if (error_) return;
       number = ++last_number_;
       pending_.emplace(number, connection);
@@ -118,7 +118,7 @@ class CheckedListener::Greetings
   void AwaitRoom(uint64_t number) {
     std::shared_ptr<CheckedConnection> dropped;
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       if (pending_.count(number) == 0) return;
       without_room_.insert(number);
     }
@@ -130,7 +130,7 @@ class CheckedListener::Greetings
           self->HandOver(number, std::move(ticket));
         });
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       if (without_room_.size() > MaxWithoutRoom()) {
         dropped = Take(*without_room_.begin());
       }
@@ -149,7 +149,7 @@ class CheckedListener::Greetings
   void Drop(uint64_t number) {
     std::shared_ptr<CheckedConnection> connection;
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       connection = Take(number);
     }
     if (connection != nullptr) connection->close();
@@ -159,7 +159,7 @@ class CheckedListener::Greetings
     std::shared_ptr<CheckedConnection> connection;
     accept_callback_fn done;
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       connection = Take(number);
       if (connection == nullptr) return;
       connection->Keep(std::move(ticket));
@@ -181,7 +181,7 @@ class CheckedListener::Greetings
     std::deque<std::shared_ptr<Connection>> greeted;
     std::map<uint64_t, std::shared_ptr<CheckedConnection>> pending;
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       if (error_) return;
       error_ = error;
       wanted.swap(wanted_);
@@ -198,7 +198,7 @@ class CheckedListener::Greetings
   const std::shared_ptr<Listener> inner_;
   DescriptorRoom& room_;
 
-  absl::Mutex mutex_;
+  NativeMutex mutex_;
   Error error_ ABSL_GUARDED_BY(mutex_);
   bool is_accepting_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t last_number_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -67,7 +67,7 @@ void DescriptorRoom::Await(Begin begin) {
   Ticket ticket;
   bool starts_thread = false;
   {
-    absl::MutexLock lock(&mutex_);
+    NativeMutexLock lock(mutex_);
     if (waiting_.empty() && HasRoom()) {
       ticket = Reserve();
     } else {
@@ -87,7 +87,7 @@ void DescriptorRoom::Await(Begin begin) {
     LOG(WARNING) << "no thread to wait for file descriptors: " << error.what();
     std::deque<Waiter> waiting;
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       waiting.swap(waiting_);
       is_watched_ = false;
     }
@@ -107,7 +107,7 @@ bool DescriptorRoom::BeginWaiting() {
     Ticket ticket;
     Begin begin;
     {
-      absl::MutexLock lock(&mutex_);
+      NativeMutexLock lock(mutex_);
       if (waiting_.empty()) {
         is_watched_ = false;
         return false;

@@ -17,7 +17,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "agent/runtime/native_mutex.h"
 
 namespace reprise {
 
@@ -77,7 +77,7 @@ class DescriptorRoom {
 
   const std::function<int64_t()> count_spare_;
   const std::chrono::milliseconds longest_wait_;
-  absl::Mutex mutex_;
+  NativeMutex mutex_;
   std::deque<Reservation> reservations_ ABSL_GUARDED_BY(mutex_);
   std::deque<Waiter> waiting_ ABSL_GUARDED_BY(mutex_);
   bool is_watched_ ABSL_GUARDED_BY(mutex_) = false;

@@ -138,7 +138,7 @@ bool PeerCheck::Accepts(const ServerHello& hello) const {
 }
 
 void PeerCheck::HandOut(const BrochureAnswer& answer) {
-  const absl::MutexLock lock(&mutex_);
+  const NativeMutexLock lock(mutex_);
   for (const auto& [purpose, number] : answer.transportRegistrationIds) {
     HandOut(number, answer.transport);
   }
@@ -158,7 +158,7 @@ void PeerCheck::HandOut(uint64_t number, const std::string& transport) {
 void PeerCheck::Claim(const std::string& transport, tensorpipe::Packet& hello) {
   auto* const claim = hello.get<tensorpipe::RequestedConnection>();
   if (claim == nullptr) return;
-  const absl::MutexLock lock(&mutex_);
+  const NativeMutexLock lock(mutex_);
   const auto it = handed_out_.find(claim->registrationId);
   if (it != handed_out_.end() && it->second == transport) {
     handed_out_.erase(it);

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "agent/runtime/native_mutex.h"
 #include "agent/transport/arrivals.h"
 #include "agent/transport/transports.h"
 #include "tensorpipe/channel/mpt/nop_types.h"
@@ -89,7 +89,7 @@ class PeerCheck {
   std::vector<Transport> transports_;
   std::vector<Channel> channels_;  // the highest priority first
 
-  absl::Mutex mutex_;
+  NativeMutex mutex_;
   // Which transport a number is for.
   std::unordered_map<uint64_t, std::string> handed_out_ ABSL_GUARDED_BY(mutex_);
   std::deque<uint64_t> oldest_first_ ABSL_GUARDED_BY(mutex_);

@@ -141,7 +141,7 @@ absl::StatusOr<CUcontext> Gpus::ContextOf(int device) {
                      "; only another process can use it again"));
   }
   if (CUcontext context = gpu.context) return context;
-  absl::MutexLock lock(&retain_mutex_);
+  NativeMutexLock lock(retain_mutex_);
   if (CUcontext context = gpu.context) return context;
   CUcontext context = nullptr;
   const CUresult result =

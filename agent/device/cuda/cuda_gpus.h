@@ -9,9 +9,9 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "agent/device/cuda/cuda_library.h"
 #include "agent/device/driver.h"
+#include "agent/runtime/native_mutex.h"
 
 namespace reprise::cuda {
 
@@ -91,7 +91,7 @@ class Gpus final : public GpuDriver {
 
   Library library_;
   std::deque<Gpu> gpus_;  // as many as there are devices
-  absl::Mutex retain_mutex_;
+  NativeMutex retain_mutex_;
 };
 
 }  // namespace reprise::cuda
