@@ -15,8 +15,8 @@ namespace {
 
 using ContextPtr = std::shared_ptr<tensorpipe::channel::Context>;
 
-// Of cuda_direct. A larger tensor in one process after another takes a turn on
-// the GPU; up to this size nobody is faster for it, not even one after another.
+// Of cuda_direct: the largest tensor that goes through memory of the host. A
+// larger one may wait for a turn on the GPU (by_size.h).
 constexpr size_t kMostSmallBytes = size_t{64} << 10;
 constexpr CudaHostSlots kSmallSlots = {kMostSmallBytes, 16};
 
