@@ -183,6 +183,18 @@ TEST(CudaFramesTest, WhoAgreesWithWhom) {
                                                      EncodeObject(other)));
 }
 
+TEST(CudaFramesTest, BothMeanTheSameBySmall) {
+  Ends ends(Kind::kBySize);
+  const std::string ours = DescriptorOf(*ends.near);
+  const std::string theirs = DescriptorOf(*ends.far);
+  ASSERT_EQ(theirs.substr(0, 6), "65536 ");
+  EXPECT_TRUE(ends.near->canCommunicateWithRemote(ours, theirs));
+  EXPECT_FALSE(
+      ends.near->canCommunicateWithRemote(ours, "32768 " + theirs.substr(6)));
+  EXPECT_FALSE(ends.near->canCommunicateWithRemote(ours, theirs.substr(6)));
+  EXPECT_FALSE(ends.near->canCommunicateWithRemote(ours, ""));
+}
+
 TEST(CudaFramesTest, OursGoBeforeTensorPipes) {
   Ends ends(Kind::kIpc);
   const auto basic = [] { return tensorpipe::channel::basic::create(); };
