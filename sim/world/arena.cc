@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "sim/random.h"
 
@@ -238,6 +239,10 @@ ArenaScope::~ArenaScope() {
 
 int64_t ArenaScope::live_allocations() const {
   return t_active == nullptr ? 0 : t_active->live();
+}
+
+void* ExchangeActiveArena(void* arena) {
+  return std::exchange(t_active, static_cast<Arena*>(arena));
 }
 
 namespace {

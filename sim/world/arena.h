@@ -32,9 +32,8 @@ inline constexpr bool kHasArena = true;
 #endif
 
 // While an ArenaScope exists, `operator new` on this OS thread allocates from
-// the thread's arena. Objects made meanwhile must not be used after it. Static
-// objects must not be made meanwhile either: make them first, in a run without
-// an ArenaScope.
+// the thread's arena. Objects made meanwhile must not be used after it. A
+// function-local static is made outside of it (static_guard.h).
 class ArenaScope {
  public:
   // `scatter` other than 0 is the seed by which addresses are shuffled.
@@ -60,6 +59,11 @@ class ArenaPause {
  private:
   void* const paused_;
 };
+
+// Makes `arena` the one that allocates on this OS thread, and returns the one
+// that did so before; null: the ordinary heap. For code that knows which run it
+// belongs to, such as a switch of stacks.
+void* ExchangeActiveArena(void* arena);
 
 // Tells LeakSanitizer that from now on this process has objects that are never
 // freed, so that it does not report them when the process ends. A run in which

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "sim/world/static_guard.h"
 #include "sim/world/world.h"
 
 namespace reprise {
@@ -132,6 +133,8 @@ void Scheduler::Alarm(Fiber* fiber, uint64_t wait_count) {
 }
 
 void Scheduler::MaybePreempt(Site& site) {
+  // The next run finds the static made, and must find the same points.
+  if (StaticScope::IsActive()) return;
   ++num_points_;
   ++site.count;
   if (current() == nullptr) return;
@@ -224,8 +227,10 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
     free_stacks_.push_back(std::exchange(finished_->stack, {}));
     finished_ = nullptr;
   }
+  const StaticScope::State statics = StaticScope::Suspend();
   ExecutionContext::Switch(from == nullptr ? main_ : from->context,
                            to == nullptr ? main_ : to->context, for_good);
+  StaticScope::Resume(statics);
 }
 
 Fiber* Scheduler::PickNext(Site& site) {

@@ -1,0 +1,99 @@
+#include "sim/world/static_guard.h"
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "agent/runtime/mutex.h"
+#include "gtest/gtest.h"
+#include "sim/world/arena.h"
+#include "tests/unit/sim/sim_testing.h"
+
+namespace reprise {
+namespace {
+
+std::vector<std::string>& LateStatic() {
+  static std::vector<std::string> words = {std::string(100, 'a'),
+                                           std::string(200, 'b')};
+  return words;
+}
+
+TEST(StaticGuardTest, AStaticThatIsMadeInARunSurvivesIt) {
+  int64_t live = -1;
+  {
+    ArenaScope arena;
+    LateStatic();
+    live = arena.live_allocations();
+  }
+  EXPECT_EQ(live, 0);
+  {
+    ArenaScope another;
+    std::vector<char> overwrite(100'000, 'z');
+  }
+  EXPECT_EQ(LateStatic()[0], std::string(100, 'a'));
+  EXPECT_EQ(LateStatic()[1], std::string(200, 'b'));
+}
+
+TEST(StaticGuardTest, TheArenaIsBackAfterAnInitialiserThatThrows) {
+  if (!kHasArena) GTEST_SKIP() << "the sanitizer has a heap of its own";
+  bool threw = false;
+  int64_t live = -1;
+  {
+    ArenaScope arena;
+    try {
+      static const std::string never = [&]() -> std::string {
+        throw std::runtime_error("no");
+      }();
+    } catch (const std::runtime_error&) {
+      threw = true;
+    }
+    const std::string here(100, 'x');
+    live = arena.live_allocations();
+  }
+  EXPECT_TRUE(threw);
+  EXPECT_EQ(live, 1);
+  EXPECT_FALSE(StaticScope::IsActive());
+}
+
+int64_t PointsOfARunThatTouches(int& (*the_static)(TestWorld&)) {
+  TestWorld world;
+  world.Start(0, "main", [&] { ++the_static(world); });
+  EXPECT_EQ(world.Run(), Outcome::kFinished);
+  return world->scheduler().num_points();
+}
+
+int& StaticMadeUnderALock(TestWorld& world) {
+  static int made = [&world] {
+    Mutex mutex(world.runtime(), "initialiser");
+    for (int i = 0; i < 10; ++i) MutexLock lock(mutex);
+    return 0;
+  }();
+  return made;
+}
+
+TEST(StaticGuardTest, TheRunThatMakesAStaticHasThePointsOfTheNext) {
+  const int64_t first = PointsOfARunThatTouches(&StaticMadeUnderALock);
+  EXPECT_EQ(first, PointsOfARunThatTouches(&StaticMadeUnderALock));
+}
+
+// Without the guard, the second fiber would block the OS thread for ever.
+TEST(StaticGuardTest, AFiberWaitsForAnInitialiserThatBlocks) {
+  TestWorld world;
+  int seen[2] = {};
+  const auto touch = [&](int who) {
+    static const int late = [&] {
+      world.runtime().SleepUntil(world.After(absl::Seconds(1)));
+      return 7;
+    }();
+    seen[who] = late;
+  };
+  world.Start(0, "first", [&] { touch(0); });
+  world.Start(0, "second", [&] { touch(1); });
+  EXPECT_EQ(world.Run(), Outcome::kFinished);
+  EXPECT_EQ(seen[0], 7);
+  EXPECT_EQ(seen[1], 7);
+  EXPECT_EQ(world.now_ns(), kSecond);
+}
+
+}  // namespace
+}  // namespace reprise
