@@ -345,8 +345,7 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   if (options.faults) {
     lines = *options.faults;
   } else if (scenario.faults) {
-    RandomStream random(options.seed, "faults");
-    lines = scenario.faults(random, options.params);
+    lines = scenario.faults(Draws(options.seed, "faults"), options.params);
   }
   absl::StatusOr<std::vector<Fault>> faults =
       ParseFaults(lines, scenario.workers);

@@ -61,9 +61,10 @@ class Worker {
   int64_t param(std::string_view name) const;
 
   // Random numbers for this worker, the same in every run of the seed. `use`
-  // names the stream.
-  RandomStream random(std::string_view use) const {
-    return RandomStream(HashCombine(seed_, HashBytes(options_.name)), use);
+  // names the stream: ask for each one once, as a second one of the same name
+  // draws the same numbers. See sim/random.h for how to draw.
+  Draws random(std::string_view use) const {
+    return Draws(HashCombine(seed_, HashBytes(options_.name)), use);
   }
 
   // Adds a line to the story.
@@ -102,7 +103,7 @@ struct Scenario {
   std::function<void(Worker&)> body = nullptr;
   // The plan of one run: fault lines as docs/faults.md describes them. Null:
   // no faults. Draw from `random` only.
-  std::function<std::vector<std::string>(RandomStream& random,
+  std::function<std::vector<std::string>(Draws random,
                                          const ScenarioParams& params)>
       faults = nullptr;
   // Coverage probes that an exploration must reach, and kinds of fault (their
@@ -122,7 +123,7 @@ struct Scenario {
   // `params`, and a plan of the kinds of fault that exist between processes.
   // Null: no faults.
   ScenarioParams process_params = {};
-  std::function<std::vector<std::string>(RandomStream& random,
+  std::function<std::vector<std::string>(Draws random,
                                          const ScenarioParams& params)>
       process_faults = nullptr;
   // In a simulated world: the GPUs of each host, and the host of each worker,

@@ -27,10 +27,11 @@ Scheduler::Scheduler(World& world, const ScheduleOptions& options)
                        : Threshold(options.stall_probability)),
       main_site_(world.decisions().SiteAt("world", "run")) {
   if (options.policy == Policy::kPct) {
-    RandomStream stream(world.decisions().seed(), "pct change points");
+    const uint64_t stream = HashBytes("pct change points");
     for (int i = 1; i < options.pct_depth; ++i) {
-      change_points_.push_back(static_cast<int64_t>(
-          stream.Below(static_cast<uint64_t>(options.pct_length))));
+      change_points_.push_back(static_cast<int64_t>(Below(
+          Draw(world.decisions().seed(), stream, static_cast<uint64_t>(i - 1)),
+          static_cast<uint64_t>(options.pct_length))));
     }
     std::sort(change_points_.begin(), change_points_.end());
   }

@@ -103,18 +103,21 @@ void Training(Worker& worker) {
   }
 }
 
-std::vector<std::string> DrawFaults(reprise::RandomStream& random,
+std::vector<std::string> DrawFaults(reprise::Draws random,
                                     const reprise::ScenarioParams&) {
   std::vector<std::string> faults;
-  if (random.OneIn(4)) return faults;
-  const std::string shard = "w" + std::to_string(random.Below(kShards));
-  const std::string at = random.OneIn(2) ? " request#" : " reply#";
-  const std::string count = std::to_string(random.Between(1, 8));
-  const std::string pause = std::to_string(random.Between(1, 3000));
+  if (random.OneIn("no fault", 4)) return faults;
+  const std::string shard =
+      "w" + std::to_string(random.Below("shard", kShards));
+  const std::string at =
+      random.OneIn("at a request", 2) ? " request#" : " reply#";
+  const std::string count = std::to_string(random.Between("count", 1, 8));
+  const std::string pause = std::to_string(random.Between("restart", 1, 3000));
   faults.push_back("crash " + shard + " when " + shard + at + count +
                    " restart " + pause + "ms");
-  if (random.OneIn(3)) {
-    const std::string length = std::to_string(random.Between(1, 2000));
+  if (random.OneIn("outage", 3)) {
+    const std::string length =
+        std::to_string(random.Between("length", 1, 2000));
     faults.push_back("store-outage " + shard + " when " + shard +
                      " request#2 for " + length + "ms");
   }

@@ -186,9 +186,10 @@ Message MakeBrokenRequest() {
   return request;
 }
 
-absl::Duration DrawDuration(RandomStream& random, absl::Duration longest) {
+absl::Duration DrawDuration(Draws& random, DrawName name,
+                            absl::Duration longest) {
   return absl::Nanoseconds(
-      random.Between(0, absl::ToInt64Nanoseconds(longest)));
+      random.Between(name, 0, absl::ToInt64Nanoseconds(longest)));
 }
 
 }  // namespace reprise::scenarios

@@ -45,7 +45,8 @@ absl::Status CheckReply(const CallSpec& spec, const Message& reply);
 Message MakeBrokenRequest();
 
 // Draws a duration uniformly from [0, longest].
-absl::Duration DrawDuration(RandomStream& random, absl::Duration longest);
+absl::Duration DrawDuration(Draws& random, DrawName name,
+                            absl::Duration longest);
 
 }  // namespace reprise::scenarios
 

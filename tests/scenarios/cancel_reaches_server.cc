@@ -59,7 +59,7 @@ void CancelReachesServer(Worker& worker) {
                    }),
                    worker.In(absl::Seconds(30)));
   if (!worker.CheckOk(agent.status(), "start")) return;
-  RandomStream random = worker.random("calls");
+  Draws random = worker.random("calls");
   const std::string peer =
       worker.NameOf((worker.rank() + 1) % worker.world_size());
   uint64_t tags = 0;
@@ -73,12 +73,13 @@ void CancelReachesServer(Worker& worker) {
     std::vector<Future> calls;
     // More than there are threads: some are given up before they begin.
     for (int i = 0; i < 2 * kThreads; ++i) {
-      const bool by_deadline = random.OneIn(3);
+      const bool by_deadline = random.OneIn("by deadline", 3);
       calls.push_back(send(
-          kLongWork, by_deadline ? absl::Milliseconds(random.Between(1, 20))
-                                 : absl::ZeroDuration()));
+          kLongWork, by_deadline
+                         ? absl::Milliseconds(random.Between("deadline", 1, 20))
+                         : absl::ZeroDuration()));
     }
-    worker.Sleep(DrawDuration(random, absl::Milliseconds(20)));
+    worker.Sleep(DrawDuration(random, "pause", absl::Milliseconds(20)));
     for (const Future& call : calls) call.Cancel();
     const absl::Time start = worker.runtime().Now();
     // All threads are free again soon, or else this call would have to wait.

@@ -44,7 +44,7 @@ class Member {
       if (agent == nullptr) return;
       for (int i = 0; i < kCalls; ++i) {
         CallSomebody(work, *agent);
-        worker_.Sleep(absl::Milliseconds(random_.Between(0, 200)));
+        worker_.Sleep(absl::Milliseconds(random_.Between("pause", 0, 200)));
       }
       if (life == kLives) {
         // The agent that has seen the faults is the one that must work.
@@ -70,7 +70,7 @@ class Member {
           {GpuDevice(0), GpuDevice(other)},
           {GpuDevice(1), GpuDevice(1 - other)}};
     }
-    options.transport.channels = DrawGpuChannels(random_);
+    options.transport.channels = DrawGpuChannels(random_.Part("channels"));
     // What a worker that died has left may keep it out for a while.
     const absl::Time late = worker_.In(kHeal);
     while (true) {
@@ -90,23 +90,23 @@ class Member {
   // run.
   absl::Status Call(GpuWork& work, GpuAgent& agent, const std::string& to,
                     bool on_gpu) {
-    const int gpu = static_cast<int>(random_.Below(2));
+    const int gpu = static_cast<int>(random_.Below("gpu", 2));
     const Device device = on_gpu ? GpuDevice(gpu) : CpuDevice();
     GpuStream stream{gpu, GpuStream::kDefault};
-    if (on_gpu && random_.OneIn(2)) {
+    if (on_gpu && random_.OneIn("own stream", 2)) {
       const auto made = work.NewStream(gpu);
       if (!made.ok()) return made.status();
       stream = *made;
     }
     const std::string bytes =
-        BytesOf(random_.Bits(), random_.Between(1, kLongest));
+        BytesOf(random_.Bits("content"), random_.Between("bytes", 1, kLongest));
     auto tensor = work.Make(device, stream, bytes);
     if (!tensor.ok()) return tensor.status();
     Message request;
     request.tensors = {*std::move(tensor)};
     request.streams = on_gpu ? Only(stream) : StreamSet();
-    const GpuCall call{.turn = random_.Between(0, kLongest),
-                       .way = random_.Between(0, GpuCall::kNumWays - 1)};
+    const GpuCall call{.turn = random_.Between("turn", 0, kLongest),
+                       .way = random_.Between("way", 0, GpuCall::kNumWays - 1)};
     const Future reply = agent.Send(to, call, std::move(request));
     if (!reply.status().ok()) return reply.status();
     absl::Status status = reply.Synchronize(work.devices());
@@ -120,8 +120,9 @@ class Member {
 
   void CallSomebody(GpuWork& work, GpuAgent& agent) {
     const std::vector<WorkerInfo> members = agent.agent().GetWorkerInfos();
-    const std::string& to = members[random_.Below(members.size())].name;
-    const bool on_gpu = !random_.OneIn(4);
+    const std::string& to =
+        members[random_.Below("member", members.size())].name;
+    const bool on_gpu = !random_.OneIn("on the CPU", 4);
     const absl::Status status = Call(work, agent, to, on_gpu);
     if (status.ok()) {
       if (on_gpu && to != worker_.name()) worker_.Reached("called by GPU");
@@ -161,7 +162,7 @@ class Member {
   }
 
   void Go(Agent& agent, int life) {
-    if (life == kLives || !random_.OneIn(3)) {
+    if (life == kLives || !random_.OneIn("goes without leaving", 3)) {
       const absl::Status left = agent.Leave(worker_.In(kLeaveTimeout));
       worker_.Check(left.ok() || absl::IsDeadlineExceeded(left), "leave",
                     left.ToString());
@@ -173,7 +174,7 @@ class Member {
   }
 
   Worker& worker_;
-  RandomStream random_;
+  Draws random_;
 };
 
 void DeviceChurn(Worker& worker) {
@@ -183,25 +184,26 @@ void DeviceChurn(Worker& worker) {
   Member(worker).Live();
 }
 
-std::string AtSomePoint(RandomStream& random, const std::string& worker) {
-  if (random.OneIn(3)) {
-    return absl::StrCat(" after ", random.Between(1, 3000), "ms");
+std::string AtSomePoint(Draws random, const std::string& worker) {
+  if (random.OneIn("at a time", 3)) {
+    return absl::StrCat(" after ", random.Between("time", 1, 3000), "ms");
   }
-  const char* const event = random.OneIn(2) ? "gpu.put" : "gpu.done";
+  const char* const event =
+      random.OneIn("at a put", 2) ? "gpu.put" : "gpu.done";
   return absl::StrCat(" when ", worker, " ", event, "#",
-                      random.Between(1, 120));
+                      random.Between("count", 1, 120));
 }
 
-std::vector<std::string> GpusFail(RandomStream& random,
+std::vector<std::string> GpusFail(Draws random,
                                   const ScenarioParams& /*params*/) {
   constexpr std::array kKinds = {
       "gpu-no-memory", "gpu-copy-fails", "gpu-stall", "gpu-lost",
       "gpu-no-peer",   "gpu-no-ipc",     "crash",     "cut"};
   std::vector<std::string> lines;
-  for (int64_t left = random.Between(1, 3); left > 0; --left) {
-    const auto victim = static_cast<int64_t>(random.Below(kWorkers));
+  for (int64_t left = random.Between("faults", 1, 3); left > 0; --left) {
+    const auto victim = static_cast<int64_t>(random.Below("victim", kWorkers));
     const std::string worker = absl::StrCat("w", victim);
-    const std::string kind = kKinds[random.Below(kKinds.size())];
+    const std::string kind = kKinds[random.Below("kind", kKinds.size())];
     if (kind == "gpu-no-peer") {
       // What GPUs can do with each other is a property of their host: the same
       // for all of its processes, and from the start.
@@ -215,15 +217,16 @@ std::vector<std::string> GpusFail(RandomStream& random,
     if (kind == "cut") {
       absl::StrAppend(&line, "-w", (victim + 1) % kWorkers);
     }
-    line += AtSomePoint(random, worker);
+    line += AtSomePoint(random.Part("at"), worker);
     if (kind == "crash") {
-      if (!random.OneIn(4)) {
-        absl::StrAppend(&line, " restart ", random.Between(1, 1500), "ms");
+      if (!random.OneIn("stays away", 4)) {
+        absl::StrAppend(&line, " restart ", random.Between("restart", 1, 1500),
+                        "ms");
       }
     } else if (kind == "cut") {
-      line += random.OneIn(2) ? " reset" : " eof";
+      line += random.OneIn("reset", 2) ? " reset" : " eof";
     } else if (kind != "gpu-copy-fails" && kind != "gpu-lost") {
-      absl::StrAppend(&line, " for ", random.Between(1, 2000), "ms");
+      absl::StrAppend(&line, " for ", random.Between("length", 1, 2000), "ms");
     }
     lines.push_back(std::move(line));
   }

@@ -29,20 +29,20 @@ std::vector<Device> AllDevices() {
 }
 
 template <typename T>
-void Shuffle(RandomStream& random, std::vector<T>& list) {
+void Shuffle(Draws random, std::vector<T>& list) {
   for (size_t i = list.size(); i > 1; --i) {
-    std::swap(list[i - 1], list[random.Below(i)]);
+    std::swap(list[i - 1], list[random.Below("place", i)]);
   }
 }
 
 // One to one, between some of our devices and some of the peer's.
-DeviceMap DrawMap(RandomStream& random) {
+DeviceMap DrawMap(Draws random) {
   std::vector<Device> ours = AllDevices();
   std::vector<Device> theirs = AllDevices();
-  Shuffle(random, ours);
-  Shuffle(random, theirs);
+  Shuffle(random.Part("ours"), ours);
+  Shuffle(random.Part("theirs"), theirs);
   DeviceMap map;
-  const auto size = static_cast<size_t>(random.Between(1, 3));
+  const auto size = static_cast<size_t>(random.Between("size", 1, 3));
   for (size_t i = 0; i < size; ++i) map[ours[i]] = theirs[i];
   return map;
 }
@@ -64,19 +64,20 @@ class Caller {
   void Run() {
     for (int i = 0; i < kRounds; ++i) {
       to_ = worker_.NameOf(static_cast<int>(
-          random_.Below(static_cast<uint64_t>(worker_.world_size()))));
+          random_.Below("peer", static_cast<uint64_t>(worker_.world_size()))));
       if (to_ == worker_.name()) worker_.Reached("called itself");
       // The agent must be usable after each of these.
-      if (random_.OneIn(3)) worker_.CheckOk(CallInVain(), "gpu");
+      if (random_.OneIn("in vain", 3)) worker_.CheckOk(CallInVain(), "gpu");
       worker_.CheckOk(CallByAMap(), "call");
     }
   }
 
  private:
   absl::StatusOr<Tensor> Make(const Device& device) {
-    const int64_t size =
-        random_.OneIn(4) ? kLarge : random_.Between(1, kLongest);
-    bytes_.push_back(BytesOf(random_.Bits(), size));
+    const int64_t size = random_.OneIn("large", 4)
+                             ? kLarge
+                             : random_.Between("bytes", 1, kLongest);
+    bytes_.push_back(BytesOf(random_.Bits("content"), size));
     return work_.Make(device, {device.index, GpuStream::kDefault},
                       bytes_.back());
   }
@@ -92,8 +93,8 @@ class Caller {
 
   absl::Status CallByAMap() {
     DeviceMap map;
-    if (random_.OneIn(2)) {
-      map = DrawMap(random_);
+    if (random_.OneIn("own map", 2)) {
+      map = DrawMap(random_.Part("map"));
       worker_.Reached("a map for one call");
     }
     absl::StatusOr<DeviceMap> used = agent_.agent().GetDeviceMap(to_);
@@ -105,8 +106,8 @@ class Caller {
     std::vector<Tensor> tensors;
     std::vector<std::string> arrivals;
     std::vector<Device> home;
-    for (int64_t left = random_.Between(1, 4); left > 0; --left) {
-      const Device place = places[random_.Below(places.size())];
+    for (int64_t left = random_.Between("tensors", 1, 4); left > 0; --left) {
+      const Device place = places[random_.Below("place", places.size())];
       auto tensor = Make(place);
       if (!tensor.ok()) return tensor.status();
       tensors.push_back(*std::move(tensor));
@@ -114,7 +115,7 @@ class Caller {
       arrivals.push_back(arrives.ToString());
       home.push_back(Follow(Reverse(*used), arrives));
     }
-    const GpuCall call{.turn = random_.Between(0, kLongest)};
+    const GpuCall call{.turn = random_.Between("turn", 0, kLongest)};
     const Future reply = Send(call, tensors, map);
     if (!reply.status().ok()) return reply.status();
     const Message& answer = *reply.result();
@@ -139,11 +140,11 @@ class Caller {
 
   // A call that must be refused.
   absl::Status CallInVain() {
-    const Device mine = GpuDevice(static_cast<int>(random_.Below(2)));
+    const Device mine = GpuDevice(static_cast<int>(random_.Below("gpu", 2)));
     const Device other = GpuDevice(1 - mine.index);
     auto tensor = Make(mine);
     if (!tensor.ok()) return tensor.status();
-    switch (random_.Below(4)) {
+    switch (random_.Below("why in vain", 4)) {
       case 0: {
         worker_.Reached("no way there");
         const Future reply = Send({}, {*tensor}, {{other, other}});
@@ -183,7 +184,7 @@ class Caller {
   Worker& worker_;
   GpuWork& work_;
   GpuAgent& agent_;
-  RandomStream random_;
+  Draws random_;
   std::string to_;
   std::vector<std::string> bytes_;  // of the tensors
 };
@@ -194,12 +195,12 @@ void DeviceMaps(Worker& worker) {
   }
   GpuWork work(worker);
   AgentOptions options = worker.options();
-  RandomStream random = worker.random("options");
+  Draws random = worker.random("options");
   for (int rank = 0; rank < worker.world_size(); ++rank) {
-    if (random.OneIn(4)) continue;
-    options.device_maps[worker.NameOf(rank)] = DrawMap(random);
+    if (random.OneIn("no map", 4)) continue;
+    options.device_maps[worker.NameOf(rank)] = DrawMap(random.Part("map"));
   }
-  options.transport.channels = DrawGpuChannels(random);
+  options.transport.channels = DrawGpuChannels(random.Part("channels"));
   auto agent =
       GpuAgent::Start(worker, work, options, worker.In(absl::Seconds(30)));
   if (!worker.CheckOk(agent.status(), "start")) return;

@@ -65,7 +65,7 @@ class Caller {
       const absl::Status status = Start();
       worker_.CheckOk(status, "gpu");
       // Some calls are under way at the same time.
-      if (random_.OneIn(2)) FinishAll();
+      if (random_.OneIn("finishes", 2)) FinishAll();
     }
     FinishAll();
   }
@@ -87,18 +87,19 @@ class Caller {
   // Adds a tensor to the call, and what becomes of it.
   absl::Status AddTensor(Call& call, int64_t turned) {
     const GpuStream stream = call.made_on.On(call.device);
-    const uint64_t tag = random_.Bits();
+    const uint64_t tag = random_.Bits("content");
     const Device device =
-        random_.OneIn(5) ? CpuDevice() : GpuDevice(call.device);
-    int64_t size = random_.Between(0, kSmall);
-    if (random_.OneIn(3)) size = random_.Between(0, kMedium);
-    if (random_.OneIn(50)) size = kLarge;
+        random_.OneIn("on the CPU", 5) ? CpuDevice() : GpuDevice(call.device);
+    int64_t size = random_.Between("small", 0, kSmall);
+    if (random_.OneIn("is medium", 3))
+      size = random_.Between("medium", 0, kMedium);
+    if (random_.OneIn("is large", 50)) size = kLarge;
     std::string bytes = BytesOf(tag, size);
     auto tensor = work_.Make(device, stream, bytes);
     if (!tensor.ok()) return tensor.status();
     call.tensors.push_back(*tensor);
     call.expected.push_back(Turned(bytes, turned));
-    if (random_.OneIn(3)) AddView(call, *tensor, bytes, turned);
+    if (random_.OneIn("has a view", 3)) AddView(call, *tensor, bytes, turned);
     return absl::OkStatus();
   }
 
@@ -107,9 +108,9 @@ class Caller {
                int64_t turned) {
     const auto size = static_cast<int64_t>(bytes.size());
     constexpr int64_t kRows = 3;
-    if (random_.OneIn(2)) {
+    if (random_.OneIn("a range", 2)) {
       view.storage_offset = size / 3;
-      view.sizes = {size / (random_.OneIn(2) ? 2 : 4)};
+      view.sizes = {size / (random_.OneIn("a half", 2) ? 2 : 4)};
       call.expected.push_back(
           Turned(bytes.substr(view.storage_offset, view.sizes[0]), turned));
     } else {
@@ -126,35 +127,36 @@ class Caller {
     call.tensors.push_back(std::move(view));
   }
 
-  int DrawRank() {
+  int DrawRank(DrawName name) {
     return static_cast<int>(
-        random_.Below(static_cast<uint64_t>(worker_.world_size())));
+        random_.Below(name, static_cast<uint64_t>(worker_.world_size())));
   }
 
   absl::Status Start() {
     Call call(worker_.runtime());
-    call.device = static_cast<int>(random_.Below(2));
+    call.device = static_cast<int>(random_.Below("gpu", 2));
     GpuStream stream{call.device, GpuStream::kDefault};
-    if (!random_.OneIn(4)) {
+    if (!random_.OneIn("default stream", 4)) {
       const auto made = work_.NewStream(call.device);
       if (!made.ok()) return made.status();
       stream = *made;
       call.made_on = Only(stream);
     }
-    if (random_.OneIn(2)) {
-      absl::Status status = work_.KeepBusy(stream, random_.Between(1, 60));
+    if (random_.OneIn("is busy", 2)) {
+      absl::Status status =
+          work_.KeepBusy(stream, random_.Between("copies", 1, 60));
       if (!status.ok()) return status;
     }
-    GpuCall work{.turn = random_.Between(0, 500),
-                 .way = random_.Between(0, GpuCall::kNumWays - 1)};
-    const int to = DrawRank();
+    GpuCall work{.turn = random_.Between("turn", 0, 500),
+                 .way = random_.Between("way", 0, GpuCall::kNumWays - 1)};
+    const int to = DrawRank("to");
     if (to == worker_.rank()) worker_.Reached("called itself");
-    while (random_.OneIn(3) && work.via.size() < 2) {
-      work.via.push_back(DrawRank());
+    while (random_.OneIn("one more hop", 3) && work.via.size() < 2) {
+      work.via.push_back(DrawRank("via"));
       worker_.Reached("went through others");
     }
     const auto hops = static_cast<int64_t>(1 + work.via.size());
-    for (int64_t left = random_.Between(1, 4); left > 0; --left) {
+    for (int64_t left = random_.Between("tensors", 1, 4); left > 0; --left) {
       absl::Status status = AddTensor(call, work.turn * hops);
       if (!status.ok()) return status;
     }
@@ -164,7 +166,7 @@ class Caller {
     Message request;
     request.tensors = call.tensors;
     request.streams = call.made_on;
-    if (random_.OneIn(3)) {
+    if (random_.OneIn("has a release", 3)) {
       call.release = std::make_shared<Release>(worker_.runtime());
       request.release_guard = Release::GuardOf(call.release);
     }
@@ -183,7 +185,7 @@ class Caller {
   }
 
   absl::Status Finish(Call& call) {
-    if (call.release != nullptr && random_.OneIn(2)) {
+    if (call.release != nullptr && random_.OneIn("reuses", 2)) {
       if (absl::Status status = Reuse(call); !status.ok()) return status;
     }
     if (!call.reply.status().ok()) return call.reply.status();
@@ -202,7 +204,7 @@ class Caller {
       return absl::OkStatus();
     }
     StreamSet read_on = reply.streams;
-    switch (random_.Below(3)) {
+    switch (random_.Below("read on", 3)) {
       case 0: {
         for (const GpuStream& stream : reply.streams.streams()) {
           const auto mine = work_.NewStream(stream.device);
@@ -263,7 +265,7 @@ class Caller {
   Worker& worker_;
   GpuWork& work_;
   GpuAgent& agent_;
-  RandomStream random_;
+  Draws random_;
   std::vector<Call> calls_;
 };
 
@@ -285,8 +287,8 @@ void DeviceStreams(Worker& worker) {
   GpuWork work(worker);
   AgentOptions options = worker.options();
   options.device_maps = Maps(worker);
-  RandomStream random = worker.random("options");
-  options.transport.channels = DrawGpuChannels(random);
+  Draws random = worker.random("options");
+  options.transport.channels = DrawGpuChannels(random.Part("channels"));
   auto agent =
       GpuAgent::Start(worker, work, options, worker.In(absl::Seconds(30)));
   if (!worker.CheckOk(agent.status(), "start")) return;

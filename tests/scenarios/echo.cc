@@ -14,11 +14,11 @@ namespace {
 constexpr int kCalls = 3;  // of each worker to each
 constexpr int64_t kLongestTensor = 4096;
 
-CallSpec DrawCall(EchoAgent& agent, RandomStream& random) {
+CallSpec DrawCall(EchoAgent& agent, Draws random) {
   CallSpec spec = agent.NewCall();
-  spec.padding = random.Between(0, 100);
-  for (int64_t left = random.Between(0, 3); left > 0; --left) {
-    spec.tensors.push_back(random.Between(0, kLongestTensor));
+  spec.padding = random.Between("padding", 0, 100);
+  for (int64_t left = random.Between("tensors", 0, 3); left > 0; --left) {
+    spec.tensors.push_back(random.Between("bytes", 0, kLongestTensor));
   }
   return spec;
 }
@@ -27,12 +27,12 @@ void Echo(Worker& worker) {
   auto agent =
       EchoAgent::Start(worker, worker.options(), worker.In(absl::Seconds(10)));
   if (!worker.CheckOk(agent.status(), "start")) return;
-  RandomStream random = worker.random("calls");
+  Draws random = worker.random("calls");
   std::vector<std::pair<Future, CallSpec>> calls;
   for (int i = 0; i < kCalls; ++i) {
     for (int rank = 0; rank < worker.world_size(); ++rank) {
-      const CallSpec spec = DrawCall(**agent, random);
-      if (random.OneIn(2)) {
+      const CallSpec spec = DrawCall(**agent, random.Part("call"));
+      if (random.OneIn("waits", 2)) {
         worker.CheckOk((*agent)->Call(rank, spec), "call");
       } else {
         calls.emplace_back((*agent)->Send(rank, spec), spec);

@@ -33,13 +33,14 @@ constexpr std::array<Phase, 15> kPhases = {{
     {"pipe.connected", 4},
 }};
 
-std::string Pick(RandomStream& random) {
-  return "w" + std::to_string(random.Below(kWorkers));
+std::string Pick(Draws& random, DrawName name) {
+  return "w" + std::to_string(random.Below(name, kWorkers));
 }
 
-std::string PickPair(RandomStream& random, std::string_view between) {
-  const int64_t first = static_cast<int64_t>(random.Below(kWorkers));
-  const int64_t second = (first + random.Between(1, kWorkers - 1)) % kWorkers;
+std::string PickPair(Draws random, std::string_view between) {
+  const int64_t first = static_cast<int64_t>(random.Below("first", kWorkers));
+  const int64_t second =
+      (first + random.Between("second", 1, kWorkers - 1)) % kWorkers;
   return "w" + std::to_string(first) + std::string(between) + "w" +
          std::to_string(second);
 }
@@ -47,115 +48,129 @@ std::string PickPair(RandomStream& random, std::string_view between) {
 std::string Ms(int64_t ms) { return std::to_string(ms) + "ms"; }
 
 // From 1 to about `highest`; small and large numbers are equally likely.
-int64_t DrawNumber(RandomStream& random, int64_t highest) {
+int64_t DrawNumber(Draws random, int64_t highest) {
   int64_t bound = 1;
-  while (bound < highest && !random.OneIn(3)) bound *= 2;
-  return random.Between(1, bound < highest ? bound : highest);
+  while (bound < highest && !random.OneIn("small enough", 3)) bound *= 2;
+  return random.Between("number", 1, bound < highest ? bound : highest);
 }
 
-std::string AtAnEvent(RandomStream& random, const std::string& worker) {
-  const Phase& phase = kPhases[random.Below(kPhases.size())];
+std::string AtAnEvent(Draws random, const std::string& worker) {
+  const Phase& phase = kPhases[random.Below("phase", kPhases.size())];
   return " when " + worker + " " + std::string(phase.event) + "#" +
-         std::to_string(DrawNumber(random, phase.often));
+         std::to_string(DrawNumber(random.Part("count"), phase.often));
 }
 
-std::string AtATime(RandomStream& random) {
-  return " after " + Ms(DrawNumber(random, 1000));
+std::string AtATime(Draws random) {
+  return " after " + Ms(DrawNumber(random.Part("time"), 1000));
 }
 
-std::string AtSomePoint(RandomStream& random) {
-  return random.OneIn(3) ? AtATime(random) : AtAnEvent(random, Pick(random));
+std::string AtSomePoint(Draws random) {
+  if (random.OneIn("at a time", 3)) return AtATime(random.Part("time"));
+  const std::string worker = Pick(random, "worker");
+  return AtAnEvent(random.Part("event"), worker);
 }
 
-std::string ForAWhile(RandomStream& random) {
-  return " for " + Ms(DrawNumber(random, kLongestMs));
+std::string ForAWhile(Draws random) {
+  return " for " + Ms(DrawNumber(random.Part("length"), kLongestMs));
 }
 
-std::string BreakKind(RandomStream& random) {
-  return random.OneIn(2) ? " reset" : " eof";
+std::string BreakKind(Draws& random, DrawName name) {
+  return random.OneIn(name, 2) ? " reset" : " eof";
 }
 
-std::string DrawCrash(RandomStream& random) {
-  const std::string victim = Pick(random);
+std::string DrawCrash(Draws random) {
+  const std::string victim = Pick(random, "victim");
   // Mostly at an event of the victim itself.
   std::string line = "crash " + victim;
-  line += random.OneIn(4) ? AtSomePoint(random) : AtAnEvent(random, victim);
-  if (!random.OneIn(5)) {
-    line += " restart " + Ms(DrawNumber(random, kLongestMs));
+  line += random.OneIn("at any event", 4)
+              ? AtSomePoint(random.Part("point"))
+              : AtAnEvent(random.Part("event"), victim);
+  if (!random.OneIn("stays away", 5)) {
+    line += " restart " + Ms(DrawNumber(random.Part("restart"), kLongestMs));
   }
   return line;
 }
 
-std::string DrawCut(RandomStream& random) {
-  if (random.OneIn(2)) {
-    return "cut " + PickPair(random, ">") + " byte " +
-           std::to_string(DrawNumber(random, 20000)) + BreakKind(random);
+std::string DrawCut(Draws random) {
+  if (random.OneIn("at a byte", 2)) {
+    return "cut " + PickPair(random.Part("direction"), ">") + " byte " +
+           std::to_string(DrawNumber(random.Part("byte"), 20000)) +
+           BreakKind(random, "reset at a byte");
   }
-  return "cut " + PickPair(random, "-") + AtSomePoint(random) +
-         BreakKind(random);
+  return "cut " + PickPair(random.Part("pair"), "-") +
+         AtSomePoint(random.Part("point")) + BreakKind(random, "reset");
 }
 
-std::string DrawStoreOutage(RandomStream& random) {
+std::string DrawStoreOutage(Draws random) {
   return "store-outage " +
-         (random.OneIn(2) ? std::string("all") : Pick(random)) +
-         AtSomePoint(random) + ForAWhile(random);
+         (random.OneIn("of all", 2) ? std::string("all")
+                                    : Pick(random, "worker")) +
+         AtSomePoint(random.Part("point")) + ForAWhile(random.Part("length"));
 }
 
-using Family = std::string (*)(RandomStream&);
+using Family = std::string (*)(Draws);
 constexpr std::array<Family, 8> kFamilies = {{
     &DrawCrash,
     &DrawCut,
-    [](RandomStream& random) {
-      return "refuse " + Pick(random) + AtSomePoint(random) + ForAWhile(random);
+    [](Draws random) {
+      return "refuse " + Pick(random, "worker") +
+             AtSomePoint(random.Part("point")) +
+             ForAWhile(random.Part("length"));
     },
-    [](RandomStream& random) {
-      return "hold " + PickPair(random, "-") + AtSomePoint(random) +
-             ForAWhile(random);
+    [](Draws random) {
+      return "hold " + PickPair(random.Part("pair"), "-") +
+             AtSomePoint(random.Part("point")) +
+             ForAWhile(random.Part("length"));
     },
-    [](RandomStream& random) {
-      return "drop-connect " + Pick(random) + AtSomePoint(random);
+    [](Draws random) {
+      return "drop-connect " + Pick(random, "worker") +
+             AtSomePoint(random.Part("point"));
     },
-    [](RandomStream& random) {
-      return "pause " + Pick(random) + AtSomePoint(random) + ForAWhile(random);
+    [](Draws random) {
+      return "pause " + Pick(random, "worker") +
+             AtSomePoint(random.Part("point")) +
+             ForAWhile(random.Part("length"));
     },
     &DrawStoreOutage,
-    [](RandomStream& random) {
-      return "store-delay " + Ms(DrawNumber(random, 50)) + AtSomePoint(random) +
-             ForAWhile(random);
+    [](Draws random) {
+      return "store-delay " + Ms(DrawNumber(random.Part("delay"), 50)) +
+             AtSomePoint(random.Part("point")) +
+             ForAWhile(random.Part("length"));
     },
 }};
 
 }  // namespace
 
-std::vector<std::string> DrawFaults(RandomStream& random,
+std::vector<std::string> DrawFaults(Draws random,
                                     const ScenarioParams& /*params*/) {
   // Most runs have crashes, and a few of the other families.
   std::vector<Family> families;
-  if (!random.OneIn(4)) families.push_back(kFamilies[0]);
+  if (!random.OneIn("no crashes", 4)) families.push_back(kFamilies[0]);
   for (size_t i = 1; i < kFamilies.size(); ++i) {
-    if (random.OneIn(3)) families.push_back(kFamilies[i]);
+    if (random.OneIn("the next family", 3)) families.push_back(kFamilies[i]);
   }
   if (families.empty()) families.push_back(kFamilies[0]);
   std::vector<std::string> lines;
-  for (int64_t left = random.Between(1, 3); left > 0; --left) {
+  for (int64_t left = random.Between("faults", 1, 3); left > 0; --left) {
     // Half of the faults are crashes, where there are crashes.
     const size_t family =
-        random.OneIn(2) ? 0
-                        : static_cast<size_t>(random.Below(families.size()));
-    lines.push_back(families[family](random));
+        random.OneIn("of the first family", 2)
+            ? 0
+            : static_cast<size_t>(random.Below("family", families.size()));
+    lines.push_back(families[family](random.Part("fault")));
   }
   return lines;
 }
 
-std::vector<std::string> DrawProcessFaults(RandomStream& random,
+std::vector<std::string> DrawProcessFaults(Draws random,
                                            const ScenarioParams& /*params*/) {
-  const std::string when = " after " + Ms(random.Between(50, 400));
-  if (random.OneIn(3)) {
-    return {"pause " + Pick(random) + when + " for " +
-            Ms(random.Between(50, 1000))};
+  const std::string when = " after " + Ms(random.Between("at", 50, 400));
+  if (random.OneIn("pause", 3)) {
+    return {"pause " + Pick(random, "who pauses") + when + " for " +
+            Ms(random.Between("length", 50, 1000))};
   }
-  return {"crash " + Pick(random) + when + " restart " +
-          Ms(random.Between(1, 500))};
+  return {"crash " + Pick(random, "who crashes") + when + " restart " +
+          Ms(random.Between("restart", 1, 500))};
 }
 
 }  // namespace reprise::scenarios

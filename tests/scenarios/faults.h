@@ -14,12 +14,11 @@ namespace reprise::scenarios {
 
 // Draws from all families. Everything heals within 3 seconds, except for a
 // worker that crashes for good.
-std::vector<std::string> DrawFaults(RandomStream& random,
-                                    const ScenarioParams& params);
+std::vector<std::string> DrawFaults(Draws random, const ScenarioParams& params);
 
 // Draws faults that exist between processes: a crash with a restart, or a
 // pause.
-std::vector<std::string> DrawProcessFaults(RandomStream& random,
+std::vector<std::string> DrawProcessFaults(Draws random,
                                            const ScenarioParams& params);
 
 }  // namespace reprise::scenarios

@@ -40,16 +40,17 @@ void CheckBounds(Worker& worker, const EchoAgent& agent) {
   }
 }
 
-void SendFlood(Worker& worker, EchoAgent& agent, RandomStream& random) {
+void SendFlood(Worker& worker, EchoAgent& agent, Draws random) {
   // Either the one bound or the other is reached first.
-  const bool has_tensors = random.OneIn(2);
+  const bool has_tensors = random.OneIn("has tensors", 2);
   std::vector<std::pair<Future, CallSpec>> calls;
   for (int i = 0; i < kFlood; ++i) {
     CallSpec spec = agent.NewCall();
-    spec.work = DrawDuration(random, kLongestWork);
-    if (has_tensors) spec.tensors = {random.Between(2000, kLargestTensor)};
+    spec.work = DrawDuration(random, "work", kLongestWork);
+    if (has_tensors)
+      spec.tensors = {random.Between("bytes", 2000, kLargestTensor)};
     calls.emplace_back(agent.Send(kServer, spec, absl::Minutes(5)), spec);
-    if (random.OneIn(4)) worker.Sleep(absl::Milliseconds(1));
+    if (random.OneIn("pauses", 4)) worker.Sleep(absl::Milliseconds(1));
   }
   for (const auto& [call, spec] : calls) {
     const absl::Status status = agent.Await(call, spec);
@@ -60,7 +61,7 @@ void SendFlood(Worker& worker, EchoAgent& agent, RandomStream& random) {
   }
 }
 
-void SendFew(Worker& worker, EchoAgent& agent, RandomStream& random) {
+void SendFew(Worker& worker, EchoAgent& agent, Draws random) {
   for (int i = 0; i < kFewCalls; ++i) {
     const CallSpec spec = agent.NewCall();
     const absl::Time start = worker.runtime().Now();
@@ -72,7 +73,7 @@ void SendFew(Worker& worker, EchoAgent& agent, RandomStream& random) {
         "in turn",
         "a call waited " + absl::FormatDuration(took) +
             " for those of another caller");
-    worker.Sleep(DrawDuration(random, absl::Milliseconds(10)));
+    worker.Sleep(DrawDuration(random, "pause", absl::Milliseconds(10)));
   }
 }
 
@@ -82,16 +83,16 @@ void Flood(Worker& worker) {
   options.server_bounds.queued_per_peer = {kMaxCalls, kMaxBytes};
   auto agent = EchoAgent::Start(worker, options, worker.In(absl::Minutes(1)));
   if (!worker.CheckOk(agent.status(), "start")) return;
-  RandomStream random = worker.random("calls");
+  Draws random = worker.random("calls");
   if (worker.rank() == kServer) {
     for (int i = 0; i < 100; ++i) {
       CheckBounds(worker, **agent);
       worker.Sleep(absl::Milliseconds(3));
     }
   } else if (worker.rank() == kFlooder) {
-    SendFlood(worker, **agent, random);
+    SendFlood(worker, **agent, random.Part("flood"));
   } else {
-    SendFew(worker, **agent, random);
+    SendFew(worker, **agent, random.Part("few"));
   }
   (*agent)->JoinAndShutdown(absl::Minutes(5));
 }

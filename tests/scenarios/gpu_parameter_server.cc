@@ -97,13 +97,13 @@ class Client {
       : worker_(worker), work_(work), agent_(agent) {}
 
   void Run() {
-    RandomStream random = worker_.random("steps");
+    Draws random = worker_.random("steps");
     const int gpu = GpuOf(worker_.rank());
     const auto stream = work_.NewStream(gpu);
     if (!worker_.CheckOk(stream.status(), "gpu")) return;
     for (uint64_t step = 1; step <= kSteps; ++step) {
       if (!worker_.CheckOk(Push(*stream, step), "push")) return;
-      if (random.OneIn(3)) continue;
+      if (random.OneIn("no pull", 3)) continue;
       if (!worker_.CheckOk(Pull(*stream, step), "pull")) return;
     }
     worker_.CheckOk(Pull(*stream, kSteps), "pull");
@@ -169,8 +169,8 @@ void GpuParameterServer(Worker& worker) {
   AgentOptions options = worker.options();
   options.device_maps[worker.NameOf(0)] = {
       {GpuDevice(Client::GpuOf(worker.rank())), GpuDevice(kServerGpu)}};
-  RandomStream random = worker.random("options");
-  options.transport.channels = DrawGpuChannels(random);
+  Draws random = worker.random("options");
+  options.transport.channels = DrawGpuChannels(random.Part("channels"));
   auto agent = Agent::Start(
       worker.environment(), options,
       Blocking([server](Message request, const RequestInfo& /*info*/)
@@ -186,13 +186,13 @@ void GpuParameterServer(Worker& worker) {
   worker.CheckOk((*agent)->Shutdown(worker.In(absl::Seconds(30))), "shutdown");
 }
 
-std::vector<std::string> SomeStall(RandomStream& random,
+std::vector<std::string> SomeStall(Draws random,
                                    const ScenarioParams& /*params*/) {
-  if (random.OneIn(2)) return {};
-  const auto worker = static_cast<int64_t>(random.Below(4));
-  const int64_t after = random.Between(0, 5);
+  if (random.OneIn("no stall", 2)) return {};
+  const auto worker = static_cast<int64_t>(random.Below("worker", 4));
+  const int64_t after = random.Between("after", 0, 5);
   return {absl::StrCat("gpu-stall w", worker, " after ", after, "ms for ",
-                       random.Between(1, 500), "ms")};
+                       random.Between("length", 1, 500), "ms")};
 }
 
 REPRISE_SCENARIO(

@@ -35,15 +35,17 @@ std::string Turned(std::string_view bytes, int64_t by) {
   return turned;
 }
 
-std::vector<std::string> DrawGpuChannels(RandomStream& random) {
+std::vector<std::string> DrawGpuChannels(Draws random) {
   std::vector<std::string> channels = {"basic"};
   // Two workers of a host must often have no better one than cuda_host.
-  const bool shares_memory = !random.OneIn(3);
-  if (!random.OneIn(3)) channels.emplace_back("cuda_xth");
+  const bool shares_memory = !random.OneIn("shares no memory", 3);
+  if (!random.OneIn("without cuda_xth", 3)) channels.emplace_back("cuda_xth");
   for (const char* name : {"cuda_direct", "cuda_ipc"}) {
-    if (shares_memory && !random.OneIn(3)) channels.emplace_back(name);
+    if (shares_memory && !random.OneIn("without the next", 3))
+      channels.emplace_back(name);
   }
-  if (!shares_memory || !random.OneIn(3)) channels.emplace_back("cuda_host");
+  if (!shares_memory || !random.OneIn("without cuda_host", 3))
+    channels.emplace_back("cuda_host");
   channels.emplace_back("cuda_basic");
   return channels;
 }

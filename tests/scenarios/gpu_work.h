@@ -28,7 +28,7 @@ std::string Turned(std::string_view bytes, int64_t by);
 
 // Channels for `TransportOptions::channels`, those that any two draws have in
 // common among them.
-std::vector<std::string> DrawGpuChannels(RandomStream& random);
+std::vector<std::string> DrawGpuChannels(Draws random);
 
 inline StreamSet Only(GpuStream stream) {
   StreamSet streams;

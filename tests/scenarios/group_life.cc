@@ -36,13 +36,15 @@ void GroupMember::Live() {
   if (!FindStart()) return;
   end_ = start_ + absl::Milliseconds(worker_.param("active_ms"));
   if (worker_.incarnation() > 0) worker_.Reached("came back");
-  int lives = static_cast<int>(random_.Between(1, worker_.param("lives")));
+  int lives =
+      static_cast<int>(random_.Between("lives", 1, worker_.param("lives")));
   // Worker 0 stays all the time.
   if (worker_.rank() == 0) lives = 1;
-  worker_.Sleep(
-      DrawDuration(random_, worker_.incarnation() == 0 && !random_.OneIn(3)
-                                ? absl::Seconds(1)
-                                : absl::Milliseconds(1)));
+  worker_.Sleep(DrawDuration(
+      random_, "start",
+      worker_.incarnation() == 0 && !random_.OneIn("starts at once", 3)
+          ? absl::Seconds(1)
+          : absl::Milliseconds(1)));
   while (worker_.runtime().Now() < end_) {
     std::unique_ptr<EchoAgent> agent = Join();
     if (agent == nullptr) break;
@@ -51,7 +53,7 @@ void GroupMember::Live() {
     const absl::Time until =
         lives > 0
             ? std::min(end_, worker_.In(DrawDuration(
-                                 random_,
+                                 random_, "life",
                                  absl::Milliseconds(worker_.param("life_ms")))))
             : end_;
     CallAround(*agent, until);
@@ -60,7 +62,7 @@ void GroupMember::Live() {
       return;
     }
     Go(*agent);
-    worker_.Sleep(DrawDuration(random_, absl::Milliseconds(500)));
+    worker_.Sleep(DrawDuration(random_, "out", absl::Milliseconds(500)));
   }
   worker_.Reached("was out in the end");
 }
@@ -85,7 +87,8 @@ bool GroupMember::FindStart() {
 
 std::string GroupMember::NameNow() {
   std::string name = BaseName(worker_.rank());
-  if (worker_.param("renames") != 0 && random_.OneIn(3)) name += ":b";
+  if (worker_.param("renames") != 0 && random_.OneIn("other name", 3))
+    name += ":b";
   return name;
 }
 
@@ -95,7 +98,8 @@ AgentOptions GroupMember::Options(const std::string& name) {
   options.world_size = kDynamicGroup;
   // Above the ids that workers get which ask for none.
   options.id = worker_.rank() + worker_.world_size();
-  if (worker_.param("renames") == 0 && random_.OneIn(4)) options.id = kAnyId;
+  if (worker_.param("renames") == 0 && random_.OneIn("any id", 4))
+    options.id = kAnyId;
   options.rpc_timeout = kCallTimeout;
   options.connect_timeout = absl::Seconds(2);
   options.store_timeout = absl::Seconds(1);
@@ -128,13 +132,15 @@ void GroupMember::CheckInTime(std::string_view what, absl::Time deadline) {
 }
 
 std::unique_ptr<EchoAgent> GroupMember::Join() {
-  if (has_maps_ && met_first_ && random_.OneIn(4)) FailToJoin();
+  if (has_maps_ && met_first_ && random_.OneIn("joins in vain", 4))
+    FailToJoin();
   const absl::Time since = worker_.runtime().Now();
   while (worker_.runtime().Now() < end_) {
     const AgentOptions options = Options(NameNow());
-    const absl::Time deadline = worker_.In(
-        !is_graceful_ && random_.OneIn(4) ? DrawDuration(random_, kJoinTimeout)
-                                          : kJoinTimeout);
+    const absl::Time deadline =
+        worker_.In(!is_graceful_ && random_.OneIn("joins in haste", 4)
+                       ? DrawDuration(random_, "join timeout", kJoinTimeout)
+                       : kJoinTimeout);
     auto agent = EchoAgent::Start(worker_, options, deadline, ++starts_);
     CheckInTime("a join", deadline);
     if (agent.ok()) {
@@ -151,7 +157,7 @@ std::unique_ptr<EchoAgent> GroupMember::Join() {
     worker_.Check(tried <= kHeal, "joins",
                   "not in after " + absl::FormatDuration(tried) + ": " +
                       status.ToString());
-    worker_.Sleep(DrawDuration(random_, absl::Milliseconds(300)));
+    worker_.Sleep(DrawDuration(random_, "next try", absl::Milliseconds(300)));
   }
   return nullptr;
 }
@@ -190,13 +196,13 @@ void GroupMember::CallAround(EchoAgent& agent, absl::Time until) {
     if (!members.empty()) {
       WorkerInfo to = Somebody(members);
       // Now and then a worker that may not be there.
-      if (random_.OneIn(10)) {
-        to.name = BaseName(static_cast<int>(
-            random_.Below(static_cast<uint64_t>(worker_.world_size()))));
+      if (random_.OneIn("calls anybody", 10)) {
+        to.name = BaseName(static_cast<int>(random_.Below(
+            "anybody", static_cast<uint64_t>(worker_.world_size()))));
       }
       CallSpec spec = agent.NewCall();
-      if (random_.OneIn(2)) {
-        spec.work = DrawDuration(random_, absl::Milliseconds(100));
+      if (random_.OneIn("works", 2)) {
+        spec.work = DrawDuration(random_, "work", absl::Milliseconds(100));
       }
       CheckCall(agent.Await(Send(agent, to.name, spec), spec), to.name);
       for (const WorkerInfo& member : members) {
@@ -205,9 +211,10 @@ void GroupMember::CallAround(EchoAgent& agent, absl::Time until) {
       if (has_maps_) CheckMaps(agent, to.name);
     }
     CheckLookUps(agent, BaseName(looks_++ % worker_.world_size()));
-    if (random_.OneIn(10)) LookForSomebody(agent);
+    if (random_.OneIn("looks", 10)) LookForSomebody(agent);
     worker_.Sleep(std::min(
-        DrawDuration(random_, absl::Milliseconds(worker_.param("pause_ms"))),
+        DrawDuration(random_, "pause",
+                     absl::Milliseconds(worker_.param("pause_ms"))),
         std::max(absl::ZeroDuration(), until - worker_.runtime().Now())));
   }
 }
@@ -215,14 +222,15 @@ void GroupMember::CallAround(EchoAgent& agent, absl::Time until) {
 const WorkerInfo& GroupMember::Somebody(
     const std::vector<WorkerInfo>& members) {
   const auto near = static_cast<size_t>(worker_.param("near"));
-  if (near == 0 || random_.OneIn(10)) {
-    return members[random_.Below(members.size())];
+  if (near == 0 || random_.OneIn("far", 10)) {
+    return members[random_.Below("member", members.size())];
   }
   const auto self = std::find_if(
       members.begin(), members.end(),
       [this](const WorkerInfo& member) { return member.name == name_; });
   const auto index = static_cast<size_t>(self - members.begin());
-  return members[(index + random_.Below(near + 1)) % members.size()];
+  return members[(index + random_.Below("neighbour", near + 1)) %
+                 members.size()];
 }
 
 Future GroupMember::Send(EchoAgent& agent, const std::string& to,
@@ -285,7 +293,7 @@ void GroupMember::CheckMaps(EchoAgent& agent, const std::string& of) {
 
 void GroupMember::LookForSomebody(EchoAgent& agent) {
   const int rank = static_cast<int>(
-      random_.Below(static_cast<uint64_t>(worker_.world_size())));
+      random_.Below("looked for", static_cast<uint64_t>(worker_.world_size())));
   const absl::Time deadline = worker_.In(absl::Milliseconds(300));
   const absl::StatusOr<WorkerInfo> found =
       agent.agent().WaitForWorker(BaseName(rank), deadline);
@@ -298,11 +306,12 @@ void GroupMember::LookForSomebody(EchoAgent& agent) {
 }
 
 void GroupMember::Go(EchoAgent& agent) {
-  if (is_graceful_ || !random_.OneIn(4)) {
+  if (is_graceful_ || !random_.OneIn("leaves without a word", 4)) {
     // Some have no time for it.
-    const bool in_haste = !is_graceful_ && random_.OneIn(4);
+    const bool in_haste = !is_graceful_ && random_.OneIn("leaves in haste", 4);
     const absl::Time deadline = worker_.In(
-        in_haste ? DrawDuration(random_, absl::Seconds(1)) : leave_timeout_);
+        in_haste ? DrawDuration(random_, "leave timeout", absl::Seconds(1))
+                 : leave_timeout_);
     const absl::Status left = agent.agent().Leave(deadline);
     CheckInTime("a leave", deadline);
     if (left.ok()) {

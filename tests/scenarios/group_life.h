@@ -42,11 +42,11 @@ namespace reprise::scenarios {
 void LiveInAGroup(Worker& worker);
 
 // DrawFaults, with further crashes in the middle of a join or a leave.
-std::vector<std::string> DrawGroupFaults(RandomStream& random,
+std::vector<std::string> DrawGroupFaults(Draws random,
                                          const ScenarioParams& params);
 
 // Draws faults of the store only: it is slow, or cannot be reached.
-std::vector<std::string> DrawStoreFaults(RandomStream& random,
+std::vector<std::string> DrawStoreFaults(Draws random,
                                          const ScenarioParams& params);
 
 }  // namespace reprise::scenarios

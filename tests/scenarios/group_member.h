@@ -115,7 +115,7 @@ class GroupMember {
 
   Worker& worker_;
   const std::shared_ptr<Store> store_;
-  RandomStream random_;
+  Draws random_;
   const absl::Duration refresh_;
   const absl::Duration leave_timeout_;
   const bool is_graceful_;

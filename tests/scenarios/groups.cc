@@ -115,23 +115,26 @@ REPRISE_SCENARIO(
      .settle_time = absl::Minutes(3)});
 
 // In most runs a few of them die, and most of those come back.
-std::vector<std::string> SomeDie(RandomStream& random,
-                                 const ScenarioParams& params) {
+std::vector<std::string> SomeDie(Draws random, const ScenarioParams& params) {
   std::vector<std::string> lines;
   const int64_t active_ms = params.find("active_ms")->second;
-  for (int64_t left = random.Between(0, 6); left > 0; --left) {
-    const std::string victim = "w" + std::to_string(random.Between(1, 49));
-    std::string line = "crash " + victim + " after " +
-                       std::to_string(random.Between(1, active_ms)) + "ms";
-    if (!random.OneIn(4)) {
-      line += " restart " + std::to_string(random.Between(1, 60000)) + "ms";
+  for (int64_t left = random.Between("crashes", 0, 6); left > 0; --left) {
+    const std::string victim =
+        "w" + std::to_string(random.Between("victim", 1, 49));
+    std::string line =
+        "crash " + victim + " after " +
+        std::to_string(random.Between("crash at", 1, active_ms)) + "ms";
+    if (!random.OneIn("stays away", 4)) {
+      line += " restart " +
+              std::to_string(random.Between("restart", 1, 60000)) + "ms";
     }
     lines.push_back(line);
   }
-  if (random.OneIn(2)) {
-    lines.push_back("store-outage all after " +
-                    std::to_string(random.Between(1, active_ms)) + "ms for " +
-                    std::to_string(random.Between(1, 5000)) + "ms");
+  if (random.OneIn("outage", 2)) {
+    lines.push_back(
+        "store-outage all after " +
+        std::to_string(random.Between("outage at", 1, active_ms)) + "ms for " +
+        std::to_string(random.Between("outage length", 1, 5000)) + "ms");
   }
   return lines;
 }

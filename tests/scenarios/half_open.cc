@@ -30,7 +30,7 @@ void HalfOpen(Worker& worker) {
   options.bulk_bytes = std::numeric_limits<size_t>::max();
   auto agent = EchoAgent::Start(worker, options, worker.In(absl::Minutes(1)));
   if (!worker.CheckOk(agent.status(), "start")) return;
-  RandomStream random = worker.random("calls");
+  Draws random = worker.random("calls");
   // A tenth of the interval is the keepalive's own slack.
   const absl::Duration longest = std::max(kBound + kInterval / 10, kConnect) +
                                  absl::Milliseconds(worker.param("slack_ms"));
@@ -38,17 +38,19 @@ void HalfOpen(Worker& worker) {
   std::vector<bool> failed(static_cast<size_t>(worker.world_size()));
   while (worker.runtime().Now() < end) {
     const auto rank = static_cast<int>(
-        random.Below(static_cast<uint64_t>(worker.world_size())));
+        random.Below("peer", static_cast<uint64_t>(worker.world_size())));
     CallSpec spec = (*agent)->NewCall();
-    if (random.OneIn(60)) {
+    if (random.OneIn("large", 60)) {
       // What a large message took is no excuse for a silence after it.
-      spec.tensors = {random.Between(1'000'000, 3'000'000)};
-    } else if (random.OneIn(3)) {
-      spec.tensors = {random.Between(1, 2000)};
+      spec.tensors = {random.Between("large bytes", 1'000'000, 3'000'000)};
+    } else if (random.OneIn("has tensors", 3)) {
+      spec.tensors = {random.Between("bytes", 1, 2000)};
     }
     const absl::Time start = worker.runtime().Now();
-    const Future call = (*agent)->Send(
-        rank, spec, random.OneIn(2) ? absl::ZeroDuration() : absl::Minutes(10));
+    const Future call =
+        (*agent)->Send(rank, spec,
+                       random.OneIn("no timeout", 2) ? absl::ZeroDuration()
+                                                     : absl::Minutes(10));
     // Otherwise the end of the phase, where the connection is idle.
     if (!call.Wait(start + longest)) {
       worker.Check(false, "bound",
@@ -69,22 +71,23 @@ void HalfOpen(Worker& worker) {
     }
     // Sometimes longer than the interval, so that idle pipes are asked.
     worker.Sleep(DrawDuration(
-        random, random.OneIn(8) ? 3 * kInterval : absl::Milliseconds(50)));
+        random, "pause",
+        random.OneIn("idle", 8) ? 3 * kInterval : absl::Milliseconds(50)));
   }
   const absl::Status status = (*agent)->Shutdown(absl::Seconds(10));
   worker.CheckOk(status, "shutdown");
 }
 
-std::vector<std::string> DrawFaults(RandomStream& random,
-                                    const ScenarioParams&) {
-  if (random.OneIn(6)) return {};
-  const int64_t first = static_cast<int64_t>(random.Below(3));
-  const int64_t second = (first + random.Between(1, 2)) % 3;
+std::vector<std::string> DrawFaults(Draws random, const ScenarioParams&) {
+  if (random.OneIn("no fault", 6)) return {};
+  const int64_t first = static_cast<int64_t>(random.Below("first", 3));
+  const int64_t second = (first + random.Between("second", 1, 2)) % 3;
   const std::string line =
       " w" + std::to_string(first) + "-w" + std::to_string(second) + " after " +
-      std::to_string(random.Between(500, 8000)) + "ms for ";
-  if (random.OneIn(3)) return {"partition" + line + "ever"};
-  return {"hold" + line + std::to_string(random.Between(100, 8000)) + "ms"};
+      std::to_string(random.Between("at", 500, 8000)) + "ms for ";
+  if (random.OneIn("for ever", 3)) return {"partition" + line + "ever"};
+  return {"hold" + line + std::to_string(random.Between("length", 100, 8000)) +
+          "ms"};
 }
 
 REPRISE_SCENARIO(half_open, {.description = "peers that say nothing any more",

@@ -78,8 +78,9 @@ void Idempotent(Worker& worker) {
   AgentOptions options = worker.options();
   // Attempts that wait for a run hold no thread, so few are enough.
   options.num_worker_threads = 4;
-  RandomStream random = worker.random("calls");
-  if (random.OneIn(3)) options.max_idempotent_calls_per_caller = kSmallMemory;
+  Draws random = worker.random("calls");
+  if (random.OneIn("small memory", 3))
+    options.max_idempotent_calls_per_caller = kSmallMemory;
   Counter counter(worker);
   auto agent =
       Agent::Start(worker.environment(), options,
@@ -95,10 +96,11 @@ void Idempotent(Worker& worker) {
     for (int rank = 0; rank < worker.world_size(); ++rank) {
       CallSpec spec;
       spec.tag = static_cast<uint64_t>(worker.rank()) << 40 | ++tags;
-      spec.work = DrawDuration(random, absl::Milliseconds(30));
-      if (random.OneIn(2)) spec.tensors = {random.Between(1, 1000)};
+      spec.work = DrawDuration(random, "work", absl::Milliseconds(30));
+      if (random.OneIn("has tensors", 2))
+        spec.tensors = {random.Between("bytes", 1, 1000)};
       const CallOptions call_options{
-          .timeout = absl::Milliseconds(random.Between(1, 100)),
+          .timeout = absl::Milliseconds(random.Between("timeout", 1, 100)),
           .idempotency_key = "call " + std::to_string(tags)};
       calls.emplace_back(
           (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),
@@ -106,14 +108,14 @@ void Idempotent(Worker& worker) {
           spec);
       if (i == 0) resends.push_back({rank, spec, call_options});
       // Another caller sends the same call again.
-      if (random.OneIn(3)) {
+      if (random.OneIn("sent twice", 3)) {
         calls.emplace_back(
             (*agent)->SendWithRetries(worker.NameOf(rank), MakeRequest(spec),
                                       call_options, kRetry),
             spec);
       }
     }
-    worker.Sleep(DrawDuration(random, absl::Milliseconds(10)));
+    worker.Sleep(DrawDuration(random, "pause", absl::Milliseconds(10)));
   }
   if (!Await(worker, calls)) return;
   // The first calls once more, after all others.
@@ -134,24 +136,27 @@ void Idempotent(Worker& worker) {
   worker.CheckOk((*agent)->Shutdown(worker.In(absl::Seconds(10))), "shutdown");
 }
 
-std::vector<std::string> DrawFaults(RandomStream& random,
-                                    const ScenarioParams&) {
+std::vector<std::string> DrawFaults(Draws random, const ScenarioParams&) {
   std::vector<std::string> faults;
-  for (int64_t left = random.Between(0, 3); left > 0; --left) {
+  for (int64_t left = random.Between("faults", 0, 3); left > 0; --left) {
     const std::string event =
-        random.OneIn(2) ? " reply#"
-                        : (random.OneIn(2) ? " request#" : " call.completed#");
-    const int64_t first = static_cast<int64_t>(random.Below(3));
-    const int64_t second = (first + random.Between(1, 2)) % 3;
-    std::string line = "w" + std::to_string(first) + "-w" +
-                       std::to_string(second) + " when w" +
-                       std::to_string(random.OneIn(2) ? first : second) +
-                       event + std::to_string(random.Between(1, 15));
-    if (random.OneIn(4)) {
+        random.OneIn("at a reply", 2)
+            ? " reply#"
+            : (random.OneIn("at a request", 2) ? " request#"
+                                               : " call.completed#");
+    const int64_t first = static_cast<int64_t>(random.Below("first", 3));
+    const int64_t second = (first + random.Between("second", 1, 2)) % 3;
+    std::string line =
+        "w" + std::to_string(first) + "-w" + std::to_string(second) +
+        " when w" +
+        std::to_string(random.OneIn("of the first", 2) ? first : second) +
+        event + std::to_string(random.Between("count", 1, 15));
+    if (random.OneIn("hold", 4)) {
       faults.push_back("hold " + line + " for " +
-                       std::to_string(random.Between(1, 500)) + "ms");
+                       std::to_string(random.Between("length", 1, 500)) + "ms");
     } else {
-      faults.push_back("cut " + line + (random.OneIn(2) ? " reset" : " eof"));
+      faults.push_back("cut " + line +
+                       (random.OneIn("reset", 2) ? " reset" : " eof"));
     }
   }
   return faults;

@@ -15,14 +15,14 @@ constexpr int kJoins = 2;
 constexpr absl::Duration kPatience = absl::Minutes(1);
 
 // Until it has joined; a minute is time enough for all to come.
-void JoinSomehow(Worker& worker, Agent& agent, RandomStream& random) {
+void JoinSomehow(Worker& worker, Agent& agent, Draws random) {
   const absl::Duration longest = absl::Milliseconds(worker.param("try_ms"));
   const absl::Time end = worker.In(kPatience);
   absl::Status status;
   int tries = 0;
   do {
-    status = agent.Join(
-        worker.In(absl::Milliseconds(1) + DrawDuration(random, longest)));
+    status = agent.Join(worker.In(absl::Milliseconds(1) +
+                                  DrawDuration(random, "timeout", longest)));
     ++tries;
   } while (absl::IsDeadlineExceeded(status) && worker.runtime().Now() < end);
   worker.CheckOk(status, "join");
@@ -33,15 +33,15 @@ void JoinAgain(Worker& worker) {
   auto agent =
       EchoAgent::Start(worker, worker.options(), worker.In(absl::Seconds(30)));
   if (!worker.CheckOk(agent.status(), "start")) return;
-  RandomStream random = worker.random("joins");
+  Draws random = worker.random("joins");
   const absl::Duration late = absl::Milliseconds(worker.param("late_ms"));
   for (int join = 0; join < kJoins; ++join) {
-    worker.Sleep(DrawDuration(random, late));
+    worker.Sleep(DrawDuration(random, "late", late));
     CallSpec spec = (*agent)->NewCall();
-    spec.work = DrawDuration(random, absl::Milliseconds(20));
+    spec.work = DrawDuration(random, "work", absl::Milliseconds(20));
     const Future call =
         (*agent)->Send((worker.rank() + 1) % worker.world_size(), spec);
-    JoinSomehow(worker, (*agent)->agent(), random);
+    JoinSomehow(worker, (*agent)->agent(), random.Part("join"));
     worker.Check(call.done(), "join",
                  "a call still runs when the join is over");
     worker.CheckOk((*agent)->Await(call, spec), "call");

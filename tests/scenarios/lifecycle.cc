@@ -46,55 +46,58 @@ class Life {
     const int64_t share =
         worker_.param("calls") / (int64_t{2} * worker_.world_size() * kBursts);
     for (int burst = 0; burst < kBursts; ++burst) {
-      const int64_t calls = random_.Between(share / 2, share + share / 2 + 1);
+      const int64_t calls =
+          random_.Between("calls", share / 2, share + share / 2 + 1);
       for (int64_t i = 0; i < calls; ++i) CallSomebody();
-      if (random_.OneIn(2)) CollectPending();
+      if (random_.OneIn("collects", 2)) CollectPending();
       // At least half of the time, so that a run is about as long as it should
       // be.
-      worker_.Sleep((idle + DrawDuration(random_, idle)) / (2 * kBursts));
+      worker_.Sleep((idle + DrawDuration(random_, "idle", idle)) /
+                    (2 * kBursts));
     }
-    if (random_.OneIn(2)) CollectPending();
+    if (random_.OneIn("collects in the end", 2)) CollectPending();
   }
 
   CallSpec DrawCall() {
     CallSpec spec = agent_.NewCall();
-    spec.padding = random_.Between(0, 64);
-    if (random_.OneIn(2)) {
-      for (int64_t left = random_.Between(1, 3); left > 0; --left) {
-        spec.tensors.push_back(random_.Between(0, 2048));
+    spec.padding = random_.Between("padding", 0, 64);
+    if (random_.OneIn("has tensors", 2)) {
+      for (int64_t left = random_.Between("tensors", 1, 3); left > 0; --left) {
+        spec.tensors.push_back(random_.Between("bytes", 0, 2048));
       }
-      if (random_.OneIn(40)) {
-        spec.tensors.push_back(int64_t{65536} << random_.Between(0, 2));
+      if (random_.OneIn("large", 40)) {
+        spec.tensors.push_back(int64_t{65536}
+                               << random_.Between("how large", 0, 2));
         worker_.Reached("large tensor");
       }
-      if (random_.OneIn(500)) {
+      if (random_.OneIn("a megabyte", 500)) {
         spec.tensors.push_back(1 << 20);
         worker_.Reached("tensor of a megabyte");
       }
-    } else if (random_.OneIn(8)) {
-      spec.via = {DrawRank(), DrawRank()};
+    } else if (random_.OneIn("nested", 8)) {
+      spec.via = {DrawRank("first hop"), DrawRank("second hop")};
       worker_.Reached("nested calls");
     }
-    if (random_.OneIn(4)) {
-      spec.work = DrawDuration(random_, absl::Milliseconds(20));
+    if (random_.OneIn("works", 4)) {
+      spec.work = DrawDuration(random_, "work", absl::Milliseconds(20));
     }
     return spec;
   }
 
-  int DrawRank() {
+  int DrawRank(DrawName name) {
     return static_cast<int>(
-        random_.Below(static_cast<uint64_t>(worker_.world_size())));
+        random_.Below(name, static_cast<uint64_t>(worker_.world_size())));
   }
 
   void CallSomebody() {
     const CallSpec spec = DrawCall();
-    const int to = DrawRank();
-    if (random_.OneIn(3)) {
+    const int to = DrawRank("to");
+    if (random_.OneIn("waits", 3)) {
       worker_.CheckOk(agent_.Call(to, spec), "call");
       return;
     }
     Future call = agent_.Send(to, spec);
-    if (random_.OneIn(4)) {
+    if (random_.OneIn("has a callback", 4)) {
       ++callbacks_;
       agent_.Then(call, [this](const Future::Result& result) {
         worker_.CheckOk(result.status(), "callback");
@@ -120,15 +123,15 @@ class Life {
 
   // The call is refused at once and has no effect on other calls.
   void CallWithWhatCannotBeSent() {
-    const Future call =
-        agent_.agent().Send(worker_.NameOf(DrawRank()), MakeBrokenRequest());
+    const Future call = agent_.agent().Send(worker_.NameOf(DrawRank("refuses")),
+                                            MakeBrokenRequest());
     worker_.Check(absl::IsInvalidArgument(call.status()), "refused",
                   "a tensor beyond its storage: " + call.status().ToString());
   }
 
   Worker& worker_;
   EchoAgent& agent_;
-  RandomStream random_;
+  Draws random_;
   std::vector<Pending> pending_;
   int callbacks_ = 0;
   std::atomic<int> callbacks_run_ = 0;
@@ -142,11 +145,11 @@ void Lifecycle(Worker& worker) {
 }
 
 // A worker is paused for a while. Nothing may fail because of it.
-std::vector<std::string> PauseSomebody(RandomStream& random,
+std::vector<std::string> PauseSomebody(Draws random,
                                        const ScenarioParams& /*params*/) {
-  return {"pause w" + std::to_string(random.Below(4)) + " after " +
-          std::to_string(random.Between(100, 1000)) + "ms for " +
-          std::to_string(random.Between(50, 500)) + "ms"};
+  return {"pause w" + std::to_string(random.Below("worker", 4)) + " after " +
+          std::to_string(random.Between("at", 100, 1000)) + "ms for " +
+          std::to_string(random.Between("length", 50, 500)) + "ms"};
 }
 
 REPRISE_SCENARIO(

@@ -114,13 +114,14 @@ void LinkCut(Worker& worker) {
   (*agent)->JoinAndShutdown(absl::Seconds(60));
 }
 
-std::vector<std::string> Holds(RandomStream& random, const ScenarioParams&) {
+std::vector<std::string> Holds(Draws random, const ScenarioParams&) {
   std::vector<std::string> faults;
-  for (int64_t left = random.Between(1, 2); left > 0; --left) {
-    const int64_t first = random.Between(0, 2);
+  for (int64_t left = random.Between("holds", 1, 2); left > 0; --left) {
+    const int64_t first = random.Between("first", 0, 2);
     faults.push_back(absl::StrCat(
-        "hold w", first, "-w", (first + random.Between(1, 2)) % 3, " after ",
-        random.Between(0, 3000), "ms for ", random.Between(1, 4000), "ms"));
+        "hold w", first, "-w", (first + random.Between("second", 1, 2)) % 3,
+        " after ", random.Between("at", 0, 3000), "ms for ",
+        random.Between("length", 1, 4000), "ms"));
   }
   return faults;
 }

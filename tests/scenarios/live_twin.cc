@@ -25,12 +25,13 @@ void LiveTwin(Worker& worker) {
     options.name = worker.NameOf(0);
     options.id = 0;
     worker.Sleep(absl::Seconds(1));
-    RandomStream random = worker.random("twin");
+    Draws random = worker.random("twin");
     for (int attempt = 1; attempt <= 4; ++attempt) {
       const absl::Status joined =
-          EchoAgent::Start(worker, options,
-                           worker.In(DrawDuration(random, absl::Seconds(4))),
-                           attempt)
+          EchoAgent::Start(
+              worker, options,
+              worker.In(DrawDuration(random, "patience", absl::Seconds(4))),
+              attempt)
               .status();
       if (absl::IsAlreadyExists(joined)) worker.Reached("was refused");
       if (absl::IsDeadlineExceeded(joined)) worker.Reached("could not tell");
@@ -55,11 +56,11 @@ void LiveTwin(Worker& worker) {
 }
 
 // The first connections break, one after another, at some step of theirs.
-std::vector<std::string> BreakTheChecks(RandomStream& random,
+std::vector<std::string> BreakTheChecks(Draws random,
                                         const ScenarioParams& /*params*/) {
   std::vector<std::string> lines;
-  const std::string end = random.OneIn(2) ? " reset" : " eof";
-  const int64_t breaks = random.Between(0, 12);
+  const std::string end = random.OneIn("reset", 2) ? " reset" : " eof";
+  const int64_t breaks = random.Between("breaks", 0, 12);
   for (int64_t i = 1; i <= breaks; ++i) {
     lines.push_back("cut w0-w1 when w0 net.accept#" + std::to_string(i) + end);
   }

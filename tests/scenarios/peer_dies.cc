@@ -78,7 +78,7 @@ class Survivor {
           CheckIsGone(rank, peers[static_cast<size_t>(rank)]);
         }
       }
-      worker_.Sleep(DrawDuration(random_, pause));
+      worker_.Sleep(DrawDuration(random_, "pause", pause));
     }
     if (std::any_of(peers.begin(), peers.end(),
                     [](const Peer& peer) { return peer.wanted > 0; })) {
@@ -93,9 +93,10 @@ class Survivor {
     for (int rank = 0; rank < worker_.world_size(); ++rank) {
       if (peers[static_cast<size_t>(rank)].wanted <= 0) continue;
       CallSpec spec = agent_.NewCall();
-      if (random_.OneIn(2)) spec.tensors = {random_.Between(1, 4096)};
-      if (random_.OneIn(3)) {
-        spec.work = DrawDuration(random_, absl::Milliseconds(5));
+      if (random_.OneIn("has tensors", 2))
+        spec.tensors = {random_.Between("bytes", 1, 4096)};
+      if (random_.OneIn("works", 3)) {
+        spec.work = DrawDuration(random_, "work", absl::Milliseconds(5));
       }
       attempts.push_back({rank, agent_.Send(rank, spec), std::move(spec)});
     }
@@ -169,7 +170,7 @@ class Survivor {
   Worker& worker_;
   EchoAgent& agent_;
   Board& board_;
-  RandomStream random_;
+  Draws random_;
   const absl::Duration patience_;
   const absl::Duration heal_time_;
   const absl::Duration slack_;

@@ -56,8 +56,9 @@ class Persistent {
     CallSpec spec;
     spec.tag = static_cast<uint64_t>(worker_.rank()) << 40 | ++tags_;
     spec.work = work;
-    spec.padding = 2 * random_.Between(1, 50);
-    if (random_.OneIn(2)) spec.tensors = {random_.Between(1, 2000)};
+    spec.padding = 2 * random_.Between("padding", 1, 50);
+    if (random_.OneIn("has tensors", 2))
+      spec.tensors = {random_.Between("bytes", 1, 2000)};
     return spec;
   }
 
@@ -65,13 +66,14 @@ class Persistent {
 
   // The faults pass, so a patient call succeeds.
   void CallUntilDone(int rank) {
-    const CallSpec spec = NewCall(DrawDuration(random_, absl::Milliseconds(3)));
+    const CallSpec spec =
+        NewCall(DrawDuration(random_, "work", absl::Milliseconds(3)));
     const Future call = agent_.SendWithRetries(
         worker_.NameOf(rank), MakeRequest(spec),
-        {.timeout = absl::Milliseconds(random_.Between(10, 400))},
+        {.timeout = absl::Milliseconds(random_.Between("timeout", 10, 400))},
         {.max_retries = 90,
          .retry_duration = absl::Milliseconds(20),
-         .backoff = random_.OneIn(2) ? 1.0 : 1.1});
+         .backoff = random_.OneIn("no backoff", 2) ? 1.0 : 1.1});
     const bool done = call.Wait(worker_.In(absl::Minutes(30)));
     if (!worker_.Check(done, "retries", "a call is never done")) return;
     if (!worker_.CheckOk(call.status(), "retries")) return;
@@ -114,7 +116,8 @@ class Persistent {
 
   void Cancel() {
     const Future call = LeaveOneWaiting();
-    worker_.Sleep(DrawDuration(random_, absl::Milliseconds(1)));
+    worker_.Sleep(
+        DrawDuration(random_, "before the cancel", absl::Milliseconds(1)));
     call.Cancel();
     worker_.Check(call.Wait(worker_.In(absl::Milliseconds(20))), "cancel",
                   "a cancelled call goes on");
@@ -124,7 +127,7 @@ class Persistent {
 
   Worker& worker_;
   Agent& agent_;
-  RandomStream random_;
+  Draws random_;
   uint64_t tags_ = 0;
 };
 
@@ -157,27 +160,27 @@ void Retries(Worker& worker) {
                "a call still counts as active");
 }
 
-std::vector<std::string> DrawFaults(RandomStream& random,
-                                    const ScenarioParams&) {
+std::vector<std::string> DrawFaults(Draws random, const ScenarioParams&) {
   std::vector<std::string> faults;
-  for (int64_t left = random.Between(0, 3); left > 0; --left) {
-    const std::string at = "w" + std::to_string(random.Below(3)) +
+  for (int64_t left = random.Between("faults", 0, 3); left > 0; --left) {
+    const std::string at = "w" + std::to_string(random.Below("caller", 3)) +
                            " call.completed#" +
-                           std::to_string(random.Between(1, 12));
-    const int64_t first = static_cast<int64_t>(random.Below(3));
-    const int64_t second = (first + random.Between(1, 2)) % 3;
+                           std::to_string(random.Between("count", 1, 12));
+    const int64_t first = static_cast<int64_t>(random.Below("first", 3));
+    const int64_t second = (first + random.Between("second", 1, 2)) % 3;
     const std::string pair =
         "w" + std::to_string(first) + "-w" + std::to_string(second);
-    if (random.OneIn(2)) {
+    if (random.OneIn("cut", 2)) {
       faults.push_back("cut " + pair + " when " + at +
-                       (random.OneIn(2) ? " reset" : " eof"));
-    } else if (random.OneIn(2)) {
+                       (random.OneIn("reset", 2) ? " reset" : " eof"));
+    } else if (random.OneIn("hold", 2)) {
       faults.push_back("hold " + pair + " when " + at + " for " +
-                       std::to_string(random.Between(1, 1000)) + "ms");
-    } else {
-      faults.push_back("refuse w" + std::to_string(second) + " when " + at +
-                       " for " + std::to_string(random.Between(1, 1000)) +
+                       std::to_string(random.Between("hold length", 1, 1000)) +
                        "ms");
+    } else {
+      faults.push_back(
+          "refuse w" + std::to_string(second) + " when " + at + " for " +
+          std::to_string(random.Between("refuse length", 1, 1000)) + "ms");
       faults.push_back("cut " + pair + " when " + at + " reset");
     }
   }

@@ -31,7 +31,7 @@ class Job {
 
   void Run() {
     for (run_ = 0; run_ < worker_.param("runs"); ++run_) {
-      worker_.Sleep(DrawDuration(random_, absl::Seconds(3)));
+      worker_.Sleep(DrawDuration(random_, "pause", absl::Seconds(3)));
       Post("began");
       std::unique_ptr<EchoAgent> agent = Start();
       if (agent == nullptr) return;
@@ -91,8 +91,9 @@ class Job {
     absl::Status status;
     do {
       const absl::Duration patience =
-          random_.OneIn(2) ? kPatience
-                           : DrawDuration(random_, absl::Seconds(2));
+          random_.OneIn("patient", 2)
+              ? kPatience
+              : DrawDuration(random_, "patience", absl::Seconds(2));
       auto agent = EchoAgent::Start(worker_, worker_.options(),
                                     worker_.In(patience), ++starts_);
       if (agent.ok()) return *std::move(agent);
@@ -158,28 +159,30 @@ class Job {
 
   Worker& worker_;
   const std::shared_ptr<Store> store_;
-  RandomStream random_;
+  Draws random_;
   int64_t run_ = 0;
   int starts_ = 0;
 };
 
 void ReusedStore(Worker& worker) { Job(worker).Run(); }
 
-std::vector<std::string> DrawReuseFaults(RandomStream& random,
+std::vector<std::string> DrawReuseFaults(Draws random,
                                          const ScenarioParams& /*params*/) {
   std::vector<std::string> lines;
-  for (int64_t left = random.Between(0, 2); left > 0; --left) {
+  for (int64_t left = random.Between("faults", 0, 2); left > 0; --left) {
     const std::string at =
-        " after " + std::to_string(random.Between(1, 20000)) + "ms for ";
-    const std::string rank = std::to_string(random.Below(2));
-    switch (random.Below(4)) {
+        " after " + std::to_string(random.Between("at", 1, 20000)) + "ms for ";
+    const std::string rank = std::to_string(random.Below("rank", 2));
+    switch (random.Below("kind", 4)) {
       case 0:
-        lines.push_back("store-delay " + std::to_string(random.Between(1, 50)) +
-                        "ms" + at + "2s");
+        lines.push_back("store-delay " +
+                        std::to_string(random.Between("delay", 1, 50)) + "ms" +
+                        at + "2s");
         break;
       case 1:
-        lines.push_back("store-outage w" + rank + at +
-                        std::to_string(random.Between(10, 1000)) + "ms");
+        lines.push_back(
+            "store-outage w" + rank + at +
+            std::to_string(random.Between("outage length", 10, 1000)) + "ms");
         break;
       case 2:
         // This is shorter than a worker must refuse connections to count as
@@ -187,8 +190,9 @@ std::vector<std::string> DrawReuseFaults(RandomStream& random,
         lines.push_back("refuse w" + rank + at + "300ms");
         break;
       default:
-        lines.push_back("pause w" + rank + at +
-                        std::to_string(random.Between(10, 2000)) + "ms");
+        lines.push_back(
+            "pause w" + rank + at +
+            std::to_string(random.Between("pause length", 10, 2000)) + "ms");
         break;
     }
   }

@@ -44,7 +44,7 @@ class Leaver {
     } else {
       CheckNobodyWasThere(joined, deadline);
       // There is no worker to wait for, so it leaves in the middle of its work.
-      if (random_.OneIn(2)) StartCalls();
+      if (random_.OneIn("leaves in the middle", 2)) StartCalls();
     }
     ShutDown();
     CheckCalls();
@@ -54,15 +54,17 @@ class Leaver {
  private:
   // Nothing waits for these calls.
   void StartCalls() {
-    for (int64_t left = random_.Between(0, 6); left > 0; --left) {
+    for (int64_t left = random_.Between("calls", 0, 6); left > 0; --left) {
       CallSpec spec = agent_.NewCall();
-      spec.work = DrawDuration(random_, longest_work_);
-      if (random_.OneIn(2)) spec.tensors = {random_.Between(0, 1024)};
+      spec.work = DrawDuration(random_, "work", longest_work_);
+      if (random_.OneIn("has tensors", 2))
+        spec.tensors = {random_.Between("bytes", 0, 1024)};
       const auto to = static_cast<int>(
-          random_.Below(static_cast<uint64_t>(worker_.world_size())));
+          random_.Below("peer", static_cast<uint64_t>(worker_.world_size())));
       Future call = agent_.Send(to, spec);
-      if (random_.OneIn(2)) {
-        const absl::Duration takes = DrawDuration(random_, kLongestCallback);
+      if (random_.OneIn("has a callback", 2)) {
+        const absl::Duration takes =
+            DrawDuration(random_, "callback", kLongestCallback);
         agent_.Then(call, [this, takes](const Future::Result&) {
           worker_.Sleep(takes);
         });
@@ -72,11 +74,11 @@ class Leaver {
   }
 
   void ComeLate() {
-    if (random_.OneIn(12)) {
+    if (random_.OneIn("comes too late", 12)) {
       worker_.Reached("came when the others were gone");
       worker_.Sleep(join_timeout_ * 2);
-    } else if (random_.OneIn(2)) {
-      worker_.Sleep(DrawDuration(random_, join_timeout_ / 2));
+    } else if (random_.OneIn("comes late", 2)) {
+      worker_.Sleep(DrawDuration(random_, "late", join_timeout_ / 2));
     }
   }
 
@@ -124,8 +126,8 @@ class Leaver {
 
   void ShutDown() {
     absl::Duration patience = absl::ZeroDuration();
-    if (random_.OneIn(2)) {
-      patience = DrawDuration(random_, longest_work_ / 4);
+    if (random_.OneIn("patient", 2)) {
+      patience = DrawDuration(random_, "patience", longest_work_ / 4);
     }
     absl::Duration took;
     const absl::Status status = agent_.Shutdown(patience, &took);
@@ -170,7 +172,7 @@ class Leaver {
   Worker& worker_;
   EchoAgent& agent_;
   Board& board_;
-  RandomStream random_;
+  Draws random_;
   const absl::Duration join_timeout_;
   const absl::Duration longest_work_;
   const absl::Duration slack_;
@@ -187,18 +189,19 @@ void ShutdownBarrier(Worker& worker) {
 }
 
 // In a third of the runs a worker dies and never comes.
-std::vector<std::string> SomebodyDies(RandomStream& random,
+std::vector<std::string> SomebodyDies(Draws random,
                                       const ScenarioParams& params) {
-  if (!random.OneIn(3)) return {};
-  const std::string victim = "w" + std::to_string(random.Below(4));
-  if (random.OneIn(2)) {
+  if (!random.OneIn("dies", 3)) return {};
+  const std::string victim = "w" + std::to_string(random.Below("victim", 4));
+  if (random.OneIn("in the barrier", 2)) {
     return {"crash " + victim + " when " + victim + " barrier.entered#" +
-            std::to_string(random.Between(1, 3))};
+            std::to_string(random.Between("barrier", 1, 3))};
   }
   // After the start, which needs all of them.
   const int64_t join_ms = params.find("join_ms")->second;
   return {"crash " + victim + " after " +
-          std::to_string(random.Between(join_ms / 5, join_ms / 2)) + "ms"};
+          std::to_string(random.Between("at", join_ms / 5, join_ms / 2)) +
+          "ms"};
 }
 
 REPRISE_SCENARIO(

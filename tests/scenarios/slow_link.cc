@@ -24,11 +24,11 @@ constexpr absl::Duration kLongest = absl::Seconds(6);
 constexpr int64_t kMinLarge = 700'000;
 constexpr int64_t kMaxLarge = 1'200'000;
 
-void CallWithLargeMessages(Worker& worker, EchoAgent& agent,
-                           RandomStream& random, int peer) {
+void CallWithLargeMessages(Worker& worker, EchoAgent& agent, Draws random,
+                           int peer) {
   CallSpec spec = agent.NewCall();
-  const int64_t size = random.Between(kMinLarge, kMaxLarge);
-  if (random.OneIn(2)) {
+  const int64_t size = random.Between("bytes", kMinLarge, kMaxLarge);
+  if (random.OneIn("in a tensor", 2)) {
     spec.tensors = {size};
   } else {
     spec.padding = size;
@@ -59,10 +59,10 @@ void ReceiveOnly(Worker& worker, EchoAgent& agent, int peer) {
 
 void SlowLink(Worker& worker) {
   AgentOptions options = worker.options();
-  RandomStream random = worker.random("calls");
+  Draws random = worker.random("calls");
   // Without a keepalive, as with stock workers, only the bound for connecting
   // is left.
-  const bool has_keepalive = !random.OneIn(4);
+  const bool has_keepalive = !random.OneIn("no keepalive", 4);
   options.keepalive_interval = has_keepalive ? kInterval : absl::ZeroDuration();
   options.keepalive_bound = kBound;
   options.connect_timeout = kConnect;
@@ -70,15 +70,17 @@ void SlowLink(Worker& worker) {
   auto agent = EchoAgent::Start(worker, options, worker.In(absl::Minutes(1)));
   if (!worker.CheckOk(agent.status(), "start")) return;
   for (int64_t i = 0; i < worker.param("steps"); ++i) {
-    const int peer = (worker.rank() + 1 + (random.OneIn(2) ? 1 : 0)) % 3;
-    if (random.OneIn(3)) {
+    const int peer =
+        (worker.rank() + 1 + (random.OneIn("the next but one", 2) ? 1 : 0)) % 3;
+    if (random.OneIn("receives only", 3)) {
       ReceiveOnly(worker, **agent, peer);
     } else {
-      CallWithLargeMessages(worker, **agent, random, peer);
+      CallWithLargeMessages(worker, **agent, random.Part("call"), peer);
     }
     // Sometimes nothing happens for longer than the bounds.
     worker.Sleep(DrawDuration(
-        random, random.OneIn(3) ? 2 * kLongest : absl::Milliseconds(100)));
+        random, "pause",
+        random.OneIn("idle", 3) ? 2 * kLongest : absl::Milliseconds(100)));
   }
   (*agent)->JoinAndShutdown(absl::Minutes(5));
 }

@@ -21,8 +21,8 @@ constexpr int kSlow = 0;  // the rank
 
 void SlowPeer(Worker& worker) {
   AgentOptions options = worker.options();
-  RandomStream random = worker.random("calls");
-  const bool blocks = random.OneIn(2);
+  Draws random = worker.random("calls");
+  const bool blocks = random.OneIn("blocks", 2);
   options.max_pending_calls_per_peer = kMaxCalls;
   options.max_pending_bytes_per_peer = kMaxBytes;
   options.when_full = blocks ? WhenFull::kBlock : WhenFull::kRefuse;
@@ -32,12 +32,13 @@ void SlowPeer(Worker& worker) {
   if (!worker.CheckOk(agent.status(), "start")) return;
 
   std::vector<std::pair<Future, CallSpec>> flood;
-  RandomStream flooding = worker.random("flood");
+  Draws flooding = worker.random("flood");
   const auto flooder = worker.runtime().StartThread("flood", [&] {
     for (int i = 0; i < kFlood; ++i) {
       CallSpec spec = (*agent)->NewCall();
-      spec.work = absl::Milliseconds(flooding.Between(5, 40));
-      if (flooding.OneIn(2)) spec.tensors = {flooding.Between(1000, 15000)};
+      spec.work = absl::Milliseconds(flooding.Between("work", 5, 40));
+      if (flooding.OneIn("has tensors", 2))
+        spec.tensors = {flooding.Between("bytes", 1000, 15000)};
       const absl::Time start = worker.runtime().Now();
       const Future call = (*agent)->Send(kSlow, spec, absl::Minutes(5));
       const bool waited =
@@ -58,7 +59,7 @@ void SlowPeer(Worker& worker) {
     worker.Check(worker.runtime().Now() - start <
                      absl::Milliseconds(worker.param("slack_ms")),
                  "quick", "a call to a quick peer took its time");
-    worker.Sleep(DrawDuration(random, absl::Milliseconds(5)));
+    worker.Sleep(DrawDuration(random, "pause", absl::Milliseconds(5)));
   }
   flooder->Join();
   for (const auto& [call, spec] : flood) {

@@ -36,7 +36,7 @@ class Impatient {
         [this] { Cancel(); },
     };
     for (size_t left = parts.size(); left > 0; --left) {
-      std::swap(parts[random_.Below(left)], parts[left - 1]);
+      std::swap(parts[random_.Below("part", left)], parts[left - 1]);
       parts[left - 1]();
     }
     // Replies to what timed out may still come.
@@ -56,15 +56,16 @@ class Impatient {
     CallSpec spec;
   };
 
-  int AnyPeer() {
+  int AnyPeer(Draws& random, DrawName name) {
     return static_cast<int>(
-        random_.Below(static_cast<uint64_t>(worker_.world_size())));
+        random.Below(name, static_cast<uint64_t>(worker_.world_size())));
   }
 
-  CallSpec SpecOf(absl::Duration work) {
+  CallSpec SpecOf(Draws random, absl::Duration work) {
     CallSpec spec = agent_.NewCall();
     spec.work = work;
-    if (random_.OneIn(4)) spec.tensors = {random_.Between(0, 1024)};
+    if (random.OneIn("has tensors", 4))
+      spec.tensors = {random.Between("bytes", 0, 1024)};
     return spec;
   }
 
@@ -87,6 +88,11 @@ class Impatient {
     return timed;
   }
 
+  Timed SendToAny(Draws random, absl::Duration work, absl::Duration timeout) {
+    const int to = AnyPeer(random, "peer");
+    return Send(to, SpecOf(random.Part("spec"), work), timeout);
+  }
+
   void CheckStatus(const absl::Status& status,
                    const std::vector<absl::StatusCode>& allowed,
                    std::string_view rule) {
@@ -105,33 +111,37 @@ class Impatient {
   }
 
   void DefaultTimeout() {
-    Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(600)), kUnsetTimeout),
+    Await(SendToAny(random_.Part("long work"), absl::Milliseconds(600),
+                    kUnsetTimeout),
           {absl::StatusCode::kDeadlineExceeded}, "default-timeout");
-    Await(Send(AnyPeer(), SpecOf(absl::ZeroDuration()), kUnsetTimeout),
-          {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
-          "default-timeout");
+    Await(
+        SendToAny(random_.Part("no work"), absl::ZeroDuration(), kUnsetTimeout),
+        {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
+        "default-timeout");
   }
 
   void TimeoutOfItsOwn() {
-    Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(100)),
-               absl::Milliseconds(random_.Between(1, 50))),
+    Await(SendToAny(random_.Part("times out"), absl::Milliseconds(100),
+                    absl::Milliseconds(random_.Between("own timeout", 1, 50))),
           {absl::StatusCode::kDeadlineExceeded}, "timeout");
     // Longer than the default timeout.
-    Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(400)), absl::Minutes(1)),
+    Await(SendToAny(random_.Part("has time"), absl::Milliseconds(400),
+                    absl::Minutes(1)),
           {absl::StatusCode::kOk}, "timeout");
   }
 
   void NoTimeout() {
-    Await(
-        Send(AnyPeer(), SpecOf(absl::Milliseconds(600)), absl::ZeroDuration()),
-        {absl::StatusCode::kOk}, "no-timeout");
+    Await(SendToAny(random_.Part("no timeout"), absl::Milliseconds(600),
+                    absl::ZeroDuration()),
+          {absl::StatusCode::kOk}, "no-timeout");
   }
 
   void LessThanAMillisecond() {
-    const absl::StatusCode status =
-        Await(Send(AnyPeer(), SpecOf(absl::Milliseconds(5)),
-                   absl::Nanoseconds(random_.Between(1, 999'999))),
-              {absl::StatusCode::kDeadlineExceeded}, "sub-millisecond");
+    const absl::StatusCode status = Await(
+        SendToAny(
+            random_.Part("less than a millisecond"), absl::Milliseconds(5),
+            absl::Nanoseconds(random_.Between("sub-millisecond", 1, 999'999))),
+        {absl::StatusCode::kDeadlineExceeded}, "sub-millisecond");
     if (status == absl::StatusCode::kDeadlineExceeded) {
       worker_.Reached("timeout below a millisecond");
     }
@@ -143,8 +153,8 @@ class Impatient {
     for (int i = 0; i < worker_.param("hairs"); ++i) {
       const absl::Time start = worker_.runtime().Now();
       const absl::StatusCode status =
-          Await(Send(AnyPeer(), SpecOf(absl::ZeroDuration()),
-                     usual * random_.Between(50, 150) / 100),
+          Await(SendToAny(random_.Part("by a hair"), absl::ZeroDuration(),
+                          usual * random_.Between("hair", 50, 150) / 100),
                 {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
                 "by-a-hair");
       const absl::Duration took = worker_.runtime().Now() - start;
@@ -163,11 +173,13 @@ class Impatient {
   // find no thread either: only their timeouts end this.
   void PoolIsFull() {
     std::vector<Timed> calls;
-    const absl::Duration nested = absl::Milliseconds(random_.Between(50, 250));
+    const absl::Duration nested =
+        absl::Milliseconds(random_.Between("nested timeout", 50, 250));
     for (int i = 0; i < 2 * kThreads; ++i) {
       for (int rank = 0; rank < worker_.world_size(); ++rank) {
-        CallSpec spec = SpecOf(absl::ZeroDuration());
-        spec.via = {AnyPeer(), AnyPeer()};
+        CallSpec spec = SpecOf(random_.Part("nested"), absl::ZeroDuration());
+        spec.via = {AnyPeer(random_, "first hop"),
+                    AnyPeer(random_, "second hop")};
         spec.via_timeout = nested;
         calls.push_back(Send(rank, std::move(spec), absl::Milliseconds(200)));
       }
@@ -185,9 +197,11 @@ class Impatient {
 
   void Cancel() {
     for (int i = 0; i < 4; ++i) {
-      const Timed timed = Send(AnyPeer(), SpecOf(absl::Milliseconds(50)),
-                               absl::Milliseconds(250));
-      worker_.Sleep(DrawDuration(random_, absl::Milliseconds(1)));
+      const Timed timed =
+          SendToAny(random_.Part("cancelled"), absl::Milliseconds(50),
+                    absl::Milliseconds(250));
+      worker_.Sleep(
+          DrawDuration(random_, "before the cancel", absl::Milliseconds(1)));
       timed.call.Cancel();
       const bool done = timed.call.Wait(worker_.In(slack_));
       worker_.Check(done, "cancel", "a cancelled call goes on");
@@ -199,8 +213,9 @@ class Impatient {
   // The timer has just struck when the shutdown stops it. The peer may have
   // left already.
   void TimeoutAtTheLastMoment() {
-    const Timed timed = Send(AnyPeer(), SpecOf(absl::ZeroDuration()),
-                             absl::Microseconds(random_.Between(1, 300)));
+    const Timed timed =
+        SendToAny(random_.Part("the last"), absl::ZeroDuration(),
+                  absl::Microseconds(random_.Between("last moment", 1, 300)));
     Await(timed,
           {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded,
            absl::StatusCode::kUnavailable},
@@ -209,7 +224,7 @@ class Impatient {
 
   Worker& worker_;
   EchoAgent& agent_;
-  RandomStream random_;
+  Draws random_;
   const absl::Duration slack_;
 };
 

@@ -36,9 +36,11 @@ class Twin {
         worker_.In(absl::Seconds(worker_.param("active_seconds")));
     for (int start = 0; worker_.runtime().Now() < end; ++start) {
       // Accesses that have run out of time take effect later.
-      options.store_timeout = absl::Milliseconds(random_.Between(20, 2000));
+      options.store_timeout =
+          absl::Milliseconds(random_.Between("store timeout", 20, 2000));
       const absl::Duration patience =
-          DrawDuration(random_, absl::Seconds(random_.OneIn(2) ? 2 : 10));
+          DrawDuration(random_, "patience",
+                       absl::Seconds(random_.OneIn("impatient", 2) ? 2 : 10));
       auto agent =
           EchoAgent::Start(worker_, options, worker_.In(patience), start);
       if (agent.ok()) {
@@ -50,8 +52,8 @@ class Twin {
       } else {
         worker_.CheckOk(agent.status(), "start");
       }
-      if (random_.OneIn(2)) {
-        worker_.Sleep(DrawDuration(random_, absl::Seconds(1)));
+      if (random_.OneIn("pauses", 2)) {
+        worker_.Sleep(DrawDuration(random_, "pause", absl::Seconds(1)));
       }
     }
   }
@@ -62,7 +64,8 @@ class Twin {
     if (Change(key, "", me_)) {
       worker_.Reached("started as " + options.name);
       worker_.Sleep(
-          DrawDuration(random_, absl::Seconds(random_.OneIn(3) ? 12 : 2)));
+          DrawDuration(random_, "life",
+                       absl::Seconds(random_.OneIn("lives long", 3) ? 12 : 2)));
       Change(key, me_, "");
     }
     worker_.CheckOk(agent.Shutdown(absl::Seconds(5)), "shutdown");
@@ -87,47 +90,51 @@ class Twin {
 
   Worker& worker_;
   const std::shared_ptr<Store> store_;
-  RandomStream random_;
+  Draws random_;
   const std::string me_;
 };
 
 void Twins(Worker& worker) { Twin(worker).Run(); }
 
-std::vector<std::string> DrawTwinFaults(RandomStream& random,
+std::vector<std::string> DrawTwinFaults(Draws random,
                                         const ScenarioParams& params) {
   std::vector<std::string> lines;
   const int64_t active_ms = 1000 * params.find("active_seconds")->second;
-  for (int64_t left = random.Between(0, 4); left > 0; --left) {
-    const std::string at =
-        " after " + std::to_string(random.Between(1, active_ms)) + "ms for ";
-    const int64_t rank = random.Between(0, 2);
+  for (int64_t left = random.Between("faults", 0, 4); left > 0; --left) {
+    const std::string at = " after " +
+                           std::to_string(random.Between("at", 1, active_ms)) +
+                           "ms for ";
+    const int64_t rank = random.Between("rank", 0, 2);
     const std::string worker = "w" + std::to_string(rank);
-    switch (random.Below(5)) {
+    switch (random.Below("kind", 5)) {
       case 0:
         // A long one is for accesses that take effect when nobody waits for
         // them any more, after faster ones of the next start.
         lines.push_back(
             "store-delay " +
-            std::to_string(random.Between(1, random.OneIn(2) ? 50 : 3000)) +
+            std::to_string(random.Between(
+                "delay", 1, random.OneIn("short delay", 2) ? 50 : 3000)) +
             "ms" + at + "2s");
         break;
       case 1:
-        lines.push_back("store-outage " + worker + at +
-                        std::to_string(random.Between(10, 4000)) + "ms");
+        lines.push_back(
+            "store-outage " + worker + at +
+            std::to_string(random.Between("outage length", 10, 4000)) + "ms");
         break;
       case 2:
         // For less than a worker must refuse connections to count as dead.
         lines.push_back("refuse " + worker + at + "300ms");
         break;
       case 3:
-        lines.push_back("pause " + worker + at +
-                        std::to_string(random.Between(10, 2000)) + "ms");
+        lines.push_back(
+            "pause " + worker + at +
+            std::to_string(random.Between("pause length", 10, 2000)) + "ms");
         break;
       default:
         // Together for less than a worker must be silent to count as dead.
-        lines.push_back("hold " + worker + "-w" +
-                        std::to_string((rank + 1) % 3) + at +
-                        std::to_string(random.Between(10, 2000)) + "ms");
+        lines.push_back(
+            "hold " + worker + "-w" + std::to_string((rank + 1) % 3) + at +
+            std::to_string(random.Between("hold length", 10, 2000)) + "ms");
         break;
     }
   }

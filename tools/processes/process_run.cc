@@ -73,8 +73,8 @@ absl::StatusOr<std::vector<std::string>> PlanOf(
     const ProcessRunOptions& options) {
   if (options.faults) return *options.faults;
   if (!options.scenario->process_faults) return std::vector<std::string>();
-  RandomStream random(options.seed, "faults");
-  return options.scenario->process_faults(random, options.params);
+  return options.scenario->process_faults(Draws(options.seed, "faults"),
+                                          options.params);
 }
 
 }  // namespace

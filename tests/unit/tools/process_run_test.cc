@@ -449,7 +449,7 @@ TEST_F(ProcessRunTest, AScenarioOnGpusWithoutGpusIsRefused) {
 
 TEST_F(ProcessRunTest, TheScenariosOwnFaultsAreDrawn) {
   Scenario scenario = AllScenarios().find("lives")->second;
-  scenario.process_faults = [](RandomStream&, const ScenarioParams&) {
+  scenario.process_faults = [](const Draws&, const ScenarioParams&) {
     return std::vector<std::string>{"crash w1 when w1 note restart 0s"};
   };
   ProcessRunOptions options;
