@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "agent/device/devices.h"
 #include "agent/transport/cuda/environment.h"
 #include "agent/transport/cuda/xth_offers.h"
@@ -16,6 +15,7 @@
 #include "fault_injection/injector.h"
 #include "sim/device/sim_gpus.h"
 #include "sim/device/sim_shared_memory.h"
+#include "sim/scenario/scratch_directory.h"
 #include "sim/store/sim_store.h"
 #include "sim/trace/invariants.h"
 #include "sim/trace/trace_observer.h"
@@ -38,6 +38,11 @@ SimGpuOptions ToGpuOptions(const Scenario& scenario) {
   SimGpuOptions gpus;
   gpus.gpus_per_host = scenario.gpus_per_host;
   return gpus;
+}
+
+int NumMembers(const SimRunOptions& options) {
+  return NumWorkers(*options.scenario, options.params) -
+         options.scenario->clients;
 }
 
 int HostOf(const Scenario& scenario, int32_t rank) {
@@ -64,7 +69,7 @@ class SimRun {
         network_(*world_, ToNetworkOptions(options)),
         store_(*world_),
         gpus_(*world_, ToGpuOptions(*options.scenario)),
-        invariants_(options.scenario->workers,
+        invariants_(NumMembers(options),
                     [this](std::string_view rule, std::string_view detail) {
                       world_->Fail(rule, detail);
                     }),
@@ -73,9 +78,8 @@ class SimRun {
                    [this](int32_t rank) { StartWorker(rank); }}) {
     world_->trace().AddListener(
         [this](const Event& event) { invariants_.OnEvent(event); });
-    for (int rank = 0; rank < options.scenario->workers; ++rank) {
-      StartWorker(rank);
-    }
+    const int workers = NumWorkers(*options.scenario, options.params);
+    for (int rank = 0; rank < workers; ++rank) StartWorker(rank);
   }
 
   void Run() {
@@ -85,6 +89,18 @@ class SimRun {
 
   // Allocates in the heap of its caller.
   void CopyTo(RunResult& result) const;
+
+  // Removes the workers' files, or returns where they are.
+  std::string LeaveFiles(bool keep) {
+    if (!files_) return "";
+    if (keep) {
+      // A copy, as the path itself is in the arena.
+      const std::string path = std::move(*files_).Keep();
+      return std::string(path.data(), path.size());
+    }
+    files_->Remove();
+    return "";
+  }
 
   // Destroys the run if it ended well, and leaves it to the arena if not.
   static bool Dispose(std::unique_ptr<SimRun> run) {
@@ -112,12 +128,12 @@ class SimRun {
 
   Node* NodeOf(int32_t rank) {
     auto it = workers_.find(rank);
-    return it == workers_.end() || !NodeIsAlive(*it->second)
-               ? nullptr
-               : &NodeIn(*it->second);
+    return it == workers_.end() || !IsUp(*it->second) ? nullptr
+                                                      : &NodeIn(*it->second);
   }
   static Node& NodeIn(SimWorker& worker);
-  static bool NodeIsAlive(SimWorker& worker);
+  // Whether a fault can hit it.
+  static bool IsUp(SimWorker& worker);
   void StartWorker(int32_t rank);
   std::shared_ptr<GpuDriver> ConnectGpus(Node& node) {
     const Scenario& scenario = *options_.scenario;
@@ -125,6 +141,7 @@ class SimRun {
     return gpus_.Connect(node, HostOf(scenario, node.rank));
   }
   void CheckTheEnd();
+  absl::StatusOr<std::string> DirectoryOf(int32_t rank);
 
   const SimRunOptions& options_;
   std::unique_ptr<World> world_;
@@ -136,6 +153,7 @@ class SimRun {
   Injector injector_;
   std::map<int32_t, std::unique_ptr<SimWorker>> workers_;
   std::set<std::string> probes_;
+  std::optional<ScratchDirectory> files_;
   Outcome outcome_ = Outcome::kFinished;
   bool crashed_ = false;
   int64_t last_worker_ended_ns_ = 0;
@@ -166,6 +184,11 @@ class SimRun::SimWorker : public Worker {
   Environment environment() override {
     return {&runtime_, store_, &transports_, &observer_, devices_.get()};
   }
+  std::string scratch_directory() override {
+    absl::StatusOr<std::string> path = run_.DirectoryOf(node_.rank);
+    CheckOk(path.status(), "scratch-directory");
+    return path.ok() ? *std::move(path) : "";
+  }
   void Note(std::string_view text) override {
     run_.world_->Record(&node_, {.kind = EventKind::kNote, .text = text});
   }
@@ -187,6 +210,8 @@ class SimRun::SimWorker : public Worker {
   // What the body does last. To be called on a thread of the node's, since it
   // waits for the GPUs.
   void End() { devices_ = nullptr; }
+  void HasEnded() { has_ended_ = true; }
+  bool has_ended() const { return has_ended_; }
 
   Node& node() { return node_; }
 
@@ -210,10 +235,13 @@ class SimRun::SimWorker : public Worker {
   std::shared_ptr<Store> store_;
   TraceObserver observer_;
   std::unique_ptr<Devices> devices_;  // null: no GPUs
+  bool has_ended_ = false;
 };
 
 Node& SimRun::NodeIn(SimWorker& worker) { return worker.node(); }
-bool SimRun::NodeIsAlive(SimWorker& worker) { return worker.node().alive; }
+bool SimRun::IsUp(SimWorker& worker) {
+  return worker.node().alive && !worker.has_ended();
+}
 
 void SimRun::StartWorker(int32_t rank) {
   std::unique_ptr<SimWorker>& slot = workers_[rank];
@@ -226,7 +254,7 @@ void SimRun::StartWorker(int32_t rank) {
   AgentOptions options;
   options.name = absl::StrCat("w", rank);
   options.id = rank;
-  options.world_size = options_.scenario->workers;
+  options.world_size = NumMembers(options_);
   Node& node = world_->AddNode(rank, options.name, incarnation);
   slot = std::make_unique<SimWorker>(*this, node, std::move(options));
   SimWorker* const worker = slot.get();
@@ -242,7 +270,17 @@ void SimRun::StartWorker(int32_t rank) {
     world_->Record(&node, {.kind = EventKind::kWorkerEnded,
                            .incarnation = node.incarnation});
     last_worker_ended_ns_ = world_->now_ns();
+    worker->HasEnded();
   });
+}
+
+absl::StatusOr<std::string> SimRun::DirectoryOf(int32_t rank) {
+  if (!files_) {
+    absl::StatusOr<ScratchDirectory> made = ScratchDirectory::Make();
+    if (!made.ok()) return made.status();
+    files_.emplace(*std::move(made));
+  }
+  return files_->MakeWithin(absl::StrCat("w", rank));
 }
 
 void SimRun::CheckTheEnd() {
@@ -274,8 +312,6 @@ void SimRun::CopyTo(RunResult& result) const {
   result.detail = world_->failed_detail();
   if (outcome_ == Outcome::kDeadlock || outcome_ == Outcome::kTimeLimit) {
     result.waiting = world_->DescribeFibers();
-    result.rule = outcome_ == Outcome::kDeadlock ? "deadlock" : "time-limit";
-    result.detail = absl::StrJoin(result.waiting, "; ");
   }
   result.hash = world_->trace().hash();
   result.num_events = world_->trace().num_events();
@@ -283,6 +319,7 @@ void SimRun::CopyTo(RunResult& result) const {
   result.num_points = world_->scheduler().num_points();
   result.sim_seconds = static_cast<double>(world_->now_ns()) * 1e-9;
   result.injections = injector_.injections();
+  result.never_struck = injector_.never_struck();
   result.probes = probes_;
   result.events = world_->trace().events();
   result.decisions = options_.recording == nullptr
@@ -290,6 +327,18 @@ void SimRun::CopyTo(RunResult& result) const {
                          : world_->decisions().Followed();
   result.first_mismatch = world_->decisions().FirstMismatch();
 }
+
+}  // namespace
+
+// For what is found when there is no world any more. It is a function of its
+// own, and not in the unnamed namespace, for breakpoints.
+[[gnu::noinline]] void FailAfterTheEnd(std::string_view rule,
+                                       std::string detail, RunResult& result) {
+  result.rule = std::string(rule);
+  result.detail = std::move(detail);
+}
+
+namespace {
 
 RunResult RunOnce(const SimRunOptions& options,
                   const std::vector<Fault>& faults, bool in_arena) {
@@ -302,19 +351,24 @@ RunResult RunOnce(const SimRunOptions& options,
     {
       ArenaPause outlives_the_arena;
       run->CopyTo(result);
+      result.scratch_directory =
+          run->LeaveFiles(options.keep_scratch && !result.held());
     }
     const bool destroyed = SimRun::Dispose(std::move(run));
     const int64_t left = arena.live_allocations();
     ArenaPause outlives_the_arena;
     if (destroyed && result.held() && left != 0) {
-      result.rule = "leak";
-      result.detail =
-          absl::StrCat(left, " allocations are left when all has ended");
+      FailAfterTheEnd(
+          "leak",
+          absl::StrCat(left, " allocations are left when all has ended"),
+          result);
     }
   } else {
     auto run = std::make_unique<SimRun>(options, faults);
     run->Run();
     run->CopyTo(result);
+    result.scratch_directory =
+        run->LeaveFiles(options.keep_scratch && !result.held());
     SimRun::Dispose(std::move(run));
   }
   result.wall_seconds =
@@ -341,6 +395,10 @@ void WarmUp(const SimRunOptions& options, const std::vector<Fault>& faults) {
 
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   const Scenario& scenario = *options.scenario;
+  if (absl::Status status = CheckParams(scenario, options.params);
+      !status.ok()) {
+    return status;
+  }
   std::vector<std::string> lines;
   if (options.faults) {
     lines = *options.faults;
@@ -348,7 +406,7 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
     lines = scenario.faults(Draws(options.seed, "faults"), options.params);
   }
   absl::StatusOr<std::vector<Fault>> faults =
-      ParseFaults(lines, scenario.workers);
+      ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
   if (kHasArena) WarmUp(options, *faults);
   RunResult result = RunOnce(options, *faults, kHasArena);

@@ -27,7 +27,9 @@ struct SimRunOptions {
   // The decisions to follow; null: they are drawn. Must outlive the run.
   const std::vector<Decision>* recording = nullptr;
   bool keep_trace = false;  // keep the events and decisions
-  uint64_t scatter = 0;     // shuffles heap addresses by this; 0: does not
+  // Whether the scratch directory of a run that fails is kept.
+  bool keep_scratch = false;
+  uint64_t scatter = 0;  // shuffles heap addresses by this; 0: does not
 };
 
 // Runs it on the calling thread. The result depends on the options only, except

@@ -268,7 +268,7 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
     auto until = refused_until_ns_.find(listener->node().rank);
     if (until != refused_until_ns_.end() && until->second > world_.now_ns()) {
       refused = true;
-      Injected(FaultKind::kRefuse);
+      Injected(FaultKind::kRefuse, listener->node().rank);
     }
   }
   if (!refused) {
@@ -337,7 +337,8 @@ int64_t Network::HeldUntil(int32_t from, int32_t to) {
   auto it = held_until_ns_.find({from, to});
   if (it == held_until_ns_.end() || it->second <= world_.now_ns()) return 0;
   Injected(it->second == Scheduler::kNever ? FaultKind::kPartition
-                                           : FaultKind::kHold);
+                                           : FaultKind::kHold,
+           from, to);
   return it->second;
 }
 
@@ -350,7 +351,7 @@ void Network::Delay(int32_t rank_a, int32_t rank_b, int64_t delay_ns,
 int64_t Network::ExtraLatency(int32_t from, int32_t to) {
   auto it = slow_.find({from, to});
   if (it == slow_.end() || it->second.until_ns <= world_.now_ns()) return 0;
-  Injected(FaultKind::kDelay);
+  Injected(FaultKind::kDelay, from, to);
   return it->second.delay_ns;
 }
 
@@ -365,7 +366,7 @@ bool Network::TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind) {
   if (it->second.bytes_left > 0) return false;
   kind = it->second.kind;
   cuts_.erase(it);
-  Injected(FaultKind::kCut);
+  Injected(FaultKind::kCut, from, to);
   return true;
 }
 
@@ -381,7 +382,7 @@ void Network::Cut(int32_t rank_a, int32_t rank_b, BreakKind kind) {
     }
   }
   for (const auto& endpoint : broken) endpoint->Break(kind);
-  if (!broken.empty()) Injected(FaultKind::kCut);
+  if (!broken.empty()) Injected(FaultKind::kCut, rank_a, rank_b);
 }
 
 void Network::DropConnect(int32_t rank) {
@@ -401,7 +402,7 @@ void Network::DropConnect(int32_t rank) {
     listener->Arrived(std::move(server));
     struck = true;
   }
-  if (struck) Injected(FaultKind::kDropConnect);
+  if (struck) Injected(FaultKind::kDropConnect, rank);
 }
 
 void Network::NodeCrashed(Node& node) {

@@ -83,8 +83,9 @@ class Network {
   void Cut(int32_t rank_a, int32_t rank_b, BreakKind kind);
   // Connects to every listener of `rank` and goes away before the hello.
   void DropConnect(int32_t rank);
-  // `watcher` is called each time when a fault that was set up above strikes.
-  void OnInjected(std::function<void(FaultKind)> watcher) {
+  // `watcher` is called each time when a fault that was set up above strikes,
+  // with the workers of the link or, with -1 as the other, the worker.
+  void OnInjected(std::function<void(FaultKind, int32_t, int32_t)> watcher) {
     on_injected_ = std::move(watcher);
   }
 
@@ -129,8 +130,8 @@ class Network {
   // Whether the frame breaks its connection.
   bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
   void NodeCrashed(Node& node);
-  void Injected(FaultKind kind) {
-    if (on_injected_) on_injected_(kind);
+  void Injected(FaultKind kind, int32_t worker, int32_t other = -1) {
+    if (on_injected_) on_injected_(kind, worker, other);
   }
 
   World& world_;
@@ -144,7 +145,7 @@ class Network {
   std::map<Link, int64_t> held_until_ns_;
   std::map<Link, SlowLink> slow_;
   std::map<Link, CutPlan> cuts_;
-  std::function<void(FaultKind)> on_injected_;
+  std::function<void(FaultKind, int32_t, int32_t)> on_injected_;
 };
 
 // The transport seam of one node.

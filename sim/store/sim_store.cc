@@ -56,12 +56,11 @@ class SimStoreClient : public Store {
       }
       if (deadline_ns <= world_.now_ns()) return TooLate(key);
       Fiber* const self = world_.scheduler().current();
-      server_.waiting_.emplace_back(wanted, self);
+      const auto waiting = server_.waiting_.emplace(wanted, self);
       ++site_.count;
       world_.scheduler().Block(site_, {"waits for", "a key in the store"},
                                deadline_ns);
-      std::erase_if(server_.waiting_,
-                    [self](const auto& entry) { return entry.second == self; });
+      server_.waiting_.erase(waiting);
     }
   }
 
@@ -194,7 +193,7 @@ bool SimStoreServer::InOutage(int32_t rank) {
   for (int32_t which : {rank, int32_t{-1}}) {
     auto it = outage_until_ns_.find(which);
     if (it != outage_until_ns_.end() && it->second > world_.now_ns()) {
-      if (on_injected_) on_injected_(FaultKind::kStoreOutage);
+      if (on_injected_) on_injected_(FaultKind::kStoreOutage, which);
       return true;
     }
   }
@@ -203,14 +202,13 @@ bool SimStoreServer::InOutage(int32_t rank) {
 
 int64_t SimStoreServer::ExtraDelay() {
   if (delay_until_ns_ <= world_.now_ns()) return 0;
-  if (on_injected_) on_injected_(FaultKind::kStoreDelay);
+  if (on_injected_) on_injected_(FaultKind::kStoreDelay, -1);
   return delay_ns_;
 }
 
 void SimStoreServer::Changed(const std::string& key) {
-  for (const auto& [wanted, fiber] : waiting_) {
-    if (wanted == key) world_.scheduler().Wake(fiber);
-  }
+  const auto [first, last] = waiting_.equal_range(key);
+  for (auto it = first; it != last; ++it) world_.scheduler().Wake(it->second);
 }
 
 }  // namespace reprise

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/context/detail/fcontext.hpp>
 #include <cstdlib>
 #include <cstring>
@@ -35,6 +36,11 @@ constexpr size_t kStackBytes = size_t{512} << 10;
 constexpr size_t kStackBytes = size_t{128} << 10;
 #endif
 
+// Each guard page costs two of the 65,530 mappings that Linux grants a process,
+// so a world with more stacks than this has no guards below the others.
+constexpr size_t kMostGuardPages = 16'000;
+std::atomic<size_t> num_stacks{0};
+
 }  // namespace
 
 StackPool& StackPool::OfThisThread() {
@@ -59,7 +65,9 @@ StackPool::Stack StackPool::Take() {
         write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
     std::abort();
   }
-  mprotect(memory, page, PROT_NONE);
+  if (num_stacks.fetch_add(1) < kMostGuardPages) {
+    mprotect(memory, page, PROT_NONE);
+  }
   return {static_cast<char*>(memory) + page, kStackBytes};
 }
 

@@ -17,8 +17,8 @@ class World;
 struct Node;
 
 // The stacks of the fibers of one OS thread, which are used again. A stack has
-// a guard page below it. Until a page of it is touched it costs only address
-// space.
+// a guard page below it, but for those beyond the first 16,000 of the process.
+// Until a page of it is touched it costs only address space.
 class StackPool {
  public:
   static StackPool& OfThisThread();

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "sim/world/arena.h"
 
 namespace reprise {
@@ -68,6 +69,10 @@ Outcome World::Run() {
   scheduler_.Run();
   t_world = outer;
   const Outcome outcome = Judge();
+  if (outcome == Outcome::kDeadlock || outcome == Outcome::kTimeLimit) {
+    Fail(outcome == Outcome::kDeadlock ? "deadlock" : "time-limit",
+         absl::StrJoin(DescribeFibers(), "; "));
+  }
   if (outcome != Outcome::kFinished) AbandonFibers();
   return outcome;
 }
@@ -101,8 +106,8 @@ void World::Push(Event event) {
   std::push_heap(events_.begin(), events_.end(), &World::Later);
 }
 
-void World::At(int64_t time_ns, EventOrder order,
-               absl::AnyInvocable<void()> event) {
+void World::Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
+                     absl::AnyInvocable<void()> event) {
   uint32_t slot = 0;
   if (free_calls_.empty()) {
     slot = static_cast<uint32_t>(calls_.size());
@@ -112,7 +117,7 @@ void World::At(int64_t time_ns, EventOrder order,
     free_calls_.pop_back();
     calls_[slot] = std::move(event);
   }
-  Push({time_ns, {order.source + 1, order.number}, nullptr, 0, slot});
+  Push({time_ns, {order.source + 1, order.number}, nullptr, 0, slot, keep});
 }
 
 void World::SetAlarm(int64_t time_ns, Fiber& fiber) {
@@ -129,8 +134,15 @@ bool World::DeliverNextEvents() {
       events_.pop_back();
       continue;  // A stale alarm must not move the clock.
     }
+    if (event.keep == EventKeep::kIfRunning && IsOver()) {
+      std::pop_heap(events_.begin(), events_.end(), &World::Later);
+      events_.pop_back();
+      calls_[event.slot] = nullptr;
+      free_calls_.push_back(event.slot);
+      continue;
+    }
     if (delivered && event.time_ns != now_ns_) break;
-    if (event.time_ns > options_.max_time_ns) {
+    if (event.time_ns > options_.max_time_ns && !IsOver()) {
       over_limit_ = true;
       return false;
     }
@@ -143,6 +155,7 @@ bool World::DeliverNextEvents() {
     } else {
       absl::AnyInvocable<void()> call = std::move(calls_[event.slot]);
       free_calls_.push_back(event.slot);
+      if (event.keep == EventKeep::kRestart) --restarts_to_come_;
       call();
     }
     if (scheduler_.stopped()) return false;

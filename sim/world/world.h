@@ -104,12 +104,34 @@ class World {
 
   // Runs `event` at `time_ns`, or at once if that has passed. It runs on no
   // fiber and must not block.
-  void At(int64_t time_ns, EventOrder order, absl::AnyInvocable<void()> event);
+  void At(int64_t time_ns, EventOrder order, absl::AnyInvocable<void()> event) {
+    Schedule(time_ns, order, EventKeep::kWhatever, std::move(event));
+  }
+  // The same, unless the run is over by then (`IsOver`): such an event is
+  // dropped, and does not move the clock.
+  void AtIfRunning(int64_t time_ns, EventOrder order,
+                   absl::AnyInvocable<void()> event) {
+    Schedule(time_ns, order, EventKeep::kIfRunning, std::move(event));
+  }
+  // The same for a restart: until then the run is not over.
+  void AtRestart(int64_t time_ns, EventOrder order,
+                 absl::AnyInvocable<void()> event) {
+    ++restarts_to_come_;
+    Schedule(time_ns, order, EventKeep::kRestart, std::move(event));
+  }
 
   // Runs `work` on the node's transport thread.
   void PostIo(Node& node, absl::AnyInvocable<void()> work);
 
-  // Stops the run as failed. Only the first call counts.
+  // Whether no fiber is left that must end, and no restart is to come. What is
+  // under way then may still arrive.
+  bool IsOver() const {
+    return scheduler_.num_unfinished() == 0 && restarts_to_come_ == 0;
+  }
+
+  // Stops the run as failed. Only the first call counts. Every failure of a
+  // run comes through here, a deadlock and a time limit too, so it is the place
+  // for a breakpoint.
   void Fail(std::string_view rule, std::string_view detail);
   const std::string& failed_rule() const { return failed_rule_; }
   const std::string& failed_detail() const { return failed_detail_; }
@@ -144,13 +166,17 @@ class World {
   bool DeliverNextEvents();
 
  private:
+  enum class EventKeep : uint8_t { kWhatever, kIfRunning, kRestart };
   struct Event {
     int64_t time_ns;
     EventOrder order;
     Fiber* fiber;         // of an alarm; null for any other event
     uint64_t wait_count;  // of an alarm
     uint32_t slot;        // of any other event: index into `calls_`
+    EventKeep keep = EventKeep::kWhatever;
   };
+  void Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
+                absl::AnyInvocable<void()> event);
   Outcome Judge() const;
   void AbandonFibers();
   static bool Later(const Event& x, const Event& y);
@@ -163,6 +189,7 @@ class World {
   std::vector<Event> events_;  // a heap, earliest first
   std::vector<absl::AnyInvocable<void()>> calls_;
   std::vector<uint32_t> free_calls_;
+  int64_t restarts_to_come_ = 0;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::function<void(Node&)>> crash_watchers_;
   bool over_limit_ = false;
