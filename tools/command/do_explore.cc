@@ -38,12 +38,6 @@ void ReadSharding(ExploreOptions& options) {
   }
 }
 
-std::string OutDirectory(const std::string& given) {
-  if (!given.empty()) return given;
-  const std::string of_test = Env("TEST_UNDECLARED_OUTPUTS_DIR");
-  return of_test.empty() ? "." : of_test;
-}
-
 struct Written {
   std::string path;
   const ExploreFailure* failure;
@@ -101,13 +95,8 @@ void PrintFailure(const Written& entry) {
                            " --seed ", replay.seed, "'"));
     return;
   }
-  char program[4096];
-  const ssize_t length = readlink("/proc/self/exe", program, sizeof(program));
-  PrintLine(absl::StrCat("to run it again:  ",
-                         length > 0
-                             ? std::string(program, static_cast<size_t>(length))
-                             : "reprise",
-                         " replay ", entry.path));
+  PrintLine(absl::StrCat("to run it again:  ", ProgramPath(), " replay ",
+                         entry.path));
 }
 
 void PrintSummary(const ExploreResult& result, const ExploreCommand& command) {
@@ -136,7 +125,8 @@ void PrintSummary(const ExploreResult& result, const ExploreCommand& command) {
 
 }  // namespace
 
-int DoExplore(const CommonFlags& common, const ExploreCommand& command) {
+int DoExplore(const CommonFlags& common, const ExploreCommand& command,
+              Json* report) {
   absl::StatusOr<SimRunOptions> run = command.run.ToOptions();
   if (!run.ok()) return UsageError(run.status(), common.json);
   ExploreOptions options;
@@ -150,7 +140,8 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command) {
   ReadSharding(options);
   options.progress = [](const std::string& line) { PrintNotice(line); };
 
-  const std::string out = OutDirectory(command.out);
+  const std::string out =
+      command.out.empty() ? DefaultOutDirectory() : command.out;
   std::error_code error;
   std::filesystem::create_directories(out, error);
   if (error) {
@@ -178,8 +169,9 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command) {
     }
     written.push_back(std::move(entry));
   }
+  if (report != nullptr) *report = ToJson(*result, command, written);
   if (common.json) {
-    PrintJson(ToJson(*result, command, written));
+    if (report == nullptr) PrintJson(ToJson(*result, command, written));
   } else {
     for (const Written& entry : written) PrintFailure(entry);
     PrintSummary(*result, command);

@@ -63,6 +63,7 @@ void Print(const RemoteRunOptions& options, const RemoteRun& run) {
         options.scenario->name, options.seed, options.identity.world_size,
         result.held() ? "everything held" : outcome, result.num_events,
         result.wall_seconds, static_cast<double>(run.clock_error_ns) * 1e-6));
+    for (const std::string& line : DescribeReach(result)) PrintLine(line);
     return;
   }
   PrintLine(absl::StrFormat(
@@ -75,6 +76,9 @@ void Print(const RemoteRunOptions& options, const RemoteRun& run) {
 }  // namespace
 
 int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
+  if (command.trace_path == "-" && common.json) {
+    return UsageError(TraceAndJson(), common.json);
+  }
   absl::StatusOr<RemoteRunOptions> options = ToOptions(command);
   if (!options.ok()) return UsageError(options.status(), common.json);
   const absl::StatusOr<GpuChoice> gpus = ChooseGpus(command);
@@ -92,7 +96,9 @@ int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
   if (code == kUsage) {
     // The error was printed above.
   } else if (common.json) {
-    Json json = ToJson(run->result, options->scenario->name, options->seed);
+    Json json = ToJson(run->result, options->scenario->name, options->seed,
+                       /*simulated=*/false);
+    json["on"] = command.on;
     json["worker"] = absl::StrCat("w", options->identity.rank);
     json["workers"] = options->identity.world_size;
     json["run_id"] = options->identity.run_id;

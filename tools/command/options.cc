@@ -1,10 +1,10 @@
 #include "tools/command/options.h"
 
-#include <charconv>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "tools/command/numbers.h"
 
 namespace reprise {
 namespace {
@@ -33,40 +33,51 @@ void RunFlags::AddTo(CLI::App& app, bool with_seed) {
   app.add_option("scenario", scenario, "the scenario; see 'reprise list'")
       ->required();
   if (with_seed) {
-    app.add_option("--seed", seed, "the run's seed")->capture_default_str();
+    app.add_option("--seed", seed, "the run's seed")
+        ->capture_default_str()
+        ->check(WholeNumber());
   }
+  const std::string lists =
+      with_seed ? "" : "; several: 5..10 or 1,2,4, each of them is explored";
   app.add_option("--param", params,
-                 "a parameter of the scenario, as name=value")
+                 "a parameter of the scenario, as name=value" + lists)
       ->take_all()
       ->allow_extra_args(false);
+  app.add_option("--workers", workers,
+                 "the number of workers, where the scenario allows another "
+                 "than its own" +
+                     lists);
   app.add_option("--fault", faults,
                  "a fault, instead of those that the scenario draws, e.g. "
                  "'crash w1 when w1 send.payload#3 restart 200ms'")
       ->take_all()
       ->allow_extra_args(false);
   app.add_flag("--no-faults", no_faults, "leaves out the scenario's faults");
-  app.add_option("--schedule", schedule, "cooperative, random or pct")
+  app.add_option("--schedule", schedule,
+                 with_seed ? "cooperative, random or pct"
+                           : "cooperative, random or pct; several: "
+                             "random,pct or all, each of them is explored")
       ->capture_default_str();
   app.add_option("--switch-probability", switch_probability,
                  "random: the probability of a switch at a point")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(NumberFrom(0, 1));
   app.add_option("--stall-probability", stall_probability,
                  "random and pct: the probability of a stall at a point")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(NumberFrom(0, 1));
   app.add_option("--max-stall-us", max_stall_us, "the longest stall")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1'000'000'000));
+      ->check(WholeNumber(1, 1'000'000'000));
   app.add_option("--pct-depth", pct_depth,
                  "pct: the depth of the bugs to find; the priority changes one "
                  "time less")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1000));
+      ->check(WholeNumber(1, 1000));
   app.add_option("--pct-length", pct_length,
                  "pct: the number of points in a run (0: measured once)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber(0, INT64_MAX));
   app.add_flag("--tensorpipe-locks", tensorpipe_locks,
                "switch at TensorPipe's own locks too");
 }
@@ -86,27 +97,23 @@ absl::StatusOr<ScenarioParams> ResolveParams(
     const Scenario& scenario, const std::vector<std::string>& given) {
   ScenarioParams params = scenario.params;
   for (const std::string& pair : given) {
+    const auto wrong = [&pair](absl::string_view what) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--param ", pair, ": ", what));
+    };
     const size_t equals = pair.find('=');
-    if (equals == std::string::npos) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--param ", pair, ": it must be name=value"));
+    if (equals == std::string::npos) return wrong("it must be name=value");
+    int64_t value = 0;
+    if (!ParseNumber(pair.substr(equals + 1), value)) {
+      return wrong(
+          "the value must be an integer (explore takes lists, as in 5..10)");
     }
-    auto it = params.find(pair.substr(0, equals));
-    if (it == params.end()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "--param ", pair, ": ", scenario.name, " has ",
-          params.empty() ? "no parameters" : "only ",
-          absl::StrJoin(params, ", ", [](std::string* out, const auto& entry) {
-            absl::StrAppend(out, entry.first, "=", entry.second);
-          })));
+    const std::string name = pair.substr(0, equals);
+    if (absl::Status status = CheckParams(scenario, {{name, value}});
+        !status.ok()) {
+      return wrong(status.message());
     }
-    const char* const begin = pair.data() + equals + 1;
-    const char* const end = pair.data() + pair.size();
-    auto [stop, error] = std::from_chars(begin, end, it->second);
-    if (error != std::errc() || stop != end) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--param ", pair, ": the value must be an integer"));
-    }
+    params[name] = value;
   }
   return params;
 }
@@ -120,12 +127,41 @@ absl::StatusOr<ScenarioParams> ResolveProcessParams(
   return ResolveParams(with_defaults, given);
 }
 
+absl::StatusOr<ScenarioParams> RunFlags::ToParams(bool in_processes) const {
+  const absl::StatusOr<const Scenario*> found = FindScenario(scenario);
+  if (!found.ok()) return found.status();
+  absl::StatusOr<ScenarioParams> resolved =
+      in_processes ? ResolveProcessParams(**found, params)
+                   : ResolveParams(**found, params);
+  if (!resolved.ok() || workers.empty()) return resolved;
+  int64_t number = 0;
+  const ParamRange range = (*found)->worker_range.value_or(
+      ParamRange{(*found)->workers, (*found)->workers});
+  if (!ParseNumber(workers, number) || number < range.min ||
+      number > range.max) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--workers ", workers, ": ", scenario, " runs with ",
+        range.min == range.max
+            ? absl::StrCat(range.min, " workers only")
+            : absl::StrCat("a number from ", range.min, " to ", range.max)));
+  }
+  if ((*found)->worker_range) (*resolved)[std::string(kWorkersParam)] = number;
+  return resolved;
+}
+
+absl::Status RunFlags::Check() const {
+  if (absl::StatusOr<Policy> policy = ParsePolicy(schedule); !policy.ok()) {
+    return policy.status();
+  }
+  return ToParams().status();
+}
+
 absl::StatusOr<SimRunOptions> RunFlags::ToOptions() const {
   SimRunOptions options;
   absl::StatusOr<const Scenario*> found = FindScenario(scenario);
   if (!found.ok()) return found.status();
   options.scenario = *found;
-  absl::StatusOr<ScenarioParams> resolved = ResolveParams(**found, params);
+  absl::StatusOr<ScenarioParams> resolved = ToParams();
   if (!resolved.ok()) return resolved.status();
   options.params = *std::move(resolved);
   options.seed = seed;
@@ -161,6 +197,7 @@ std::vector<std::string> RunFlags::ToArguments(
   for (const std::string& fault : faults) {
     words.insert(words.end(), {"--fault", fault});
   }
+  if (!workers.empty()) words.insert(words.end(), {"--workers", workers});
   if (no_faults) words.push_back("--no-faults");
   if (tensorpipe_locks) words.push_back("--tensorpipe-locks");
   words.insert(

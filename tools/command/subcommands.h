@@ -10,6 +10,7 @@
 
 #include "tools/command/command.h"
 #include "tools/command/options.h"
+#include "tools/command/report.h"
 #include "tools/processes/worker_identity.h"
 
 namespace reprise {
@@ -29,7 +30,10 @@ struct RunCommand {
 };
 
 struct ExploreCommand {
-  RunFlags run;
+  RunFlags run;  // perhaps a sweep (sweep.h)
+  std::string on = "sim";
+  std::string device;              // as in `RunCommand`
+  int64_t max_wall_seconds = 180;  // of each seed, on others than sim
   uint64_t seeds = 100;
   uint64_t first_seed = 1;
   int jobs = 1;
@@ -61,7 +65,14 @@ struct WorkerCommand {
 
 int DoList(const CommonFlags& common);
 int DoRun(const CommonFlags& common, const RunCommand& command);
-int DoExplore(const CommonFlags& common, const ExploreCommand& command);
+// Runs the explorations that the command means by one of the two below.
+int DoSweep(const CommonFlags& common, const ExploreCommand& command);
+// One exploration. With `report`, its JSON object is put there rather than
+// printed.
+int DoExplore(const CommonFlags& common, const ExploreCommand& command,
+              Json* report);
+int DoExploreInProcesses(const CommonFlags& common,
+                         const ExploreCommand& command, Json* report);
 int DoReplay(const CommonFlags& common, const ReplayCommand& command);
 int DoVerify(const CommonFlags& common, const VerifyCommand& command);
 int DoDoctor(const CommonFlags& common);
