@@ -186,6 +186,12 @@ int DoExploreInProcesses(const CommonFlags& common,
       command.run, command.on, command.device, command.max_wall_seconds);
   if (!options.ok()) return UsageError(options.status(), common.json);
   options->plant = common.plant;
+  if (command.jobs > 1) {
+    return UsageError(absl::InvalidArgumentError(absl::StrCat(
+                          "--jobs ", command.jobs, ": on ", command.on,
+                          " the seeds run one after another")),
+                      common.json);
+  }
   ExploreCommand with_out = command;
   if (with_out.out.empty()) with_out.out = DefaultOutDirectory();
   std::error_code error;

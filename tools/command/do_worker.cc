@@ -41,6 +41,13 @@ absl::StatusOr<RemoteRunOptions> ToOptions(const WorkerCommand& command) {
       ResolveIdentity(command.identity, (*scenario)->workers, GetEnvironment);
   if (!identity.ok()) return identity.status();
   options.identity = *std::move(identity);
+  if ((*scenario)->worker_range) {
+    options.params[std::string(kWorkersParam)] = options.identity.world_size;
+    if (absl::Status status = CheckParams(**scenario, options.params);
+        !status.ok()) {
+      return status;
+    }
+  }
   options.seed = command.seed;
   // On "cuda", all transports that work here.
   if (command.on != "cuda") options.transports = {command.on};
