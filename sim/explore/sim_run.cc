@@ -104,7 +104,8 @@ class SimRun {
 
   // Destroys the run if it ended well, and leaves it to the arena if not.
   static bool Dispose(std::unique_ptr<SimRun> run) {
-    if (run->outcome_ == Outcome::kFinished && !run->crashed_) {
+    if (run->outcome_ == Outcome::kFinished && !run->crashed_ &&
+        run->world_->clean()) {
       run->workers_.clear();
       return true;
     }
@@ -310,6 +311,7 @@ void SimRun::CheckTheEnd() {
 void SimRun::CopyTo(RunResult& result) const {
   result.rule = world_->failed_rule();
   result.detail = world_->failed_detail();
+  if (result.rule == "deadlock") result.waiting = world_->DescribeFibers();
   if (outcome_ == Outcome::kDeadlock || outcome_ == Outcome::kTimeLimit) {
     result.waiting = world_->DescribeFibers();
   }
