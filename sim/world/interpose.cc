@@ -30,8 +30,8 @@ World* WorldOfFiber() {
 }
 
 Site& SiteOfFiber(World& world, std::string_view label) {
-  return *world.decisions().SiteAt(world.scheduler().current()->node->label,
-                                   label);
+  return world.scheduler().current()->sites.At(
+      world.decisions().PlaceAt(label));
 }
 
 // Blocks the running fiber until `WakeAddress`, for which it is found by the
@@ -39,7 +39,7 @@ Site& SiteOfFiber(World& world, std::string_view label) {
 void BlockOnAddress(World& world, std::string_view label, const char* name,
                     const void* address) {
   Site& site = SiteOfFiber(world, label);
-  ++site.count;
+  site.Visit();
   Fiber* const fiber = world.scheduler().current();
   fiber->wait_address = address;
   world.scheduler().Block(site, {"waits for", name}, Scheduler::kNever);

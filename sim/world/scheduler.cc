@@ -25,7 +25,10 @@ Scheduler::Scheduler(World& world, const ScheduleOptions& options)
       stall_below_(options.policy == Policy::kCooperative
                        ? 0
                        : Threshold(options.stall_probability)),
-      main_site_(world.decisions().SiteAt("world", "run")) {
+      main_site_(world.decisions().SiteAt("world", "run")),
+      end_(world.decisions().PlaceAt("end")),
+      crash_(world.decisions().PlaceAt("crash")),
+      pause_(world.decisions().PlaceAt("pause")) {
   if (options.policy == Policy::kPct) {
     const uint64_t stream = HashBytes("pct change points");
     for (int i = 1; i < options.pct_depth; ++i) {
@@ -60,6 +63,8 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   const int same = node.thread_names[std::string(name)]++;
   if (same != 0) fiber->label += "~" + std::to_string(same);
   fiber->label_hash = HashBytes(fiber->label);
+  fiber->sites.Start(world_.decisions().seed(), fiber->label,
+                     fiber->label_hash);
   fiber->id = fibers_.size() + 1;
   fiber->daemon = daemon;
   fiber->body = std::move(body);
@@ -100,15 +105,20 @@ void Scheduler::Finish(Fiber& fiber) {
   world_.Record(fiber.node, {.kind = EventKind::kFiberEnded, .id = fiber.id});
   if (fiber.joiner != nullptr) Wake(fiber.joiner);
   finished_ = &fiber;
-  Site& site = *world_.decisions().SiteAt(fiber.node->label, "end");
-  ++site.count;
+  Site& site = fiber.sites.At(end_);
+  site.Visit();
   SwitchAway(site, /*for_good=*/true);
 }
 
 void Scheduler::Run() {
-  ++main_site_->count;
+  main_site_->Visit();
   SwitchAway(*main_site_);
   current_ = nullptr;
+}
+
+Site& Scheduler::SiteHere(const Node& node, const Place& place) {
+  if (Fiber* const fiber = current()) return fiber->sites.At(place);
+  return *world_.decisions().SiteAt(node.label, place.label);
 }
 
 void Scheduler::MakeReady(Fiber* fiber) {
@@ -137,7 +147,7 @@ void Scheduler::MaybePreempt(Site& site) {
   // The next run finds the static made, and must find the same points.
   if (StaticScope::IsActive()) return;
   ++num_points_;
-  ++site.count;
+  site.Visit();
   if (current() == nullptr) return;
   if (const int64_t stall_ns = DecideStall(site); stall_ns > 0) {
     world_.Record(
@@ -197,7 +207,7 @@ bool Scheduler::Block(Site& site, WaitReason reason, int64_t deadline_ns) {
   Fiber* const fiber = current_;
   // This is a visit of its own, because the next fiber may also have been
   // chosen at the point just before.
-  ++site.count;
+  site.Visit();
   fiber->state = FiberState::kBlocked;
   fiber->waiting = reason;
   fiber->wake_ns = deadline_ns;
@@ -303,8 +313,8 @@ void Scheduler::Abandon(Node& node) {
                 [](Fiber* fiber) { return fiber->state == FiberState::kDead; });
   node.paused_ready.clear();
   if (current() != nullptr && current_->node == &node) {
-    Site& site = *world_.decisions().SiteAt(node.label, "crash");
-    ++site.count;
+    Site& site = current_->sites.At(crash_);
+    site.Visit();
     SwitchAway(site, /*for_good=*/true);
   }
 }
@@ -318,8 +328,8 @@ void Scheduler::Pause(Node& node) {
     return true;
   });
   if (current() != nullptr && current_->node == &node) {
-    Site& site = *world_.decisions().SiteAt(node.label, "pause");
-    ++site.count;
+    Site& site = current_->sites.At(pause_);
+    site.Visit();
     MakeReady(current_);
     SwitchAway(site);
   }

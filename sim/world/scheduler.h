@@ -77,6 +77,10 @@ class Scheduler {
   // Null on the OS thread's own stack and while an event is delivered.
   Fiber* current() const { return in_event_ ? nullptr : current_; }
 
+  // The site at which the running fiber makes decisions at `place`; on no fiber
+  // that of the node.
+  Site& SiteHere(const Node& node, const Place& place);
+
   // A point: the schedule may let another fiber run here, or stall this one.
   void MaybePreempt(Site& site);
 
@@ -125,6 +129,9 @@ class Scheduler {
 
   ExecutionContext main_;
   Site* main_site_;
+  const Place& end_;
+  const Place& crash_;
+  const Place& pause_;
   Fiber* current_ = nullptr;
   bool in_event_ = false;
   bool stopped_ = false;
