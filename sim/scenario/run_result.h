@@ -35,6 +35,10 @@ struct RunResult {
   std::vector<Event> events;        // if they were to be kept
   std::vector<Decision> decisions;  // likewise
   std::string first_mismatch;       // where a replay left the recording
+  // The labels of all threads, and of the places at which decisions can be made
+  // (sim/world/site.h), if the trace was to be kept.
+  std::vector<std::string> threads;
+  std::vector<std::string> places;
 
   bool held() const { return rule.empty(); }
 };

@@ -80,12 +80,19 @@ Decisions::Decisions(uint64_t seed, const std::vector<Decision>* recording,
 }
 
 const Place& Decisions::PlaceAt(std::string_view label) {
-  std::unique_ptr<Place>& place = places_[std::string(label)];
-  if (place == nullptr) {
-    place = std::make_unique<Place>(
-        Place{std::string(label), HashBytes(label), places_.size() - 1});
+  auto it = places_.find(label);
+  if (it == places_.end()) {
+    auto place = std::make_unique<Place>(
+        Place{std::string(label), HashBytes(label), places_.size()});
+    it = places_.emplace(label, std::move(place)).first;
   }
-  return *place;
+  return *it->second;
+}
+
+std::vector<std::string> Decisions::places() const {
+  std::vector<std::string> labels;
+  for (const auto& [label, place] : places_) labels.push_back(label);
+  return labels;
 }
 
 Site* Decisions::SiteAt(std::string_view node, std::string_view label) {
@@ -95,8 +102,8 @@ Site* Decisions::SiteAt(std::string_view node, std::string_view label) {
   if (is_new) {
     site.owner = it->first.first;
     site.place = it->first.second;
-    site.stream = HashCombine(HashCombine(seed_, HashBytes(node)),
-                              HashBytes(label));
+    site.stream =
+        HashCombine(HashCombine(seed_, HashBytes(node)), HashBytes(label));
   }
   return &site;
 }

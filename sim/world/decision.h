@@ -1,8 +1,8 @@
 // Decisions: every choice that a world makes.
 //
-// A choice is made at one visit to a site (site.h), such as the second time that
-// w1/main takes the lock `calls` in its fifth call to w2. It is drawn from a
-// stream that has the same key, so a new draw at one site does not shift the
+// A choice is made at one visit to a site (site.h), such as the second time
+// that w1/main takes the lock `calls` in its fifth call to w2. It is drawn from
+// a stream that has the same key, so a new draw at one site does not shift the
 // draws at any other. In a replay the choices come from a recording instead.
 // They are matched by site, section, count and kind, and the first recorded
 // choice that cannot be followed is reported.
@@ -11,6 +11,7 @@
 #define REPRISE_SIM_WORLD_DECISION_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,6 +59,9 @@ class Decisions {
   const Place& PlaceAt(std::string_view label);
   Site* SiteAt(std::string_view node, std::string_view label);
 
+  // The labels of all places, in an order that only the run decides.
+  std::vector<std::string> places() const;
+
   // What the recording says for this visit, or nothing.
   std::optional<uint64_t> Recorded(const Site& site, DecisionKind kind);
 
@@ -88,9 +92,9 @@ class Decisions {
   const std::vector<Decision>* const recording_;
   const bool keep_;
   int64_t num_made_ = 0;
-  // Looked up only, never iterated.
-  std::unordered_map<std::string, std::unique_ptr<Place>> places_;
+  std::map<std::string, std::unique_ptr<Place>, std::less<>> places_;
   std::map<std::pair<std::string, std::string>, Site> sites_;
+  // Looked up only, never iterated.
   std::unordered_map<uint64_t, Override> overrides_;
   std::vector<bool> followed_;
   std::vector<Decision> kept_;

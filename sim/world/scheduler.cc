@@ -32,9 +32,10 @@ Scheduler::Scheduler(World& world, const ScheduleOptions& options)
   if (options.policy == Policy::kPct) {
     const uint64_t stream = HashBytes("pct change points");
     for (int i = 1; i < options.pct_depth; ++i) {
-      change_points_.push_back(static_cast<int64_t>(Below(
-          Draw(world.decisions().seed(), stream, static_cast<uint64_t>(i - 1)),
-          static_cast<uint64_t>(options.pct_length))));
+      change_points_.push_back(static_cast<int64_t>(
+          Below(Draw(world.decisions().seed() ^ options.salt, stream,
+                     static_cast<uint64_t>(i - 1)),
+                static_cast<uint64_t>(options.pct_length))));
     }
     std::sort(change_points_.begin(), change_points_.end());
   }
@@ -69,7 +70,8 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   fiber->daemon = daemon;
   fiber->body = std::move(body);
   fiber->priority = static_cast<int64_t>(
-      Draw(world_.decisions().seed(), fiber->label_hash, 0) >> 2);
+      Draw(world_.decisions().seed() ^ options_.salt, fiber->label_hash, 0) >>
+      2);
   if (free_stacks_.empty()) {
     fiber->stack = StackPool::OfThisThread().Take();
   } else {
@@ -170,7 +172,7 @@ int64_t Scheduler::DecideStall(Site& site) {
   }
   if (stall_below_ == 0) return 0;
   decisions.CountMade();
-  const uint64_t bits = site.Bits(DecisionKind::kStall);
+  const uint64_t bits = Bits(site, DecisionKind::kStall);
   if ((bits & 0xffffffffu) >= stall_below_) return 0;
   const uint64_t stall_ns =
       1 + Below(Mix(bits), static_cast<uint64_t>(options_.max_stall_ns));
@@ -187,7 +189,7 @@ bool Scheduler::DecideSwitch(Site& site) {
   bool result = false;
   if (options_.policy == Policy::kRandom) {
     decisions.CountMade();
-    result = (site.Bits(DecisionKind::kSwitch) & 0xffffffffu) < switch_below_;
+    result = (Bits(site, DecisionKind::kSwitch) & 0xffffffffu) < switch_below_;
   } else if (options_.policy == Policy::kPct) {
     decisions.CountMade();
     if (next_change_ < change_points_.size() &&
@@ -287,7 +289,7 @@ size_t Scheduler::Choose(Site& site) {
       return 0;
     case Policy::kRandom:
       decisions.CountMade();
-      index = Below(site.Bits(DecisionKind::kNext), ready_.size());
+      index = Below(Bits(site, DecisionKind::kNext), ready_.size());
       break;
     case Policy::kPct:
       decisions.CountMade();

@@ -41,6 +41,9 @@ struct ScheduleOptions {
   // timeout would never expire just when the reply arrives.
   double stall_probability = 0.02;
   int64_t max_stall_ns = 50'000;
+  // Another number draws another schedule for the same seed, whose latencies
+  // and other draws stay.
+  uint64_t salt = 0;
   // Whether TensorPipe's own locks are points too.
   bool tensorpipe_locks = false;
 };
@@ -117,6 +120,10 @@ class Scheduler {
   Fiber* PickNext(Site& site);
   Fiber* TakeReady(Site& site);
   size_t Choose(Site& site);
+  uint64_t Bits(const Site& site, DecisionKind kind) const {
+    const uint64_t bits = site.Bits(kind);
+    return options_.salt == 0 ? bits : Mix(bits ^ options_.salt);
+  }
   int64_t DecideStall(Site& site);
   bool DecideSwitch(Site& site);
 

@@ -82,8 +82,7 @@ std::string Site::Label() const {
   return label.append(place);
 }
 
-void ThreadSites::Start(uint64_t seed, std::string_view thread,
-                        uint64_t hash) {
+void ThreadSites::Start(uint64_t seed, std::string_view thread, uint64_t hash) {
   thread_ = thread;
   stream_ = HashCombine(seed, hash);
 }
@@ -100,7 +99,8 @@ void ThreadSites::Make(const Place& place) {
 
 void ThreadSites::Begin(SectionKind kind, std::string_view who,
                         uint64_t number) {
-  if (getenv("K1")) return;
+  static const bool k1 = getenv("K1") != nullptr;
+  if (k1) return;
   section_.Begin(kind, who, number);
   if (const uint64_t again = ++times_[section_.hash()]; again != 1) {
     section_.Begin(kind, who, number, again);
@@ -108,7 +108,8 @@ void ThreadSites::Begin(SectionKind kind, std::string_view who,
 }
 
 void ThreadSites::BeginNext(SectionKind kind, std::string_view who) {
-  if (getenv("K1")) return;
+  static const bool k1 = getenv("K1") != nullptr;
+  if (k1) return;
   section_.Begin(kind, who, 0);
   section_.Begin(kind, who, ++times_[section_.hash()]);
 }
@@ -118,16 +119,20 @@ std::optional<SiteKey> ParseSiteLabel(uint64_t seed, std::string_view label) {
   if (open == std::string_view::npos) {
     const size_t blank = label.find(' ');
     if (blank == std::string_view::npos) return std::nullopt;
-    return SiteKey{HashCombine(HashCombine(seed, HashBytes(label.substr(0, blank))), HashBytes(label.substr(blank+1))), 0};
+    return SiteKey{
+        HashCombine(HashCombine(seed, HashBytes(label.substr(0, blank))),
+                    HashBytes(label.substr(blank + 1))),
+        0};
   }
   const size_t close = label.find("] ", open);
   if (close == std::string_view::npos) return std::nullopt;
   const std::optional<Section> section =
       Section::Parse(label.substr(open + 2, close - open - 2));
   if (!section) return std::nullopt;
-  return SiteKey{HashCombine(HashCombine(seed, HashBytes(label.substr(0, open))),
-                             HashBytes(label.substr(close + 2))),
-                 section->hash()};
+  return SiteKey{
+      HashCombine(HashCombine(seed, HashBytes(label.substr(0, open))),
+                  HashBytes(label.substr(close + 2))),
+      section->hash()};
 }
 
 }  // namespace reprise

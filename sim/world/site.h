@@ -138,7 +138,7 @@ class ThreadSites {
   std::string_view thread_;
   uint64_t stream_ = 0;
   Section section_;
-  std::vector<std::unique_ptr<Site>> sites_;  // by the index of the place
+  std::vector<std::unique_ptr<Site>> sites_;      // by the index of the place
   std::unordered_map<uint64_t, uint64_t> times_;  // begun, by hash
 };
 
