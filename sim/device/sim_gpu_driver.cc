@@ -25,9 +25,9 @@ SimGpuDriver::SimGpuDriver(SimGpus& gpus, Node& node, int host,
       node_(node),
       host_(host),
       devices_(std::move(devices)),
-      call_site_(*world().decisions().SiteAt(node.label, "gpu call")),
-      wait_site_(*world().decisions().SiteAt(node.label, "gpu wait")),
-      draw_site_(*world().decisions().SiteAt(node.label, "gpu draw")),
+      call_(world().decisions().PlaceAt("gpu call")),
+      wait_(world().decisions().PlaceAt("gpu wait")),
+      draw_(world().decisions().PlaceAt("gpu draw")),
       is_lost_(devices_.size(), false) {
   for (int device = 0; device < device_count(); ++device) {
     const GpuStream stream{device, GpuStream::kDefault};
@@ -42,19 +42,20 @@ void SimGpuDriver::Enter() {
                    absl::StrCat("a callback of a stream of ", node_.label,
                                 " calls the driver"));
   }
-  scheduler.MaybePreempt(call_site_);
+  scheduler.MaybePreempt(SiteHere(call_));
 }
 
 void SimGpuDriver::Take(int64_t duration_ns) {
   Scheduler& scheduler = world().scheduler();
   if (scheduler.current() == nullptr) return;
-  scheduler.Block(wait_site_, {"waits for", "the GPU's driver"},
+  scheduler.Block(WaitSite(), {"waits for", "the GPU's driver"},
                   world().now_ns() + duration_ns);
 }
 
 bool SimGpuDriver::DrawHalf() {
-  ++draw_site_.count;
-  return (draw_site_.Bits(DecisionKind::kLatency) & 1) != 0;
+  Site& site = SiteHere(draw_);
+  site.Visit();
+  return (site.Bits(DecisionKind::kLatency) & 1) != 0;
 }
 
 absl::Status SimGpuDriver::CheckDevice(int device) {

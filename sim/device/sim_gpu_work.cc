@@ -228,7 +228,7 @@ void SimGpuDriver::RunDriverThread() {
       next.stream->CallbackReturned();
     }
     thread_waits_ = true;
-    world().scheduler().Block(wait_site_, {"waits for", "callbacks"},
+    world().scheduler().Block(WaitSite(), {"waits for", "callbacks"},
                               Scheduler::kNever);
   }
 }
@@ -350,7 +350,7 @@ absl::Status SimGpuDriver::Synchronize(GpuEvent event) {
   if (!found.ok()) return found.status();
   const std::shared_ptr<SimGpuRecord> record = *std::move(found);
   if (record == nullptr) return absl::OkStatus();
-  AwaitRecord(world(), wait_site_, "an event", record);
+  AwaitRecord(world(), WaitSite(), "an event", record);
   gpus_.HostKnows(record->clock);
   return record->status;
 }

@@ -328,6 +328,11 @@ void SimRun::CopyTo(RunResult& result) const {
                          ? world_->decisions().kept()
                          : world_->decisions().Followed();
   result.first_mismatch = world_->decisions().FirstMismatch();
+  if (!options_.keep_trace) return;
+  for (const auto& fiber : world_->scheduler().fibers()) {
+    result.threads.push_back(fiber->label);
+  }
+  result.places = world_->decisions().places();
 }
 
 }  // namespace

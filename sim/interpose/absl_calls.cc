@@ -36,7 +36,7 @@ void PointAtLock(const void* return_address) {
   World* const world = WorldOfCaller();
   if (world == nullptr) return;
   const InSimulator in_simulator;
-  const Place& place = ImmediatePlace(*world, return_address);
+  const CodePlace& place = ImmediatePlace(*world, return_address);
   if (place.kind == PlaceKind::kQuiet || place.in_shared_library) return;
   Point(*world, SiteOfCall(*world, Verb::kLock, return_address));
 }

@@ -35,8 +35,8 @@ constexpr const char kProcesses[] =
 World* WorldOfUser(const void* return_address) {
   World* const world = WorldOfCaller();
   if (world == nullptr) return nullptr;
-  const Place* library = nullptr;
-  const Place& place = UserPlace(*world, return_address, &library);
+  const CodePlace* library = nullptr;
+  const CodePlace& place = UserPlace(*world, return_address, &library);
   return place.kind == PlaceKind::kUser ? world : nullptr;
 }
 

@@ -43,7 +43,7 @@ int Wait(World& world, const FutexCall& futex, int64_t deadline_ns,
   }
   if (deadline_ns <= world.now_ns()) return Fail(ETIMEDOUT);
   // TensorPipe waits for a std::future.
-  if (!call.is_user()) ++call.site->count;
+  if (!call.is_user()) call.site->Visit();
   const WaitReason reason =
       call.is_user()
           ? WaitReason{"waits for another thread in", call.place->where}

@@ -65,19 +65,16 @@ void PrepareProcess() {
   (void)done;
 }
 
-// The one function that makes labels of sites.
-Site* MakeSite(World& world, Verb verb, const Place& place) {
+// The one function that makes labels of places.
+const Place& MakePlace(World& world, Verb verb, const CodePlace& code) {
   const char* const name = kVerbs[static_cast<size_t>(verb)];
-  const std::string& node = Self(world).node->label;
-  if (place.kind == PlaceKind::kUser) {
-    return world.decisions().SiteAt(node, absl::StrCat(name, ":", place.label));
+  Decisions& decisions = world.decisions();
+  if (code.kind == PlaceKind::kUser) {
+    return decisions.PlaceAt(absl::StrCat(name, ":", code.label));
   }
-  if (verb == Verb::kLock) {
-    return world.decisions().SiteAt(node, "lock:tensorpipe");
-  }
-  if (verb == Verb::kFutex)
-    return world.decisions().SiteAt(node, "wait:future");
-  return world.decisions().SiteAt(node, absl::StrCat(name, ":library"));
+  if (verb == Verb::kLock) return decisions.PlaceAt("lock:tensorpipe");
+  if (verb == Verb::kFutex) return decisions.PlaceAt("wait:future");
+  return decisions.PlaceAt(absl::StrCat(name, ":library"));
 }
 
 }  // namespace
@@ -101,7 +98,7 @@ InterposedThread& ThreadOf(Fiber& fiber) {
   return *fiber.interposed;
 }
 
-const Place& ImmediatePlace(World& world, const void* return_address) {
+const CodePlace& ImmediatePlace(World& world, const void* return_address) {
   InterposedWorld::CachedPlace& cached =
       world.interposed->places[Hash(return_address) % InterposedWorld::kCached];
   if (cached.return_address != return_address) {
@@ -113,12 +110,12 @@ const Place& ImmediatePlace(World& world, const void* return_address) {
   return *cached.place;
 }
 
-const Place& UserPlace(World& world, const void* return_address,
-                       const Place** library) {
-  const Place& place = ImmediatePlace(world, return_address);
+const CodePlace& UserPlace(World& world, const void* return_address,
+                       const CodePlace** library) {
+  const CodePlace& place = ImmediatePlace(world, return_address);
   *library = nullptr;
   const KeepErrno keep_errno;
-  const Place* user = &place;
+  const CodePlace* user = &place;
   if (place.kind == PlaceKind::kLibrary) {
     const OutsideWorld outside;
     user = &PlaceOfUser(return_address, library);
@@ -132,22 +129,21 @@ const Place& UserPlace(World& world, const void* return_address,
 }
 
 CallSite SiteOfCall(World& world, Verb verb, const void* return_address) {
-  const Place* place = &ImmediatePlace(world, return_address);
+  const CodePlace* place = &ImmediatePlace(world, return_address);
   // Locks of a library guard its own secrets, some of them only in the first
   // run of a process.
   const bool is_lock = verb == Verb::kLock || verb == Verb::kRwLock;
   if (!(is_lock && place->in_shared_library)) {
-    const Place* library = nullptr;
+    const CodePlace* library = nullptr;
     place = &UserPlace(world, return_address, &library);
   }
-  const Node* const node = Self(world).node;
   InterposedWorld::CachedSite& cached =
-      world.interposed->sites[Hash(place, node, static_cast<uint64_t>(verb)) %
+      world.interposed->sites[Hash(place, nullptr, static_cast<uint64_t>(verb)) %
                               InterposedWorld::kCached];
-  if (cached.place != place || cached.node != node || cached.verb != verb) {
-    cached = {place, node, verb, MakeSite(world, verb, *place)};
+  if (cached.code != place || cached.verb != verb) {
+    cached = {place, verb, &MakePlace(world, verb, *place)};
   }
-  return {cached.site, place};
+  return {&Self(world).sites.At(*cached.place), place};
 }
 
 void Point(World& world, const CallSite& call) {
@@ -234,8 +230,8 @@ int NumWaitingAt(World& world, const void* address) {
 
 void FailCall(World& world, const void* return_address, std::string_view what,
               std::string_view instead) {
-  const Place* library = nullptr;
-  const Place& place = UserPlace(world, return_address, &library);
+  const CodePlace* library = nullptr;
+  const CodePlace& place = UserPlace(world, return_address, &library);
   const std::string caller = Self(world).label;
   world.Fail(
       "not-simulated",
@@ -243,7 +239,7 @@ void FailCall(World& world, const void* return_address, std::string_view what,
           caller, " calls ", std::string(what), " in ", place.where,
           ", which a simulated world cannot answer: ", std::string(instead)));
   for (;;) {
-    Site& site = *world.decisions().SiteAt(Self(world).node->label, "fail");
+    Site& site = Self(world).sites.At(world.decisions().PlaceAt("fail"));
     world.scheduler().Block(site, {"calls", ""}, Scheduler::kNever);
   }
 }
@@ -290,11 +286,9 @@ bool IsDeadOwner(World& world, int owner, const void* holder) {
 }
 
 uint64_t RandomBits(World& world) {
-  Site& site =
-      *world.decisions().SiteAt(Self(world).node->label, "libc random");
-  const uint64_t bits = site.Bits(DecisionKind::kLatency);
-  ++site.count;
-  return bits;
+  Site& site = Self(world).sites.At(world.decisions().PlaceAt("libc random"));
+  site.Visit();
+  return site.Bits(DecisionKind::kLatency);
 }
 
 void FillRandom(World& world, void* bytes, size_t size) {

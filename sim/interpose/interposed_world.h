@@ -91,11 +91,11 @@ enum class Verb : uint8_t {
   kPoll,
 };
 
-// A call of an interposed function. A site is a node, a verb and the function
+// A call of an interposed function. A place is a verb and the function
 // that called: an anonymous mutex has no name that another build would share.
 struct CallSite {
   Site* site = nullptr;
-  const Place* place = nullptr;
+  const CodePlace* place = nullptr;
   bool is_user() const { return place->kind == PlaceKind::kUser; }
 };
 
@@ -103,11 +103,11 @@ struct CallSite {
 CallSite SiteOfCall(World& world, Verb verb, const void* return_address);
 
 // The place alone. For calls of shared libraries it is the library's.
-const Place& ImmediatePlace(World& world, const void* return_address);
+const CodePlace& ImmediatePlace(World& world, const void* return_address);
 
 // The user's place, and the last function of a library that it called, or null.
-const Place& UserPlace(World& world, const void* return_address,
-                       const Place** library);
+const CodePlace& UserPlace(World& world, const void* return_address,
+                       const CodePlace** library);
 
 // Lets the schedule switch or stall, if the call is the user's.
 void Point(World& world, const CallSite& call);

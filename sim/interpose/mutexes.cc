@@ -81,7 +81,7 @@ int AcquireContended(World& world, pthread_mutex_t& mutex, int64_t deadline_ns,
       if (deadline_ns == Scheduler::kNever) FailIfCircular(world, reason);
       BlockAt(world, *call.site, reason, &mutex, deadline_ns);
     } else {
-      ++call.site->count;
+      call.site->Visit();
       BlockAt(world, *call.site,
               {"waits for", "a library's lock", &HolderOf(mutex)}, &mutex,
               deadline_ns);
@@ -94,7 +94,7 @@ int AcquireContended(World& world, pthread_mutex_t& mutex, int64_t deadline_ns,
 
 // A point at the user's locks, and at TensorPipe's if the schedule says so.
 void PointAtLock(World& world, const void* return_address) {
-  const Place& place = ImmediatePlace(world, return_address);
+  const CodePlace& place = ImmediatePlace(world, return_address);
   if (place.kind == PlaceKind::kQuiet || place.in_shared_library) {
     if (__builtin_expect(!world.options().schedule.tensorpipe_locks, 1)) return;
     const KeepErrno keep_errno;

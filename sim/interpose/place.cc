@@ -148,7 +148,7 @@ class Symbolizer {
     return *instance;
   }
 
-  const Place& At(const void* return_address) {
+  const CodePlace& At(const void* return_address) {
     const std::lock_guard<std::mutex> lock(mutex_);
     auto it = places_.find(return_address);
     if (it == places_.end()) {
@@ -276,7 +276,7 @@ class Symbolizer {
                : PlaceKind::kUser;
   }
 
-  static void Describe(const Frame& frame, Place& place) {
+  static void Describe(const Frame& frame, CodePlace& place) {
     const size_t slash = frame.file.rfind('/');
     const std::string file =
         slash == std::string::npos ? frame.file : frame.file.substr(slash + 1);
@@ -291,8 +291,8 @@ class Symbolizer {
     }
   }
 
-  Place* Make(const void* return_address) {
-    auto* const place = new Place();
+  CodePlace* Make(const void* return_address) {
+    auto* const place = new CodePlace();
     const uintptr_t pc = reinterpret_cast<uintptr_t>(return_address) - 1;
     const Module* const module = ModuleOf(pc);
     if (module == nullptr) {
@@ -325,24 +325,24 @@ class Symbolizer {
   std::mutex mutex_;
   backtrace_state* const state_;
   std::vector<Module> modules_;
-  std::unordered_map<const void*, Place*> places_;
+  std::unordered_map<const void*, CodePlace*> places_;
   std::vector<std::string> roots_;
 };
 
 struct Walk {
   const void* from;
   bool seen = false;
-  const Place* found = nullptr;
-  const Place* library = nullptr;
+  const CodePlace* found = nullptr;
+  const CodePlace* library = nullptr;
 };
 
 }  // namespace
 
-const Place& PlaceOf(const void* return_address) {
+const CodePlace& PlaceOf(const void* return_address) {
   return Symbolizer::Instance().At(return_address);
 }
 
-const Place& PlaceOfUser(const void* return_address, const Place** library) {
+const CodePlace& PlaceOfUser(const void* return_address, const CodePlace** library) {
   Walk walk{return_address};
   _Unwind_Backtrace(
       [](_Unwind_Context* context, void* data) {
@@ -351,7 +351,7 @@ const Place& PlaceOfUser(const void* return_address, const Place** library) {
             reinterpret_cast<const void*>(_Unwind_GetIP(context));
         if (address == walk.from) walk.seen = true;
         if (!walk.seen) return _URC_NO_REASON;
-        const Place& place = PlaceOf(address);
+        const CodePlace& place = PlaceOf(address);
         if (place.kind == PlaceKind::kLibrary) {
           walk.library = &place;
           return _URC_NO_REASON;
@@ -362,8 +362,8 @@ const Place& PlaceOfUser(const void* return_address, const Place** library) {
       &walk);
   *library = walk.library;
   if (walk.found != nullptr) return *walk.found;
-  static const Place* const nobody = [] {
-    auto* const place = new Place();
+  static const CodePlace* const nobody = [] {
+    auto* const place = new CodePlace();
     place->kind = PlaceKind::kLibrary;
     place->function = place->label = place->where = "a library";
     return place;

@@ -21,7 +21,7 @@ enum class PlaceKind : uint8_t {
 };
 
 // Made once for each address, and never destroyed.
-struct Place {
+struct CodePlace {
   PlaceKind kind = PlaceKind::kQuiet;
   // Whether the code lies in a shared library of kind kLibrary, where locks
   // guard that library's own secrets.
@@ -33,12 +33,12 @@ struct Place {
 
 // The place of the call that returns to `return_address`. Thread-safe. To be
 // called outside the arena and within a RealCalls.
-const Place& PlaceOf(const void* return_address);
+const CodePlace& PlaceOf(const void* return_address);
 
 // The same for the innermost caller that is not a library's, found on the
 // stack of the calling thread above the frame that `return_address` returns to.
 // `library` is set to the last place passed on the way, or to null.
-const Place& PlaceOfUser(const void* return_address, const Place** library);
+const CodePlace& PlaceOfUser(const void* return_address, const CodePlace** library);
 
 }  // namespace reprise::interpose
 

@@ -31,7 +31,7 @@ int NextRand(World& world) {
 constinit Real real_device("_ZNSt13random_device9_M_getvalEv");
 
 bool IsUserCall(World& world, const void* return_address) {
-  const Place* library = nullptr;
+  const CodePlace* library = nullptr;
   return UserPlace(world, return_address, &library).kind == PlaceKind::kUser;
 }
 

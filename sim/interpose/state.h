@@ -28,13 +28,12 @@ struct InterposedWorld {
   };
   struct CachedPlace {
     const void* return_address = nullptr;
-    const interpose::Place* place = nullptr;
+    const interpose::CodePlace* place = nullptr;
   };
   struct CachedSite {
-    const interpose::Place* place = nullptr;
-    const Node* node = nullptr;
+    const interpose::CodePlace* code = nullptr;
     interpose::Verb verb = interpose::Verb::kLock;
-    Site* site = nullptr;
+    const Place* place = nullptr;
   };
   static constexpr size_t kQueues = 64;
   static constexpr size_t kCached = 256;

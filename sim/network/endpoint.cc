@@ -41,8 +41,8 @@ Endpoint::Endpoint(Network& network, Node& node, uint64_t connection,
       connection_(connection),
       is_server_(is_server),
       remote_rank_(remote_rank),
-      latency_site_(network.world_.decisions().SiteAt(
-          node.label, absl::StrCat("send:", connection))) {
+      name_(absl::StrCat("w", connection >> 32, ":", connection & 0xffffffffu,
+                         is_server ? ".server" : ".client")) {
   network_.endpoints_.emplace(std::pair(connection_, is_server_), this);
 }
 
@@ -128,9 +128,7 @@ void Endpoint::Send(Frame frame, bool is_object) {
   }
   std::shared_ptr<Endpoint> peer = peer_.lock();
   if (peer == nullptr || peer->closed_) return;
-  ++latency_site_->count;
-  int64_t arrival_ns =
-      world.now_ns() + network_.DrawLatency(*latency_site_, bytes);
+  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*this, bytes);
   const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
   if (held_until_ns == Scheduler::kNever) return;
   arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
@@ -172,8 +170,7 @@ void Endpoint::SendEndOfStream() {
   std::shared_ptr<Endpoint> peer = peer_.lock();
   if (peer == nullptr || peer->closed_) return;
   World& world = network_.world_;
-  ++latency_site_->count;
-  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*latency_site_, 0);
+  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*this, 0);
   const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
   if (held_until_ns == Scheduler::kNever) return;
   arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
@@ -227,10 +224,20 @@ void Endpoint::Break(BreakKind kind) {
   }
   Fail(ErrorOf(kind));
   if (peer == nullptr) return;
-  ++latency_site_->count;
-  world.At(world.now_ns() + network_.DrawLatency(*latency_site_, 0),
+  world.At(world.now_ns() + network_.DrawLatency(*this, 0),
            {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
            [peer = std::move(peer), kind] { peer->Fail(ErrorOf(kind)); });
+}
+
+Site& Endpoint::VisitSend() {
+  World& world = network_.world_;
+  Fiber* const fiber = world.scheduler().current();
+  Site& site = fiber != nullptr
+                   ? fiber->sites.At(network_.send_)
+                   : *world.decisions().SiteAt(node_.label,
+                                               absl::StrCat("send:", name_));
+  site.Visit();
+  return site;
 }
 
 void Endpoint::PostProgress() {
@@ -238,6 +245,16 @@ void Endpoint::PostProgress() {
   progress_posted_ = true;
   network_.world_.PostIo(node_,
                          [self = shared_from_this()] { self->Progress(); });
+}
+
+void Endpoint::BeginSection(bool is_payload) {
+  if (!is_payload) {
+    ++objects_read_;
+    frames_of_object_ = 0;
+  }
+  ++frames_of_object_;
+  network_.world_.scheduler().current()->sites.BeginRead(name_, objects_read_,
+                                                         frames_of_object_);
 }
 
 void Endpoint::Progress() {
@@ -262,6 +279,7 @@ void Endpoint::Progress() {
     arrived_.pop_front();
     PendingRead read = std::move(reads_.front());
     reads_.pop_front();
+    BeginSection(read.is_sized);
     if (!read.is_sized) {
       read.done(Error::kSuccess, frame.data(), frame.size());
     } else if (frame.size() != read.length) {

@@ -196,7 +196,9 @@ class SimTransport : public transport::Context {
 };
 
 Network::Network(World& world, const NetworkOptions& options)
-    : world_(world), options_(options) {
+    : world_(world),
+      send_(world.decisions().PlaceAt("send")),
+      options_(options) {
   world_.OnCrash([this](Node& node) { NodeCrashed(node); });
 }
 
@@ -243,9 +245,7 @@ std::shared_ptr<Endpoint> Network::Connect(Node& node,
                         .id = connection,
                         .rank = remote_rank,
                         .text = address});
-  Site& site = client->latency_site();
-  ++site.count;
-  int64_t arrival_ns = world_.now_ns() + DrawLatency(site, 0);
+  int64_t arrival_ns = world_.now_ns() + DrawLatency(*client, 0);
   if (remote_rank >= 0) {
     const int64_t held_until_ns = HeldUntil(node.rank, remote_rank);
     if (held_until_ns == Scheduler::kNever) return client;
@@ -278,9 +278,7 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
     if (!client_node.alive) return;
     refused = !listener->node().alive;
   }
-  Site& site = client->latency_site();
-  ++site.count;
-  const int64_t answer_ns = world_.now_ns() + DrawLatency(site, 0);
+  const int64_t answer_ns = world_.now_ns() + DrawLatency(*client, 0);
   const EventOrder order{client->connection() * 2, UINT64_MAX};
   if (refused) {
     world_.At(answer_ns, order, [this, client] {
@@ -301,7 +299,8 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
   });
 }
 
-int64_t Network::DrawLatency(Site& site, size_t bytes) {
+int64_t Network::DrawLatency(Endpoint& from, size_t bytes) {
+  const Site& site = from.VisitSend();
   uint64_t bits = site.Bits(DecisionKind::kLatency);
   int64_t latency_ns =
       options_.latency_min_ns +

@@ -1,7 +1,7 @@
 // The simulated network: a TensorPipe transport under the real TensorPipe core.
 //
-// Connections carry frames, in order, each after a latency drawn at the site of
-// its connection and direction. What can go wrong goes wrong as on TCP: a
+// Connections carry frames, in order, each after a latency drawn at the site
+// "send" of the fiber that sends it. What can go wrong goes wrong as on TCP: a
 // connect is refused, a connection breaks at a byte (the frame in which that
 // byte lies never arrives) by a reset or an end of stream, or a link holds
 // everything back and either heals, and then everything arrives late, or never
@@ -116,7 +116,7 @@ class Network {
   std::shared_ptr<Endpoint> Connect(Node& node, const std::string& address);
   void Arrive(const std::shared_ptr<Endpoint>& client,
               const std::string& address);
-  int64_t DrawLatency(Site& site, size_t bytes);
+  int64_t DrawLatency(Endpoint& from, size_t bytes);
   // How long so many bytes take to arrive, the first to the last.
   int64_t TransferNs(size_t bytes) const {
     return static_cast<int64_t>(bytes) * 1'000'000'000 /
@@ -135,6 +135,7 @@ class Network {
   }
 
   World& world_;
+  const Place& send_;
   const NetworkOptions options_;
   std::map<std::string, SimListener*> listeners_;
   std::map<EndpointKey, Endpoint*> endpoints_;

@@ -38,6 +38,10 @@ struct RunResult {
   std::string first_mismatch;       // where a replay left the recording
   // The files of a failed run, if they were to be kept and there are any.
   std::string scratch_directory;
+  // The labels of all threads, and of the places at which decisions can be made
+  // (sim/world/site.h), if the trace was to be kept.
+  std::vector<std::string> threads;
+  std::vector<std::string> places;
 
   bool held() const { return rule.empty(); }
 };

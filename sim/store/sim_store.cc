@@ -26,7 +26,7 @@ class SimStoreClient : public Store {
       : server_(server),
         world_(server.world_),
         node_(node),
-        site_(*world_.decisions().SiteAt(node.label, "store")) {}
+        place_(world_.decisions().PlaceAt("store")) {}
 
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline) override {
@@ -57,8 +57,9 @@ class SimStoreClient : public Store {
       if (deadline_ns <= world_.now_ns()) return TooLate(key);
       Fiber* const self = world_.scheduler().current();
       const auto waiting = server_.waiting_.emplace(wanted, self);
-      ++site_.count;
-      world_.scheduler().Block(site_, {"waits for", "a key in the store"},
+      Site& site = world_.scheduler().SiteHere(node_, place_);
+      site.Visit();
+      world_.scheduler().Block(site, {"waits for", "a key in the store"},
                                deadline_ns);
       server_.waiting_.erase(waiting);
     }
@@ -165,16 +166,17 @@ class SimStoreClient : public Store {
   }
 
   absl::Status Travel(std::string_view key, absl::Time deadline) {
-    ++site_.count;
+    Site& site = world_.scheduler().SiteHere(node_, place_);
+    site.Visit();
     const int64_t arrival_ns =
         world_.now_ns() + kOneWayMinNs + server_.ExtraDelay() +
         static_cast<int64_t>(
-            Below(site_.Bits(DecisionKind::kLatency), kOneWaySpreadNs));
+            Below(site.Bits(DecisionKind::kLatency), kOneWaySpreadNs));
     const int64_t deadline_ns = World::ToNanoseconds(deadline);
     const bool too_late = deadline_ns < arrival_ns;
     if (const int64_t until_ns = std::min(arrival_ns, deadline_ns);
         until_ns > world_.now_ns()) {
-      world_.scheduler().Block(site_, {"waits for", "the store"}, until_ns);
+      world_.scheduler().Block(site, {"waits for", "the store"}, until_ns);
     }
     return too_late ? TooLate(key) : absl::OkStatus();
   }
@@ -182,7 +184,7 @@ class SimStoreClient : public Store {
   SimStoreServer& server_;
   World& world_;
   Node& node_;
-  Site& site_;
+  const Place& place_;
 };
 
 std::shared_ptr<Store> SimStoreServer::Connect(Node& node) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "sim/world/site.h"
 
 namespace reprise {
 
@@ -83,6 +84,7 @@ struct Fiber {
   World* world = nullptr;
   Node* node = nullptr;
   std::string label;  // "w1/worker-0", unique in the world
+  ThreadSites sites;
   uint64_t label_hash = 0;
   uint64_t id = 0;
   bool daemon = false;  // the world ends without waiting for it

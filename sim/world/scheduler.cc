@@ -26,13 +26,17 @@ Scheduler::Scheduler(World& world, const ScheduleOptions& options)
       stall_below_(options.policy == Policy::kCooperative
                        ? 0
                        : Threshold(options.stall_probability)),
-      main_site_(world.decisions().SiteAt("world", "run")) {
+      main_site_(world.decisions().SiteAt("world", "run")),
+      end_(world.decisions().PlaceAt("end")),
+      crash_(world.decisions().PlaceAt("crash")),
+      pause_(world.decisions().PlaceAt("pause")) {
   if (options.policy == Policy::kPct) {
     const uint64_t stream = HashBytes("pct change points");
     for (int i = 1; i < options.pct_depth; ++i) {
-      change_points_.push_back(static_cast<int64_t>(Below(
-          Draw(world.decisions().seed(), stream, static_cast<uint64_t>(i - 1)),
-          static_cast<uint64_t>(options.pct_length))));
+      change_points_.push_back(static_cast<int64_t>(
+          Below(Draw(world.decisions().seed() ^ options.salt, stream,
+                     static_cast<uint64_t>(i - 1)),
+                static_cast<uint64_t>(options.pct_length))));
     }
     std::sort(change_points_.begin(), change_points_.end());
   }
@@ -61,11 +65,14 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   const int same = node.thread_names[std::string(name)]++;
   if (same != 0) fiber->label += "~" + std::to_string(same);
   fiber->label_hash = HashBytes(fiber->label);
+  fiber->sites.Start(world_.decisions().seed(), fiber->label,
+                     fiber->label_hash);
   fiber->id = fibers_.size() + 1;
   fiber->daemon = daemon;
   fiber->body = std::move(body);
   fiber->priority = static_cast<int64_t>(
-      Draw(world_.decisions().seed(), fiber->label_hash, 0) >> 2);
+      Draw(world_.decisions().seed() ^ options_.salt, fiber->label_hash, 0) >>
+      2);
   if (free_stacks_.empty()) {
     fiber->stack = StackPool::OfThisThread().Take();
   } else {
@@ -102,8 +109,8 @@ void Scheduler::Finish(Fiber& fiber) {
   world_.Record(fiber.node, {.kind = EventKind::kFiberEnded, .id = fiber.id});
   if (fiber.joiner != nullptr) Wake(fiber.joiner);
   finished_ = &fiber;
-  Site& site = *world_.decisions().SiteAt(fiber.node->label, "end");
-  ++site.count;
+  Site& site = fiber.sites.At(end_);
+  site.Visit();
   SwitchAway(site, /*for_good=*/true);
 }
 
@@ -126,9 +133,14 @@ void Scheduler::Kill(Fiber& fiber) {
 }
 
 void Scheduler::Run() {
-  ++main_site_->count;
+  main_site_->Visit();
   SwitchAway(*main_site_);
   current_ = nullptr;
+}
+
+Site& Scheduler::SiteHere(const Node& node, const Place& place) {
+  if (Fiber* const fiber = current()) return fiber->sites.At(place);
+  return *world_.decisions().SiteAt(node.label, place.label);
 }
 
 void Scheduler::MakeReady(Fiber* fiber) {
@@ -157,7 +169,7 @@ void Scheduler::MaybePreempt(Site& site) {
   // The next run finds the static made, and must find the same points.
   if (StaticScope::IsActive()) return;
   ++num_points_;
-  ++site.count;
+  site.Visit();
   if (current() == nullptr) return;
   if (const int64_t stall_ns = DecideStall(site); stall_ns > 0) {
     world_.Record(
@@ -180,7 +192,7 @@ int64_t Scheduler::DecideStall(Site& site) {
   }
   if (stall_below_ == 0) return 0;
   decisions.CountMade();
-  const uint64_t bits = site.Bits(DecisionKind::kStall);
+  const uint64_t bits = Bits(site, DecisionKind::kStall);
   if ((bits & 0xffffffffu) >= stall_below_) return 0;
   const uint64_t stall_ns =
       1 + Below(Mix(bits), static_cast<uint64_t>(options_.max_stall_ns));
@@ -197,7 +209,7 @@ bool Scheduler::DecideSwitch(Site& site) {
   bool result = false;
   if (options_.policy == Policy::kRandom) {
     decisions.CountMade();
-    result = (site.Bits(DecisionKind::kSwitch) & 0xffffffffu) < switch_below_;
+    result = (Bits(site, DecisionKind::kSwitch) & 0xffffffffu) < switch_below_;
   } else if (options_.policy == Policy::kPct) {
     decisions.CountMade();
     if (next_change_ < change_points_.size() &&
@@ -217,7 +229,7 @@ bool Scheduler::Block(Site& site, WaitReason reason, int64_t deadline_ns) {
   Fiber* const fiber = current_;
   // This is a visit of its own, because the next fiber may also have been
   // chosen at the point just before.
-  ++site.count;
+  site.Visit();
   fiber->state = FiberState::kBlocked;
   fiber->waiting = reason;
   fiber->wake_ns = deadline_ns;
@@ -297,7 +309,7 @@ size_t Scheduler::Choose(Site& site) {
       return 0;
     case Policy::kRandom:
       decisions.CountMade();
-      index = Below(site.Bits(DecisionKind::kNext), ready_.size());
+      index = Below(Bits(site, DecisionKind::kNext), ready_.size());
       break;
     case Policy::kPct:
       decisions.CountMade();
@@ -324,8 +336,8 @@ void Scheduler::Abandon(Node& node) {
   node.paused_ready.clear();
   if (interposition != nullptr) interposition->node_crashed(node);
   if (current() != nullptr && current_->node == &node) {
-    Site& site = *world_.decisions().SiteAt(node.label, "crash");
-    ++site.count;
+    Site& site = current_->sites.At(crash_);
+    site.Visit();
     SwitchAway(site, /*for_good=*/true);
   }
 }
@@ -339,8 +351,8 @@ void Scheduler::Pause(Node& node) {
     return true;
   });
   if (current() != nullptr && current_->node == &node) {
-    Site& site = *world_.decisions().SiteAt(node.label, "pause");
-    ++site.count;
+    Site& site = current_->sites.At(pause_);
+    site.Visit();
     MakeReady(current_);
     SwitchAway(site);
   }

@@ -41,6 +41,9 @@ struct ScheduleOptions {
   // timeout would never expire just when the reply arrives.
   double stall_probability = 0.02;
   int64_t max_stall_ns = 50'000;
+  // Another number draws another schedule for the same seed, whose latencies
+  // and other draws stay.
+  uint64_t salt = 0;
   // Whether TensorPipe's own locks are points too.
   bool tensorpipe_locks = false;
 };
@@ -76,6 +79,10 @@ class Scheduler {
 
   // Null on the OS thread's own stack and while an event is delivered.
   Fiber* current() const { return in_event_ ? nullptr : current_; }
+
+  // The site at which the running fiber makes decisions at `place`; on no fiber
+  // that of the node.
+  Site& SiteHere(const Node& node, const Place& place);
 
   // A point: the schedule may let another fiber run here, or stall this one.
   void MaybePreempt(Site& site);
@@ -119,6 +126,10 @@ class Scheduler {
   Fiber* PickNext(Site& site);
   Fiber* TakeReady(Site& site);
   size_t Choose(Site& site);
+  uint64_t Bits(const Site& site, DecisionKind kind) const {
+    const uint64_t bits = site.Bits(kind);
+    return options_.salt == 0 ? bits : Mix(bits ^ options_.salt);
+  }
   int64_t DecideStall(Site& site);
   bool DecideSwitch(Site& site);
 
@@ -131,6 +142,9 @@ class Scheduler {
 
   ExecutionContext main_;
   Site* main_site_;
+  const Place& end_;
+  const Place& crash_;
+  const Place& pause_;
   Fiber* current_ = nullptr;
   bool in_event_ = false;
   bool stopped_ = false;

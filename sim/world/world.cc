@@ -37,6 +37,7 @@ std::string_view ToString(Outcome outcome) {
 World::World(const WorldOptions& options)
     : options_(options),
       decisions_(options.seed, options.recording, options.keep_trace),
+      io_(decisions_.PlaceAt("io")),
       trace_(options.keep_trace),
       scheduler_(*this, options.schedule) {}
 
@@ -56,7 +57,6 @@ Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
   node->label =
       incarnation == 0 ? name : name + "+" + std::to_string(incarnation);
   node->name = std::move(name);
-  node->io_site = decisions_.SiteAt(node->label, "io");
   nodes_.push_back(std::move(node));
   return *nodes_.back();
 }
@@ -176,8 +176,9 @@ void World::PostIo(Node& node, absl::AnyInvocable<void()> work) {
               next();
             }
             node.io_waits = true;
-            ++node.io_site->count;
-            scheduler_.Block(*node.io_site, {"waits for", "the network"},
+            Site& site = node.io->sites.At(io_);
+            site.Visit();
+            scheduler_.Block(site, {"waits for", "the network"},
                              Scheduler::kNever);
           }
         },
@@ -185,6 +186,31 @@ void World::PostIo(Node& node, absl::AnyInvocable<void()> work) {
   } else if (node.io_waits) {
     node.io_waits = false;
     scheduler_.Wake(node.io);
+  }
+}
+
+void World::BeginSection(const EventDetails& details) {
+  Fiber* const fiber = scheduler_.current();
+  if (fiber == nullptr) return;
+  switch (details.kind) {
+    case EventKind::kCallStarted: {
+      std::string who = absl::StrCat("w", details.rank);
+      if (!details.text.empty()) who.append(" ").append(details.text);
+      fiber->sites.BeginNext(SectionKind::kCall, who);
+      break;
+    }
+    case EventKind::kCallCompleted:
+      fiber->sites.Begin(SectionKind::kCompleted,
+                         absl::StrCat("w", details.rank), details.id);
+      break;
+    case EventKind::kRequest:
+      fiber->sites.Begin(SectionKind::kRequest, details.text, details.id);
+      break;
+    case EventKind::kReply:
+      fiber->sites.Begin(SectionKind::kReply, details.text, details.id);
+      break;
+    default:
+      break;
   }
 }
 

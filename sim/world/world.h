@@ -69,7 +69,6 @@ struct Node {
   Fiber* io = nullptr;
   bool io_waits = false;
   std::deque<absl::AnyInvocable<void()>> io_work;
-  Site* io_site = nullptr;
 };
 
 // Orders events of the same time: first by the source, such as a connection or
@@ -150,6 +149,10 @@ class World {
   // Adds an event of `node` (null: of the world) to the trace. Does not return
   // if the event triggers the crash of the node whose fiber this runs on.
   void Record(const Node* node, const EventDetails& details) {
+    if (details.kind >= EventKind::kCallStarted &&
+        details.kind <= EventKind::kReply) {
+      BeginSection(details);
+    }
     trace_.Record(now_ns_, node == nullptr ? -1 : node->rank, details);
   }
 
@@ -189,6 +192,8 @@ class World {
   void Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
                 absl::AnyInvocable<void()> event);
   Outcome Judge() const;
+  // Of the running fiber, by an event of a call.
+  void BeginSection(const EventDetails& details);
   static bool Later(const Event& x, const Event& y);
   void Push(Event event);
 
@@ -197,6 +202,7 @@ class World {
   const WorldOptions options_;
   int64_t now_ns_ = 0;
   Decisions decisions_;
+  const Place& io_;
   Trace trace_;
   std::vector<Event> events_;  // a heap, earliest first
   std::vector<absl::AnyInvocable<void()>> calls_;

@@ -112,7 +112,27 @@ expect 2 'cut off' replay cut.replay
 printf 'reprise replay 1\nscenario echo\nseed 1\ndecision x\nend\n' >bad.replay
 expect 2 'line 4 makes no sense' replay bad.replay
 printf 'reprise replay 1\nscenario echo\nseed 1\nbuild 0\nhash 0\nrule x\ndecision w0 lock:Gone#1 switch 1\nend\n' >old.replay
-expect 0 'left the recording at: w0 lock:Gone#1 switch 1' replay old.replay
+expect 5 'NOT REPRODUCED.*left the recording at: w0 lock:Gone#1 switch 1' replay old.replay
+expect 5 'nor around it in 12 variants .*no proof' replay old.replay --variants 12
+printf 'reprise replay 2\nscenario echo\nseed 1\nend\n' >without_rule.replay
+expect 0 'everything held; the file names no rule' replay without_rule.replay
+printf 'reprise replay 2\nscenario echo\nseed 1\nsched random\nend\n' >word.replay
+expect 2 "line 4 makes no sense: .* no line .sched." replay word.replay
+printf 'reprise replay 2\nscenario echo\n\nparam calls 1\nseed 1\nend\n' >param.replay
+expect 2 "line 4: echo has no parameter .calls." replay param.replay
+
+# A recorded failure, edited: it is run as what it says.
+"$reprise" explore echo --fault 'crash w1 after 1ms' --seeds 1 --out recorded >/dev/null
+expect 1 'happened again, event for event' replay recorded/echo-1.replay
+sed 's/^fault .*//' recorded/echo-1.replay >edited.replay
+expect 0 'everything held in the file as it was edited' replay edited.replay
+
+# A file that is kept must hold.
+expect 0 'kept as kept/echo-1.replay' keep recorded/echo-1.replay --to kept
+expect 2 'exists already' keep recorded/echo-1.replay --to kept
+expect 1 'violated' replay kept/echo-1.replay
+expect 0 'kept as kept/held.replay' keep edited.replay --to kept --as held
+expect 0 'as the file expects; so did 8 variants' replay kept/held.replay --variants 8
 
 # One seed, one hash; another seed, another.
 hash_of() { "$reprise" run echo --seed "$1" --json | grep '"hash"'; }

@@ -32,7 +32,10 @@ constexpr uint64_t kMaxSeeds = 1'000'000'000'000;
 constexpr char kFooter[] =
     "Exit codes: 0 all held; 1 a rule was violated (replay: again); 2 usage "
     "or\n"
-    "input error; 3 not deterministic; 4 the exploration was inconclusive.\n";
+    "input error; 3 not deterministic; 4 the exploration was inconclusive; 5 "
+    "the\n"
+    "replay of another build's failure violated nothing, which proves "
+    "nothing.\n";
 
 // The flags that every subcommand takes.
 void AddCommon(CLI::App& app, CommonFlags& common) {
@@ -104,7 +107,28 @@ CLI::App* AddReplay(CLI::App& app, ReplayCommand& replay) {
       app.add_subcommand("replay", "runs a recorded failure again");
   replay_app->add_option("file", replay.path, "the replay file")->required();
   AddTrace(*replay_app, replay.trace_path);
+  replay_app
+      ->add_option("--search", replay.search_seconds,
+                   "if nothing is violated, look around the recording for so "
+                   "many seconds: shifted and dropped decisions, other "
+                   "schedules, other seeds")
+      ->check(CLI::Range(0.0, 1'000'000.0));
+  replay_app
+      ->add_option("--variants", replay.variants,
+                   "look at so many variants of the recording at most")
+      ->check(CLI::Range(1, 1'000'000'000));
   return replay_app;
+}
+
+CLI::App* AddKeep(CLI::App& app, KeepCommand& keep) {
+  CLI::App* const keep_app = app.add_subcommand(
+      "keep", "makes the replay file of a mended defect a test");
+  keep_app->add_option("file", keep.path, "the replay file")->required();
+  keep_app->add_option("--to", keep.directory, "the directory of such files")
+      ->capture_default_str();
+  keep_app->add_option("--as", keep.name,
+                       "its name there, without .replay (default: as it is)");
+  return keep_app;
 }
 
 CLI::App* AddVerify(CLI::App& app, VerifyCommand& verify) {
@@ -265,6 +289,7 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   RunCommand run;
   ExploreCommand explore;
   ReplayCommand replay;
+  KeepCommand keep;
   VerifyCommand verify;
   WorkerCommand worker;
   CLI::App app(
@@ -284,6 +309,7 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   const CLI::App* const run_app = AddRun(app, run);
   const CLI::App* const explore_app = AddExplore(app, explore);
   const CLI::App* const replay_app = AddReplay(app, replay);
+  const CLI::App* const keep_app = AddKeep(app, keep);
   const CLI::App* const verify_app = AddVerify(app, verify);
   const CLI::App* const doctor_app = app.add_subcommand(
       "doctor",
@@ -309,6 +335,7 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   if (*run_app) return DoRun(common, run);
   if (*explore_app) return DoSweep(common, explore);
   if (*replay_app) return DoReplay(common, replay);
+  if (*keep_app) return DoKeep(common, keep);
   if (*verify_app) return DoVerify(common, verify);
   if (*doctor_app) return DoDoctor(common);
   if (*worker_app) return DoWorker(common, worker);

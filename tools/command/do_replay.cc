@@ -1,12 +1,16 @@
 // `reprise replay` and `reprise verify`.
 
+#include <cstdlib>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "sim/explore/replay_file.h"
+#include "sim/explore/search.h"
 #include "sim/explore/verify.h"
 #include "sim/view/story.h"
+#include "tools/command/replay_verdict.h"
 #include "tools/command/report.h"
 #include "tools/command/subcommands.h"
 
@@ -14,41 +18,7 @@ namespace reprise {
 namespace {
 
 constexpr size_t kStoryLines = 40;
-
-// The outcome of a replay.
-struct Verdict {
-  int exit_code;
-  std::string outcome;  // for machines
-  std::string text;
-};
-
-Verdict Judge(const ReplayFile& replay, const RunResult& result) {
-  const bool same_build = replay.build == BuildId();
-  const std::string left = result.first_mismatch.empty()
-                               ? "every recorded decision was followed"
-                               : absl::StrCat("the run left the recording at: ",
-                                              result.first_mismatch);
-  if (result.rule == replay.rule) {
-    if (same_build && result.hash != replay.hash) {
-      return {kNotDeterministic, "not deterministic",
-              "the same build failed the same rule in another way; " + left};
-    }
-    return {kViolated, "violated",
-            result.hash == replay.hash
-                ? "the recorded failure happened again, event for event"
-                : "the recorded failure happened again; " + left};
-  }
-  if (same_build) {
-    return {kNotDeterministic, "not deterministic",
-            "the same build went another way; " + left};
-  }
-  if (!result.held()) {
-    return {kViolated, "violated",
-            absl::StrCat("another rule was violated than the recorded '",
-                         replay.rule, "'; ", left)};
-  }
-  return {kHeld, "held", "everything held; " + left};
-}
+constexpr double kNoLimitSeconds = 1e9;
 
 absl::Status PlantAsRecorded(const CommonFlags& common,
                              const ReplayFile& replay) {
@@ -67,6 +37,65 @@ absl::Status PlantAsRecorded(const CommonFlags& common,
   return absl::OkStatus();
 }
 
+// Where to write what a search found: beside the file, or among a test's
+// undeclared outputs.
+std::string PathOfFinding(const std::string& path) {
+  std::filesystem::path found(path);
+  found.replace_extension(".found.replay");
+  const char* const outputs = std::getenv("TEST_UNDECLARED_OUTPUTS_DIR");
+  if (outputs == nullptr) return found.string();
+  return (std::filesystem::path(outputs) / found.filename()).string();
+}
+
+// Searches around a recording in which nothing was violated, and writes the
+// file of what it finds.
+absl::Status SearchAround(const ReplayFile& replay,
+                          const ReplayCommand& command,
+                          const SimRunOptions& run, RunResult& result,
+                          Verdict& verdict, Json& json) {
+  SearchOptions options;
+  options.run = run;
+  options.decisions = replay.decisions;
+  options.rule = replay.rule;
+  if (command.search_seconds > 0) options.max_seconds = command.search_seconds;
+  if (command.variants > 0) {
+    options.max_variants = command.variants;
+    if (command.search_seconds == 0) options.max_seconds = kNoLimitSeconds;
+  }
+  options.progress = [](const std::string& line) { PrintNotice(line); };
+  absl::StatusOr<SearchResult> search = Search(options, result);
+  if (!search.ok()) return search.status();
+  SearchFinding* const found = search->same    ? &*search->same
+                               : search->other ? &*search->other
+                                               : nullptr;
+  const std::string path = PathOfFinding(command.path);
+  if (found != nullptr) {
+    ReplayFile file = replay;
+    file.seed = found->seed;
+    file.faults = found->run.faults;
+    file.build = BuildId();
+    file.hash = found->run.hash;
+    file.rule = found->run.rule;
+    file.detail = found->run.detail;
+    file.expects_hold = false;
+    file.decisions = found->run.decisions;
+    const absl::Status status = WriteFile(
+        path, FormatReplay(file, {absl::StrCat("Found around ", command.path,
+                                               ": ", found->how)}));
+    if (!status.ok()) return status;
+  }
+  verdict = JudgeSearch(replay, *search, path);
+  json = {{"variants", search->variants},
+          {"tried", search->tried},
+          {"seconds", search->seconds}};
+  if (found != nullptr) {
+    json["how"] = found->how;
+    json["file"] = path;
+    result = std::move(found->run);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
@@ -77,14 +106,15 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
   }
   absl::StatusOr<const Scenario*> scenario = FindScenario(replay->scenario);
   if (!scenario.ok()) return UsageError(scenario.status(), common.json);
+  if (absl::Status status = CheckReplay(*replay, **scenario); !status.ok()) {
+    return UsageError(absl::InvalidArgumentError(
+                          absl::StrCat(command.path, ": ", status.message())),
+                      common.json);
+  }
   SimRunOptions run;
   run.scenario = *scenario;
   run.params = (*scenario)->params;
-  for (const auto& [name, value] : replay->params) {
-    // A parameter that no longer exists is left out: the code has changed
-    // since.
-    if (run.params.contains(name)) run.params[name] = value;
-  }
+  for (const auto& [name, value] : replay->params) run.params[name] = value;
   run.seed = replay->seed;
   run.faults = replay->faults;
   run.recording = &replay->decisions;
@@ -99,7 +129,15 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
     absl::Status status = WriteTrace(command.trace_path, *result);
     if (!status.ok()) return UsageError(status, common.json);
   }
-  const Verdict verdict = Judge(*replay, *result);
+  const bool same_build = replay->build == BuildId();
+  Verdict verdict = JudgeReplay(*replay, *result, same_build);
+  Json search;
+  const bool searches = command.search_seconds > 0 || command.variants > 0;
+  if (searches && result->held() && verdict.exit_code != kNotDeterministic) {
+    const absl::Status status =
+        SearchAround(*replay, command, run, *result, verdict, search);
+    if (!status.ok()) return UsageError(status, common.json);
+  }
   if (common.json) {
     Json json = ToJson(*result, replay->scenario, replay->seed);
     json["outcome"] = verdict.outcome;
@@ -107,7 +145,9 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
     json["recorded"] = {{"rule", replay->rule},
                         {"detail", replay->detail},
                         {"hash", HashText(replay->hash)},
-                        {"same_build", replay->build == BuildId()}};
+                        {"same_build", same_build},
+                        {"edited", replay->is_edited}};
+    if (!search.is_null()) json["search"] = search;
     json["first_mismatch"] = result->first_mismatch;
     PrintJson(json);
   } else {

@@ -44,6 +44,16 @@ struct ExploreCommand {
 struct ReplayCommand {
   std::string path;
   std::string trace_path;
+  // When nothing was violated, search around the recording for so long and for
+  // so many variants; 0: no limit, and with both 0 no search.
+  double search_seconds = 0;
+  int64_t variants = 0;
+};
+
+struct KeepCommand {
+  std::string path;
+  std::string directory = "tests/replays";
+  std::string name;  // without ".replay"; empty: as `path`
 };
 
 struct VerifyCommand {
@@ -74,6 +84,7 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command,
 int DoExploreInProcesses(const CommonFlags& common,
                          const ExploreCommand& command, Json* report);
 int DoReplay(const CommonFlags& common, const ReplayCommand& command);
+int DoKeep(const CommonFlags& common, const KeepCommand& command);
 int DoVerify(const CommonFlags& common, const VerifyCommand& command);
 int DoDoctor(const CommonFlags& common);
 int DoWorker(const CommonFlags& common, const WorkerCommand& command);
