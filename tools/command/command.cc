@@ -104,6 +104,7 @@ CLI::App* AddReplay(CLI::App& app, ReplayCommand& replay) {
       app.add_subcommand("replay", "runs a recorded failure again");
   replay_app->add_option("file", replay.path, "the replay file")->required();
   AddTrace(*replay_app, replay.trace_path);
+  AddContextFlag(*replay_app, replay.context);
   return replay_app;
 }
 

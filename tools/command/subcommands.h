@@ -43,6 +43,7 @@ struct ExploreCommand {
 
 struct ReplayCommand {
   std::string path;
+  ContextKind context = kDefaultContext;
   std::string trace_path;
 };
 
