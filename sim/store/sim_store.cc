@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -30,6 +31,7 @@ class SimStoreClient : public Store {
 
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("set", key, deadline); !status.ok()) {
       return status;
     }
@@ -40,6 +42,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<std::string> Get(std::string_view key,
                                   absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("get", key, deadline); !status.ok()) {
       return status;
     }
@@ -66,6 +69,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<std::string> TryGet(std::string_view key,
                                      absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("try-get", key, deadline); !status.ok()) {
       return status;
     }
@@ -86,6 +90,7 @@ class SimStoreClient : public Store {
                                          std::string_view expected,
                                          std::string_view desired,
                                          absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("compare-set", key, deadline); !status.ok()) {
       return status;
     }
@@ -107,6 +112,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<int64_t> Add(std::string_view key, int64_t delta,
                               absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("add", key, deadline); !status.ok()) {
       return status;
     }
@@ -135,6 +141,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<bool> Delete(std::string_view key,
                               absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("delete", key, deadline); !status.ok()) {
       return status;
     }
@@ -148,6 +155,7 @@ class SimStoreClient : public Store {
  private:
   absl::Status Go(std::string_view operation, std::string_view key,
                   absl::Time deadline) {
+    AnnounceRelease(&server_);
     if (absl::Status status = Travel(key, deadline); !status.ok()) {
       return status;
     }
@@ -161,7 +169,9 @@ class SimStoreClient : public Store {
   }
 
   absl::Status Return(std::string_view key, absl::Time deadline) {
-    return Travel(key, deadline);
+    absl::Status status = Travel(key, deadline);
+    AnnounceAcquire(&server_);
+    return status;
   }
 
   absl::Status Travel(std::string_view key, absl::Time deadline) {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/runtime/mutex.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -46,12 +47,14 @@ class SimThread : public Thread {
       : world_(world), site_(site), fiber_(fiber) {}
 
   void Join() override {
+    const InSimulator in;
     Scheduler& scheduler = world_.scheduler();
     scheduler.MaybePreempt(site_);
     while (fiber_->state != FiberState::kDone) {
       fiber_->joiner = scheduler.current();
       scheduler.Block(site_, {"joins", fiber_->label}, Scheduler::kNever);
     }
+    AnnounceAcquire(fiber_);
   }
 
   void Detach() override {}
@@ -75,6 +78,7 @@ SimRuntime::SimRuntime(World& world, Node& node)
 absl::Time SimRuntime::Now() { return world_.Now(); }
 
 void SimRuntime::SleepUntil(absl::Time deadline) {
+  const InSimulator in;
   const int64_t deadline_ns = World::ToNanoseconds(deadline);
   world_.scheduler().MaybePreempt(sleep_site_);
   if (deadline_ns <= world_.now_ns()) return;
@@ -83,6 +87,7 @@ void SimRuntime::SleepUntil(absl::Time deadline) {
 
 std::unique_ptr<Thread> SimRuntime::StartThread(
     std::string name, absl::AnyInvocable<void()> body) {
+  const InSimulator in;
   Fiber* const fiber = world_.scheduler().Start(node_, name, std::move(body));
   auto thread = std::make_unique<SimThread>(world_, join_site_, fiber);
   world_.scheduler().MaybePreempt(start_site_);
@@ -92,12 +97,16 @@ std::unique_ptr<Thread> SimRuntime::StartThread(
 // The bits are a function of seed, node and count, in a replay too, so there is
 // no decision to keep.
 uint64_t SimRuntime::RandomBits() {
+  const InSimulator in;
   const uint64_t bits = random_site_.Bits(DecisionKind::kLatency);
   ++random_site_.count;
   return bits;
 }
 
-const void* SimRuntime::CurrentThread() { return world_.scheduler().current(); }
+const void* SimRuntime::CurrentThread() {
+  const InSimulator in;
+  return world_.scheduler().current();
+}
 
 Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
   if (slot == nullptr) {
@@ -118,12 +127,14 @@ Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
 }
 
 bool SimRuntime::HasMemory() {
+  const InSimulator in;
   if (world_.now_ns() >= node_.short_of_memory_until_ns) return true;
   node_.on_short_of_memory();
   return false;
 }
 
 void SimRuntime::Lock(Mutex& mutex) {
+  const InSimulator in;
   Site& site = SiteOf(mutex.slots().site, "lock", mutex.name());
   world_.scheduler().MaybePreempt(site);
   Acquire(mutex, site);
@@ -138,9 +149,12 @@ void SimRuntime::Acquire(Mutex& mutex, Site& site) {
                     Scheduler::kNever);
   }
   slots.holder = scheduler.current();
+  AnnounceAcquire(&mutex);
 }
 
 void SimRuntime::Unlock(Mutex& mutex) {
+  const InSimulator in;
+  AnnounceRelease(&mutex);
   Mutex::Slots& slots = mutex.slots();
   slots.holder = nullptr;
   if (slots.first_waiter != nullptr) {
@@ -149,6 +163,7 @@ void SimRuntime::Unlock(Mutex& mutex) {
 }
 
 bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
+  const InSimulator in;
   CondVar::Slots& slots = cond_var.slots();
   Scheduler& scheduler = world_.scheduler();
   Site& site = SiteOf(slots.site, "wait", cond_var.name());
@@ -171,6 +186,7 @@ bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
 }
 
 void SimRuntime::Notify(CondVar& cond_var, bool all) {
+  const InSimulator in;
   void*& head = cond_var.slots().first_waiter;
   while (head != nullptr) {
     world_.scheduler().Wake(Dequeue(head));
