@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -74,6 +75,7 @@ absl::Status SimGpuDriver::LostError(int device) {
 }
 
 bool SimGpuDriver::CanReadPeer(int device, const std::string& uuid) {
+  const InSimulator in;
   Enter();
   if (device < 0 || device >= device_count()) return false;
   if (properties(device).uuid == uuid) return true;
@@ -86,6 +88,7 @@ bool SimGpuDriver::CanReadPeer(int device, const std::string& uuid) {
 }
 
 absl::StatusOr<void*> SimGpuDriver::Allocate(int device, size_t num_bytes) {
+  const InSimulator in;
   Enter();
   Take(options().allocate_ns);
   if (auto status = CheckDevice(device); !status.ok()) return status;
@@ -107,6 +110,7 @@ absl::StatusOr<void*> SimGpuDriver::Allocate(int device, size_t num_bytes) {
 }
 
 void SimGpuDriver::Free(int device, void* memory) {
+  const InSimulator in;
   Enter();
   const auto found = gpus_.memories_.Find(memory);
   if (found == nullptr || found->base != memory || found->owner != &node_ ||
@@ -131,6 +135,7 @@ void SimGpuDriver::Free(int device, void* memory) {
 }
 
 absl::StatusOr<void*> SimGpuDriver::AllocatePinned(size_t num_bytes) {
+  const InSimulator in;
   Enter();
   Take(options().allocate_ns);
   if (num_bytes == 0) {
@@ -148,11 +153,13 @@ absl::StatusOr<void*> SimGpuDriver::AllocatePinned(size_t num_bytes) {
 }
 
 void SimGpuDriver::FreePinned(void* memory) {
+  const InSimulator in;
   Enter();
   FreeHost(memory, "frees", /*is_registered=*/false);
 }
 
 absl::Status SimGpuDriver::RegisterHost(void* memory, size_t num_bytes) {
+  const InSimulator in;
   Enter();
   Take(options().allocate_ns);
   if (num_bytes == 0 || KeyOf(memory) % kPageBytes != 0 ||
@@ -184,6 +191,7 @@ absl::Status SimGpuDriver::RegisterHost(void* memory, size_t num_bytes) {
 }
 
 void SimGpuDriver::UnregisterHost(void* memory) {
+  const InSimulator in;
   Enter();
   FreeHost(memory, "unregisters", /*is_registered=*/true);
 }
@@ -208,6 +216,7 @@ void SimGpuDriver::FreeHost(void* memory, std::string_view verb,
 }
 
 absl::StatusOr<GpuAllocation> SimGpuDriver::FindAllocation(const void* memory) {
+  const InSimulator in;
   Enter();
   const auto owned = gpus_.memories_.Find(memory);
   if (owned != nullptr && owned->owner == &node_ && owned->gpu != nullptr &&

@@ -115,7 +115,7 @@ class SimGpuDriver final : public GpuDriver {
     VectorClock clock;
   };
 
-  // Every call begins with this.
+  // Every call begins with an `InSimulator` and this.
   void Enter();
   absl::Status CheckDevice(int device);
   // For calls that take a while. The calling thread blocks.

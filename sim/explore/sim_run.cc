@@ -20,6 +20,7 @@
 #include "sim/trace/invariants.h"
 #include "sim/trace/trace_observer.h"
 #include "sim/world/arena.h"
+#include "sim/world/race_annotations.h"
 #include "sim/world/sim_runtime.h"
 #include "sim/world/world.h"
 
@@ -196,6 +197,7 @@ class SimRun::SimWorker : public Worker {
   bool Check(bool holds, std::string_view rule,
              std::string_view detail) override {
     if (holds) return true;
+    const InSimulator in;
     const std::string whole = absl::StrCat(name(), ": ", std::string(rule),
                                            ": ", std::string(detail));
     run_.world_->Record(&node_,
@@ -204,6 +206,7 @@ class SimRun::SimWorker : public Worker {
     return false;
   }
   void Reached(std::string_view probe) override {
+    const InSimulator in;
     run_.world_->Record(&node_, {.kind = EventKind::kProbe, .text = probe});
     run_.probes_.insert(std::string(probe));
   }
@@ -268,6 +271,7 @@ void SimRun::StartWorker(int32_t rank) {
                            .incarnation = node.incarnation});
     options_.scenario->body(*worker);
     worker->End();
+    const InSimulator in;
     world_->Record(&node, {.kind = EventKind::kWorkerEnded,
                            .incarnation = node.incarnation});
     last_worker_ended_ns_ = world_->now_ns();
@@ -401,6 +405,11 @@ void WarmUp(const SimRunOptions& options, const std::vector<Fault>& faults) {
 }  // namespace
 
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
+  if (kHasTsan && options.schedule.context == ContextKind::kFibers) {
+    return absl::FailedPreconditionError(
+        "this program was built with ThreadSanitizer, which cannot follow "
+        "fibers: use --context threads");
+  }
   const Scenario& scenario = *options.scenario;
   if (absl::Status status = CheckParams(scenario, options.params);
       !status.ok()) {

@@ -34,7 +34,8 @@ struct SimRunOptions {
 
 // Runs it on the calling thread. The result depends on the options only, except
 // for `wall_seconds`. Several OS threads may have a run each at the same time.
-// INVALID_ARGUMENT if a fault line is wrong; a violated rule is in the result.
+// INVALID_ARGUMENT if a fault line is wrong; FAILED_PRECONDITION for fibers in
+// a build with ThreadSanitizer. A violated rule is in the result.
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options);
 
 }  // namespace reprise

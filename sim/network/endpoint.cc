@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sim/world/race_annotations.h"
 #include "tensorpipe/common/error_macros.h"
 #include "tensorpipe/transport/error.h"
 
@@ -60,12 +61,14 @@ void Endpoint::Read(void* into, size_t length,
 }
 
 void Endpoint::AddRead(PendingRead read) {
+  AnnounceRelease(this);
   reads_.push_back(std::move(read));
   if (error_ || end_of_stream_ || !arrived_.empty()) PostProgress();
 }
 
 void Endpoint::Write(Frame frame, bool is_object,
                      Connection::write_callback_fn done) {
+  AnnounceRelease(this);
   if (!established_ && !error_) {
     writes_.push_back({std::move(frame), is_object, std::move(done)});
     return;
@@ -187,6 +190,7 @@ void Endpoint::SendEndOfStream() {
 void Endpoint::Close() {
   if (closed_) return;
   closed_ = true;
+  AnnounceRelease(this);
   network_.endpoints_.erase({connection_, is_server_});
   if (!error_) {
     error_ = ClosedError();
@@ -259,10 +263,16 @@ void Endpoint::BeginSection(bool is_payload) {
 
 void Endpoint::Progress() {
   progress_posted_ = false;
+  // Those who called this end, and those who called the other one.
+  AnnounceAcquire(this);
+  if (const std::shared_ptr<Endpoint> peer = peer_.lock()) {
+    AnnounceAcquire(peer.get());
+  }
   for (;;) {
     if (!written_.empty()) {
       auto [error, done] = std::move(written_.front());
       written_.pop_front();
+      const OutOfSimulator out;
       done(error);
       continue;
     }
@@ -271,6 +281,7 @@ void Endpoint::Progress() {
       const Error error = error_ ? error_ : ErrorOf(BreakKind::kEndOfStream);
       PendingRead read = std::move(reads_.front());
       reads_.pop_front();
+      const OutOfSimulator out;
       read.done(error, nullptr, 0);
       continue;
     }
@@ -281,13 +292,16 @@ void Endpoint::Progress() {
     reads_.pop_front();
     BeginSection(read.is_sized);
     if (!read.is_sized) {
+      const OutOfSimulator out;
       read.done(Error::kSuccess, frame.data(), frame.size());
     } else if (frame.size() != read.length) {
       Fail(ShortReadErrorOf(read.length, frame.size()));
+      const OutOfSimulator out;
       read.done(error_, nullptr, 0);
     } else {
       // An empty frame may have no memory at all.
       if (!frame.empty()) std::memcpy(read.into, frame.data(), frame.size());
+      const OutOfSimulator out;
       read.done(Error::kSuccess, read.into, frame.size());
     }
   }

@@ -19,7 +19,7 @@
 namespace reprise {
 
 // Owned by its SimConnection, and by the events that bring frames to it. Not
-// thread-safe: it is used on the world's OS thread only.
+// thread-safe: it is used by whoever runs in the world.
 class Endpoint : public std::enable_shared_from_this<Endpoint> {
  public:
   using Frame = std::vector<uint8_t>;

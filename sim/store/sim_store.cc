@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -30,6 +31,7 @@ class SimStoreClient : public Store {
 
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("set", key, deadline); !status.ok()) {
       return status;
     }
@@ -40,6 +42,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<std::string> Get(std::string_view key,
                                   absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("get", key, deadline); !status.ok()) {
       return status;
     }
@@ -67,6 +70,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<std::string> TryGet(std::string_view key,
                                      absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("try-get", key, deadline); !status.ok()) {
       return status;
     }
@@ -87,6 +91,7 @@ class SimStoreClient : public Store {
                                          std::string_view expected,
                                          std::string_view desired,
                                          absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("compare-set", key, deadline); !status.ok()) {
       return status;
     }
@@ -108,6 +113,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<int64_t> Add(std::string_view key, int64_t delta,
                               absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("add", key, deadline); !status.ok()) {
       return status;
     }
@@ -136,6 +142,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<bool> Delete(std::string_view key,
                               absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("delete", key, deadline); !status.ok()) {
       return status;
     }
@@ -149,6 +156,7 @@ class SimStoreClient : public Store {
  private:
   absl::Status Go(std::string_view operation, std::string_view key,
                   absl::Time deadline) {
+    AnnounceRelease(&server_);
     if (absl::Status status = Travel(key, deadline); !status.ok()) {
       return status;
     }
@@ -162,7 +170,9 @@ class SimStoreClient : public Store {
   }
 
   absl::Status Return(std::string_view key, absl::Time deadline) {
-    return Travel(key, deadline);
+    absl::Status status = Travel(key, deadline);
+    AnnounceAcquire(&server_);
+    return status;
   }
 
   absl::Status Travel(std::string_view key, absl::Time deadline) {

@@ -18,7 +18,7 @@
 
 namespace reprise {
 
-// The server's side. Not thread-safe: it is used on the world's OS thread only.
+// The server's side. Not thread-safe: it is used by whoever runs in the world.
 // It must outlive the operations of its clients.
 class SimStoreServer {
  public:

@@ -12,14 +12,6 @@
 #include "sim/world/arena.h"
 #include "sim/world/interposition.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define REPRISE_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define REPRISE_ASAN 1
-#endif
-#endif
-
 #ifdef REPRISE_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
@@ -101,6 +93,18 @@ struct ContextEntry {
   }
 };
 
+ExecutionContext::ExecutionContext(ContextKind kind)
+    : thread_(kind == ContextKind::kThreads ? std::make_unique<BatonThread>()
+                                            : nullptr) {}
+
+ExecutionContext::ExecutionContext(const std::string& name,
+                                   void (*entry)(void*), void* argument)
+    : thread_(std::make_unique<BatonThread>(name, entry, argument)) {}
+
+void ExecutionContext::End() {
+  if (thread_ != nullptr) thread_->End();
+}
+
 ExecutionContext::ExecutionContext(StackPool::Stack stack, void (*entry)(void*),
                                    void* argument)
     : context_(fcontext::make_fcontext(stack.low + stack.size, stack.size,
@@ -117,6 +121,10 @@ void ExecutionContext::FinishSwitch() {
 
 void ExecutionContext::Switch(ExecutionContext& from, ExecutionContext& to,
                               [[maybe_unused]] bool for_good) {
+  if (from.thread_ != nullptr) {
+    BatonThread::Switch(*from.thread_, *to.thread_);
+    return;
+  }
   void* exceptions = abi::__cxa_get_globals();
   std::memcpy(from.exceptions_, exceptions, sizeof(from.exceptions_));
   std::memcpy(exceptions, to.exceptions_, sizeof(to.exceptions_));

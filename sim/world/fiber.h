@@ -1,16 +1,28 @@
-// A thread of a simulated node, as a fiber with a stack of its own.
+// A thread of a simulated node: a fiber with a stack of its own, or an OS
+// thread that runs only while it holds the baton.
 
 #ifndef REPRISE_SIM_WORLD_FIBER_H_
 #define REPRISE_SIM_WORLD_FIBER_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "sim/world/baton_thread.h"
+#include "sim/world/race_annotations.h"
 #include "sim/world/site.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define REPRISE_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define REPRISE_ASAN 1
+#endif
+#endif
 
 namespace reprise {
 
@@ -42,14 +54,29 @@ class StackPool {
   std::vector<Stack> free_;
 };
 
-// A thread of execution that can be left and continued later: a fiber, or the
-// OS thread's own stack on which `Run` was called.
+// What the threads of a world are. A seed's run is the same in both.
+enum class ContextKind : uint8_t {
+  kFibers,   // of one OS thread; a switch takes some 30 ns
+  kThreads,  // OS threads; a switch takes microseconds. For debuggers, for
+             // ThreadSanitizer, and for code that is particular about threads
+};
+
+// ThreadSanitizer cannot follow fibers.
+inline constexpr ContextKind kDefaultContext =
+    kHasTsan ? ContextKind::kThreads : ContextKind::kFibers;
+
+// A thread of execution that can be left and continued later, or the OS
+// thread's own stack on which `Run` was called. All contexts between which a
+// world switches are of one kind.
 class ExecutionContext {
  public:
-  // For the OS thread's own stack.
-  ExecutionContext() = default;
+  // The calling thread's own.
+  explicit ExecutionContext(ContextKind kind = ContextKind::kFibers);
   // At the first switch to it, calls `entry(argument)`, which must not return.
   ExecutionContext(StackPool::Stack stack, void (*entry)(void*),
+                   void* argument);
+  // The same on an OS thread with this name.
+  ExecutionContext(const std::string& name, void (*entry)(void*),
                    void* argument);
 
   // Leaves `from`, which must be running, and continues `to`. Returns when
@@ -57,17 +84,24 @@ class ExecutionContext {
   static void Switch(ExecutionContext& from, ExecutionContext& to,
                      bool for_good = false);
 
+  // To be called for a context that will not be continued, before it is
+  // destroyed: ends its OS thread if it has one. Its stack is not unwound.
+  void End();
+
  private:
   friend struct ContextEntry;
   void FinishSwitch();
 
+  std::unique_ptr<BatonThread> thread_;  // null: a fiber
   void* context_ = nullptr;
   void (*entry_)(void*) = nullptr;
   void* argument_ = nullptr;
   // The C++ runtime's record of the exceptions that this thread handles.
   void* exceptions_[2] = {nullptr, nullptr};
   StackPool::Stack stack_;
-  [[maybe_unused]] void* fake_stack_ = nullptr;  // of AddressSanitizer
+#ifdef REPRISE_ASAN
+  void* fake_stack_ = nullptr;
+#endif
 };
 
 enum class FiberState : uint8_t { kReady, kRunning, kBlocked, kDone, kDead };

@@ -34,6 +34,8 @@ void __tsan_acquire(void* address);
 void __tsan_release(void* address);
 void __tsan_ignore_thread_begin();
 void __tsan_ignore_thread_end();
+void AnnotateIgnoreSyncBegin(const char* file, int line);
+void AnnotateIgnoreSyncEnd(const char* file, int line);
 // NOLINTEND(bugprone-reserved-identifier)
 }
 #endif
@@ -85,6 +87,7 @@ class OutOfSimulator {
   ~OutOfSimulator() { SetDepth(depth_); }
 
  private:
+  friend void LeaveSimulator();
   static void SetDepth(int depth) {
     for (; InSimulator::depth < depth; ++InSimulator::depth) {
       __tsan_ignore_thread_begin();
@@ -95,6 +98,19 @@ class OutOfSimulator {
   }
 
   const int depth_;
+};
+
+// For a thread that leaves all scopes at once and ends.
+inline void LeaveSimulator() { OutOfSimulator::SetDepth(0); }
+
+// While it exists, nothing that this thread does orders it after another or
+// another after it.
+class UnseenSync {
+ public:
+  UnseenSync() { AnnotateIgnoreSyncBegin(__FILE__, __LINE__); }
+  UnseenSync(const UnseenSync&) = delete;
+  UnseenSync& operator=(const UnseenSync&) = delete;
+  ~UnseenSync() { AnnotateIgnoreSyncEnd(__FILE__, __LINE__); }
 };
 
 #else
@@ -116,6 +132,15 @@ class OutOfSimulator {
   OutOfSimulator() {}
   OutOfSimulator(const OutOfSimulator&) = delete;
   OutOfSimulator& operator=(const OutOfSimulator&) = delete;
+};
+
+inline void LeaveSimulator() {}
+
+class UnseenSync {
+ public:
+  UnseenSync() {}
+  UnseenSync(const UnseenSync&) = delete;
+  UnseenSync& operator=(const UnseenSync&) = delete;
 };
 
 #endif

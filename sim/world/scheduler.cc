@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "sim/world/interposition.h"
+#include "sim/world/race_annotations.h"
 #include "sim/world/static_guard.h"
 #include "sim/world/world.h"
 
@@ -26,6 +27,7 @@ Scheduler::Scheduler(World& world, const ScheduleOptions& options)
       stall_below_(options.policy == Policy::kCooperative
                        ? 0
                        : Threshold(options.stall_probability)),
+      main_(options.context),
       main_site_(world.decisions().SiteAt("world", "run")),
       end_(world.decisions().PlaceAt("end")),
       crash_(world.decisions().PlaceAt("crash")),
@@ -46,7 +48,9 @@ Scheduler::~Scheduler() { ReturnStacks(); }
 
 void Scheduler::ReturnStacks() {
   StackPool& pool = StackPool::OfThisThread();
+  const InSimulator in;
   for (const auto& fiber : fibers_) {
+    fiber->context.End();
     if (fiber->stack.low != nullptr) {
       pool.Return(std::exchange(fiber->stack, {}));
     }
@@ -57,6 +61,7 @@ void Scheduler::ReturnStacks() {
 
 Fiber* Scheduler::Start(Node& node, std::string_view name,
                         absl::AnyInvocable<void()> body, bool daemon) {
+  const InSimulator in;
   auto fiber = std::make_unique<Fiber>();
   fiber->world = &world_;
   fiber->node = &node;
@@ -73,15 +78,7 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   fiber->priority = static_cast<int64_t>(
       Draw(world_.decisions().seed() ^ options_.salt, fiber->label_hash, 0) >>
       2);
-  if (free_stacks_.empty()) {
-    fiber->stack = StackPool::OfThisThread().Take();
-  } else {
-    fiber->stack = free_stacks_.back();
-    free_stacks_.pop_back();
-    StackPool::Wipe(fiber->stack);
-  }
-  fiber->context =
-      ExecutionContext(fiber->stack, &Scheduler::Enter, fiber.get());
+  fiber->context = MakeContext(*fiber);
   Fiber* const result = fiber.get();
   fibers_.push_back(std::move(fiber));
   node.fibers.push_back(result);
@@ -95,15 +92,32 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   return result;
 }
 
+ExecutionContext Scheduler::MakeContext(Fiber& fiber) {
+  if (options_.context == ContextKind::kThreads) {
+    return ExecutionContext(fiber.label, &Scheduler::Enter, &fiber);
+  }
+  if (free_stacks_.empty()) {
+    fiber.stack = StackPool::OfThisThread().Take();
+  } else {
+    fiber.stack = free_stacks_.back();
+    free_stacks_.pop_back();
+    StackPool::Wipe(fiber.stack);
+  }
+  return ExecutionContext(fiber.stack, &Scheduler::Enter, &fiber);
+}
+
 void Scheduler::Enter(void* argument) {
   auto* const fiber = static_cast<Fiber*>(argument);
+  fiber->world->RunOnThisThread();
   fiber->body();
+  BatonThread::DestroyThreadLocals();
   fiber->body = nullptr;
   if (interposition != nullptr) interposition->fiber_ends(*fiber);
   fiber->world->scheduler().Finish(*fiber);
 }
 
 void Scheduler::Finish(Fiber& fiber) {
+  const InSimulator in;
   fiber.state = FiberState::kDone;
   if (!fiber.daemon) --num_unfinished_;
   world_.Record(fiber.node, {.kind = EventKind::kFiberEnded, .id = fiber.id});
@@ -133,9 +147,12 @@ void Scheduler::Kill(Fiber& fiber) {
 }
 
 void Scheduler::Run() {
+  const InSimulator in;
   main_site_->Visit();
   SwitchAway(*main_site_);
   current_ = nullptr;
+  // What comes after the run is after all that its fibers have done.
+  for (const auto& fiber : fibers_) AnnounceAcquire(fiber.get());
 }
 
 Site& Scheduler::SiteHere(const Node& node, const Place& place) {
@@ -257,9 +274,13 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
   }
   // The stack of a fiber that has ended is free for the next fiber that starts.
   if (finished_ != nullptr && finished_ != from) {
-    free_stacks_.push_back(std::exchange(finished_->stack, {}));
+    finished_->context.End();
+    if (finished_->stack.low != nullptr) {
+      free_stacks_.push_back(std::exchange(finished_->stack, {}));
+    }
     finished_ = nullptr;
   }
+  if (from != nullptr) AnnounceRelease(from);
   const StaticScope::State statics = StaticScope::Suspend();
   ExecutionContext::Switch(from == nullptr ? main_ : from->context,
                            to == nullptr ? main_ : to->context, for_good);

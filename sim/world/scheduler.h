@@ -46,12 +46,14 @@ struct ScheduleOptions {
   uint64_t salt = 0;
   // Whether TensorPipe's own locks are points too.
   bool tensorpipe_locks = false;
+  ContextKind context = kDefaultContext;
 };
 
 class World;
 struct Node;
 
-// Not thread-safe: a world lives on one OS thread.
+// Not thread-safe: a world lives on one OS thread, or on those of its fibers,
+// of which one runs at a time.
 class Scheduler {
  public:
   static constexpr int64_t kNever = INT64_MAX;
@@ -68,7 +70,8 @@ class Scheduler {
   // event is left, or after `Stop`.
   void Run();
 
-  // To be called after the run if fibers are left, which are abandoned.
+  // To be called after the run if fibers are left, which are abandoned: none of
+  // their OS threads is left behind, and their stacks can be used again.
   void ReturnStacks();
 
   // Ends the run at the next switch; fibers are abandoned.
@@ -120,6 +123,7 @@ class Scheduler {
 
  private:
   static void Enter(void* fiber);
+  ExecutionContext MakeContext(Fiber& fiber);
   void Finish(Fiber& fiber);
   void MakeReady(Fiber* fiber);
   void SwitchAway(Site& site, bool for_good = false);
@@ -152,7 +156,7 @@ class Scheduler {
   std::vector<std::unique_ptr<Fiber>> fibers_;
   // Stacks of finished fibers, for reuse within the run.
   std::vector<StackPool::Stack> free_stacks_;
-  Fiber* finished_ = nullptr;  // its stack is free after the switch away
+  Fiber* finished_ = nullptr;  // its context is free after the switch away
   int64_t num_unfinished_ = 0;
   int64_t num_points_ = 0;
   int64_t num_switches_ = 0;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/runtime/mutex.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -46,6 +47,7 @@ class SimThread : public Thread {
       : world_(world), join_(join), fiber_(fiber) {}
 
   void Join() override {
+    const InSimulator in;
     Scheduler& scheduler = world_.scheduler();
     Site& site = scheduler.SiteHere(*fiber_->node, join_);
     scheduler.MaybePreempt(site);
@@ -53,6 +55,7 @@ class SimThread : public Thread {
       fiber_->joiner = scheduler.current();
       scheduler.Block(site, {"joins", fiber_->label}, Scheduler::kNever);
     }
+    AnnounceAcquire(fiber_);
   }
 
   void Detach() override {}
@@ -76,6 +79,7 @@ SimRuntime::SimRuntime(World& world, Node& node)
 absl::Time SimRuntime::Now() { return world_.Now(); }
 
 void SimRuntime::SleepUntil(absl::Time deadline) {
+  const InSimulator in;
   const int64_t deadline_ns = World::ToNanoseconds(deadline);
   Site& site = SiteAt(sleep_);
   world_.scheduler().MaybePreempt(site);
@@ -85,6 +89,7 @@ void SimRuntime::SleepUntil(absl::Time deadline) {
 
 std::unique_ptr<Thread> SimRuntime::StartThread(
     std::string name, absl::AnyInvocable<void()> body) {
+  const InSimulator in;
   Fiber* const fiber = world_.scheduler().Start(node_, name, std::move(body));
   auto thread = std::make_unique<SimThread>(world_, join_, fiber);
   world_.scheduler().MaybePreempt(SiteAt(start_));
@@ -94,12 +99,16 @@ std::unique_ptr<Thread> SimRuntime::StartThread(
 // The bits are a function of the seed and the visit, in a replay too, so there
 // is no decision to keep.
 uint64_t SimRuntime::RandomBits() {
+  const InSimulator in;
   Site& site = SiteAt(random_);
   site.Visit();
   return site.Bits(DecisionKind::kLatency);
 }
 
-const void* SimRuntime::CurrentThread() { return world_.scheduler().current(); }
+const void* SimRuntime::CurrentThread() {
+  const InSimulator in;
+  return world_.scheduler().current();
+}
 
 Site& SimRuntime::SiteAt(const Place& place) {
   return world_.scheduler().SiteHere(node_, place);
@@ -123,12 +132,14 @@ const Place& SimRuntime::PlaceOf(const char* verb, const char* name) {
 }
 
 bool SimRuntime::HasMemory() {
+  const InSimulator in;
   if (world_.now_ns() >= node_.short_of_memory_until_ns) return true;
   node_.on_short_of_memory();
   return false;
 }
 
 void SimRuntime::Lock(Mutex& mutex) {
+  const InSimulator in;
   Site& site = SiteOf(mutex.slots().site, "lock", mutex.name());
   world_.scheduler().MaybePreempt(site);
   Acquire(mutex, site);
@@ -143,9 +154,12 @@ void SimRuntime::Acquire(Mutex& mutex, Site& site) {
                     Scheduler::kNever);
   }
   slots.holder = scheduler.current();
+  AnnounceAcquire(&mutex);
 }
 
 void SimRuntime::Unlock(Mutex& mutex) {
+  const InSimulator in;
+  AnnounceRelease(&mutex);
   Mutex::Slots& slots = mutex.slots();
   slots.holder = nullptr;
   if (slots.first_waiter != nullptr) {
@@ -154,6 +168,7 @@ void SimRuntime::Unlock(Mutex& mutex) {
 }
 
 bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
+  const InSimulator in;
   CondVar::Slots& slots = cond_var.slots();
   Scheduler& scheduler = world_.scheduler();
   Site& site = SiteOf(slots.site, "wait", cond_var.name());
@@ -176,6 +191,7 @@ bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
 }
 
 void SimRuntime::Notify(CondVar& cond_var, bool all) {
+  const InSimulator in;
   void*& head = cond_var.slots().first_waiter;
   while (head != nullptr) {
     world_.scheduler().Wake(Dequeue(head));

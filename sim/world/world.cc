@@ -49,6 +49,8 @@ void World::Dispose(std::unique_ptr<World> world) {
   (void)world.release();
 }
 
+void World::RunOnThisThread() { running_ = this; }
+
 Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
   auto node = std::make_unique<Node>();
   node->world = this;
@@ -62,6 +64,7 @@ Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
 }
 
 Outcome World::Run() {
+  const InSimulator in;
   World* const outer = std::exchange(running_, this);
   if (interposition != nullptr) interposition->run_begins(*this);
   scheduler_.Run();
@@ -83,7 +86,10 @@ Outcome World::Judge() const {
                                           : Outcome::kDeadlock;
 }
 
-absl::Time World::Now() const { return Epoch() + absl::Nanoseconds(now_ns_); }
+absl::Time World::Now() const {
+  const InSimulator in;
+  return Epoch() + absl::Nanoseconds(now_ns_);
+}
 
 int64_t World::ToNanoseconds(absl::Time time) {
   if (time == absl::InfiniteFuture()) return Scheduler::kNever;
@@ -107,6 +113,7 @@ void World::Push(Event event) {
 
 void World::Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
                      absl::AnyInvocable<void()> event) {
+  const InSimulator in;
   uint32_t slot = 0;
   if (free_calls_.empty()) {
     slot = static_cast<uint32_t>(calls_.size());
@@ -163,12 +170,14 @@ bool World::DeliverNextEvents() {
 }
 
 void World::PostIo(Node& node, absl::AnyInvocable<void()> work) {
+  const InSimulator in;
   if (!node.alive) return;
   node.io_work.push_back(std::move(work));
   if (node.io == nullptr) {
     node.io = scheduler_.Start(
         node, "io",
         [this, &node] {
+          const InSimulator in;
           for (;;) {
             while (!node.io_work.empty()) {
               absl::AnyInvocable<void()> next = std::move(node.io_work.front());
@@ -215,6 +224,7 @@ void World::BeginSection(const EventDetails& details) {
 }
 
 void World::Fail(std::string_view rule, std::string_view detail) {
+  const InSimulator in;
   if (!failed_rule_.empty()) return;
   failed_rule_ = std::string(rule);
   failed_detail_ = std::string(detail);
@@ -222,6 +232,7 @@ void World::Fail(std::string_view rule, std::string_view detail) {
 }
 
 void World::Crash(Node& node) {
+  const InSimulator in;
   if (!node.alive) return;
   node.alive = false;
   AbandonFibers();
@@ -235,8 +246,15 @@ void World::AbandonFibers() {
   ExpectLostObjects();
 }
 
-void World::Pause(Node& node) { scheduler_.Pause(node); }
-void World::Resume(Node& node) { scheduler_.Resume(node); }
+void World::Pause(Node& node) {
+  const InSimulator in;
+  scheduler_.Pause(node);
+}
+
+void World::Resume(Node& node) {
+  const InSimulator in;
+  scheduler_.Resume(node);
+}
 
 std::vector<std::string> World::DescribeFibers() const {
   std::vector<std::string> lines;

@@ -22,6 +22,7 @@
 #include "absl/time/time.h"
 #include "sim/trace/trace.h"
 #include "sim/world/decision.h"
+#include "sim/world/race_annotations.h"
 #include "sim/world/scheduler.h"
 
 namespace reprise {
@@ -90,8 +91,12 @@ class World {
   // fibers may be anywhere in the code, and it is abandoned with them.
   static void Dispose(std::unique_ptr<World> world);
 
-  // The world whose `Run` is on this OS thread's stack; null outside.
+  // The world whose `Run` is on this OS thread's stack, or whose fiber this OS
+  // thread is; null outside.
   static World* Current() { return running_; }
+
+  // For the scheduler: makes this world the current one of this OS thread.
+  void RunOnThisThread();
 
   Node& AddNode(int32_t rank, std::string name, int32_t incarnation = 0);
 
@@ -149,6 +154,7 @@ class World {
   // Adds an event of `node` (null: of the world) to the trace. Does not return
   // if the event triggers the crash of the node whose fiber this runs on.
   void Record(const Node* node, const EventDetails& details) {
+    const InSimulator in;
     if (details.kind >= EventKind::kCallStarted &&
         details.kind <= EventKind::kReply) {
       BeginSection(details);

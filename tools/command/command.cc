@@ -117,6 +117,7 @@ CLI::App* AddReplay(CLI::App& app, ReplayCommand& replay) {
       ->add_option("--variants", replay.variants,
                    "look at so many variants of the recording at most")
       ->check(CLI::Range(1, 1'000'000'000));
+  AddContextFlag(*replay_app, replay.context);
   return replay_app;
 }
 

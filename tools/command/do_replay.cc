@@ -123,6 +123,7 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
   // points again.
   run.schedule.tensorpipe_locks =
       replay->schedule.find("tensorpipe-locks") != std::string::npos;
+  run.schedule.context = command.context;
   absl::StatusOr<RunResult> result = RunSimulated(run);
   if (!result.ok()) return UsageError(result.status(), common.json);
   if (!command.trace_path.empty()) {

@@ -1,5 +1,6 @@
 #include "tools/command/options.h"
 
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,16 @@ absl::StatusOr<Policy> ParsePolicy(const std::string& name) {
   if (name == "pct") return Policy::kPct;
   return absl::InvalidArgumentError(absl::StrCat(
       "no schedule '", name, "'; there are cooperative, random and pct"));
+}
+
+const std::map<std::string, ContextKind>& ContextNames() {
+  static const auto* const names = new std::map<std::string, ContextKind>(
+      {{"fibers", ContextKind::kFibers}, {"threads", ContextKind::kThreads}});
+  return *names;
+}
+
+std::string NameOf(ContextKind context) {
+  return context == ContextKind::kFibers ? "fibers" : "threads";
 }
 
 // Returns about how many points a run of the scenario has, measured by a run
@@ -80,6 +91,16 @@ void RunFlags::AddTo(CLI::App& app, bool with_seed) {
       ->check(WholeNumber(0, INT64_MAX));
   app.add_flag("--tensorpipe-locks", tensorpipe_locks,
                "switch at TensorPipe's own locks too");
+  AddContextFlag(app, context);
+}
+
+void AddContextFlag(CLI::App& app, ContextKind& context) {
+  app.add_option("--context", context,
+                 "what the threads of a world are: fibers, or (threads) OS "
+                 "threads, for debuggers and ThreadSanitizer; the run is the "
+                 "same")
+      ->transform(CLI::CheckedTransformer(ContextNames()))
+      ->default_str(NameOf(kDefaultContext));
 }
 
 absl::StatusOr<const Scenario*> FindScenario(const std::string& name) {
@@ -173,6 +194,7 @@ absl::StatusOr<SimRunOptions> RunFlags::ToOptions() const {
   absl::StatusOr<Policy> policy = ParsePolicy(schedule);
   if (!policy.ok()) return policy.status();
   options.schedule.policy = *policy;
+  options.schedule.context = context;
   options.schedule.switch_probability = switch_probability;
   options.schedule.stall_probability = stall_probability;
   options.schedule.max_stall_ns = max_stall_us * 1000;
@@ -200,6 +222,9 @@ std::vector<std::string> RunFlags::ToArguments(
   if (!workers.empty()) words.insert(words.end(), {"--workers", workers});
   if (no_faults) words.push_back("--no-faults");
   if (tensorpipe_locks) words.push_back("--tensorpipe-locks");
+  if (context != kDefaultContext) {
+    words.insert(words.end(), {"--context", NameOf(context)});
+  }
   words.insert(
       words.end(),
       {"--schedule", schedule, "--switch-probability",

@@ -29,6 +29,7 @@ struct RunFlags {
   int pct_depth = 3;
   int64_t pct_length = 0;  // 0: measured
   bool tensorpipe_locks = false;
+  ContextKind context = kDefaultContext;
   int64_t max_stall_us = 50;
 
   // Declares the flags on a subcommand.
@@ -51,6 +52,9 @@ struct RunFlags {
   // The schedule for replay files: "random", "pct", ...
   std::string Describe() const;
 };
+
+// Declares --context on a subcommand.
+void AddContextFlag(CLI::App& app, ContextKind& context);
 
 absl::StatusOr<const Scenario*> FindScenario(const std::string& name);
 

@@ -43,6 +43,7 @@ struct ExploreCommand {
 
 struct ReplayCommand {
   std::string path;
+  ContextKind context = kDefaultContext;
   std::string trace_path;
   // When nothing was violated, search around the recording for so long and for
   // so many variants; 0: no limit, and with both 0 no search.
