@@ -105,7 +105,8 @@ class SimRun {
 
   // Destroys the run if it ended well, and leaves it to the arena if not.
   static bool Dispose(std::unique_ptr<SimRun> run) {
-    if (run->outcome_ == Outcome::kFinished && !run->crashed_) {
+    if (run->outcome_ == Outcome::kFinished && !run->crashed_ &&
+        run->world_->clean()) {
       run->workers_.clear();
       return true;
     }

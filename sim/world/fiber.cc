@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "sim/world/arena.h"
+#include "sim/world/interposition.h"
 
 #ifdef REPRISE_ASAN
 #include <sanitizer/asan_interface.h>
@@ -130,6 +131,7 @@ void ExecutionContext::Switch(ExecutionContext& from, ExecutionContext& to,
 #ifdef REPRISE_ASAN
   if (from.stack_.low == nullptr && from.stack_.size == 0) {
     // The OS thread's own stack: ask for its bounds once.
+    const RealCalls real;
     const void* low = nullptr;
     size_t size = 0;
     pthread_attr_t attributes;

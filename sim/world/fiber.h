@@ -26,6 +26,7 @@
 namespace reprise {
 
 class World;
+struct InterposedThread;
 struct Node;
 
 // The stacks of the fibers of one OS thread, which are used again. A stack has
@@ -132,6 +133,8 @@ struct Fiber {
   const void* wait_address = nullptr;  // of a futex or a foreign lock
   uint64_t wait_count = 0;  // tells the alarm of this wait from earlier alarms
   bool timed_out = false;
+  // What sim/interpose keeps for this fiber, as a thread of libc.
+  InterposedThread* interposed = nullptr;
 };
 
 }  // namespace reprise

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "sim/world/interposition.h"
 #include "sim/world/race_annotations.h"
 #include "sim/world/static_guard.h"
 #include "sim/world/world.h"
@@ -104,6 +105,7 @@ void Scheduler::Enter(void* argument) {
   fiber->body();
   BatonThread::DestroyThreadLocals();
   fiber->body = nullptr;
+  if (interposition != nullptr) interposition->fiber_ends(*fiber);
   fiber->world->scheduler().Finish(*fiber);
 }
 
@@ -117,6 +119,24 @@ void Scheduler::Finish(Fiber& fiber) {
   Site& site = *world_.decisions().SiteAt(fiber.node->label, "end");
   ++site.count;
   SwitchAway(site, /*for_good=*/true);
+}
+
+void Scheduler::MakeDaemon(Fiber& fiber) {
+  if (fiber.daemon) return;
+  fiber.daemon = true;
+  if (fiber.state != FiberState::kDone && fiber.state != FiberState::kDead) {
+    --num_unfinished_;
+  }
+}
+
+void Scheduler::Kill(Fiber& fiber) {
+  if (fiber.state == FiberState::kDone || fiber.state == FiberState::kDead) {
+    return;
+  }
+  if (!fiber.daemon) --num_unfinished_;
+  fiber.state = FiberState::kDead;
+  std::erase(ready_, &fiber);
+  std::erase(fiber.node->paused_ready, &fiber);
 }
 
 void Scheduler::Run() {
@@ -323,6 +343,7 @@ void Scheduler::Abandon(Node& node) {
   std::erase_if(ready_,
                 [](Fiber* fiber) { return fiber->state == FiberState::kDead; });
   node.paused_ready.clear();
+  if (interposition != nullptr) interposition->node_crashed(node);
   if (current() != nullptr && current_->node == &node) {
     Site& site = *world_.decisions().SiteAt(node.label, "crash");
     ++site.count;

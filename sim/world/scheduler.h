@@ -87,6 +87,12 @@ class Scheduler {
   // false in the latter case. The choice of the next fiber is made at `site`.
   bool Block(Site& site, WaitReason reason, int64_t deadline_ns);
 
+  // From now on the run does not wait for `fiber`.
+  void MakeDaemon(Fiber& fiber);
+
+  // `fiber`, which is not the one that runs, never runs again.
+  void Kill(Fiber& fiber);
+
   // Makes a blocked fiber ready; does nothing for any other.
   void Wake(Fiber* fiber);
 

@@ -7,11 +7,10 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "sim/world/arena.h"
+#include "sim/world/interposition.h"
 
 namespace reprise {
 namespace {
-
-thread_local constinit World* t_world = nullptr;
 
 // Alarms come before everything else of the same time, in the order of the
 // fibers' ids.
@@ -49,9 +48,7 @@ void World::Dispose(std::unique_ptr<World> world) {
   (void)world.release();
 }
 
-World* World::Current() { return t_world; }
-
-void World::RunOnThisThread() { t_world = this; }
+void World::RunOnThisThread() { running_ = this; }
 
 Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
   auto node = std::make_unique<Node>();
@@ -68,9 +65,11 @@ Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
 
 Outcome World::Run() {
   const InSimulator in;
-  World* const outer = std::exchange(t_world, this);
+  World* const outer = std::exchange(running_, this);
+  if (interposition != nullptr) interposition->run_begins(*this);
   scheduler_.Run();
-  t_world = outer;
+  if (interposition != nullptr) interposition->run_ends(*this);
+  running_ = outer;
   const Outcome outcome = Judge();
   if (outcome == Outcome::kDeadlock || outcome == Outcome::kTimeLimit) {
     Fail(outcome == Outcome::kDeadlock ? "deadlock" : "time-limit",

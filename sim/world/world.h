@@ -40,6 +40,8 @@ struct WorldOptions {
   int64_t max_points = 50'000'000;
 };
 
+struct InterposedWorld;
+
 enum class Outcome : uint8_t {
   kFinished,   // every fiber has ended
   kStopped,    // `World::Fail` was called
@@ -92,7 +94,7 @@ class World {
 
   // The world whose `Run` is on this OS thread's stack, or whose fiber this OS
   // thread is; null outside.
-  static World* Current();
+  static World* Current() { return running_; }
 
   // For the scheduler: makes this world the current one of this OS thread.
   void RunOnThisThread();
@@ -157,6 +159,12 @@ class World {
     trace_.Record(now_ns_, node == nullptr ? -1 : node->rank, details);
   }
 
+  // To be called when fibers will never run again though their node lives on:
+  // what they have allocated stays.
+  void AbandonFibers();
+  // Whether the run finished and nothing was abandoned in it.
+  bool clean() const { return clean_; }
+
   // What each fiber that has not ended waits for, a line for each.
   std::vector<std::string> DescribeFibers() const;
 
@@ -164,6 +172,9 @@ class World {
   Decisions& decisions() { return decisions_; }
   Trace& trace() { return trace_; }
   const WorldOptions& options() const { return options_; }
+
+  // What sim/interpose keeps for this world while it runs.
+  InterposedWorld* interposed = nullptr;
 
   // For the scheduler. `SetAlarm` makes the event that ends a timed wait.
   // `DeliverNextEvents` moves the time to the next events and delivers them; it
@@ -184,9 +195,10 @@ class World {
   void Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
                 absl::AnyInvocable<void()> event);
   Outcome Judge() const;
-  void AbandonFibers();
   static bool Later(const Event& x, const Event& y);
   void Push(Event event);
+
+  static inline thread_local constinit World* running_ = nullptr;
 
   const WorldOptions options_;
   int64_t now_ns_ = 0;
