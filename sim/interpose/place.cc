@@ -137,6 +137,7 @@ std::string Normal(const char* file) {
   for (size_t at; (at = path.find("/./")) != std::string::npos;) {
     path.erase(at, 2);
   }
+  if (path.starts_with("./")) path.erase(0, 2);
   return path;
 }
 

@@ -19,9 +19,15 @@ using namespace reprise::interpose;  // NOLINT(google-build-using-namespace)
 
 extern "C" {
 
+// TensorPipe compares ids of threads to see whether it is in its own loop, and
+// all fibers of a node are one thread to it.
 pthread_t pthread_self() noexcept {
   World* const world = WorldOfCaller();
-  if (world == nullptr) return REPRISE_REAL(pthread_self)();
+  if (world == nullptr ||
+      ImmediatePlace(*world, __builtin_return_address(0)).kind ==
+          PlaceKind::kQuiet) {
+    return REPRISE_REAL(pthread_self)();
+  }
   return HandleOf(Self(*world));
 }
 

@@ -70,7 +70,6 @@ std::optional<Counter> CounterCache::Fresh(const std::string& key) {
   if (it == entries_.end() || Clock::now() - it->second.fetched_at > kFresh) {
     return std::nullopt;
   }
-  // The planted deadlock's first order: entries, then statistics.
   Count(&CacheStats::hits);
   return it->second.counter;
 }
@@ -78,6 +77,14 @@ std::optional<Counter> CounterCache::Fresh(const std::string& key) {
 // Readers of one key share one fetch.
 CounterCache::Pending CounterCache::StartFetch(const std::string& key) {
   const std::lock_guard lock(queue_mutex_);
+  if (defects_.deadlock) {
+    // One order: the queue, then the entries.
+    if (std::optional<Counter> counter = Fresh(key)) {
+      std::promise<std::optional<Counter>> promise;
+      promise.set_value(counter);
+      return promise.get_future().share();
+    }
+  }
   const auto it = pending_.find(key);
   if (it != pending_.end()) {
     Count(&CacheStats::shared_fetches);
@@ -97,6 +104,11 @@ std::optional<Counter> CounterCache::FetchAndStore(const std::string& key) {
   Count(&CacheStats::fetches);
   if (counter) {
     const std::unique_lock lock(entries_mutex_);
+    if (defects_.deadlock) {
+      // The other order: the entries, then the queue.
+      const std::lock_guard queue_lock(queue_mutex_);
+      pending_.erase(key);
+    }
     const auto [it, is_new] = entries_.try_emplace(key);
     if (is_new || counter->version >= it->second.counter.version) {
       it->second = {*counter, Clock::now()};
@@ -144,15 +156,6 @@ void CounterCache::Expire(const std::stop_token& stop) {
 
 void CounterCache::DropExpired() {
   const Clock::time_point now = Clock::now();
-  if (defects_.deadlock) {
-    // The other order: statistics, then entries.
-    const absl::MutexLock lock(&stats_mutex_);
-    const std::unique_lock entries_lock(entries_mutex_);
-    stats_.expired += std::erase_if(entries_, [&](const auto& entry) {
-      return now - entry.second.fetched_at > kFresh;
-    });
-    return;
-  }
   const std::unique_lock lock(entries_mutex_);
   const auto expired = std::erase_if(entries_, [&](const auto& entry) {
     return now - entry.second.fetched_at > kFresh;

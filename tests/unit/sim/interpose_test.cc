@@ -56,7 +56,18 @@ void StartInversion() {
 
 TEST(InterposeTest, ReportsOfDeadlocksNameFunctionsAndHolders) {
   TestWorld world;
-  ASSERT_EQ(RunAsMain(world, [] { StartInversion(); }), Outcome::kDeadlock);
+  // Something else may go on for ever.
+  world.Start(1, "timer", [] {
+    for (;;) std::this_thread::sleep_for(1s);
+  });
+  ASSERT_EQ(RunAsMain(world, [] { StartInversion(); }), Outcome::kStopped);
+  EXPECT_EQ(world->failed_rule(), "deadlock");
+  EXPECT_THAT(
+      world->failed_detail(),
+      testing::MatchesRegex(
+          "w0/thread:StartInversion~1 locks a mutex in LockBoth .*, held by "
+          "w0/thread:StartInversion, which locks a mutex in LockBoth .*, held "
+          "by w0/thread:StartInversion~1"));
   const std::vector<std::string> lines = world->DescribeFibers();
   const char* const first = "w0/thread:StartInversion";
   const char* const other = "w0/thread:StartInversion~1";
