@@ -315,6 +315,7 @@ void SimRun::CheckTheEnd() {
 void SimRun::CopyTo(RunResult& result) const {
   result.rule = world_->failed_rule();
   result.detail = world_->failed_detail();
+  if (result.rule == "deadlock") result.waiting = world_->DescribeFibers();
   if (outcome_ == Outcome::kDeadlock || outcome_ == Outcome::kTimeLimit) {
     result.waiting = world_->DescribeFibers();
   }

@@ -2,17 +2,20 @@
 // pthread_once (std::call_once). The real `try...` functions say whether a
 // fiber may go on; it waits at the object's address.
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <optional>
 
 #include "sim/interpose/interposed_world.h"
 #include "sim/interpose/real.h"
 #include "sim/interpose/rwlocks.h"
 #include "sim/world/race_annotations.h"
+#include "sim/world/static_guard.h"
 
 // Where std::call_once leaves its callable for pthread_once to call.
 namespace std {
@@ -84,6 +87,11 @@ unsigned CountOf(const pthread_barrier_t* barrier) {
 constexpr int kOnceRunning = 1;
 constexpr int kOnceDone = 2;
 
+bool IsStatic(const void* object) {
+  dl_find_object found;
+  return _dl_find_object(const_cast<void*>(object), &found) == 0;
+}
+
 int Once(World& world, pthread_once_t* once, void (*function)(),
          const void* return_address) {
   void* const callable = std::__once_callable;
@@ -104,6 +112,9 @@ int Once(World& world, pthread_once_t* once, void (*function)(),
   // Others may have left theirs while this fiber waited.
   std::__once_callable = callable;
   std::__once_call = call_it;
+  // What a once_flag of the process makes outlives the run.
+  std::optional<StaticScope> outlives_the_run;
+  if (IsStatic(once)) outlives_the_run.emplace();
   try {
     function();
   } catch (...) {
