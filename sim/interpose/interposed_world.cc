@@ -177,6 +177,28 @@ bool BlockAt(World& world, Site& site, WaitReason reason, const void* address,
   return woken;
 }
 
+void FailIfCircular(World& world, const WaitReason& reason) {
+  constexpr int kLongest = 64;
+  const Fiber& self = Self(world);
+  std::string circle = self.label;
+  const WaitReason* step = &reason;
+  for (int i = 0; i < kLongest && step->holder != nullptr; ++i) {
+    const auto* const holder = static_cast<const Fiber*>(*step->holder);
+    if (holder == nullptr) return;
+    absl::StrAppend(&circle, i == 0 ? " " : ", which ", step->verb, " ",
+                    std::string(step->name), ", held by ", holder->label);
+    if (holder == &self) {
+      world.Fail("deadlock", circle);
+      return;
+    }
+    if (holder->state != FiberState::kBlocked ||
+        holder->wake_ns != Scheduler::kNever) {
+      return;
+    }
+    step = &holder->waiting;
+  }
+}
+
 int WakeAt(World& world, const void* address, int most, uint32_t bits) {
   Queue& queue = QueueOf(world, address);
   int woken = 0;

@@ -119,6 +119,11 @@ bool BlockAt(World& world, Site& site, WaitReason reason, const void* address,
              int64_t deadline_ns = Scheduler::kNever,
              uint32_t bits = UINT32_MAX);
 
+// Fails the run if the running fiber, which is about to wait for `reason`
+// without a deadline, would wait for itself: the timers of an agent go on for
+// ever, so the world may never come to a stop by which a deadlock shows.
+void FailIfCircular(World& world, const WaitReason& reason);
+
 // Wakes at most `most` of the fibers that wait at `address` with a common bit,
 // and returns how many.
 int WakeAt(World& world, const void* address, int most,

@@ -12,16 +12,12 @@
 #include <sys/syscall.h>
 
 #include <cerrno>
-#include <string>
 
-#include "absl/strings/str_cat.h"
 #include "sim/interpose/real.h"
 #include "sim/world/race_annotations.h"
 
 namespace reprise::interpose {
 namespace {
-
-constexpr int kLongestCircle = 64;
 
 // Robust mutexes, and those with priorities, have other protocols.
 constexpr int kOtherProtocols = 0x70;
@@ -56,31 +52,6 @@ void TakeFromTheDead(pthread_mutex_t& mutex) {
   __atomic_store_n(&mutex.__data.__lock, 0, __ATOMIC_RELEASE);
 }
 
-// Fails the run if the running fiber, which is about to wait for `mutex`, would
-// wait for itself: the timers of an agent go on for ever, so the world may
-// never come to a stop by which a deadlock shows.
-void FailIfCircular(World& world, pthread_mutex_t& mutex, const Place& place) {
-  const Fiber& self = Self(world);
-  std::string circle =
-      absl::StrCat(self.label, " locks a mutex in ", place.where);
-  const auto* holder = static_cast<const Fiber*>(HolderOf(mutex));
-  for (int i = 0; i < kLongestCircle && holder != nullptr; ++i) {
-    absl::StrAppend(&circle, ", held by ", holder->label);
-    if (holder == &self) {
-      world.Fail("deadlock", circle);
-      return;
-    }
-    if (holder->state != FiberState::kBlocked ||
-        holder->wake_ns != Scheduler::kNever ||
-        holder->waiting.holder == nullptr) {
-      return;
-    }
-    absl::StrAppend(&circle, ", which ", holder->waiting.verb, " ",
-                    std::string(holder->waiting.name));
-    holder = static_cast<const Fiber*>(*holder->waiting.holder);
-  }
-}
-
 // Waits for a mutex that another has, and takes it.
 int AcquireContended(World& world, pthread_mutex_t& mutex, int64_t deadline_ns,
                      bool only_try, const void* return_address) {
@@ -105,12 +76,10 @@ int AcquireContended(World& world, pthread_mutex_t& mutex, int64_t deadline_ns,
     if (__atomic_exchange_n(&data.__lock, 2, __ATOMIC_ACQUIRE) == 0) break;
     const CallSite call = SiteOfCall(world, Verb::kLock, return_address);
     if (call.is_user()) {
-      if (deadline_ns == Scheduler::kNever) {
-        FailIfCircular(world, mutex, *call.place);
-      }
-      BlockAt(world, *call.site,
-              {"locks a mutex in", call.place->where, &HolderOf(mutex)}, &mutex,
-              deadline_ns);
+      const WaitReason reason{"locks a mutex in", call.place->where,
+                              &HolderOf(mutex)};
+      if (deadline_ns == Scheduler::kNever) FailIfCircular(world, reason);
+      BlockAt(world, *call.site, reason, &mutex, deadline_ns);
     } else {
       ++call.site->count;
       BlockAt(world, *call.site,

@@ -42,6 +42,18 @@ void ForgetHolding(World& world, pthread_rwlock_t* lock) {
   if (it != held.end()) held.erase(it);
 }
 
+// A fiber that holds `lock`, or null.
+const Fiber* HolderOf(World& world, pthread_rwlock_t* lock) {
+  for (const auto& fiber : world.scheduler().fibers()) {
+    if (fiber->interposed == nullptr) continue;
+    const auto& held = fiber->interposed->held_rwlocks;
+    if (std::find(held.begin(), held.end(), lock) != held.end()) {
+      return fiber.get();
+    }
+  }
+  return nullptr;
+}
+
 int LockRw(World& world, pthread_rwlock_t* lock,
            int (*attempt)(pthread_rwlock_t*) noexcept, int64_t deadline_ns,
            bool only_try, const void* return_address) {
@@ -56,8 +68,11 @@ int LockRw(World& world, pthread_rwlock_t* lock,
     }
     if (result != EBUSY || only_try) return result;
     if (deadline_ns <= world.now_ns()) return ETIMEDOUT;
-    BlockAt(world, *call.site, {"locks a shared mutex in", call.place->where},
-            lock, deadline_ns);
+    const void* const holder = HolderOf(world, lock);
+    const WaitReason reason{"locks a shared mutex in", call.place->where,
+                            &holder};
+    if (deadline_ns == Scheduler::kNever) FailIfCircular(world, reason);
+    BlockAt(world, *call.site, reason, lock, deadline_ns);
   }
 }
 

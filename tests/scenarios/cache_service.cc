@@ -105,7 +105,9 @@ std::optional<Counter> CounterCache::FetchAndStore(const std::string& key) {
   if (counter) {
     const std::unique_lock lock(entries_mutex_);
     if (defects_.deadlock) {
-      // The other order: the entries, then the queue.
+      // The other order: the entries, then the queue, and something slow
+      // between them.
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
       const std::lock_guard queue_lock(queue_mutex_);
       pending_.erase(key);
     }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -145,13 +144,13 @@ class Node {
   }
 
   void RunClient(const std::vector<std::string>& keys, int number) {
-    std::minstd_rand random(std::random_device{}());
+    reprise::Draws draws = worker_.random(absl::StrCat("client ", number));
     std::vector<int64_t> seen(keys.size());
     for (int step = 0; step < kSteps; ++step) {
-      const size_t index = random() % keys.size();
+      const auto index = static_cast<size_t>(draws.Below("key", keys.size()));
       const std::string& key = keys[index];
-      if (random() % 3 == 0) {
-        const auto amount = static_cast<int64_t>(random() % 100);
+      if (draws.OneIn("adds", 3)) {
+        const int64_t amount = draws.Between("amount", 0, 99);
         const auto counter = Ask(key, absl::StrCat("add ", key, " ", amount));
         if (counter) added_[OwnerOf(key)] += amount;
       } else if (const auto counter = cache_.Read(key)) {
@@ -160,7 +159,8 @@ class Node {
                                    seen[index], " to ", counter->version));
         seen[index] = counter->version;
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(random() % 15));
+      std::this_thread::sleep_for(
+          std::chrono::milliseconds(draws.Below("pause", 15)));
     }
   }
 

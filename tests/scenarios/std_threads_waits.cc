@@ -323,16 +323,19 @@ std::string Sources() {
   gettimeofday(&day, nullptr);
   uint64_t bits = 0;
   if (getentropy(&bits, sizeof(bits)) != 0) return "getentropy failed";
-  absl::BitGen generator;
+  // All of these must depend on the seed alone.
+  const auto id = std::this_thread::get_id();
+  absl::BitGen generator;                                   // NOLINT(draws)
+  const unsigned device = std::random_device{}();           // NOLINT(draws)
+  const int libc = rand();                                  // NOLINT(draws)
+  const size_t id_hash = std::hash<std::thread::id>()(id);  // NOLINT(draws)
   text << std::chrono::system_clock::now().time_since_epoch().count() << ' '
        << Clock::now().time_since_epoch().count() << ' ' << time(nullptr) << ' '
        << day.tv_sec << '.' << day.tv_usec << ' ' << clock() << ' '
-       << absl::ToUnixNanos(absl::Now()) << ' ' << std::random_device{}() << ' '
-       << rand() << ' ' << bits << ' '  // NOLINT(cert-msc50-cpp)
-       << absl::Uniform<uint32_t>(generator) << ' ' << getpid() << ' '
-       << gettid() << ' ' << std::this_thread::get_id() << ' '
-       << std::thread::hardware_concurrency() << ' '
-       << std::hash<std::thread::id>()(std::this_thread::get_id());
+       << absl::ToUnixNanos(absl::Now()) << ' ' << device << ' ' << libc << ' '
+       << bits << ' ' << absl::Uniform<uint32_t>(generator) << ' ' << getpid()
+       << ' ' << gettid() << ' ' << id << ' ' << id_hash << ' '
+       << std::thread::hardware_concurrency();
   sleep(1);
   usleep(10);
   const timespec duration{0, 1000};
