@@ -134,13 +134,14 @@ std::string Demangled(const char* symbol) {
 }
 
 // Whether a mangled name is of a function, or of a lambda in a function, of
-// this project. Its scenarios and tests are in other namespaces.
+// this project or of TensorPipe. Scenarios and tests are in other namespaces.
 bool IsOwnSymbol(std::string_view name) {
-  for (const char* prefix :
-       {"_ZN7reprise", "_ZNK7reprise", "_ZZN7reprise", "_ZZNK7reprise"}) {
+  for (const char* prefix : {"_ZN", "_ZNK", "_ZZN", "_ZZNK"}) {
     if (!name.starts_with(prefix)) continue;
     const std::string_view rest = name.substr(std::strlen(prefix));
-    return !rest.starts_with("9scenarios") && !rest.starts_with("7testing");
+    return rest.starts_with("10tensorpipe") ||
+           (rest.starts_with("7reprise") &&
+            !rest.starts_with("7reprise9scenarios"));
   }
   return false;
 }
