@@ -138,8 +138,9 @@ CallSite SiteOfCall(World& world, Verb verb, const void* return_address) {
     place = &UserPlace(world, return_address, &library);
   }
   InterposedWorld::CachedSite& cached =
-      world.interposed->sites[Hash(place, nullptr, static_cast<uint64_t>(verb)) %
-                              InterposedWorld::kCached];
+      world.interposed
+          ->sites[Hash(place, nullptr, static_cast<uint64_t>(verb)) %
+                  InterposedWorld::kCached];
   if (cached.code != place || cached.verb != verb) {
     cached = {place, verb, &MakePlace(world, verb, *place)};
   }

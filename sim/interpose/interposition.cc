@@ -72,7 +72,10 @@ void FiberEnds(Fiber& fiber) {
   World& world = *fiber.world;
   if (world.interposed == nullptr) return;
   if (fiber.interposed != nullptr) {
-    RunKeyDestructors(*fiber.interposed);
+    {
+      const OutOfSimulator out_of_simulator;
+      RunKeyDestructors(*fiber.interposed);
+    }
     if (fiber.interposed->is_thread) AnnounceRelease(&fiber);
   }
   if (world.interposed->has_detached &&

@@ -13,6 +13,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "sim/interpose/program_symbols.h"
+
 // GCC's libbacktrace. Its header lies where only GCC finds it.
 extern "C" {
 struct backtrace_state;
@@ -131,6 +133,19 @@ std::string Demangled(const char* symbol) {
   return result;
 }
 
+// Whether a mangled name is of a function, or of a lambda in a function, of
+// this project or of TensorPipe. Scenarios and tests are in other namespaces.
+bool IsOwnSymbol(std::string_view name) {
+  for (const char* prefix : {"_ZN", "_ZNK", "_ZZN", "_ZZNK"}) {
+    if (!name.starts_with(prefix)) continue;
+    const std::string_view rest = name.substr(std::strlen(prefix));
+    return rest.starts_with("10tensorpipe") ||
+           (rest.starts_with("7reprise") &&
+            !rest.starts_with("7reprise9scenarios"));
+  }
+  return false;
+}
+
 // "/work/./agent/agent.h" becomes "/work/agent/agent.h".
 std::string Normal(const char* file) {
   std::string path = file == nullptr ? "" : file;
@@ -158,9 +173,16 @@ class Symbolizer {
   }
 
  private:
-  Symbolizer()
-      : state_(backtrace_create_state(nullptr, /*threaded=*/1, &Ignore,
-                                      nullptr)) {}
+  Symbolizer() = default;
+
+  // Reads the debug information of all objects, when it is first needed.
+  backtrace_state* state() {
+    if (state_ == nullptr) {
+      state_ =
+          backtrace_create_state(nullptr, /*threaded=*/1, &Ignore, nullptr);
+    }
+    return state_;
+  }
 
   // Objects may be loaded later, too.
   const Module* ModuleOf(uintptr_t pc) {
@@ -192,7 +214,7 @@ class Symbolizer {
   // From the innermost inlined function to the one that was compiled.
   std::vector<Frame> FramesAt(uintptr_t pc) {
     std::vector<Frame> frames;
-    if (state_ == nullptr) return frames;
+    if (state() == nullptr) return frames;
     backtrace_pcinfo(
         state_, pc,
         [](void* data, uintptr_t, const char* file, int line,
@@ -302,6 +324,10 @@ class Symbolizer {
     }
     place->kind = module->kind;
     if (module->kind == PlaceKind::kQuiet) return place;
+    if (module->is_program && IsOwnSymbol(ProgramSymbolAt(pc))) {
+      place->kind = PlaceKind::kQuiet;
+      return place;
+    }
     place->in_shared_library = module->kind == PlaceKind::kLibrary;
     const std::vector<Frame> frames = FramesAt(pc);
     if (frames.empty()) {
@@ -323,7 +349,7 @@ class Symbolizer {
   }
 
   std::mutex mutex_;
-  backtrace_state* const state_;
+  backtrace_state* state_ = nullptr;
   std::vector<Module> modules_;
   std::unordered_map<const void*, CodePlace*> places_;
   std::vector<std::string> roots_;

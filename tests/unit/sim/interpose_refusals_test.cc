@@ -21,8 +21,11 @@
 
 #include "tests/unit/sim/sim_testing.h"
 
-namespace reprise {
+// Not in the namespace of the project, whose own calls have no places.
+namespace interpose_test {
 namespace {
+
+using namespace reprise;  // NOLINT(google-build-using-namespace)
 
 using testing::HasSubstr;
 
@@ -166,4 +169,4 @@ TEST_F(RefusalsTest, OutsideOfWorldsTheyAreReal) {
 }
 
 }  // namespace
-}  // namespace reprise
+}  // namespace interpose_test

@@ -24,8 +24,11 @@
 #include "absl/time/clock.h"
 #include "tests/unit/sim/sim_testing.h"
 
-namespace reprise {
+// Not in the namespace of the project, whose own calls have no places.
+namespace interpose_test {
 namespace {
+
+using namespace reprise;  // NOLINT(google-build-using-namespace)
 
 using testing::AllOf;
 using testing::Contains;
@@ -388,4 +391,4 @@ TEST(InterposeTest, RealThreadsAreNotTouched) {
 }
 
 }  // namespace
-}  // namespace reprise
+}  // namespace interpose_test
