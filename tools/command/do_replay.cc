@@ -96,6 +96,18 @@ absl::Status SearchAround(const ReplayFile& replay,
   return absl::OkStatus();
 }
 
+void PrintLeak(const std::string& scenario, uint64_t seed,
+               const VerifyResult& result) {
+  PrintLine(absl::StrFormat("%s seed %d is NOT DETERMINISTIC (%s) %s", scenario,
+                            seed, ToString(*result.leak), result.differs));
+  if (!result.expected.empty()) {
+    PrintLine("  expected: " + result.expected);
+    PrintLine("  got:      " + result.got);
+  }
+  for (const std::string& place : result.places) PrintLine("  in " + place);
+  PrintLine(absl::StrCat("  ", std::string(AdviceAbout(*result.leak))));
+}
+
 }  // namespace
 
 int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
@@ -184,8 +196,8 @@ int DoVerify(const CommonFlags& common, const VerifyCommand& command) {
     if (result->differs.empty()) {
       if (!common.json) {
         PrintLine(absl::StrFormat(
-            "%s seed %d: hash %s again, with the heap scattered, after other "
-            "seeds and in a fresh process",
+            "%s seed %d: hash %s again, with another clock, with the heap "
+            "scattered, after other seeds and in a fresh process",
             command.run.scenario, options.run.seed, HashText(result->hash)));
       }
       continue;
@@ -193,13 +205,10 @@ int DoVerify(const CommonFlags& common, const VerifyCommand& command) {
     exit_code = kNotDeterministic;
     seeds.back()["expected"] = result->expected;
     seeds.back()["got"] = result->got;
-    if (!common.json) {
-      PrintLine(absl::StrFormat("%s seed %d is NOT DETERMINISTIC %s",
-                                command.run.scenario, options.run.seed,
-                                result->differs));
-      PrintLine("  expected: " + result->expected);
-      PrintLine("  got:      " + result->got);
-    }
+    seeds.back()["leak"] = ToString(*result->leak);
+    seeds.back()["places"] = result->places;
+    if (!common.json)
+      PrintLeak(command.run.scenario, options.run.seed, *result);
   }
   if (common.json) {
     PrintJson(
