@@ -13,8 +13,6 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kStoryLines = 40;
-
 // The outcome of a replay.
 struct Verdict {
   int exit_code;
@@ -112,7 +110,8 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
     json["first_mismatch"] = result->first_mismatch;
     PrintJson(json);
   } else {
-    for (const std::string& line : TellStory(*result, kStoryLines)) {
+    for (const std::string& line :
+         command.all ? TellEverything(*result) : TellStory(*result)) {
       PrintLine(line);
     }
     PrintLine(absl::StrFormat(
