@@ -349,7 +349,7 @@ class Shrinker {
 }  // namespace
 
 ScenarioParams SizesOf(const Scenario& scenario) {
-  ScenarioParams sizes;
+  ScenarioParams sizes = scenario.smallest;
   if (scenario.worker_range) {
     sizes[std::string(kWorkersParam)] = scenario.worker_range->min;
   }

@@ -38,7 +38,7 @@ struct ShrinkOptions {
   std::function<void(const std::string&)> progress = nullptr;
 };
 
-// The sizes of a scenario: so far its workers, where it allows fewer.
+// The sizes of a scenario: what it says, and its workers where it allows fewer.
 ScenarioParams SizesOf(const Scenario& scenario);
 
 struct ShrinkResult {
