@@ -40,8 +40,9 @@ void CallOnce(Worker& worker) {
     const absl::Time begun = worker.runtime().Now();
     Message request;
     request.type = MessageType::kScriptCall;
+    (*agent)->Note("it begins");
     (*agent)->Send("w0", std::move(request), {.label = "push"}).Wait();
-    worker.Note("it is over");
+    worker.environment().observer->OnNote("it is over");
     worker.Check(worker.runtime().Now() - begun <
                      absl::Microseconds(worker.param("bound_us")),
                  "prompt", "the call took too long");
@@ -112,12 +113,13 @@ TEST(ExploreTest, ShrinkKeepsTheRuleAndDropsDecisions) {
   EXPECT_LT(small.decisions.size(), before);
 }
 
-TEST(ExploreTest, TheStoryHasLabelsOfCallsAndNotes) {
+TEST(ExploreTest, TheStoryHasLabelsOfCallsAndNotesOfServices) {
   SimRunOptions options = RunOptions(1);
   options.keep_trace = true;
   const absl::StatusOr<RunResult> result = RunSimulated(options);
   ASSERT_TRUE(result.ok()) << result.status();
   const std::vector<std::string> story = TellStory(*result);
+  EXPECT_THAT(story, Contains(HasSubstr("w1     notes: it begins")));
   EXPECT_THAT(story, Contains(HasSubstr("w1     notes: it is over")));
   EXPECT_THAT(story, Contains(HasSubstr("calls w0 (call 0 (push)")));
   EXPECT_THAT(story, Contains(HasSubstr("w0     gets call 0 (push) of w1")));
