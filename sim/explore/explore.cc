@@ -16,7 +16,6 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kStoryLines = 40;
 constexpr size_t kMaxFailures = 1000;
 
 using Clock = std::chrono::steady_clock;
@@ -136,15 +135,22 @@ class Exploration {
     failure.replay.plant = options_.plant;
     failure.replay.build = BuildId();
     if (!failure.not_deterministic) {
-      if (options_.progress) options_.progress("making the failure smaller");
-      const RunResult small =
-          Shrink(run, *std::move(again), options_.shrink_seconds);
+      const ShrinkResult shrunk =
+          Shrink({.run = run,
+                  .smallest = SizesOf(*run.scenario),
+                  .max_seconds = options_.shrink_seconds,
+                  .progress = options_.progress},
+                 *again);
+      failure.not_minimal = shrunk.stopped;
+      failure.replay.params = shrunk.params;
+      const RunResult& small = shrunk.run;
       failure.replay.faults = small.faults;
       failure.replay.rule = small.rule;
       failure.replay.detail = small.detail;
       failure.replay.hash = small.hash;
       failure.replay.decisions = small.decisions;
-      failure.story = TellStory(small, kStoryLines);
+      failure.story =
+          options_.whole_story ? TellEverything(small) : TellStory(small);
     }
     result_.failures.push_back(std::move(failure));
   }

@@ -26,9 +26,10 @@ struct ExploreOptions {
   // Only the `shard`-th of every `shards` seeds is run.
   uint64_t shards = 1;
   uint64_t shard = 0;
-  int jobs = 1;             // OS threads
-  bool keep_going = false;  // after the first failure
-  double shrink_seconds = 10;
+  int jobs = 1;                // OS threads
+  bool keep_going = false;     // after the first failure
+  bool whole_story = false;  // of failures, and not what matters most
+  double shrink_seconds = 30;  // for each failure, of real time
   // Called on the calling thread about once a second, with a line for people.
   std::function<void(const std::string&)> progress;
 };
@@ -36,6 +37,8 @@ struct ExploreOptions {
 struct ExploreFailure {
   ReplayFile replay;
   std::vector<std::string> story;
+  // Why the failure is not minimal; empty if it is.
+  std::string not_minimal;
   // The run went another way the second time, so `replay` is of no use.
   bool not_deterministic = false;
 };

@@ -125,6 +125,12 @@ class SimRun {
     world.recording = options.recording;
     world.keep_trace = options.keep_trace;
     world.max_time_ns = absl::ToInt64Nanoseconds(options.scenario->max_time);
+    if (options.max_time_ns > 0) {
+      world.max_time_ns = std::min(world.max_time_ns, options.max_time_ns);
+    }
+    if (options.max_points > 0) {
+      world.max_points = std::min(world.max_points, options.max_points);
+    }
     return world;
   }
 

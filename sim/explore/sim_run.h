@@ -30,6 +30,10 @@ struct SimRunOptions {
   // Whether the scratch directory of a run that fails is kept.
   bool keep_scratch = false;
   uint64_t scatter = 0;  // shuffles heap addresses by this; 0: does not
+  // Bounds of the run below those of the scenario and the world; 0: none. A run
+  // beyond them fails by the rule `progress` or `time-limit`.
+  int64_t max_points = 0;
+  int64_t max_time_ns = 0;
 };
 
 // Runs it on the calling thread. The result depends on the options only, except

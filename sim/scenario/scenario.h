@@ -130,6 +130,11 @@ struct Scenario {
   ScenarioParams params = {};
   // Which values parameters may have: 0 or more for those that are not here.
   std::map<std::string, ParamRange, std::less<>> param_ranges = {};
+  // The parameters that are sizes, such as "calls", and the smallest value that
+  // each may have when a failure is made smaller. A parameter that is a bound
+  // ("slack_ms") does not belong here: an agent that works would violate a
+  // smaller one.
+  ScenarioParams smallest = {};
   std::function<void(Worker&)> body = nullptr;
   // The plan of one run: fault lines as docs/faults.md describes them. Null:
   // no faults. Draw from `random` only.

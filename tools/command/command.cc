@@ -68,6 +68,18 @@ void AddOn(CLI::App& app, std::string& on, std::string& device,
       ->check(WholeNumber(1, 1'000'000));
 }
 
+void AddAll(CLI::App& app, bool& all) {
+  app.add_flag("--all", all,
+               "tell everything, and not the 40 lines that matter most");
+}
+
+void AddShrinkSeconds(CLI::App& app, double& seconds) {
+  app.add_option("--shrink-seconds", seconds,
+                 "the longest time to make a failure smaller")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 86400.0));
+}
+
 std::string FaultHelp() { return "Faults:\n" + DescribeFaultKinds(); }
 
 CLI::App* AddRun(CLI::App& app, RunCommand& run) {
@@ -76,6 +88,7 @@ CLI::App* AddRun(CLI::App& app, RunCommand& run) {
   run.run.AddTo(*run_app, /*with_seed=*/true);
   AddOn(*run_app, run.on, run.device, run.max_wall_seconds);
   AddTrace(*run_app, run.trace_path);
+  AddAll(*run_app, run.all);
   return run_app;
 }
 
@@ -96,6 +109,8 @@ CLI::App* AddExplore(CLI::App& app, ExploreCommand& explore) {
       ->check(WholeNumber(1, 64));
   explore_app->add_flag("--keep-going", explore.keep_going,
                         "go on past the first failure");
+  AddShrinkSeconds(*explore_app, explore.shrink_seconds);
+  AddAll(*explore_app, explore.all);
   explore_app->add_option("--out", explore.out,
                           "the directory for replay files (default: here, or a "
                           "test's undeclared outputs)");
@@ -118,6 +133,7 @@ CLI::App* AddReplay(CLI::App& app, ReplayCommand& replay) {
                    "look at so many variants of the recording at most")
       ->check(CLI::Range(1, 1'000'000'000));
   AddContextFlag(*replay_app, replay.context);
+  AddAll(*replay_app, replay.all);
   return replay_app;
 }
 
@@ -130,6 +146,17 @@ CLI::App* AddKeep(CLI::App& app, KeepCommand& keep) {
   keep_app->add_option("--as", keep.name,
                        "its name there, without .replay (default: as it is)");
   return keep_app;
+}
+
+CLI::App* AddShrink(CLI::App& app, ShrinkCommand& shrink) {
+  CLI::App* const shrink_app = app.add_subcommand(
+      "shrink", "makes a recorded failure smaller, and says what is gone");
+  shrink_app->add_option("file", shrink.path, "the replay file")->required();
+  shrink_app->add_option("--out", shrink.out,
+                         "the smaller file (default: NAME.small.replay beside "
+                         "NAME.replay)");
+  AddShrinkSeconds(*shrink_app, shrink.shrink_seconds);
+  return shrink_app;
 }
 
 CLI::App* AddVerify(CLI::App& app, VerifyCommand& verify) {
@@ -291,6 +318,7 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   ExploreCommand explore;
   ReplayCommand replay;
   KeepCommand keep;
+  ShrinkCommand shrink;
   VerifyCommand verify;
   WorkerCommand worker;
   CLI::App app(
@@ -311,6 +339,7 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   const CLI::App* const explore_app = AddExplore(app, explore);
   const CLI::App* const replay_app = AddReplay(app, replay);
   const CLI::App* const keep_app = AddKeep(app, keep);
+  const CLI::App* const shrink_app = AddShrink(app, shrink);
   const CLI::App* const verify_app = AddVerify(app, verify);
   const CLI::App* const doctor_app = app.add_subcommand(
       "doctor",
@@ -337,6 +366,7 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   if (*explore_app) return DoSweep(common, explore);
   if (*replay_app) return DoReplay(common, replay);
   if (*keep_app) return DoKeep(common, keep);
+  if (*shrink_app) return DoShrink(common, shrink);
   if (*verify_app) return DoVerify(common, verify);
   if (*doctor_app) return DoDoctor(common);
   if (*worker_app) return DoWorker(common, worker);

@@ -1,7 +1,6 @@
 // `reprise explore`.
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -70,6 +69,7 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
                                 {"replay", entry.path},
                                 {"faults", replay.faults},
                                 {"decisions", replay.decisions.size()},
+                                {"not_minimal", entry.failure->not_minimal},
                                 {"story", entry.failure->story}});
   }
   json["probes"] = Json::object();
@@ -86,8 +86,10 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
 void PrintFailure(const Written& entry) {
   const ReplayFile& replay = entry.failure->replay;
   PrintLine(absl::StrFormat(
-      "seed %d fails (%d faults, %d decisions that matter):", replay.seed,
-      replay.faults.size(), replay.decisions.size()));
+      "seed %d fails (%d faults, %d decisions that matter%s%s):", replay.seed,
+      replay.faults.size(), replay.decisions.size(),
+      entry.failure->not_minimal.empty() ? "" : "; ",
+      entry.failure->not_minimal));
   for (const std::string& line : entry.failure->story) PrintLine(line);
   if (entry.failure->not_deterministic) {
     PrintLine(absl::StrCat("NOT DETERMINISTIC: ", replay.detail,
@@ -137,6 +139,8 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command,
   options.num_seeds = command.seeds;
   options.jobs = command.jobs;
   options.keep_going = command.keep_going;
+  options.shrink_seconds = command.shrink_seconds;
+  options.whole_story = command.all;
   ReadSharding(options);
   options.progress = [](const std::string& line) { PrintNotice(line); };
 

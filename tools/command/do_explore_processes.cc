@@ -21,8 +21,6 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kStoryLines = 40;
-
 using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start) {
@@ -99,7 +97,7 @@ class ProcessExploration {
            {"trace", group.trace_path},
            {"scratch_directory", group.first.scratch_directory},
            {"faults", group.first.faults},
-           {"story", TellStory(group.first, kStoryLines)}});
+           {"story", TellStory(group.first)}});
     }
     json["probes"] = Json(probes_);
     json["faults"] = Json(injections_);
@@ -108,7 +106,7 @@ class ProcessExploration {
 
   void Print() const {
     for (const auto& [signature, group] : groups_) {
-      for (const std::string& line : TellStory(group.first, kStoryLines)) {
+      for (const std::string& line : TellStory(group.first)) {
         PrintLine(line);
       }
       PrintLine(absl::StrFormat(

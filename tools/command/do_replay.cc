@@ -17,7 +17,6 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kStoryLines = 40;
 constexpr double kNoLimitSeconds = 1e9;
 
 absl::Status PlantAsRecorded(const CommonFlags& common,
@@ -164,7 +163,8 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
     json["first_mismatch"] = result->first_mismatch;
     PrintJson(json);
   } else {
-    for (const std::string& line : TellStory(*result, kStoryLines)) {
+    for (const std::string& line :
+         command.all ? TellEverything(*result) : TellStory(*result)) {
       PrintLine(line);
     }
     PrintLine(absl::StrFormat(

@@ -16,7 +16,6 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kStoryLines = 40;
 
 absl::StatusOr<RunResult> RunOn(const RunCommand& command,
                                 const std::string& plant) {
@@ -108,7 +107,8 @@ int DoRun(const CommonFlags& common, const RunCommand& command) {
     }
     PrintJson(json);
   } else {
-    for (const std::string& line : TellStory(*result, kStoryLines)) {
+    for (const std::string& line :
+         command.all ? TellEverything(*result) : TellStory(*result)) {
       PrintLine(line);
     }
     if (command.on == "cuda") PrintLine(gpus->description);

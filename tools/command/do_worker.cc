@@ -16,8 +16,6 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kStoryLines = 40;
-
 const char* GetEnvironment(const char* name) { return std::getenv(name); }
 
 absl::StatusOr<GpuChoice> ChooseGpus(const WorkerCommand& command) {
@@ -61,7 +59,7 @@ void Print(const RemoteRunOptions& options, const RemoteRun& run) {
   const std::string outcome =
       result.held() ? "held" : absl::StrCat("VIOLATED ", result.rule);
   if (options.identity.is_coordinator()) {
-    for (const std::string& line : TellStory(result, kStoryLines)) {
+    for (const std::string& line : TellStory(result)) {
       PrintLine(line);
     }
     PrintLine(absl::StrFormat(

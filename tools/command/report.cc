@@ -1,9 +1,10 @@
 #include "tools/command/report.h"
 
-#include <unistd.h>
-
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -108,10 +109,16 @@ std::string DefaultOutDirectory() {
 }
 
 std::string ProgramPath() {
-  char program[4096];
-  const ssize_t length = readlink("/proc/self/exe", program, sizeof(program));
-  return length > 0 ? std::string(program, static_cast<size_t>(length))
-                    : "reprise";
+  std::error_code error;
+  const std::filesystem::path here = std::filesystem::current_path(error);
+  const std::filesystem::path typed = program_invocation_name;
+  if (!error && typed.is_absolute()) {
+    const std::filesystem::path relative = typed.lexically_relative(here);
+    if (!relative.empty() && *relative.begin() != "..") {
+      return "./" + relative.string();
+    }
+  }
+  return typed;
 }
 
 absl::Status TraceAndJson() {

@@ -44,7 +44,8 @@ int UsageError(const absl::Status& status, bool json);
 // test, or the present directory.
 std::string DefaultOutDirectory();
 
-// The path of this program, for lines to paste.
+// This program, for lines to paste: as it was typed, and from here if it is
+// below the present directory.
 std::string ProgramPath();
 
 // That both cannot be written to standard output.

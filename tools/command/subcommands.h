@@ -27,6 +27,7 @@ struct RunCommand {
   std::string device;  // the GPUs for --on cuda; empty: all
   std::string trace_path;
   int64_t max_wall_seconds = 180;
+  bool all = false;  // tell the whole story
 };
 
 struct ExploreCommand {
@@ -38,12 +39,15 @@ struct ExploreCommand {
   uint64_t first_seed = 1;
   int jobs = 1;
   bool keep_going = false;
+  double shrink_seconds = 30;
+  bool all = false;  // tell the whole story
   std::string out;
 };
 
 struct ReplayCommand {
   std::string path;
   ContextKind context = kDefaultContext;
+  bool all = false;  // tell the whole story
   std::string trace_path;
   // When nothing was violated, search around the recording for so long and for
   // so many variants; 0: no limit, and with both 0 no search.
@@ -55,6 +59,12 @@ struct KeepCommand {
   std::string path;
   std::string directory = "tests/replays";
   std::string name;  // without ".replay"; empty: as `path`
+};
+
+struct ShrinkCommand {
+  std::string path;
+  std::string out;  // empty: beside it
+  double shrink_seconds = 30;
 };
 
 struct VerifyCommand {
@@ -86,6 +96,7 @@ int DoExploreInProcesses(const CommonFlags& common,
                          const ExploreCommand& command, Json* report);
 int DoReplay(const CommonFlags& common, const ReplayCommand& command);
 int DoKeep(const CommonFlags& common, const KeepCommand& command);
+int DoShrink(const CommonFlags& common, const ShrinkCommand& command);
 int DoVerify(const CommonFlags& common, const VerifyCommand& command);
 int DoDoctor(const CommonFlags& common);
 int DoWorker(const CommonFlags& common, const WorkerCommand& command);
