@@ -65,7 +65,7 @@ expect 0 'never struck: crash w1 after 1000s' \
 expect 0 'never struck: hold w0-w1 after 1000s for 2000s' \
   run echo --fault 'hold w0-w1 after 1000s for 2000s'
 expect 0 'struck: pause 1' run echo --fault 'pause w1 when w1 request#1 for 1ms'
-expect 0 'reached: .*large tensor' run lifecycle
+expect 0 '^reached: .*nested calls' run lifecycle
 
 # Several explorations by one command.
 expect 0 '^pct +5 seeds  held' explore echo --seeds 5 --schedule random,pct
@@ -86,7 +86,9 @@ expect 1 'seed 1 fails on uv, and 1 more in the same way' \
 expect 0 '^reprise [^ ]+, build [0-9a-f]+, .*, with(out)? CUDA' --version
 
 # A trace to standard output, and nowhere else.
-"$reprise" run echo --trace - | grep -q '^t=[0-9]* n=0 worker.ended' && [[ ! -e - ]] || {
+# (Not grep -q, which would not read it all.)
+"$reprise" run echo --trace - | grep '^t=[0-9]* n=0 worker.ended' >/dev/null &&
+  [[ ! -e - ]] || {
   echo "FAILED: --trace -"
   failures=$((failures + 1))
 }
