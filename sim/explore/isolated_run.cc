@@ -31,7 +31,9 @@ void RunAndWrite(const SimRunOptions& options,
   }
   RunRecorder recorder(log);
   SimRunOptions recorded = options;
-  if (options.keep_trace) recorded.recorder = &recorder;
+  // Without events nothing would tell whether the run goes on.
+  if (options.max_idle_seconds > 0) recorded.keep_trace = true;
+  if (recorded.keep_trace) recorded.recorder = &recorder;
   BeginRun(options.seed, &recorder);
   absl::StatusOr<RunResult> result = RunSimulated(recorded);
   EndRun();
@@ -110,7 +112,7 @@ absl::StatusOr<RunResult> RunIsolated(const SimRunOptions& options,
   if (options.in_process) return RunSimulated(options);
   ChildOptions limits;
   limits.max_seconds = options.max_wall_seconds;
-  limits.max_idle_seconds = options.keep_trace ? options.max_idle_seconds : 0;
+  limits.max_idle_seconds = options.max_idle_seconds;
   absl::StatusOr<std::unique_ptr<ChildProcess>> started = ChildProcess::Start(
       limits, [&](SharedLog& log) { RunAndWrite(options, after, log); });
   if (!started.ok()) return started.status();
