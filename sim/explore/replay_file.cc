@@ -72,6 +72,8 @@ std::string ParseLine(absl::string_view word, absl::string_view rest, int line,
     replay.fault_lines.push_back(line);
   } else if (word == "schedule") {
     replay.schedule = std::string(rest);
+  } else if (word == "stack-kib") {
+    return ParseInt(rest, replay.stack_kib);
   } else if (word == "build") {
     replay.build = std::string(rest);
   } else if (word == "hash") {
@@ -118,8 +120,11 @@ std::string FormatContent(const ReplayFile& replay) {
   for (const std::string& fault : replay.faults) {
     absl::StrAppend(&text, "fault ", fault, "\n");
   }
-  absl::StrAppend(&text, "schedule ", replay.schedule, "\nbuild ", replay.build,
-                  "\n");
+  absl::StrAppend(&text, "schedule ", replay.schedule, "\n");
+  if (replay.stack_kib != 0) {
+    absl::StrAppend(&text, "stack-kib ", replay.stack_kib, "\n");
+  }
+  absl::StrAppend(&text, "build ", replay.build, "\n");
   absl::StrAppendFormat(&text, "hash %016x\n", replay.hash);
   absl::StrAppend(&text, "rule ", replay.rule, "\ndetail ",
                   absl::CEscape(replay.detail), "\n");

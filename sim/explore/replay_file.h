@@ -7,6 +7,7 @@
 //   plant lost_wakeup                  the planted defect, if any
 //   fault crash w1 when w1 send.payload#3 restart 200ms
 //   schedule random                    how the decisions were found
+//   stack-kib 64                       of each fiber, if it was given
 //   build 6f0c...                      of the program that wrote it
 //   hash 0123456789abcdef
 //   rule exactly-once
@@ -49,6 +50,7 @@ struct ReplayFile {
   std::string plant;
   std::vector<std::string> faults;
   std::string schedule;
+  uint64_t stack_kib = 0;  // 0: the default
   std::string build;
   uint64_t hash = 0;
   std::string rule;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "sim/explore/isolated_run.h"
 #include "sim/explore/recording_variants.h"
 #include "sim/random.h"
 
@@ -121,7 +122,7 @@ class Searcher {
     SimRunOptions run = variant.run;
     run.recording = variant.decisions ? &*variant.decisions : nullptr;
     run.keep_trace = true;
-    absl::StatusOr<RunResult> ran = RunSimulated(run);
+    absl::StatusOr<RunResult> ran = RunIsolated(run);
     if (!ran.ok()) return ran.status();
     ++result_.variants;
     ++result_.tried[variant.kind];

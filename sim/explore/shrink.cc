@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "sim/explore/signature.h"
 #include "sim/explore/simpler_fault.h"
 #include "sim/random.h"
 
@@ -153,7 +154,7 @@ class Shrinker {
 
   bool IsSame(const RunResult& result) const {
     return options_.is_same ? options_.is_same(result)
-                            : result.rule == failed_.rule;
+                            : IsSameFailure(failed_, result);
   }
 
   void DropFaultsAndDecisions() {

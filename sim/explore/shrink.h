@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "sim/explore/isolated_run.h"
 #include "sim/explore/sim_run.h"
 #include "sim/scenario/run_result.h"
 #include "sim/scenario/scenario.h"
@@ -30,8 +31,8 @@ struct ShrinkOptions {
   // How to run. The results of equal options must be equal. An error counts as
   // a run that did not fail.
   std::function<absl::StatusOr<RunResult>(const SimRunOptions&)> runner =
-      RunSimulated;
-  // Whether a run fails as the first one did. Null: it violates the same rule.
+      [](const SimRunOptions& run) { return RunIsolated(run); };
+  // Whether a run fails as the first one did. Null: as signature.h says.
   std::function<bool(const RunResult&)> is_same = nullptr;
   double max_seconds = 30;  // of real time; one last run may exceed it
   // Called about once a second, on the calling thread, with a line for people.

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
+#include <iomanip>
 #include <map>
 #include <memory>
-#include <mutex>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +17,7 @@
 #include "fault_injection/injector.h"
 #include "sim/device/sim_gpus.h"
 #include "sim/device/sim_shared_memory.h"
+#include "sim/explore/result_log.h"
 #include "sim/scenario/scratch_directory.h"
 #include "sim/store/sim_store.h"
 #include "sim/trace/invariants.h"
@@ -77,6 +80,7 @@ class SimRun {
         injector_(*world_, network_, store_, gpus_, std::move(faults),
                   {[this](int32_t rank) { return NodeOf(rank); },
                    [this](int32_t rank) { StartWorker(rank); }}) {
+    if (options.recorder != nullptr) options.recorder->Attach(*world_);
     world_->trace().AddListener(
         [this](const Event& event) { invariants_.OnEvent(event); });
     const int workers = NumWorkers(*options.scenario, options.params);
@@ -86,6 +90,7 @@ class SimRun {
   void Run() {
     outcome_ = world_->Run();
     if (outcome_ == Outcome::kFinished) CheckTheEnd();
+    if (options_.recorder != nullptr) options_.recorder->Detach();
   }
 
   // Allocates in the heap of its caller.
@@ -131,6 +136,7 @@ class SimRun {
     if (options.max_points > 0) {
       world.max_points = std::min(world.max_points, options.max_points);
     }
+    world.stack_bytes = options.stack_bytes;
     return world;
   }
 
@@ -357,6 +363,22 @@ void SimRun::CopyTo(RunResult& result) const {
 
 namespace {
 
+// What the C++ library makes for the process at its first use, behind no guard
+// that could be seen (static_guard.h), must not be made in an arena.
+void MakeStatics() {
+  static const bool once = [] {
+    std::stringstream stream;
+    stream << 1 << ' ' << 1.5 << ' ' << true << ' ' << &stream << ' ';
+    stream << std::put_time(std::gmtime(std::make_unique<time_t>(0).get()),
+                            "%c");
+    int number = 0;
+    double fraction = 0;
+    stream >> number >> fraction;
+    return true;
+  }();
+  static_cast<void>(once);
+}
+
 RunResult RunOnce(const SimRunOptions& options,
                   const std::vector<Fault>& faults, bool in_arena) {
   RunResult result;
@@ -394,20 +416,6 @@ RunResult RunOnce(const SimRunOptions& options,
   return result;
 }
 
-// Objects that are made once for the process, at their first use, must not be
-// made in an arena. Two runs without an arena make them first.
-void WarmUp(const SimRunOptions& options, const std::vector<Fault>& faults) {
-  static std::once_flag* const once = new std::once_flag();
-  std::call_once(*once, [&] {
-    SimRunOptions warm = options;
-    warm.recording = nullptr;
-    for (uint64_t seed = 1; seed <= 2; ++seed) {
-      warm.seed = seed;
-      RunOnce(warm, faults, /*in_arena=*/false);
-    }
-  });
-}
-
 }  // namespace
 
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
@@ -430,7 +438,8 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   absl::StatusOr<std::vector<Fault>> faults =
       ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
-  if (kHasArena) WarmUp(options, *faults);
+  if (options.recorder != nullptr) options.recorder->NotePlan(lines);
+  if (kHasArena) MakeStatics();
   RunResult result = RunOnce(options, *faults, kHasArena);
   result.faults = std::move(lines);
   return result;

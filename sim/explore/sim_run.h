@@ -16,6 +16,8 @@
 
 namespace reprise {
 
+class RunRecorder;
+
 struct SimRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
@@ -34,12 +36,21 @@ struct SimRunOptions {
   // beyond them fails by the rule `progress` or `time-limit`.
   int64_t max_points = 0;
   int64_t max_time_ns = 0;
+  size_t stack_bytes = 0;  // of each fiber; 0: StackPool::kDefaultBytes
+  // Writes down what is kept as the run goes; null: nothing does. For
+  // isolated_run.h.
+  RunRecorder* recorder = nullptr;
+  // For `RunIsolated`, which says what they mean.
+  bool in_process = false;
+  double max_wall_seconds = 60;
+  double max_idle_seconds = 0;
 };
 
-// Runs it on the calling thread. The result depends on the options only, except
-// for `wall_seconds`. Several OS threads may have a run each at the same time.
-// INVALID_ARGUMENT if a fault line is wrong; FAILED_PRECONDITION for fibers in
-// a build with ThreadSanitizer. A violated rule is in the result.
+// Runs it on the calling thread, in this process: a run that crashes or hangs
+// takes the process along (isolated_run.h). The result depends on the options
+// only, except for `wall_seconds`. Several OS threads may have a run each at
+// the same time. INVALID_ARGUMENT if a fault line is wrong; FAILED_PRECONDITION
+// for fibers in a build with ThreadSanitizer. A violated rule is in the result.
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options);
 
 }  // namespace reprise

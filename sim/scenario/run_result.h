@@ -33,6 +33,7 @@ struct RunResult {
   std::set<std::string> probes;               // the coverage probes reached
   std::vector<std::string>
       waiting;                      // what each thread waits for, at a deadlock
+  std::vector<std::string> stacks;  // if its process died: a line a frame
   std::vector<Event> events;        // if they were to be kept
   std::vector<Decision> decisions;  // likewise
   std::string first_mismatch;       // where a replay left the recording

@@ -76,7 +76,9 @@ class Decisions {
   void CountMade() { ++num_made_; }
   const std::vector<Decision>& kept() const { return kept_; }
 
-  // The recorded decisions that were reached and followed.
+  // Whether this decision of the recording was reached and followed.
+  bool IsFollowed(size_t index) const { return followed_[index]; }
+  // All of those.
   std::vector<Decision> Followed() const;
 
   // The first recorded decision, in the order of the recording, that was not

@@ -27,21 +27,32 @@
 namespace reprise {
 
 class World;
+struct Fiber;
 struct InterposedThread;
 struct Node;
 
-// The stacks of the fibers of one OS thread, which are used again. A stack has
-// a guard page below it, but for those beyond the first 16,000 of the process.
-// Until a page of it is touched it costs only address space.
+// The stacks of the fibers of one OS thread, which are used again. Until a page
+// of a stack is touched it costs only address space.
 class StackPool {
  public:
+  // Below a stack lies so much memory that cannot be touched: more than one
+  // page, so that a large local variable does not reach over it into the next
+  // stack. It costs address space only. Those beyond the first 16,000 stacks of
+  // the process have none.
+  static constexpr size_t kGuardBytes = size_t{4} << 20;
+  // What `Take` gives if it is asked for 0 bytes. Sanitizers need more.
+  static const size_t kDefaultBytes;
+
   static StackPool& OfThisThread();
 
   struct Stack {
     char* low = nullptr;  // lowest usable address
     size_t size = 0;
+    size_t guard = 0;  // bytes below it that cannot be touched
   };
-  Stack Take();
+  // A stack of `bytes`, rounded up to whole pages; 0: of kDefaultBytes. The
+  // process ends if there is no memory for it.
+  Stack Take(size_t bytes = 0);
   void Return(Stack stack);
 
   // To be called before a stack is used again in a build with a sanitizer: it
@@ -51,6 +62,8 @@ class StackPool {
   ~StackPool();
 
  private:
+  static void Unmap(Stack stack);
+
   std::vector<Stack> free_;
 };
 
@@ -90,6 +103,7 @@ class ExecutionContext {
 
  private:
   friend struct ContextEntry;
+  friend int StackOfSuspended(Fiber& fiber, void** frames, int max);
   void FinishSwitch();
 
   std::unique_ptr<BatonThread> thread_;  // null: a fiber

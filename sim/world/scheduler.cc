@@ -97,7 +97,7 @@ ExecutionContext Scheduler::MakeContext(Fiber& fiber) {
     return ExecutionContext(fiber.label, &Scheduler::Enter, &fiber);
   }
   if (free_stacks_.empty()) {
-    fiber.stack = StackPool::OfThisThread().Take();
+    fiber.stack = StackPool::OfThisThread().Take(world_.options().stack_bytes);
   } else {
     fiber.stack = free_stacks_.back();
     free_stacks_.pop_back();

@@ -38,6 +38,8 @@ struct WorldOptions {
   // the rule "progress").
   int64_t max_time_ns = int64_t{3600} * 1'000'000'000;
   int64_t max_points = 50'000'000;
+  // Of each fiber's stack; 0: StackPool::kDefaultBytes.
+  size_t stack_bytes = 0;
 };
 
 struct InterposedWorld;

@@ -95,6 +95,10 @@ expect 0 '^reprise [^ ]+, build [0-9a-f]+, .*, with(out)? CUDA' --version
 expect 0 'everything held' run echo --seed 3
 expect 0 'echo seed 3: hash' verify echo --seed 3
 expect 0 '0 failed' explore echo --seeds 20 --jobs 2
+expect 0 'stopped after 0.2 s, with [0-9]+ of 100000000 seeds run' \
+  explore echo --seeds 100000000 --seconds 0.2
+expect 0 'everything held' run echo --seed 3 --in-process
+expect 1 'VIOLATED stack-overflow' run echo --seed 3 --stack-kib 4
 expect 0 'basic' doctor
 
 # Without a GPU, whatever the machine has.
@@ -140,6 +144,21 @@ expect 0 'as the file expects; so did 8 variants' replay kept/held.replay --vari
 hash_of() { "$reprise" run echo --seed "$1" --json | grep '"hash"'; }
 [[ $(hash_of 5) == "$(hash_of 5)" ]] || { echo "FAILED: hashes differ"; failures=$((failures + 1)); }
 [[ $(hash_of 5) != "$(hash_of 6)" ]] || { echo "FAILED: hashes agree"; failures=$((failures + 1)); }
+
+# An exploration that is interrupted says what it has seen.
+"$reprise" explore echo --seeds 100000000 >interrupted.txt 2>progress.txt &
+for _ in $(seq 600); do
+  [[ -s progress.txt ]] && break
+  sleep 0.1
+done
+kill -INT $!
+wait $!
+got=$?
+if [[ $got != 4 ]] ||
+  ! grep -q 'INCONCLUSIVE: interrupted, with [0-9]* of 100000000 seeds' interrupted.txt; then
+  echo "FAILED: interrupted exploration, exit code $got: $(cat interrupted.txt)"
+  failures=$((failures + 1))
+fi
 
 # A run in processes that is interrupted leaves nothing behind.
 mkdir scratch

@@ -104,11 +104,18 @@ CLI::App* AddExplore(CLI::App& app, ExploreCommand& explore) {
   explore_app->add_option("--first-seed", explore.first_seed, "the first seed")
       ->capture_default_str()
       ->check(WholeNumber(0, UINT64_MAX - kMaxSeeds));
-  explore_app->add_option("--jobs", explore.jobs, "OS threads, a world each")
+  explore_app
+      ->add_option("--seconds", explore.seconds,
+                   "stop after so much real time, without the shrinking, if "
+                   "--seeds are not run before (0: no bound)")
+      ->capture_default_str()
+      ->check(NumberFrom(0, 1e9));
+  explore_app->add_option("--jobs", explore.jobs, "processes at a time")
       ->capture_default_str()
       ->check(WholeNumber(1, 64));
   explore_app->add_flag("--keep-going", explore.keep_going,
-                        "go on past the first failure");
+                        "go on past the first failure; one replay file for "
+                        "failures that look alike");
   AddShrinkSeconds(*explore_app, explore.shrink_seconds);
   AddAll(*explore_app, explore.all);
   explore_app->add_option("--out", explore.out,
@@ -134,6 +141,7 @@ CLI::App* AddReplay(CLI::App& app, ReplayCommand& replay) {
       ->check(CLI::Range(1, 1'000'000'000));
   AddContextFlag(*replay_app, replay.context);
   AddAll(*replay_app, replay.all);
+  replay.isolation.AddTo(*replay_app);
   return replay_app;
 }
 

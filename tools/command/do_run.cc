@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "sim/explore/sim_run.h"
+#include "sim/explore/isolated_run.h"
 #include "sim/view/story.h"
 #include "tools/command/doctor.h"
 #include "tools/command/process_flags.h"
@@ -16,7 +16,6 @@
 namespace reprise {
 namespace {
 
-
 absl::StatusOr<RunResult> RunOn(const RunCommand& command,
                                 const std::string& plant) {
   if (command.on == "sim") {
@@ -24,7 +23,7 @@ absl::StatusOr<RunResult> RunOn(const RunCommand& command,
     if (!options.ok()) return options.status();
     options->keep_trace = true;
     options->keep_scratch = true;
-    return RunSimulated(*options);
+    return RunIsolated(*options);
   }
   absl::StatusOr<ProcessRunOptions> options = ToProcessOptions(
       command.run, command.on, command.device, command.max_wall_seconds);
@@ -111,6 +110,7 @@ int DoRun(const CommonFlags& common, const RunCommand& command) {
          command.all ? TellEverything(*result) : TellStory(*result)) {
       PrintLine(line);
     }
+    PrintStacks(result->stacks);
     if (command.on == "cuda") PrintLine(gpus->description);
     for (const std::string& line : DescribeReach(*result)) PrintLine(line);
     const std::string outcome =

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "sim/explore/isolated_run.h"
 #include "sim/explore/replay_file.h"
 #include "sim/explore/shrink.h"
 #include "sim/view/story.h"
@@ -45,6 +46,7 @@ absl::StatusOr<SimRunOptions> ToOptions(const CommonFlags& common,
   run.seed = replay.seed;
   run.faults = replay.faults;
   run.recording = &replay.decisions;
+  run.stack_bytes = replay.stack_kib * 1024;
   run.schedule.tensorpipe_locks =
       replay.schedule.find("tensorpipe-locks") != std::string::npos;
   return run;
@@ -62,8 +64,11 @@ int DoShrink(const CommonFlags& common, const ShrinkCommand& command) {
   if (!replay.ok()) return UsageError(replay.status(), common.json);
   absl::StatusOr<SimRunOptions> run = ToOptions(common, *replay);
   if (!run.ok()) return UsageError(run.status(), common.json);
-  absl::StatusOr<RunResult> failed = RunSimulated(*run);
+  absl::StatusOr<RunResult> failed = RunIsolated(*run);
   if (!failed.ok()) return UsageError(failed.status(), common.json);
+  // A failure that is known to be a hang is recognised sooner.
+  constexpr double kHangIdleSeconds = 2;
+  if (failed->rule == "hang") run->max_idle_seconds = kHangIdleSeconds;
   if (failed->held()) {
     return UsageError(
         absl::FailedPreconditionError(absl::StrCat(

@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "sim/explore/child_process.h"
+#include "sim/explore/isolated_run.h"
 #include "tools/command/numbers.h"
 
 namespace reprise {
@@ -33,12 +35,34 @@ std::string NameOf(ContextKind context) {
 absl::StatusOr<int64_t> MeasureLength(SimRunOptions options) {
   options.schedule.policy = Policy::kCooperative;
   options.seed = 1;
-  absl::StatusOr<RunResult> result = RunSimulated(options);
+  absl::StatusOr<RunResult> result = RunIsolated(options);
   if (!result.ok()) return result.status();
   return result->num_points;
 }
 
 }  // namespace
+
+void IsolationFlags::AddTo(CLI::App& app) {
+  app.add_flag("--in-process", in_process,
+               "make simulated runs in this process, where a crash is a crash; "
+               "implied under a debugger");
+  app.add_option("--stack-kib", stack_kib,
+                 "the stack of each simulated thread (0: 128, or 512 under a "
+                 "sanitizer)")
+      ->capture_default_str()
+      ->check(WholeNumber(0, 1 << 20));
+  app.add_option("--max-wall-seconds-per-seed", max_wall_seconds_per_seed,
+                 "a simulated run that uses more CPU time, or sleeps for "
+                 "longer, fails by the rule 'hang'")
+      ->capture_default_str()
+      ->check(NumberFrom(0.1, 1e6));
+}
+
+void IsolationFlags::ApplyTo(SimRunOptions& options) const {
+  options.in_process = in_process || IsDebugged();
+  options.stack_bytes = stack_kib * 1024;
+  options.max_wall_seconds = max_wall_seconds_per_seed;
+}
 
 void RunFlags::AddTo(CLI::App& app, bool with_seed) {
   app.add_option("scenario", scenario, "the scenario; see 'reprise list'")
@@ -91,6 +115,7 @@ void RunFlags::AddTo(CLI::App& app, bool with_seed) {
       ->check(WholeNumber(0, INT64_MAX));
   app.add_flag("--tensorpipe-locks", tensorpipe_locks,
                "switch at TensorPipe's own locks too");
+  isolation.AddTo(app);
   AddContextFlag(app, context);
 }
 
@@ -186,6 +211,7 @@ absl::StatusOr<SimRunOptions> RunFlags::ToOptions() const {
   if (!resolved.ok()) return resolved.status();
   options.params = *std::move(resolved);
   options.seed = seed;
+  isolation.ApplyTo(options);
   if (no_faults && !faults.empty()) {
     return absl::InvalidArgumentError(
         "--fault and --no-faults exclude each other");
@@ -231,7 +257,9 @@ std::vector<std::string> RunFlags::ToArguments(
        absl::StrCat(switch_probability), "--stall-probability",
        absl::StrCat(stall_probability), "--max-stall-us",
        absl::StrCat(max_stall_us), "--pct-depth", absl::StrCat(pct_depth),
-       "--pct-length", absl::StrCat(measured_pct_length)});
+       "--pct-length", absl::StrCat(measured_pct_length), "--stack-kib",
+       absl::StrCat(isolation.stack_kib), "--max-wall-seconds-per-seed",
+       absl::StrCat(isolation.max_wall_seconds_per_seed)});
   return words;
 }
 

@@ -15,6 +15,17 @@
 
 namespace reprise {
 
+// How simulated runs use the machine. `replay` has these flags as well.
+struct IsolationFlags {
+  bool in_process = false;
+  uint64_t stack_kib = 0;  // 0: the default
+  double max_wall_seconds_per_seed = 60;
+
+  void AddTo(CLI::App& app);
+  // A debugger that is attached turns `in_process` on.
+  void ApplyTo(SimRunOptions& options) const;
+};
+
 // The flags that `run`, `explore` and `verify` share.
 struct RunFlags {
   std::string scenario = {};
@@ -31,6 +42,7 @@ struct RunFlags {
   bool tensorpipe_locks = false;
   ContextKind context = kDefaultContext;
   int64_t max_stall_us = 50;
+  IsolationFlags isolation;
 
   // Declares the flags on a subcommand.
   void AddTo(CLI::App& app, bool with_seed);

@@ -26,6 +26,7 @@ Json ToJson(const RunResult& result, std::string_view scenario, uint64_t seed,
     json["rule"] = result.rule;
     json["detail"] = result.detail;
   }
+  if (!result.stacks.empty()) json["stacks"] = result.stacks;
   if (simulated) json["hash"] = HashText(result.hash);
   json["events"] = result.num_events;
   if (simulated) {
@@ -94,6 +95,12 @@ void PrintLine(std::string_view line) {
 void PrintNotice(std::string_view line) {
   std::fprintf(stderr, "reprise: %.*s\n", static_cast<int>(line.size()),
                line.data());
+}
+
+void PrintStacks(const std::vector<std::string>& stacks) {
+  if (stacks.empty()) return;
+  PrintLine("the stacks, innermost frame first:");
+  for (const std::string& line : stacks) PrintLine("  " + line);
 }
 
 int UsageError(const absl::Status& status, bool json) {

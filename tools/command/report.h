@@ -36,6 +36,9 @@ void PrintJson(const Json& json);
 void PrintLine(std::string_view line);
 void PrintNotice(std::string_view line);
 
+// Prints the stacks of a run whose process died, if there are any.
+void PrintStacks(const std::vector<std::string>& stacks);
+
 // Prints what is wrong: {"error": ...} on standard output if `json`, and a line
 // on standard error. Returns kUsage.
 int UsageError(const absl::Status& status, bool json);

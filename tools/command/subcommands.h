@@ -39,6 +39,7 @@ struct ExploreCommand {
   uint64_t first_seed = 1;
   int jobs = 1;
   bool keep_going = false;
+  double seconds = 0;  // 0: no bound
   double shrink_seconds = 30;
   bool all = false;  // tell the whole story
   std::string out;
@@ -49,6 +50,7 @@ struct ReplayCommand {
   ContextKind context = kDefaultContext;
   bool all = false;  // tell the whole story
   std::string trace_path;
+  IsolationFlags isolation;
   // When nothing was violated, search around the recording for so long and for
   // so many variants; 0: no limit, and with both 0 no search.
   double search_seconds = 0;
