@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "fault_injection/fault.h"
 #include "sim/random.h"
@@ -141,7 +142,8 @@ std::string FormatReplay(const ReplayFile& replay,
                          const std::vector<std::string>& comment) {
   std::string text = absl::StrCat(kFirstLine, "\n");
   for (const std::string& line : comment) {
-    absl::StrAppend(&text, "# ", line, "\n");
+    absl::StrAppend(&text, "# ", absl::StrReplaceAll(line, {{"\n", " "}}),
+                    "\n");
   }
   const std::string content = FormatContent(replay);
   absl::StrAppend(&text, content);

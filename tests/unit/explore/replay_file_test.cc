@@ -37,8 +37,8 @@ std::string ErrorOf(const std::string& text) {
 }
 
 TEST(ReplayFileTest, ComesBackAsItWasWritten) {
-  const std::string text = FormatReplay(SomeReplay(), {"a comment", "two"});
-  EXPECT_TRUE(absl::StrContains(text, "\n# a comment\n# two\nscenario"));
+  const std::string text = FormatReplay(SomeReplay(), {"a comment", "t\nwo"});
+  EXPECT_TRUE(absl::StrContains(text, "\n# a comment\n# t wo\nscenario"));
   const absl::StatusOr<ReplayFile> read = ParseReplay(text);
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_FALSE(read->is_edited);
