@@ -44,7 +44,7 @@ TEST(ReplayFileTest, ComesBackAsItWasWritten) {
   EXPECT_FALSE(read->is_edited);
   EXPECT_FALSE(read->expects_hold);
   EXPECT_EQ(read->detail, "w1 call 7:\nnever completed");
-  EXPECT_EQ(FormatReplay(*read, {"a comment", "two"}), text);
+  EXPECT_EQ(FormatReplay(*read, {"a comment", "t\nwo"}), text);
 }
 
 TEST(ReplayFileTest, AKeptFileSaysWhatItExpects) {
