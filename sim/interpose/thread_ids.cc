@@ -142,7 +142,7 @@ int pthread_sigqueue(pthread_t handle, int signal, sigval value) noexcept {
            "tell the thread by a flag and a condition variable");
 }
 
-int pthread_cancel(pthread_t handle) noexcept {
+int pthread_cancel(pthread_t handle) {
   World* const world = WorldOfCaller();
   if (world == nullptr) return REPRISE_REAL(pthread_cancel)(handle);
   FailCall(*world, __builtin_return_address(0), "pthread_cancel",
