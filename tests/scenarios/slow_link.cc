@@ -71,7 +71,7 @@ void SlowLink(Worker& worker) {
   if (!worker.CheckOk(agent.status(), "start")) return;
   for (int64_t i = 0; i < worker.param("steps"); ++i) {
     const int peer =
-        (worker.rank() + 1 + (random.OneIn("the next but one", 2) ? 1 : 0)) % 3;
+        (worker.rank() + 1 + (random.OneIn("not the next", 2) ? 1 : 0)) % 3;
     if (random.OneIn("receives only", 3)) {
       ReceiveOnly(worker, **agent, peer);
     } else {
