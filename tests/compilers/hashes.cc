@@ -16,7 +16,7 @@
 namespace reprise {
 namespace {
 
-constexpr uint64_t kDefaultSeeds = 3;
+constexpr uint64_t kDefaultSeeds = 5;
 
 // Returns whether the seeds could be run.
 bool PrintHashes(const Scenario& scenario, Policy policy,

@@ -53,8 +53,9 @@ class Caller {
                          " is open after ", absl::FormatDuration(longest_)));
         return false;
       }
-      Heard(sent.to, agent_.Await(sent.call, sent.spec),
-            worker_.runtime().Now() - start);
+      // The time is taken afterwards: of two arguments, either may come first.
+      const absl::Status status = agent_.Await(sent.call, sent.spec);
+      Heard(sent.to, status, worker_.runtime().Now() - start);
     }
     return true;
   }
