@@ -135,7 +135,13 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
            Request{pipe, std::move(message), now, deadline, std::move(extras),
                    activity_->StartRequest()}](Admission::Slot slot) mutable {
         Activity::Token handler = std::move(request.tokens.handler);
-        self->Handle(std::move(request), std::move(slot));
+        {
+          // Both let others go on when they are destroyed. Of parameters, a
+          // compiler chooses which is destroyed first.
+          Admission::Slot held = std::move(slot);
+          Request taken = std::move(request);
+          self->Handle(std::move(taken), std::move(held));
+        }
         handler.Release();
       });
   if (!queued.ok()) RefuseRequest(*pipe, id, queued);
@@ -194,7 +200,7 @@ bool Server::StartRun(const Request& request,
   return false;
 }
 
-void Server::Handle(Request request, Admission::Slot slot) {
+void Server::Handle(Request&& request, Admission::Slot&& slot) {
   {
     MutexLock lock(mutex_);
     if (closed_ && !REPRISE_PLANTED(callback_after_shutdown)) return;
