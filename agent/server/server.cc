@@ -160,7 +160,9 @@ void Server::HandleControl(ServerPipe& pipe, IncomingMessage message) {
     pipe.CancelCall(control->call_id);
     return;
   }
-  watch_.Expect(runtime_.Now() + pipe.ExpectSigns(control->bound));
+  // A statement of its own: it takes a lock, so it may take time.
+  const absl::Duration pause = pipe.ExpectSigns(control->bound);
+  watch_.Expect(runtime_.Now() + pause);
   Message pong;
   pong.type = kControlResponse;
   pong.payload = EncodePong(options_.instance);
