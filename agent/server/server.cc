@@ -135,7 +135,13 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
            Request{pipe, std::move(message), now, deadline, std::move(extras),
                    activity_->StartRequest()}](Admission::Slot slot) mutable {
         Activity::Token handler = std::move(request.tokens.handler);
-        self->Handle(std::move(request), std::move(slot));
+        {
+          // Both let others go on when they are destroyed. Of parameters, a
+          // compiler chooses which is destroyed first.
+          Admission::Slot held = std::move(slot);
+          Request taken = std::move(request);
+          self->Handle(std::move(taken), std::move(held));
+        }
         handler.Release();
       });
   if (!queued.ok()) RefuseRequest(*pipe, id, queued);
@@ -154,7 +160,9 @@ void Server::HandleControl(ServerPipe& pipe, IncomingMessage message) {
     pipe.CancelCall(control->call_id);
     return;
   }
-  watch_.Expect(runtime_.Now() + pipe.ExpectSigns(control->bound));
+  // A statement of its own: it takes a lock, so it may take time.
+  const absl::Duration pause = pipe.ExpectSigns(control->bound);
+  watch_.Expect(runtime_.Now() + pause);
   Message pong;
   pong.type = kControlResponse;
   pong.payload = EncodePong(options_.instance);
@@ -194,7 +202,7 @@ bool Server::StartRun(const Request& request,
   return false;
 }
 
-void Server::Handle(Request request, Admission::Slot slot) {
+void Server::Handle(Request&& request, Admission::Slot&& slot) {
   {
     MutexLock lock(mutex_);
     if (closed_ && !REPRISE_PLANTED(callback_after_shutdown)) return;

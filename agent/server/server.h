@@ -110,8 +110,8 @@ class Server final : public PendingReply::Sender,
   void HandleControl(ServerPipe& pipe, IncomingMessage message);
   absl::Time CheckLives(absl::Time now, bool late);
 
-  // On a worker.
-  void Handle(Request request, Admission::Slot slot);
+  // On a worker. Takes of both what it needs.
+  void Handle(Request&& request, Admission::Slot&& slot);
   // False: the handler has run or runs for another attempt, or never will;
   // this one was or will be answered.
   bool StartRun(const Request& request,

@@ -3,7 +3,9 @@
 #include <cxxabi.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <utility>
 
 #include "sim/world/arena.h"
@@ -76,18 +78,33 @@ World* WorldOfFiber() {
                                                                      : nullptr;
 }
 
-// libstdc++ marks a guard so while the initialiser runs.
-bool IsPending(abi::__guard* guard) {
-  constexpr int kPending = 0x100;
-  const int word = __atomic_load_n(reinterpret_cast<int*>(guard),  // NOLINT
-                                   __ATOMIC_ACQUIRE);
-  return (word & kPending) != 0;
-}
+// The guards whose initialisers run on this OS thread. Those of other OS
+// threads are waited for by libstdc++: their end wakes no fiber of ours.
+class PendingGuards {
+ public:
+  void Add(abi::__guard* guard) {
+    if (size_ < kMost) guards_[size_++] = guard;
+  }
+  void Remove(abi::__guard* guard) {
+    const auto found = std::find(guards_, guards_ + size_, guard);
+    if (found != guards_ + size_) *found = guards_[--size_];
+  }
+  bool Contains(abi::__guard* guard) const {
+    return std::find(guards_, guards_ + size_, guard) != guards_ + size_;
+  }
+
+ private:
+  static constexpr size_t kMost = 64;
+  abi::__guard* guards_[kMost] = {};
+  size_t size_ = 0;
+};
+
+thread_local constinit PendingGuards t_pending;
 
 // Only an initialiser that blocks lets another fiber meet its guard.
 void BlockWhilePending(World& world, abi::__guard* guard) {
   Scheduler& scheduler = world.scheduler();
-  while (IsPending(guard)) {
+  while (t_pending.Contains(guard)) {
     Fiber* const fiber = scheduler.current();
     Site& site = *world.decisions().SiteAt(fiber->node->label, "wait:static");
     fiber->wait_address = guard;
@@ -119,18 +136,23 @@ extern "C" int __cxa_guard_acquire(__guard* guard) {
     reprise::BlockWhilePending(*world, guard);
   }
   const int is_ours = reprise::real_acquire.get()(guard);
-  if (is_ours != 0) reprise::StaticScope::Begin();
+  if (is_ours != 0) {
+    reprise::t_pending.Add(guard);
+    reprise::StaticScope::Begin();
+  }
   return is_ours;
 }
 
 extern "C" void __cxa_guard_release(__guard* guard) noexcept {
   reprise::StaticScope::End();
+  reprise::t_pending.Remove(guard);
   reprise::real_release.get()(guard);
   reprise::WakeThoseWaitingFor(guard);
 }
 
 extern "C" void __cxa_guard_abort(__guard* guard) noexcept {
   reprise::StaticScope::End();
+  reprise::t_pending.Remove(guard);
   reprise::real_abort.get()(guard);
   reprise::WakeThoseWaitingFor(guard);
 }

@@ -1,9 +1,13 @@
 #include "sim/world/static_guard.h"
 
+#include <future>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "agent/runtime/mutex.h"
 #include "gtest/gtest.h"
 #include "sim/world/arena.h"
@@ -93,6 +97,28 @@ TEST(StaticGuardTest, AFiberWaitsForAnInitialiserThatBlocks) {
   EXPECT_EQ(seen[0], 7);
   EXPECT_EQ(seen[1], 7);
   EXPECT_EQ(world.now_ns(), kSecond);
+}
+
+// As with `--jobs`: worlds on several OS threads share the statics of the
+// process. The pause only makes it likely that a wrong wait is seen.
+TEST(StaticGuardTest, AnInitialiserOfAnotherOsThreadIsWaitedFor) {
+  std::promise<void> begun;
+  const auto touch = [&] {
+    static const int slow = [&] {
+      begun.set_value();
+      absl::SleepFor(absl::Milliseconds(200));
+      return 7;
+    }();
+    return slow;
+  };
+  std::thread other(touch);
+  begun.get_future().wait();
+  TestWorld world;
+  int seen = 0;
+  world.Start(0, "main", [&] { seen = touch(); });
+  EXPECT_EQ(world.Run(), Outcome::kFinished);
+  EXPECT_EQ(seen, 7);
+  other.join();
 }
 
 }  // namespace
