@@ -74,7 +74,8 @@ std::string ParseLine(absl::string_view word, absl::string_view rest, int line,
   } else if (word == "schedule") {
     replay.schedule = std::string(rest);
   } else if (word == "stack-kib") {
-    return ParseInt(rest, replay.stack_kib);
+    return must_be(ParseInt(rest, replay.stack_kib),
+                   "the size of the stacks must be an integer, in KiB");
   } else if (word == "build") {
     replay.build = std::string(rest);
   } else if (word == "hash") {
