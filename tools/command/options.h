@@ -42,7 +42,7 @@ struct RunFlags {
   bool tensorpipe_locks = false;
   ContextKind context = kDefaultContext;
   int64_t max_stall_us = 50;
-  IsolationFlags isolation;
+  IsolationFlags isolation = {};
 
   // Declares the flags on a subcommand.
   void AddTo(CLI::App& app, bool with_seed);
