@@ -23,6 +23,8 @@ namespace {
 
 constexpr size_t kFramesInDetail = 3;
 constexpr size_t kHangFrames = 2;
+// Where null pointers and their members lie.
+constexpr uint64_t kFirstPages = uint64_t{1} << 20;
 
 // Frames of the runtime between a cause and the end of the process. A name that
 // ends with '*' stands for all that begin so.
@@ -131,6 +133,20 @@ std::string WithoutTime(absl::string_view line) {
   return std::string(is_log && words.size() == 4 ? words[3] : line);
 }
 
+// How glibc's malloc begins the line before it aborts. Which of these it says
+// depends on the state of its heap, so on earlier runs.
+constexpr absl::string_view kHeapIsCorrupt[] = {
+    "double free or corruption",
+    "free(): ",
+    "malloc(): ",
+    "malloc_consolidate(): ",
+    "realloc(): ",
+    "munmap_chunk(): ",
+    "corrupted ",
+    "mremap_chunk(): ",
+    "malloc_check_get_size: ",
+};
+
 // The line that says what failed: of a CHECK or a sanitizer, else the last.
 std::string LastWords(absl::string_view output) {
   std::string last;
@@ -144,6 +160,11 @@ std::string LastWords(absl::string_view output) {
     }
     if (!absl::StartsWith(line, "*** Check failure stack trace")) {
       last = std::string(line);
+    }
+  }
+  for (absl::string_view start : kHeapIsCorrupt) {
+    if (absl::StartsWith(last, start)) {
+      return "the heap of libc is corrupt, or memory was freed twice";
     }
   }
   return last;
@@ -161,9 +182,9 @@ std::string CauseOf(const Death& death, std::string& rule) {
   rule = "crash";
   switch (record.kind.load()) {
     case DeathKind::kSignal:
-      if (record.address != 0 || record.signal == SIGSEGV) {
-        return absl::StrFormat("%s at address 0x%x",
-                               NameOfSignal(record.signal), record.address);
+      // Other addresses differ between processes.
+      if (record.signal == SIGSEGV && record.address < kFirstPages) {
+        return absl::StrFormat("SIGSEGV at address 0x%x", record.address);
       }
       return NameOfSignal(record.signal);
     case DeathKind::kOverflow:

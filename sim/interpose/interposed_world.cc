@@ -111,7 +111,7 @@ const CodePlace& ImmediatePlace(World& world, const void* return_address) {
 }
 
 const CodePlace& UserPlace(World& world, const void* return_address,
-                       const CodePlace** library) {
+                           const CodePlace** library) {
   const CodePlace& place = ImmediatePlace(world, return_address);
   *library = nullptr;
   const KeepErrno keep_errno;

@@ -107,7 +107,7 @@ const CodePlace& ImmediatePlace(World& world, const void* return_address);
 
 // The user's place, and the last function of a library that it called, or null.
 const CodePlace& UserPlace(World& world, const void* return_address,
-                       const CodePlace** library);
+                           const CodePlace** library);
 
 // Lets the schedule switch or stall, if the call is the user's.
 void Point(World& world, const CallSite& call);

@@ -97,12 +97,11 @@ void PointAtLock(World& world, const void* return_address) {
   const CodePlace& place = ImmediatePlace(world, return_address);
   if (place.kind == PlaceKind::kQuiet || place.in_shared_library) {
     if (__builtin_expect(!world.options().schedule.tensorpipe_locks, 1)) return;
-    const KeepErrno keep_errno;
-    world.scheduler().MaybePreempt(
-        *SiteOfCall(world, Verb::kLock, return_address).site);
-    return;
   }
-  Point(world, SiteOfCall(world, Verb::kLock, return_address));
+  const CallSite call = SiteOfCall(world, Verb::kLock, return_address);
+  if (!call.is_user() && !world.options().schedule.tensorpipe_locks) return;
+  const KeepErrno keep_errno;
+  world.scheduler().MaybePreempt(*call.site);
 }
 
 int Lock(World& world, pthread_mutex_t* mutex, int64_t deadline_ns,

@@ -368,7 +368,8 @@ const CodePlace& PlaceOf(const void* return_address) {
   return Symbolizer::Instance().At(return_address);
 }
 
-const CodePlace& PlaceOfUser(const void* return_address, const CodePlace** library) {
+const CodePlace& PlaceOfUser(const void* return_address,
+                             const CodePlace** library) {
   Walk walk{return_address};
   _Unwind_Backtrace(
       [](_Unwind_Context* context, void* data) {

@@ -38,7 +38,8 @@ const CodePlace& PlaceOf(const void* return_address);
 // The same for the innermost caller that is not a library's, found on the
 // stack of the calling thread above the frame that `return_address` returns to.
 // `library` is set to the last place passed on the way, or to null.
-const CodePlace& PlaceOfUser(const void* return_address, const CodePlace** library);
+const CodePlace& PlaceOfUser(const void* return_address,
+                             const CodePlace** library);
 
 }  // namespace reprise::interpose
 

@@ -75,6 +75,7 @@ Outcome World::Run() {
     Fail(outcome == Outcome::kDeadlock ? "deadlock" : "time-limit",
          absl::StrJoin(DescribeFibers(), "; "));
   }
+  pending_statics_.ReleaseAll();
   if (outcome != Outcome::kFinished) AbandonFibers();
   return outcome;
 }
@@ -238,6 +239,7 @@ void World::Crash(Node& node) {
   AbandonFibers();
   Record(&node, {.kind = EventKind::kCrash, .incarnation = node.incarnation});
   for (const auto& watcher : crash_watchers_) watcher(node);
+  pending_statics_.ReleaseOf(node);
   scheduler_.Abandon(node);
 }
 

@@ -24,6 +24,7 @@
 #include "sim/world/decision.h"
 #include "sim/world/race_annotations.h"
 #include "sim/world/scheduler.h"
+#include "sim/world/static_guard.h"
 
 namespace reprise {
 
@@ -178,6 +179,9 @@ class World {
   Trace& trace() { return trace_; }
   const WorldOptions& options() const { return options_; }
 
+  // For static_guard.cc.
+  PendingStatics& pending_statics() { return pending_statics_; }
+
   // What sim/interpose keeps for this world while it runs.
   InterposedWorld* interposed = nullptr;
 
@@ -222,6 +226,7 @@ class World {
   bool clean_ = true;  // finished, without a crash
   std::string failed_rule_;
   std::string failed_detail_;
+  PendingStatics pending_statics_;
   Scheduler scheduler_;  // last: its fibers use the rest
 };
 

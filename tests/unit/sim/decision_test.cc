@@ -33,8 +33,8 @@ TEST(DecisionTest, EveryKindComesBack) {
   ExpectRoundTrip(Make("w1+1 wait:queue", 1, DecisionKind::kStall, 49'999));
   ExpectRoundTrip(Make("w1 send:4294967297", UINT64_MAX, DecisionKind::kLatency,
                        UINT64_MAX));
-  ExpectRoundTrip(Make("w1/main [start] lock:calls", 1, DecisionKind::kSwitch,
-                       1));
+  ExpectRoundTrip(
+      Make("w1/main [start] lock:calls", 1, DecisionKind::kSwitch, 1));
   ExpectRoundTrip(Make("w1/worker-0 [request w0 4711~2] lock:calls", 2,
                        DecisionKind::kStall, 5));
   // Labels with blanks and numbers.
@@ -48,18 +48,26 @@ TEST(DecisionTest, EveryKindComesBack) {
 }
 
 TEST(DecisionTest, GarbledLinesAreRefused) {
-  for (const char* line :
-       {"", "w1 lock:calls", "w1 lock:calls#", "w1 lock:calls#x switch 1",
-        "w1 lock:calls#17", "w1 lock:calls#17 ", "w1 lock:calls#17 switch",
-        "w1 lock:calls#17 switch ", "w1 lock:calls#17 switch x",
-        "w1 lock:calls#17 switch 1x", "w1 lock:calls#17 jump 1",
-        "w1 lock:calls#-1 switch 1", "w1 lock:calls#17switch 1",
-        "w1 lock:calls#99999999999999999999 switch 1", "lock:calls#1 switch 1",
-        "w1/main [call w2] lock:calls#1 switch 1",
-        "w1/main [call w2 x] lock:calls#1 switch 1",
-        "w1/main [call w2 5~] lock:calls#1 switch 1",
-        "w1/main [jump w2 5] lock:calls#1 switch 1",
-        "w1/main [start lock:calls#1 switch 1"}) {
+  for (const char* line : {"",
+                           "w1 lock:calls",
+                           "w1 lock:calls#",
+                           "w1 lock:calls#x switch 1",
+                           "w1 lock:calls#17",
+                           "w1 lock:calls#17 ",
+                           "w1 lock:calls#17 switch",
+                           "w1 lock:calls#17 switch ",
+                           "w1 lock:calls#17 switch x",
+                           "w1 lock:calls#17 switch 1x",
+                           "w1 lock:calls#17 jump 1",
+                           "w1 lock:calls#-1 switch 1",
+                           "w1 lock:calls#17switch 1",
+                           "w1 lock:calls#99999999999999999999 switch 1",
+                           "lock:calls#1 switch 1",
+                           "w1/main [call w2] lock:calls#1 switch 1",
+                           "w1/main [call w2 x] lock:calls#1 switch 1",
+                           "w1/main [call w2 5~] lock:calls#1 switch 1",
+                           "w1/main [jump w2 5] lock:calls#1 switch 1",
+                           "w1/main [start lock:calls#1 switch 1"}) {
     EXPECT_FALSE(Decision::Parse(line).has_value()) << line;
   }
 }

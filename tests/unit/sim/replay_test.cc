@@ -151,8 +151,8 @@ TEST_P(ReplayTest, AnEmptyRecordingIsTheCooperativeRun) {
 TEST_P(ReplayTest, OneDecisionMoreIsAnotherRun) {
   const Ran ran = RunWith(With(GetParam(), 1));
   std::vector<Decision> recording = ran.decisions;
-  recording.push_back(*Decision::Parse(
-      "w0/producer [start] lock:queue#1 stall 12345"));
+  recording.push_back(
+      *Decision::Parse("w0/producer [start] lock:queue#1 stall 12345"));
   if (ran.decisions.size() > 1) recording.erase(recording.begin());
   WorldOptions options = With(GetParam(), 1);
   options.recording = &recording;
@@ -256,9 +256,8 @@ TEST(WorldReplayTest, OneMoreVisitOfALockShiftsNoOtherCall) {
     world.Start(0, "main", [&] {
       Mutex mutex(world.runtime(0), "m");
       for (uint64_t call = 1; call <= 20; ++call) {
-        world->Record(&world.node(0), {.kind = EventKind::kCallStarted,
-                                       .id = call,
-                                       .rank = 1});
+        world->Record(&world.node(0),
+                      {.kind = EventKind::kCallStarted, .id = call, .rank = 1});
         for (int i = 0; i < 5; ++i) MutexLock lock(mutex);
         if (more && call == 3) MutexLock lock(mutex);
       }

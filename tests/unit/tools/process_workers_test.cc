@@ -203,8 +203,8 @@ TEST_F(ProcessWorkersTest, FilesOfAFailedRunAreKeptIfTheyShall) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->rule, "told-to") << Story(*result);
   const std::filesystem::path kept = result->scratch_directory;
-  EXPECT_TRUE(std::filesystem::exists(kept / "files/w1/log"));
-  std::filesystem::remove_all(kept);
+  EXPECT_TRUE(std::filesystem::exists(kept / "w1/log"));
+  std::filesystem::remove_all(kept.parent_path());
 }
 
 TEST_F(ProcessWorkersTest, AClientIsNoMember) {
