@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "sim/explore/obituary.h"
+#include "sim/world/interposition.h"
 
 namespace reprise {
 namespace {
@@ -87,6 +88,11 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
 }
 
 absl::Status ChildProcess::Fork(const Work& work) {
+  static const bool is_prepared = [] {
+    if (interposition != nullptr) interposition->prepare_children();
+    return true;
+  }();
+  (void)is_prepared;
   // Else the child would write what the parent has not written yet.
   std::fflush(nullptr);
   const pid_t parent = getpid();

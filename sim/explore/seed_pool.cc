@@ -15,8 +15,10 @@ namespace {
 constexpr int kLookMs = 100;
 constexpr size_t kLogBytes = size_t{16} << 20;  // of a batch
 // A process costs about as much as two runs of a small scenario.
-constexpr uint64_t kMaxBatch = 200;
+constexpr uint64_t kMaxBatch = 400;
 constexpr uint64_t kMinBatch = 10;
+// So many that processes that run side by side end at about the same time.
+constexpr uint64_t kBatchesOfAJob = 4;
 // Results wait for those before them. Nobody runs further ahead than this.
 constexpr uint64_t kMaxBatchesAhead = 4;
 
@@ -28,7 +30,8 @@ SeedPool::SeedPool(const SimRunOptions& run, uint64_t num_seeds, SeedOf seed_of,
       num_seeds_(num_seeds),
       seed_of_(std::move(seed_of)),
       jobs_(static_cast<size_t>(std::max(1, jobs))),
-      batch_size_(std::clamp(num_seeds / 16, kMinBatch, kMaxBatch)) {}
+      batch_size_(std::clamp(num_seeds / (kBatchesOfAJob * jobs_), kMinBatch,
+                             kMaxBatch)) {}
 
 SeedPool::~SeedPool() = default;
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "sim/interpose/interposed_world.h"
 #include "sim/interpose/keys.h"
+#include "sim/interpose/place.h"
 #include "sim/interpose/rwlocks.h"
 #include "sim/interpose/state.h"
 #include "sim/world/race_annotations.h"
@@ -104,8 +105,12 @@ void RunEnds(World& world) {
   delete std::exchange(world.interposed, nullptr);
 }
 
-constexpr Interposition kInterposition = {&RunBegins, &RunEnds, &FiberEnds,
-                                          &NodeCrashed};
+constexpr Interposition kInterposition = {
+    .prepare_children = &ReadDebugInformation,
+    .run_begins = &RunBegins,
+    .run_ends = &RunEnds,
+    .fiber_ends = &FiberEnds,
+    .node_crashed = &NodeCrashed};
 [[maybe_unused]] const bool registered =
     (interposition = &kInterposition, true);
 

@@ -94,6 +94,10 @@ int AcquireContended(World& world, pthread_mutex_t& mutex, int64_t deadline_ns,
 
 // A point at the user's locks, and at TensorPipe's if the schedule says so.
 void PointAtLock(World& world, const void* return_address) {
+  if (IsInQuietLibrary(return_address) &&
+      !world.options().schedule.tensorpipe_locks) {
+    return;
+  }
   const CodePlace& place = ImmediatePlace(world, return_address);
   if (place.kind == PlaceKind::kQuiet || place.in_shared_library) {
     if (__builtin_expect(!world.options().schedule.tensorpipe_locks, 1)) return;

@@ -45,6 +45,7 @@ struct Module {
   uintptr_t high = 0;
   PlaceKind kind = PlaceKind::kUser;
   bool is_program = false;
+  bool is_tensorpipe = false;
 };
 
 struct Frame {
@@ -172,6 +173,11 @@ class Symbolizer {
     return *it->second;
   }
 
+  void Read() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Roots();
+  }
+
  private:
   Symbolizer() = default;
 
@@ -202,7 +208,8 @@ class Symbolizer {
               }
               const uintptr_t low = info->dlpi_addr + header.p_vaddr;
               modules->push_back({low, low + header.p_memsz, KindOfObject(path),
-                                  path.empty()});
+                                  path.empty(),
+                                  Contains(path, "/libtensorpipe")});
             }
             return 0;
           },
@@ -323,7 +330,13 @@ class Symbolizer {
       return place;
     }
     place->kind = module->kind;
-    if (module->kind == PlaceKind::kQuiet) return place;
+    if (module->kind == PlaceKind::kQuiet) {
+      if (module->is_tensorpipe && quiet_code_size == 0) {
+        quiet_code_low = module->low;
+        quiet_code_size = module->high - module->low;
+      }
+      return place;
+    }
     if (module->is_program && IsOwnSymbol(ProgramSymbolAt(pc))) {
       place->kind = PlaceKind::kQuiet;
       return place;
@@ -367,6 +380,8 @@ struct Walk {
 const CodePlace& PlaceOf(const void* return_address) {
   return Symbolizer::Instance().At(return_address);
 }
+
+void ReadDebugInformation() { Symbolizer::Instance().Read(); }
 
 const CodePlace& PlaceOfUser(const void* return_address,
                              const CodePlace** library) {

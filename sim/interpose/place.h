@@ -10,6 +10,8 @@
 #ifndef REPRISE_SIM_INTERPOSE_PLACE_H_
 #define REPRISE_SIM_INTERPOSE_PLACE_H_
 
+#include <atomic>
+#include <cstdint>
 #include <string>
 
 namespace reprise::interpose {
@@ -34,6 +36,21 @@ struct CodePlace {
 // The place of the call that returns to `return_address`. Thread-safe. To be
 // called outside the arena and within a RealCalls.
 const CodePlace& PlaceOf(const void* return_address);
+
+// The code of libtensorpipe, from which most calls come; empty as long as no
+// place in it was asked for.
+inline constinit std::atomic<uintptr_t> quiet_code_low = 0;
+inline constinit std::atomic<uintptr_t> quiet_code_size = 0;
+
+// Whether the place is known to be of kind kQuiet. May say no to one that is.
+inline bool IsInQuietLibrary(const void* return_address) {
+  return reinterpret_cast<uintptr_t>(return_address) -
+             quiet_code_low.load(std::memory_order_relaxed) <
+         quiet_code_size.load(std::memory_order_relaxed);
+}
+
+// The first call of the others takes some 40 ms for this.
+void ReadDebugInformation();
 
 // The same for the innermost caller that is not a library's, found on the
 // stack of the calling thread above the frame that `return_address` returns to.

@@ -1,6 +1,6 @@
 #include "sim/world/site.h"
 
-#include <algorithm>
+#include <array>
 #include <charconv>
 #include <utility>
 
@@ -11,16 +11,12 @@ constexpr std::string_view kKindNames[] = {"start",   "call",  "completed",
                                            "request", "reply", "read"};
 
 // Names come from peers too. In a label they must not end anything.
-bool IsPlain(char c) {
-  return static_cast<unsigned char>(c) >= ' ' && c != '[' && c != ']' &&
-         c != '#' && c != '~';
-}
-
-uint64_t HashOf(SectionKind kind, std::string_view who, uint64_t number,
-                uint64_t again) {
-  return HashCombine(HashCombine(HashBytes(who), number),
-                     again * 8 + static_cast<uint64_t>(kind));
-}
+constexpr std::array<bool, 256> kIsPlain = [] {
+  std::array<bool, 256> plain = {};
+  for (size_t c = ' '; c < plain.size(); ++c) plain[c] = true;
+  for (const unsigned char c : {'[', ']', '#', '~'}) plain[c] = false;
+  return plain;
+}();
 
 template <typename Int>
 bool ParseInt(std::string_view text, Int& value) {
@@ -33,13 +29,24 @@ bool ParseInt(std::string_view text, Int& value) {
 
 void Section::Begin(SectionKind kind, std::string_view who, uint64_t number,
                     uint64_t again) {
+  Name(kind, who);
+  Number(number, again);
+}
+
+void Section::Name(SectionKind kind, std::string_view who) {
   kind_ = kind;
   who_.assign(who);
-  std::replace_if(
-      who_.begin(), who_.end(), [](char c) { return !IsPlain(c); }, '_');
+  for (char& c : who_) {
+    if (!kIsPlain[static_cast<unsigned char>(c)]) c = '_';
+  }
+  who_hash_ = HashBytes(who_);
+}
+
+void Section::Number(uint64_t number, uint64_t again) {
   number_ = number;
   again_ = again;
-  hash_ = HashOf(kind, who_, number, again);
+  hash_ = HashCombine(HashCombine(who_hash_, number),
+                      again * 8 + static_cast<uint64_t>(kind_));
 }
 
 std::string Section::ToString() const {
@@ -100,13 +107,13 @@ void ThreadSites::Begin(SectionKind kind, std::string_view who,
                         uint64_t number) {
   section_.Begin(kind, who, number);
   if (const uint64_t again = ++times_[section_.hash()]; again != 1) {
-    section_.Begin(kind, who, number, again);
+    section_.Number(number, again);
   }
 }
 
 void ThreadSites::BeginNext(SectionKind kind, std::string_view who) {
   section_.Begin(kind, who, 0);
-  section_.Begin(kind, who, ++times_[section_.hash()]);
+  section_.Number(++times_[section_.hash()], 1);
 }
 
 std::optional<SiteKey> ParseSiteLabel(uint64_t seed, std::string_view label) {

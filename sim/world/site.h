@@ -69,8 +69,14 @@ class Section {
   static std::optional<Section> Parse(std::string_view text);
 
  private:
+  friend class ThreadSites;
+  // `Begin` in two steps.
+  void Name(SectionKind kind, std::string_view who);
+  void Number(uint64_t number, uint64_t again);
+
   SectionKind kind_ = SectionKind::kStart;
   std::string who_;
+  uint64_t who_hash_ = 0;
   uint64_t number_ = 0;
   uint64_t again_ = 1;
   uint64_t hash_ = 0;
