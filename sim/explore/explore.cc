@@ -19,8 +19,6 @@ namespace {
 
 constexpr size_t kMaxGroups = 1000;
 constexpr size_t kMaxOtherSeeds = 1000;
-// A failure that is known to be a hang is recognised sooner.
-constexpr double kHangIdleSeconds = 2;
 
 using Clock = std::chrono::steady_clock;
 

@@ -70,6 +70,7 @@ constexpr absl::string_view kRuntime[] = {
 constexpr absl::string_view kEntry[] = {
     "reprise::Scheduler::Enter",
     "reprise::ContextEntry::Run",
+    "reprise::interpose::(anonymous namespace)::RunThread",
     "make_fcontext",
     "absl::debian3::internal_any_invocable::*",
     "std::_Function_handler<*",

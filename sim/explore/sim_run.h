@@ -46,6 +46,10 @@ struct SimRunOptions {
   double max_idle_seconds = 0;
 };
 
+// A `max_idle_seconds` for runs that are known to hang: they are recognised
+// sooner.
+inline constexpr double kHangIdleSeconds = 2;
+
 // Runs it on the calling thread, in this process: a run that crashes or hangs
 // takes the process along (isolated_run.h). The result depends on the options
 // only, except for `wall_seconds`. Several OS threads may have a run each at

@@ -41,7 +41,11 @@ ParamRange RangeOf(const Scenario& scenario, std::string_view param) {
     return *scenario.worker_range;
   }
   const auto it = scenario.param_ranges.find(param);
-  return it == scenario.param_ranges.end() ? ParamRange() : it->second;
+  if (it != scenario.param_ranges.end()) return it->second;
+  const auto value = scenario.params.find(param);
+  const bool may_be_negative =
+      value != scenario.params.end() && value->second < 0;
+  return {.min = may_be_negative ? INT64_MIN : 0};
 }
 
 absl::Status CheckParams(const Scenario& scenario,

@@ -128,7 +128,8 @@ struct Scenario {
   int clients = 0;
   // Parameters and their defaults.
   ScenarioParams params = {};
-  // Which values parameters may have: 0 or more for those that are not here.
+  // Which values parameters may have. For those that are not here: 0 or more,
+  // or any if the default is negative.
   std::map<std::string, ParamRange, std::less<>> param_ranges = {};
   // The parameters that are sizes, such as "calls", and the smallest value that
   // each may have when a failure is made smaller. A parameter that is a bound

@@ -71,6 +71,16 @@ constexpr auto kMeanings = std::to_array<Meaning>({
      "While threads are left, one of them can run or will be woken."},
     {"time-limit", "The run ends within the scenario's `max_time`."},
     {"progress", "A run has a bounded number of steps; this one goes round."},
+    {"crash", "No signal ends the process, and no CHECK or assertion fails."},
+    {"stack-overflow",
+     "Threads keep to their stacks, which --stack-kib sizes."},
+    {"exception", "No exception leaves a thread or a noexcept function."},
+    {"exit", "Code that runs in a world does not end the process."},
+    {"hang",
+     "A run ends within the CPU time and the real time that "
+     "--max-wall-seconds-per-seed allows."},
+    {"not-simulated",
+     "What code that runs in a world calls can be answered by the world."},
     {"settle",
      "After the last fault every worker ends within the scenario's "
      "`settle_time`."},

@@ -164,6 +164,7 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
   run.recording = &replay->decisions;
   run.keep_trace = true;
   command.isolation.ApplyTo(run);
+  if (replay->rule == "hang") run.max_idle_seconds = kHangIdleSeconds;
   if (run.stack_bytes == 0) run.stack_bytes = replay->stack_kib * 1024;
   // Its decisions may be at points at TensorPipe's locks, so these must be
   // points again.

@@ -67,7 +67,6 @@ int DoShrink(const CommonFlags& common, const ShrinkCommand& command) {
   absl::StatusOr<RunResult> failed = RunIsolated(*run);
   if (!failed.ok()) return UsageError(failed.status(), common.json);
   // A failure that is known to be a hang is recognised sooner.
-  constexpr double kHangIdleSeconds = 2;
   if (failed->rule == "hang") run->max_idle_seconds = kHangIdleSeconds;
   if (failed->held()) {
     return UsageError(

@@ -319,6 +319,21 @@ TEST(SignatureTest, LeavesOutNumbersAndAddresses) {
   EXPECT_EQ(SignatureOf("leak", ""), "leak");
 }
 
+TEST(SignatureTest, AHangIsTheSameByWhicheverBoundItIsFound) {
+  const auto hang = [](std::string detail) {
+    RunResult run;
+    run.rule = "hang";
+    run.detail = std::move(detail);
+    return run;
+  };
+  const RunResult found =
+      hang("w1/main: the run used 60 s of CPU time; in Loop() < Serve()");
+  EXPECT_TRUE(IsSameFailure(
+      found, hang("w1/main: nothing happened in 2 s of CPU time; in Serve()")));
+  EXPECT_FALSE(IsSameFailure(
+      found, hang("w1/main: nothing happened in 2 s of CPU time; in Other()")));
+}
+
 TEST(SharedLogTest, AnEntryThatDoesNotFitIsNotSeen) {
   absl::StatusOr<std::unique_ptr<SharedLog>> log = SharedLog::Make(4096);
   ASSERT_TRUE(log.ok()) << log.status();
