@@ -60,6 +60,8 @@ Future Agent::SendOneWay(std::string_view to, Message request,
                            options);
 }
 
+void Agent::Note(std::string_view text) { impl_->Note(text); }
+
 void Agent::Serve() { impl_->Serve(); }
 
 absl::Status Agent::Drain(absl::Time deadline) {

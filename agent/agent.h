@@ -114,6 +114,10 @@ class Agent {
   Future SendOneWay(std::string_view to, Message request,
                     CallOptions options = {});
 
+  // Tells the environment's observer, if there is one, what the service has to
+  // say: a line of a log, or of the story of a simulated run.
+  void Note(std::string_view text);
+
   // Begins to handle requests, after a start with `AgentOptions::start_paused`
   // or after `Drain`. Until then they wait, and count as running.
   void Serve();

@@ -104,6 +104,9 @@ class Agent::Impl {
   absl::Status Join(bool stay_together, absl::Time deadline);
   absl::Status Drain(absl::Time deadline);
   void Serve() { gate_->Serve(); }
+  void Note(std::string_view text) {
+    if (observer_ != nullptr) observer_->OnNote(text);
+  }
   absl::Status Leave(absl::Time deadline);
   absl::Status Shutdown(absl::Time deadline);
 

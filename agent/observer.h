@@ -75,8 +75,14 @@ class Observer {
   virtual void OnMember(std::string_view /*name*/, WorkerId /*id*/,
                         bool /*joined*/) {}
 
-  // The agent has shut down. No other function is called after this one.
+  // The agent has shut down. Of the other functions only `OnNote` is called
+  // after this one.
   virtual void OnShutdown() {}
+
+  // The service says something of its own, by `Agent::Note` or directly, for
+  // whoever reads the log or the story of a run. On any thread, also after the
+  // shutdown.
+  virtual void OnNote(std::string_view /*text*/) {}
 };
 
 }  // namespace reprise

@@ -24,13 +24,16 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
       gpus_(gpus),
       faults_(std::move(faults)),
       control_(std::move(control)),
-      events_seen_(faults_.size(), 0) {
-  const auto struck = [this](FaultKind kind) {
+      progress_(faults_.size()) {
+  const auto struck = [this](FaultKind kind, int32_t worker = -1,
+                             int32_t other = -1) {
+    Struck(kind, worker, other);
     Injected(kind, InfoOf(kind).trace_text());
   };
   network_.OnInjected(struck);
-  store_.OnInjected(struck);
-  gpus_.OnInjected(struck);
+  store_.OnInjected(
+      [struck](FaultKind kind, int32_t worker) { struck(kind, worker); });
+  gpus_.OnInjected([struck](FaultKind kind) { struck(kind); });
   for (size_t i = 0; i < faults_.size(); ++i) Arm(i);
   if (std::any_of(faults_.begin(), faults_.end(),
                   [](const Fault& fault) { return fault.at_event; })) {
@@ -41,12 +44,13 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
 void Injector::Arm(size_t index) {
   const Fault& fault = faults_[index];
   if (fault.kind == FaultKind::kCut && fault.byte >= 0) {
+    progress_[index] = {.begun_ns = 0, .until_ns = Scheduler::kNever};
     network_.CutAfter(
         fault.worker, fault.other, fault.byte,
         fault.end_of_stream ? BreakKind::kEndOfStream : BreakKind::kReset);
   } else if (!fault.at_event) {
-    world_.At(fault.after_ns, {kFaultSource, index},
-              [this, &fault] { Begin(fault); });
+    world_.AtIfRunning(fault.after_ns, {kFaultSource, index},
+                       [this, index] { Begin(index); });
   }
 }
 
@@ -58,7 +62,7 @@ void Injector::OnEvent(const Event& event) {
       continue;
     }
     // `Begin` may not return, as the fault may end the fiber that this runs on.
-    if (++events_seen_[i] == fault.event_number) Begin(fault);
+    if (++progress_[i].events_seen == fault.event_number) Begin(i);
   }
 }
 
@@ -78,19 +82,65 @@ void Injector::Lasts(int64_t until_ns) {
   }
 }
 
-void Injector::Begin(const Fault& fault) {
+void Injector::Struck(FaultKind kind, int32_t worker, int32_t other) {
+  const int64_t now_ns = world_.now_ns();
+  const auto is = [](int32_t wanted, int32_t rank) {
+    return wanted == rank || wanted == -1 || rank == -1;
+  };
+  const bool is_pair = InfoOf(kind).target == FaultTarget::kPair ||
+                       InfoOf(kind).target == FaultTarget::kLink;
+  std::vector<Progress*> instant;
+  std::vector<Progress*> lasting;
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    const Fault& fault = faults_[i];
+    Progress& progress = progress_[i];
+    if (fault.kind != kind || progress.begun_ns < 0 ||
+        now_ns > progress.until_ns) {
+      continue;
+    }
+    if (is_pair ? (is(fault.worker, worker) && is(fault.other, other)) ||
+                      (is(fault.worker, other) && is(fault.other, worker))
+                : is(fault.worker, worker)) {
+      (progress.until_ns == now_ns ? instant : lasting).push_back(&progress);
+    }
+  }
+  // What strikes now, such as a cut at a time, is not one that waits, such as a
+  // cut at a byte.
+  for (Progress* const progress : instant.empty() ? lasting : instant) {
+    progress->struck = true;
+  }
+}
+
+std::vector<std::string> Injector::never_struck() const {
+  std::vector<std::string> lines;
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    if (!progress_[i].struck) lines.push_back(faults_[i].text);
+  }
+  return lines;
+}
+
+void Injector::Begin(size_t index) {
+  if (world_.IsOver()) return;
+  const Fault& fault = faults_[index];
   const int64_t now_ns = world_.now_ns();
   const int64_t until_ns = Until(now_ns, fault.for_ns);
+  progress_[index].begun_ns = now_ns;
+  progress_[index].until_ns = fault.kind == FaultKind::kGpuCopyFails ||
+                                      fault.kind == FaultKind::kGpuLost
+                                  ? Scheduler::kNever
+                                  : until_ns;
   switch (fault.kind) {
     case FaultKind::kCrash: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr) return;
+      progress_[index].struck = true;
       Injected(fault.kind, fault.text);
       if (fault.restart_ns >= 0) {
         Lasts(now_ns + fault.restart_ns);
-        world_.At(now_ns + fault.restart_ns,
-                  {kFaultSource, static_cast<uint64_t>(fault.worker)},
-                  [this, rank = fault.worker] { control_.restart(rank); });
+        world_.AtRestart(
+            now_ns + fault.restart_ns,
+            {kFaultSource, static_cast<uint64_t>(fault.worker)},
+            [this, rank = fault.worker] { control_.restart(rank); });
       }
       world_.Crash(*node);
       return;
@@ -98,6 +148,7 @@ void Injector::Begin(const Fault& fault) {
     case FaultKind::kPause: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr || node->paused) return;
+      progress_[index].struck = true;
       Injected(fault.kind, fault.text);
       Lasts(until_ns);
       if (until_ns != Scheduler::kNever) {
@@ -112,7 +163,8 @@ void Injector::Begin(const Fault& fault) {
       if (node == nullptr) return;
       Lasts(until_ns);
       node->short_of_memory_until_ns = until_ns;
-      node->on_short_of_memory = [this] {
+      node->on_short_of_memory = [this, index] {
+        progress_[index].struck = true;
         Injected(FaultKind::kNoMemory,
                  InfoOf(FaultKind::kNoMemory).trace_text());
       };

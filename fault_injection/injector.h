@@ -1,5 +1,7 @@
 // Makes the faults of a plan happen in a simulated world: it begins each fault
-// at its time or event, and counts how often the faults strike.
+// at its time or event, and counts how often the faults strike. A fault whose
+// time comes when the run is over does not begin, and neither does one that
+// would hit a worker whose body has returned.
 
 #ifndef REPRISE_FAULT_INJECTION_INJECTOR_H_
 #define REPRISE_FAULT_INJECTION_INJECTOR_H_
@@ -34,6 +36,9 @@ class Injector {
   Injector(World& world, Network& network, SimStoreServer& store, SimGpus& gpus,
            std::vector<Fault> faults, WorkerControl control);
 
+  // The lines of the faults that have not struck.
+  std::vector<std::string> never_struck() const;
+
   // How often each kind of fault struck, that is, had an effect on a worker, by
   // the kind's word.
   const std::map<std::string, int64_t>& injections() const {
@@ -44,10 +49,19 @@ class Injector {
   int64_t last_effect_ns() const { return last_effect_ns_; }
 
  private:
+  struct Progress {
+    int64_t events_seen = 0;
+    int64_t begun_ns = -1;  // -1: it has not begun
+    int64_t until_ns = 0;   // when its effect ends, once it has begun
+    bool struck = false;
+  };
+
   void Arm(size_t index);
   void OnEvent(const Event& event);
-  void Begin(const Fault& fault);
+  void Begin(size_t index);
   void Injected(FaultKind kind, std::string_view trace_text);
+  // Marks which faults it was. -1 stands for any worker.
+  void Struck(FaultKind kind, int32_t worker, int32_t other);
   void Lasts(int64_t until_ns);
 
   World& world_;
@@ -56,7 +70,7 @@ class Injector {
   SimGpus& gpus_;
   const std::vector<Fault> faults_;
   const WorkerControl control_;
-  std::vector<int64_t> events_seen_;  // per fault
+  std::vector<Progress> progress_;  // per fault
   std::map<std::string, int64_t> injections_;
   int64_t last_effect_ns_ = 0;
 };

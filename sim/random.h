@@ -43,7 +43,8 @@ inline constexpr uint64_t HashBytes(std::string_view bytes) {
     hash = HashCombine(hash, word);
   }
   uint64_t word = 0;
-  for (int k = 0; i < bytes.size(); ++i, ++k) {
+  // GCC 12 does not see that fewer than 8 are left, unless it is told.
+  for (int k = 0; k < 8 && i < bytes.size(); ++i, ++k) {
     word |= uint64_t{static_cast<unsigned char>(bytes[i])} << (8 * k);
   }
   return HashCombine(hash, word);

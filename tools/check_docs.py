@@ -107,7 +107,9 @@ def check_parity(named):
 def check_findings(named):
     found = []
     for finding, _, shown_by in rows_of("docs/findings.md"):
-        found.append(finding)
+        # Those of the harness, H, have a row for each of their sentences.
+        if not finding.startswith("H"):
+            found.append(finding)
         if named.check(f"docs/findings.md, {finding}", shown_by) == 0:
             errors.append(f"docs/findings.md: nothing shows {finding}")
     if found != FINDINGS:

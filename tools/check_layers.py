@@ -46,6 +46,7 @@ FLOORS = [
     ["sim"],
     ["sim/trace"],
     ["sim/world"],
+    ["sim/interpose"],
     ["sim/device", "sim/network", "sim/store", "sim/scenario"],
     ["fault_injection", "sim/view"],
     # Runs scenarios with their faults, so it stands above fault_injection.

@@ -70,7 +70,7 @@ uint64_t SimGpuStream::Put(SimGpuWork work) {
 int64_t SimGpuStream::DrawLatencyNs() {
   const SimGpuOptions& options = driver_.options();
   Decisions& decisions = world_.decisions();
-  ++site_.count;
+  site_.Visit();
   uint64_t bits = site_.Bits(DecisionKind::kLatency);
   uint64_t latency_ns =
       static_cast<uint64_t>(options.latency_min_ns) +
@@ -191,7 +191,7 @@ void SimGpuStream::Pop() {
 void SimGpuStream::Await(uint64_t number) {
   while (!IsDone(number) && !is_dead_) {
     waiting_.push_back(world_.scheduler().current());
-    world_.scheduler().Block(driver_.wait_site(), {"waits for", name_},
+    world_.scheduler().Block(driver_.WaitSite(), {"waits for", name_},
                              Scheduler::kNever);
   }
 }

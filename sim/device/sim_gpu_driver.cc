@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -25,9 +26,9 @@ SimGpuDriver::SimGpuDriver(SimGpus& gpus, Node& node, int host,
       node_(node),
       host_(host),
       devices_(std::move(devices)),
-      call_site_(*world().decisions().SiteAt(node.label, "gpu call")),
-      wait_site_(*world().decisions().SiteAt(node.label, "gpu wait")),
-      draw_site_(*world().decisions().SiteAt(node.label, "gpu draw")),
+      call_(world().decisions().PlaceAt("gpu call")),
+      wait_(world().decisions().PlaceAt("gpu wait")),
+      draw_(world().decisions().PlaceAt("gpu draw")),
       is_lost_(devices_.size(), false) {
   for (int device = 0; device < device_count(); ++device) {
     const GpuStream stream{device, GpuStream::kDefault};
@@ -42,19 +43,20 @@ void SimGpuDriver::Enter() {
                    absl::StrCat("a callback of a stream of ", node_.label,
                                 " calls the driver"));
   }
-  scheduler.MaybePreempt(call_site_);
+  scheduler.MaybePreempt(SiteHere(call_));
 }
 
 void SimGpuDriver::Take(int64_t duration_ns) {
   Scheduler& scheduler = world().scheduler();
   if (scheduler.current() == nullptr) return;
-  scheduler.Block(wait_site_, {"waits for", "the GPU's driver"},
+  scheduler.Block(WaitSite(), {"waits for", "the GPU's driver"},
                   world().now_ns() + duration_ns);
 }
 
 bool SimGpuDriver::DrawHalf() {
-  ++draw_site_.count;
-  return (draw_site_.Bits(DecisionKind::kLatency) & 1) != 0;
+  Site& site = SiteHere(draw_);
+  site.Visit();
+  return (site.Bits(DecisionKind::kLatency) & 1) != 0;
 }
 
 absl::Status SimGpuDriver::CheckDevice(int device) {
@@ -73,6 +75,7 @@ absl::Status SimGpuDriver::LostError(int device) {
 }
 
 bool SimGpuDriver::CanReadPeer(int device, const std::string& uuid) {
+  const InSimulator in;
   Enter();
   if (device < 0 || device >= device_count()) return false;
   if (properties(device).uuid == uuid) return true;
@@ -85,6 +88,7 @@ bool SimGpuDriver::CanReadPeer(int device, const std::string& uuid) {
 }
 
 absl::StatusOr<void*> SimGpuDriver::Allocate(int device, size_t num_bytes) {
+  const InSimulator in;
   Enter();
   Take(options().allocate_ns);
   if (auto status = CheckDevice(device); !status.ok()) return status;
@@ -106,6 +110,7 @@ absl::StatusOr<void*> SimGpuDriver::Allocate(int device, size_t num_bytes) {
 }
 
 void SimGpuDriver::Free(int device, void* memory) {
+  const InSimulator in;
   Enter();
   const auto found = gpus_.memories_.Find(memory);
   if (found == nullptr || found->base != memory || found->owner != &node_ ||
@@ -130,6 +135,7 @@ void SimGpuDriver::Free(int device, void* memory) {
 }
 
 absl::StatusOr<void*> SimGpuDriver::AllocatePinned(size_t num_bytes) {
+  const InSimulator in;
   Enter();
   Take(options().allocate_ns);
   if (num_bytes == 0) {
@@ -147,11 +153,13 @@ absl::StatusOr<void*> SimGpuDriver::AllocatePinned(size_t num_bytes) {
 }
 
 void SimGpuDriver::FreePinned(void* memory) {
+  const InSimulator in;
   Enter();
   FreeHost(memory, "frees", /*is_registered=*/false);
 }
 
 absl::Status SimGpuDriver::RegisterHost(void* memory, size_t num_bytes) {
+  const InSimulator in;
   Enter();
   Take(options().allocate_ns);
   if (num_bytes == 0 || KeyOf(memory) % kPageBytes != 0 ||
@@ -183,6 +191,7 @@ absl::Status SimGpuDriver::RegisterHost(void* memory, size_t num_bytes) {
 }
 
 void SimGpuDriver::UnregisterHost(void* memory) {
+  const InSimulator in;
   Enter();
   FreeHost(memory, "unregisters", /*is_registered=*/true);
 }
@@ -207,6 +216,7 @@ void SimGpuDriver::FreeHost(void* memory, std::string_view verb,
 }
 
 absl::StatusOr<GpuAllocation> SimGpuDriver::FindAllocation(const void* memory) {
+  const InSimulator in;
   Enter();
   const auto owned = gpus_.memories_.Find(memory);
   if (owned != nullptr && owned->owner == &node_ && owned->gpu != nullptr &&

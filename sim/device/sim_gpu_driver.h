@@ -71,7 +71,7 @@ class SimGpuDriver final : public GpuDriver {
   World& world() { return gpus_.world_; }
   Node& node() { return node_; }
   const SimGpuOptions& options() const { return gpus_.options_; }
-  Site& wait_site() { return wait_site_; }
+  Site& WaitSite() { return SiteHere(wait_); }
 
   int64_t StalledUntilNs();
   // Whether the copy fails by a fault; sets `error` then.
@@ -92,6 +92,10 @@ class SimGpuDriver final : public GpuDriver {
   void Die();
 
  private:
+  Site& SiteHere(const Place& place) {
+    return world().scheduler().SiteHere(node_, place);
+  }
+
   struct Opened {
     std::shared_ptr<SimGpuMemory> memory;
     // For which devices it is open, and how often.
@@ -111,7 +115,7 @@ class SimGpuDriver final : public GpuDriver {
     VectorClock clock;
   };
 
-  // Every call begins with this.
+  // Every call begins with an `InSimulator` and this.
   void Enter();
   absl::Status CheckDevice(int device);
   // For calls that take a while. The calling thread blocks.
@@ -136,9 +140,9 @@ class SimGpuDriver final : public GpuDriver {
   Node& node_;
   const int host_;
   const std::vector<PhysicalGpu*> devices_;
-  Site& call_site_;
-  Site& wait_site_;
-  Site& draw_site_;
+  const Place& call_;
+  const Place& wait_;
+  const Place& draw_;
   std::vector<bool> is_lost_;  // by device
   std::map<std::pair<int, uintptr_t>, SimGpuStream*> streams_;
   std::map<uintptr_t, KnownEvent> events_;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sim/device/sim_gpu_driver.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -37,6 +38,7 @@ absl::Status SimGpuDriver::CheckSharing(int device) {
 }
 
 absl::StatusOr<std::string> SimGpuDriver::ExportMemory(int device, void* base) {
+  const InSimulator in;
   Enter();
   if (auto status = CheckSharing(device); !status.ok()) return status;
   const auto memory = gpus_.memories_.Find(base);
@@ -56,6 +58,7 @@ absl::StatusOr<std::string> SimGpuDriver::ExportMemory(int device, void* base) {
 
 absl::StatusOr<void*> SimGpuDriver::OpenMemory(int device,
                                                const std::string& handle) {
+  const InSimulator in;
   Enter();
   Take(options().open_ns);
   if (auto status = CheckSharing(device); !status.ok()) return status;
@@ -96,6 +99,7 @@ absl::StatusOr<void*> SimGpuDriver::OpenMemory(int device,
 }
 
 void SimGpuDriver::CloseMemory(int device, void* base) {
+  const InSimulator in;
   Enter();
   const auto found = opened_.find(KeyOf(base));
   if (found == opened_.end() || !found->second->counts.contains(device)) {
@@ -122,6 +126,7 @@ void SimGpuDriver::Close(SimGpuMemory& memory) {
 }
 
 absl::StatusOr<std::string> SimGpuDriver::ExportEvent(GpuEvent event) {
+  const InSimulator in;
   Enter();
   if (auto status = CheckSharing(event.device); !status.ok()) return status;
   auto found = EventOf(event);
@@ -138,6 +143,7 @@ absl::StatusOr<std::string> SimGpuDriver::ExportEvent(GpuEvent event) {
 
 absl::StatusOr<GpuEvent> SimGpuDriver::OpenEvent(int device,
                                                  const std::string& handle) {
+  const InSimulator in;
   Enter();
   if (auto status = CheckSharing(device); !status.ok()) return status;
   const auto found = gpus_.exported_events_.find(handle);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "sim/device/sim_gpu_driver.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -30,6 +31,7 @@ absl::StatusOr<SimGpuStream*> SimGpuDriver::StreamOf(GpuStream stream) {
 }
 
 absl::StatusOr<GpuStream> SimGpuDriver::CreateStream(int device) {
+  const InSimulator in;
   Enter();
   if (auto status = CheckDevice(device); !status.ok()) return status;
   const GpuStream stream{device, ++last_stream_};
@@ -38,12 +40,14 @@ absl::StatusOr<GpuStream> SimGpuDriver::CreateStream(int device) {
 }
 
 void SimGpuDriver::DestroyStream(GpuStream stream) {
+  const InSimulator in;
   Enter();
   if (stream.handle == GpuStream::kDefault) return;
   streams_.erase({stream.device, stream.handle});
 }
 
 absl::Status SimGpuDriver::Synchronize(GpuStream stream) {
+  const InSimulator in;
   Enter();
   auto found = StreamOf(stream);
   if (!found.ok()) return found.status();
@@ -71,6 +75,7 @@ int64_t SimGpuDriver::CopyNs(const SimGpuWork& work) const {
 
 absl::Status SimGpuDriver::Copy(void* to, const void* from, size_t num_bytes,
                                 GpuStream stream) {
+  const InSimulator in;
   Enter();
   auto found = StreamOf(stream);
   if (!found.ok()) return found.status();
@@ -189,6 +194,7 @@ int64_t SimGpuDriver::StalledUntilNs() {
 
 absl::Status SimGpuDriver::AddCallback(
     GpuStream stream, absl::AnyInvocable<void(absl::Status)> callback) {
+  const InSimulator in;
   Enter();
   auto found = StreamOf(stream);
   if (!found.ok()) return found.status();
@@ -199,6 +205,7 @@ absl::Status SimGpuDriver::AddCallback(
   queue.clock().Join(gpus_.host_clock_);
   work.clock = queue.clock();
   work.callback = std::move(callback);
+  AnnounceRelease(this);
   queue.Put(std::move(work));
   return absl::OkStatus();
 }
@@ -218,17 +225,22 @@ void SimGpuDriver::RunCallback(SimGpuStream& stream,
 }
 
 void SimGpuDriver::RunDriverThread() {
+  const InSimulator in;
   for (;;) {
     while (!callbacks_.empty()) {
       Callback next = std::move(callbacks_.front());
       callbacks_.pop_front();
       gpus_.HostKnows(next.clock);
-      next.call(next.status);
-      next.call = nullptr;
+      {
+        AnnounceAcquire(this);
+        const OutOfSimulator out;
+        next.call(next.status);
+        next.call = nullptr;
+      }
       next.stream->CallbackReturned();
     }
     thread_waits_ = true;
-    world().scheduler().Block(wait_site_, {"waits for", "callbacks"},
+    world().scheduler().Block(WaitSite(), {"waits for", "callbacks"},
                               Scheduler::kNever);
   }
 }
@@ -252,6 +264,7 @@ absl::StatusOr<std::shared_ptr<SimGpuEvent>> SimGpuDriver::EventOf(
 }
 
 absl::StatusOr<GpuEvent> SimGpuDriver::CreateEvent(int device, bool is_shared) {
+  const InSimulator in;
   Enter();
   if (auto status = CheckDevice(device); !status.ok()) return status;
   const GpuEvent event{device, ++last_event_};
@@ -267,6 +280,7 @@ absl::StatusOr<GpuEvent> SimGpuDriver::CreateEvent(int device, bool is_shared) {
 }
 
 void SimGpuDriver::DestroyEvent(GpuEvent event) {
+  const InSimulator in;
   Enter();
   const auto found = events_.find(event.handle);
   if (found == events_.end()) return;
@@ -277,6 +291,7 @@ void SimGpuDriver::DestroyEvent(GpuEvent event) {
 }
 
 absl::Status SimGpuDriver::Record(GpuEvent event, GpuStream stream) {
+  const InSimulator in;
   Enter();
   auto found = StreamOf(stream);
   if (!found.ok()) return found.status();
@@ -314,6 +329,7 @@ absl::StatusOr<std::shared_ptr<SimGpuRecord>> SimGpuDriver::RecordToAwait(
 }
 
 absl::Status SimGpuDriver::Wait(GpuStream stream, GpuEvent event) {
+  const InSimulator in;
   Enter();
   auto found = StreamOf(stream);
   if (!found.ok()) return found.status();
@@ -331,6 +347,7 @@ absl::Status SimGpuDriver::Wait(GpuStream stream, GpuEvent event) {
 }
 
 absl::StatusOr<bool> SimGpuDriver::IsDone(GpuEvent event) {
+  const InSimulator in;
   Enter();
   if (auto status = CheckDevice(event.device); !status.ok()) return status;
   auto held = EventOf(event);
@@ -344,13 +361,14 @@ absl::StatusOr<bool> SimGpuDriver::IsDone(GpuEvent event) {
 }
 
 absl::Status SimGpuDriver::Synchronize(GpuEvent event) {
+  const InSimulator in;
   Enter();
   if (auto status = CheckDevice(event.device); !status.ok()) return status;
   auto found = RecordToAwait(event, gpus_.ThreadOf(node_));
   if (!found.ok()) return found.status();
   const std::shared_ptr<SimGpuRecord> record = *std::move(found);
   if (record == nullptr) return absl::OkStatus();
-  AwaitRecord(world(), wait_site_, "an event", record);
+  AwaitRecord(world(), WaitSite(), "an event", record);
   gpus_.HostKnows(record->clock);
   return record->status;
 }

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -42,6 +43,7 @@ class SimSharedMemories::Segment final : public SharedSegment {
         name_(std::move(name)),
         pages_(std::move(pages)) {}
   ~Segment() override {
+    const InSimulator in;
     if (!name_.empty()) all_.pages_.erase({host_, name_});
   }
 
@@ -63,6 +65,7 @@ class SimSharedMemories::Process final : public SharedMemory {
 
   absl::StatusOr<std::unique_ptr<SharedSegment>> Create(
       size_t num_bytes) override {
+    const InSimulator in;
     std::string name = absl::StrCat(node_.label, "/", ++all_.num_made_);
     auto pages = std::make_shared<Pages>(node_, num_bytes);
     all_.pages_[{host_, name}] = pages;
@@ -72,6 +75,7 @@ class SimSharedMemories::Process final : public SharedMemory {
 
   absl::StatusOr<std::unique_ptr<SharedSegment>> Open(
       const std::string& name, size_t num_bytes) override {
+    const InSimulator in;
     const auto found = all_.pages_.find({host_, name});
     if (found == all_.pages_.end() || !found->second->owner.alive) {
       return absl::NotFoundError(
@@ -87,6 +91,7 @@ class SimSharedMemories::Process final : public SharedMemory {
   std::string ProcessName() override { return node_.label; }
 
   bool IsAlive(const std::string& process_name) override {
+    const InSimulator in;
     const auto found = all_.processes_.find(process_name);
     return found != all_.processes_.end() && found->second->host_ == host_ &&
            found->second->node_.alive;

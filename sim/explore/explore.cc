@@ -1,23 +1,24 @@
 #include "sim/explore/explore.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
+#include <map>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "fault_injection/fault_kind.h"
+#include "sim/explore/isolated_run.h"
+#include "sim/explore/seed_pool.h"
 #include "sim/explore/shrink.h"
+#include "sim/explore/signature.h"
 #include "sim/view/story.h"
 
 namespace reprise {
 namespace {
 
-constexpr size_t kStoryLines = 40;
-constexpr size_t kMaxFailures = 1000;
+constexpr size_t kMaxGroups = 1000;
+constexpr size_t kMaxOtherSeeds = 1000;
 
 using Clock = std::chrono::steady_clock;
 
@@ -25,10 +26,12 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The seeds, shared by the threads that run them.
 class Exploration {
  public:
-  explicit Exploration(const ExploreOptions& options) : options_(options) {
+  explicit Exploration(const ExploreOptions& options)
+      : options_(options),
+        num_seeds_((options.num_seeds + options.shards - 1 - options.shard) /
+                   options.shards) {
     for (const std::string& probe : options.run.scenario->probes) {
       result_.probes[probe] = 0;
     }
@@ -40,113 +43,194 @@ class Exploration {
   }
 
   absl::StatusOr<ExploreResult> Run() {
-    const Clock::time_point start = Clock::now();
-    std::vector<std::thread> threads;
-    const int jobs = std::max(1, options_.jobs);
-    running_ = jobs;
-    for (int i = 0; i < jobs; ++i) {
-      threads.emplace_back([this] { Work(); });
-    }
-    WatchProgress(start);
-    for (std::thread& thread : threads) thread.join();
-    if (!error_.ok()) return error_;
-    result_.wall_seconds = SecondsSince(start);
-    std::sort(failed_seeds_.begin(), failed_seeds_.end());
-    // Other threads may have gone on for a while after the first failure.
-    if (!options_.keep_going && failed_seeds_.size() > 1) {
-      failed_seeds_.resize(1);
-    }
-    for (uint64_t seed : failed_seeds_) Investigate(seed);
+    SeedPool pool(
+        options_.run, num_seeds_,
+        [this](uint64_t index) {
+          return options_.first_seed + options_.shard + index * options_.shards;
+        },
+        options_.jobs);
+    if (absl::Status status = RunSeeds(pool); !status.ok()) return status;
+    result_.wall_seconds = SecondsSince(start_);
     Judge();
     return std::move(result_);
   }
 
  private:
-  void Work() {
-    SimRunOptions run = options_.run;
-    for (;;) {
-      const uint64_t index = next_.fetch_add(1);
-      if (index >= options_.num_seeds || stop_.load()) break;
-      if (index % options_.shards != options_.shard) continue;
-      run.seed = options_.first_seed + index;
-      absl::StatusOr<RunResult> result = RunSimulated(run);
-      std::lock_guard lock(mutex_);
-      if (!result.ok()) {
-        error_ = result.status();
-        stop_ = true;
-        break;
+  absl::Status RunSeeds(SeedPool& pool) {
+    while (!pool.is_done() && !ShouldStop()) {
+      absl::Status status = pool.Step();
+      if (absl::IsCancelled(status)) {
+        StopAs("interrupted");
+        return absl::OkStatus();
       }
-      Account(run.seed, *result);
+      if (!status.ok()) return status;
+      while (std::optional<SeedResult> seed = pool.Next()) {
+        status = Account(*seed);
+        if (!status.ok() || is_over_) return status;
+      }
+      ShowProgress();
     }
-    std::lock_guard lock(mutex_);
-    --running_;
-    changed_.notify_all();
+    return absl::OkStatus();
   }
 
-  void Account(uint64_t seed, const RunResult& result) {
+  bool ShouldStop() {
+    if (WasInterrupted()) {
+      StopAs("interrupted");
+      return true;
+    }
+    const double seconds = SecondsSince(start_) - looking_seconds_;
+    if (options_.max_seconds > 0 && seconds >= options_.max_seconds) {
+      result_.stopped =
+          absl::StrFormat("stopped after %g s, with %d of %d seeds run",
+                          options_.max_seconds, result_.seeds, num_seeds_);
+      return true;
+    }
+    return false;
+  }
+
+  bool WasInterrupted() const {
+    return options_.interrupted && options_.interrupted();
+  }
+
+  void StopAs(std::string_view why) {
+    result_.was_interrupted = true;
+    result_.stopped =
+        absl::StrFormat("%s, with %d of %d seeds run", std::string(why),
+                        result_.seeds, num_seeds_);
+  }
+
+  absl::Status Account(const SeedResult& seed) {
+    const RunResult& run = seed.run;
     ++result_.seeds;
-    result_.sim_seconds += result.sim_seconds;
-    result_.events += result.num_events;
-    result_.decisions += result.num_decisions;
-    for (const std::string& probe : result.probes) ++result_.probes[probe];
-    for (const auto& [kind, times] : result.injections) {
+    result_.sim_seconds += run.sim_seconds;
+    result_.events += run.num_events;
+    result_.decisions += run.num_decisions;
+    for (const std::string& probe : run.probes) ++result_.probes[probe];
+    for (const auto& [kind, times] : run.injections) {
       if (times > 0) ++result_.injections[kind];
     }
-    if (result.held()) return;
-    failed_seeds_.push_back(seed);
-    failed_rules_[seed] = {result.rule, result.hash};
-    if (!options_.keep_going || failed_seeds_.size() >= kMaxFailures) {
-      stop_ = true;
+    if (run.held()) return absl::OkStatus();
+    ++result_.failed_seeds;
+    const std::string signature = SignatureOf(run.rule, run.detail);
+    const auto [group, is_new] =
+        groups_.emplace(signature, result_.failures.size());
+    if (!is_new) {
+      ExploreFailure& failure = result_.failures[group->second];
+      ++failure.count;
+      if (failure.other_seeds.size() < kMaxOtherSeeds) {
+        failure.other_seeds.push_back(seed.seed);
+      }
+      return absl::OkStatus();
     }
+    is_over_ =
+        !options_.keep_going || result_.failures.size() + 1 >= kMaxGroups;
+    const Clock::time_point begin = Clock::now();
+    absl::Status status = LookInto(seed, signature);
+    looking_seconds_ += SecondsSince(begin);
+    return status;
   }
 
-  void WatchProgress(Clock::time_point start) {
-    std::unique_lock lock(mutex_);
-    while (running_ > 0) {
-      changed_.wait_for(lock, std::chrono::seconds(1));
-      if (running_ == 0 || !options_.progress || SecondsSince(start) < 2) {
-        continue;
-      }
-      options_.progress(absl::StrFormat(
-          "%d of %d seeds, %.0f/s, %d failed", result_.seeds,
-          (options_.num_seeds + options_.shards - 1) / options_.shards,
-          static_cast<double>(result_.seeds) / SecondsSince(start),
-          failed_seeds_.size()));
+  void ShowProgress() {
+    if (!options_.progress || SecondsSince(shown_) < 1 ||
+        SecondsSince(start_) < 2) {
+      return;
     }
+    shown_ = Clock::now();
+    options_.progress(absl::StrFormat(
+        "%d of %d seeds, %.0f/s, %d failed", result_.seeds, num_seeds_,
+        static_cast<double>(result_.seeds) / SecondsSince(start_),
+        result_.failed_seeds));
+  }
+
+  SimRunOptions OptionsFor(const SeedResult& seed) const {
+    SimRunOptions run = options_.run;
+    run.seed = seed.seed;
+    run.keep_trace = true;
+    if (seed.run.rule == "hang") run.max_idle_seconds = kHangIdleSeconds;
+    return run;
   }
 
   // Runs the seed again, keeping everything, and makes it small.
-  void Investigate(uint64_t seed) {
-    const auto& [rule, hash] = failed_rules_[seed];
-    SimRunOptions run = options_.run;
-    run.seed = seed;
-    run.keep_trace = true;
-    absl::StatusOr<RunResult> again = RunSimulated(run);
-    ExploreFailure failure;
-    if (!again.ok() || again->hash != hash || again->rule != rule) {
-      failure.not_deterministic = true;
-      failure.replay.rule = rule;
-      failure.replay.detail = "the seed did not fail the same way again";
-      failure.replay.hash = hash;
-    }
+  absl::Status LookInto(const SeedResult& seed, const std::string& signature) {
+    const SimRunOptions run = OptionsFor(seed);
+    absl::StatusOr<RunResult> again = RunIsolated(run);
+    ExploreFailure& failure = result_.failures.emplace_back();
+    failure.signature = signature;
     failure.replay.scenario = run.scenario->name;
-    failure.replay.seed = seed;
+    failure.replay.seed = seed.seed;
     failure.replay.params = run.params;
     failure.replay.schedule = options_.schedule_name;
     failure.replay.plant = options_.plant;
     failure.replay.build = BuildId();
-    if (!failure.not_deterministic) {
-      if (options_.progress) options_.progress("making the failure smaller");
-      const RunResult small =
-          Shrink(run, *std::move(again), options_.shrink_seconds);
-      failure.replay.faults = small.faults;
-      failure.replay.rule = small.rule;
-      failure.replay.detail = small.detail;
-      failure.replay.hash = small.hash;
-      failure.replay.decisions = small.decisions;
-      failure.story = TellStory(small, kStoryLines);
+    failure.replay.stack_kib = run.stack_bytes / 1024;
+    const bool is_same = again.ok() && IsSameFailure(seed.run, *again) &&
+                         (seed.run.hash == 0 || again->hash == seed.run.hash);
+    if (!is_same) {
+      failure.not_deterministic = true;
+      failure.replay.rule = seed.run.rule;
+      failure.replay.detail = WhyNotAgain(seed);
+      failure.replay.hash = seed.run.hash;
+      failure.story = {"violated: " + seed.run.rule, seed.run.detail};
+      return Found(failure);
     }
-    result_.failures.push_back(std::move(failure));
+    Take(*again, failure);
+    // It is kept before anything else is tried.
+    if (absl::Status status = Found(failure); !status.ok()) return status;
+    if (WasInterrupted()) return absl::OkStatus();
+    const ShrinkResult shrunk = Shrink({.run = run,
+                                        .smallest = SizesOf(*run.scenario),
+                                        .runner = Runner(),
+                                        .max_seconds = options_.shrink_seconds,
+                                        .progress = options_.progress},
+                                       *again);
+    failure.not_minimal = shrunk.stopped;
+    failure.replay.params = shrunk.params;
+    Take(shrunk.run, failure);
+    return Found(failure);
+  }
+
+  // After an interrupt nothing fails any more, so the shrinking ends.
+  std::function<absl::StatusOr<RunResult>(const SimRunOptions&)> Runner()
+      const {
+    return [this](const SimRunOptions& run) -> absl::StatusOr<RunResult> {
+      if (WasInterrupted()) return absl::CancelledError("interrupted");
+      return RunIsolated(run);
+    };
+  }
+
+  void Take(const RunResult& run, ExploreFailure& failure) const {
+    failure.replay.faults = run.faults;
+    failure.replay.rule = run.rule;
+    failure.replay.detail = run.detail;
+    failure.replay.hash = run.hash;
+    failure.replay.decisions = run.decisions;
+    failure.story = options_.whole_story ? TellEverything(run) : TellStory(run);
+    failure.stacks = run.stacks;
+  }
+
+  // The seed did not fail alone. Perhaps it does after those before it.
+  std::string WhyNotAgain(const SeedResult& seed) const {
+    std::string why = absl::StrCat(
+        "the seed did not fail again; it failed by: ", seed.run.detail);
+    if (seed.first_seed_of_process == seed.seed) return why;
+    std::vector<uint64_t> before;
+    for (uint64_t other = seed.first_seed_of_process; other != seed.seed;
+         other += options_.shards) {
+      before.push_back(other);
+    }
+    const absl::StatusOr<RunResult> again =
+        RunIsolated(OptionsFor(seed), before);
+    if (again.ok() && IsSameFailure(seed.run, *again)) {
+      absl::StrAppend(&why, "; it fails when the seeds from ",
+                      seed.first_seed_of_process,
+                      " on run before it in the same process, so a static "
+                      "keeps something from run to run");
+    }
+    return why;
+  }
+
+  absl::Status Found(const ExploreFailure& failure) const {
+    return options_.found ? options_.found(failure) : absl::OkStatus();
   }
 
   void Judge() {
@@ -175,15 +259,13 @@ class Exploration {
   }
 
   const ExploreOptions& options_;
-  std::atomic<uint64_t> next_{0};
-  std::atomic<bool> stop_{false};
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int running_ = 0;
-  absl::Status error_;
+  const uint64_t num_seeds_;
+  const Clock::time_point start_ = Clock::now();
+  Clock::time_point shown_ = Clock::now();
+  double looking_seconds_ = 0;            // spent on failures
+  bool is_over_ = false;                  // a failure has ended it
+  std::map<std::string, size_t> groups_;  // signatures; index into failures
   ExploreResult result_;
-  std::vector<uint64_t> failed_seeds_;
-  std::map<uint64_t, std::pair<std::string, uint64_t>> failed_rules_;
 };
 
 }  // namespace

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
+#include <iomanip>
 #include <map>
 #include <memory>
-#include <mutex>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "agent/device/devices.h"
 #include "agent/transport/cuda/environment.h"
 #include "agent/transport/cuda/xth_offers.h"
@@ -16,10 +17,13 @@
 #include "fault_injection/injector.h"
 #include "sim/device/sim_gpus.h"
 #include "sim/device/sim_shared_memory.h"
+#include "sim/explore/result_log.h"
+#include "sim/scenario/scratch_directory.h"
 #include "sim/store/sim_store.h"
 #include "sim/trace/invariants.h"
 #include "sim/trace/trace_observer.h"
 #include "sim/world/arena.h"
+#include "sim/world/race_annotations.h"
 #include "sim/world/sim_runtime.h"
 #include "sim/world/world.h"
 
@@ -38,6 +42,11 @@ SimGpuOptions ToGpuOptions(const Scenario& scenario) {
   SimGpuOptions gpus;
   gpus.gpus_per_host = scenario.gpus_per_host;
   return gpus;
+}
+
+int NumMembers(const SimRunOptions& options) {
+  return NumWorkers(*options.scenario, options.params) -
+         options.scenario->clients;
 }
 
 int HostOf(const Scenario& scenario, int32_t rank) {
@@ -64,31 +73,45 @@ class SimRun {
         network_(*world_, ToNetworkOptions(options)),
         store_(*world_),
         gpus_(*world_, ToGpuOptions(*options.scenario)),
-        invariants_(options.scenario->workers,
+        invariants_(NumMembers(options),
                     [this](std::string_view rule, std::string_view detail) {
                       world_->Fail(rule, detail);
                     }),
         injector_(*world_, network_, store_, gpus_, std::move(faults),
                   {[this](int32_t rank) { return NodeOf(rank); },
                    [this](int32_t rank) { StartWorker(rank); }}) {
+    if (options.recorder != nullptr) options.recorder->Attach(*world_);
     world_->trace().AddListener(
         [this](const Event& event) { invariants_.OnEvent(event); });
-    for (int rank = 0; rank < options.scenario->workers; ++rank) {
-      StartWorker(rank);
-    }
+    const int workers = NumWorkers(*options.scenario, options.params);
+    for (int rank = 0; rank < workers; ++rank) StartWorker(rank);
   }
 
   void Run() {
     outcome_ = world_->Run();
     if (outcome_ == Outcome::kFinished) CheckTheEnd();
+    if (options_.recorder != nullptr) options_.recorder->Detach();
   }
 
   // Allocates in the heap of its caller.
   void CopyTo(RunResult& result) const;
 
+  // Removes the workers' files, or returns where they are.
+  std::string LeaveFiles(bool keep) {
+    if (!files_) return "";
+    if (keep) {
+      // A copy, as the path itself is in the arena.
+      const std::string path = std::move(*files_).Keep();
+      return std::string(path.data(), path.size());
+    }
+    files_->Remove();
+    return "";
+  }
+
   // Destroys the run if it ended well, and leaves it to the arena if not.
   static bool Dispose(std::unique_ptr<SimRun> run) {
-    if (run->outcome_ == Outcome::kFinished && !run->crashed_) {
+    if (run->outcome_ == Outcome::kFinished && !run->crashed_ &&
+        run->world_->clean()) {
       run->workers_.clear();
       return true;
     }
@@ -107,17 +130,24 @@ class SimRun {
     world.recording = options.recording;
     world.keep_trace = options.keep_trace;
     world.max_time_ns = absl::ToInt64Nanoseconds(options.scenario->max_time);
+    if (options.max_time_ns > 0) {
+      world.max_time_ns = std::min(world.max_time_ns, options.max_time_ns);
+    }
+    if (options.max_points > 0) {
+      world.max_points = std::min(world.max_points, options.max_points);
+    }
+    world.stack_bytes = options.stack_bytes;
     return world;
   }
 
   Node* NodeOf(int32_t rank) {
     auto it = workers_.find(rank);
-    return it == workers_.end() || !NodeIsAlive(*it->second)
-               ? nullptr
-               : &NodeIn(*it->second);
+    return it == workers_.end() || !IsUp(*it->second) ? nullptr
+                                                      : &NodeIn(*it->second);
   }
   static Node& NodeIn(SimWorker& worker);
-  static bool NodeIsAlive(SimWorker& worker);
+  // Whether a fault can hit it.
+  static bool IsUp(SimWorker& worker);
   void StartWorker(int32_t rank);
   std::shared_ptr<GpuDriver> ConnectGpus(Node& node) {
     const Scenario& scenario = *options_.scenario;
@@ -125,6 +155,7 @@ class SimRun {
     return gpus_.Connect(node, HostOf(scenario, node.rank));
   }
   void CheckTheEnd();
+  absl::StatusOr<std::string> DirectoryOf(int32_t rank);
 
   const SimRunOptions& options_;
   std::unique_ptr<World> world_;
@@ -136,6 +167,7 @@ class SimRun {
   Injector injector_;
   std::map<int32_t, std::unique_ptr<SimWorker>> workers_;
   std::set<std::string> probes_;
+  std::optional<ScratchDirectory> files_;
   Outcome outcome_ = Outcome::kFinished;
   bool crashed_ = false;
   int64_t last_worker_ended_ns_ = 0;
@@ -166,12 +198,18 @@ class SimRun::SimWorker : public Worker {
   Environment environment() override {
     return {&runtime_, store_, &transports_, &observer_, devices_.get()};
   }
+  std::string scratch_directory() override {
+    absl::StatusOr<std::string> path = run_.DirectoryOf(node_.rank);
+    CheckOk(path.status(), "scratch-directory");
+    return path.ok() ? *std::move(path) : "";
+  }
   void Note(std::string_view text) override {
     run_.world_->Record(&node_, {.kind = EventKind::kNote, .text = text});
   }
   bool Check(bool holds, std::string_view rule,
              std::string_view detail) override {
     if (holds) return true;
+    const InSimulator in;
     const std::string whole = absl::StrCat(name(), ": ", std::string(rule),
                                            ": ", std::string(detail));
     run_.world_->Record(&node_,
@@ -180,6 +218,7 @@ class SimRun::SimWorker : public Worker {
     return false;
   }
   void Reached(std::string_view probe) override {
+    const InSimulator in;
     run_.world_->Record(&node_, {.kind = EventKind::kProbe, .text = probe});
     run_.probes_.insert(std::string(probe));
   }
@@ -187,6 +226,8 @@ class SimRun::SimWorker : public Worker {
   // What the body does last. To be called on a thread of the node's, since it
   // waits for the GPUs.
   void End() { devices_ = nullptr; }
+  void HasEnded() { has_ended_ = true; }
+  bool has_ended() const { return has_ended_; }
 
   Node& node() { return node_; }
 
@@ -210,10 +251,13 @@ class SimRun::SimWorker : public Worker {
   std::shared_ptr<Store> store_;
   TraceObserver observer_;
   std::unique_ptr<Devices> devices_;  // null: no GPUs
+  bool has_ended_ = false;
 };
 
 Node& SimRun::NodeIn(SimWorker& worker) { return worker.node(); }
-bool SimRun::NodeIsAlive(SimWorker& worker) { return worker.node().alive; }
+bool SimRun::IsUp(SimWorker& worker) {
+  return worker.node().alive && !worker.has_ended();
+}
 
 void SimRun::StartWorker(int32_t rank) {
   std::unique_ptr<SimWorker>& slot = workers_[rank];
@@ -226,7 +270,7 @@ void SimRun::StartWorker(int32_t rank) {
   AgentOptions options;
   options.name = absl::StrCat("w", rank);
   options.id = rank;
-  options.world_size = options_.scenario->workers;
+  options.world_size = NumMembers(options_);
   Node& node = world_->AddNode(rank, options.name, incarnation);
   slot = std::make_unique<SimWorker>(*this, node, std::move(options));
   SimWorker* const worker = slot.get();
@@ -239,10 +283,21 @@ void SimRun::StartWorker(int32_t rank) {
                            .incarnation = node.incarnation});
     options_.scenario->body(*worker);
     worker->End();
+    const InSimulator in;
     world_->Record(&node, {.kind = EventKind::kWorkerEnded,
                            .incarnation = node.incarnation});
     last_worker_ended_ns_ = world_->now_ns();
+    worker->HasEnded();
   });
+}
+
+absl::StatusOr<std::string> SimRun::DirectoryOf(int32_t rank) {
+  if (!files_) {
+    absl::StatusOr<ScratchDirectory> made = ScratchDirectory::Make();
+    if (!made.ok()) return made.status();
+    files_.emplace(*std::move(made));
+  }
+  return files_->MakeWithin(absl::StrCat("w", rank));
 }
 
 void SimRun::CheckTheEnd() {
@@ -272,10 +327,9 @@ void SimRun::CheckTheEnd() {
 void SimRun::CopyTo(RunResult& result) const {
   result.rule = world_->failed_rule();
   result.detail = world_->failed_detail();
+  if (result.rule == "deadlock") result.waiting = world_->DescribeFibers();
   if (outcome_ == Outcome::kDeadlock || outcome_ == Outcome::kTimeLimit) {
     result.waiting = world_->DescribeFibers();
-    result.rule = outcome_ == Outcome::kDeadlock ? "deadlock" : "time-limit";
-    result.detail = absl::StrJoin(result.waiting, "; ");
   }
   result.hash = world_->trace().hash();
   result.num_events = world_->trace().num_events();
@@ -283,12 +337,46 @@ void SimRun::CopyTo(RunResult& result) const {
   result.num_points = world_->scheduler().num_points();
   result.sim_seconds = static_cast<double>(world_->now_ns()) * 1e-9;
   result.injections = injector_.injections();
+  result.never_struck = injector_.never_struck();
   result.probes = probes_;
   result.events = world_->trace().events();
   result.decisions = options_.recording == nullptr
                          ? world_->decisions().kept()
                          : world_->decisions().Followed();
   result.first_mismatch = world_->decisions().FirstMismatch();
+  if (!options_.keep_trace) return;
+  for (const auto& fiber : world_->scheduler().fibers()) {
+    result.threads.push_back(fiber->label);
+  }
+  result.places = world_->decisions().places();
+}
+
+}  // namespace
+
+// For what is found when there is no world any more. It is a function of its
+// own, and not in the unnamed namespace, for breakpoints.
+[[gnu::noinline]] void FailAfterTheEnd(std::string_view rule,
+                                       std::string detail, RunResult& result) {
+  result.rule = std::string(rule);
+  result.detail = std::move(detail);
+}
+
+namespace {
+
+// What the C++ library makes for the process at its first use, behind no guard
+// that could be seen (static_guard.h), must not be made in an arena.
+void MakeStatics() {
+  static const bool once = [] {
+    std::stringstream stream;
+    stream << 1 << ' ' << 1.5 << ' ' << true << ' ' << &stream << ' ';
+    stream << std::put_time(std::gmtime(std::make_unique<time_t>(0).get()),
+                            "%c");
+    int number = 0;
+    double fraction = 0;
+    stream >> number >> fraction;
+    return true;
+  }();
+  static_cast<void>(once);
 }
 
 RunResult RunOnce(const SimRunOptions& options,
@@ -302,19 +390,24 @@ RunResult RunOnce(const SimRunOptions& options,
     {
       ArenaPause outlives_the_arena;
       run->CopyTo(result);
+      result.scratch_directory =
+          run->LeaveFiles(options.keep_scratch && !result.held());
     }
     const bool destroyed = SimRun::Dispose(std::move(run));
     const int64_t left = arena.live_allocations();
     ArenaPause outlives_the_arena;
     if (destroyed && result.held() && left != 0) {
-      result.rule = "leak";
-      result.detail =
-          absl::StrCat(left, " allocations are left when all has ended");
+      FailAfterTheEnd(
+          "leak",
+          absl::StrCat(left, " allocations are left when all has ended"),
+          result);
     }
   } else {
     auto run = std::make_unique<SimRun>(options, faults);
     run->Run();
     run->CopyTo(result);
+    result.scratch_directory =
+        run->LeaveFiles(options.keep_scratch && !result.held());
     SimRun::Dispose(std::move(run));
   }
   result.wall_seconds =
@@ -323,24 +416,19 @@ RunResult RunOnce(const SimRunOptions& options,
   return result;
 }
 
-// Objects that are made once for the process, at their first use, must not be
-// made in an arena. Two runs without an arena make them first.
-void WarmUp(const SimRunOptions& options, const std::vector<Fault>& faults) {
-  static std::once_flag* const once = new std::once_flag();
-  std::call_once(*once, [&] {
-    SimRunOptions warm = options;
-    warm.recording = nullptr;
-    for (uint64_t seed = 1; seed <= 2; ++seed) {
-      warm.seed = seed;
-      RunOnce(warm, faults, /*in_arena=*/false);
-    }
-  });
-}
-
 }  // namespace
 
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
+  if (kHasTsan && options.schedule.context == ContextKind::kFibers) {
+    return absl::FailedPreconditionError(
+        "this program was built with ThreadSanitizer, which cannot follow "
+        "fibers: use --context threads");
+  }
   const Scenario& scenario = *options.scenario;
+  if (absl::Status status = CheckParams(scenario, options.params);
+      !status.ok()) {
+    return status;
+  }
   std::vector<std::string> lines;
   if (options.faults) {
     lines = *options.faults;
@@ -348,9 +436,10 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
     lines = scenario.faults(Draws(options.seed, "faults"), options.params);
   }
   absl::StatusOr<std::vector<Fault>> faults =
-      ParseFaults(lines, scenario.workers);
+      ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
-  if (kHasArena) WarmUp(options, *faults);
+  if (options.recorder != nullptr) options.recorder->NotePlan(lines);
+  if (kHasArena) MakeStatics();
   RunResult result = RunOnce(options, *faults, kHasArena);
   result.faults = std::move(lines);
   return result;

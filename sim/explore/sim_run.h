@@ -16,6 +16,8 @@
 
 namespace reprise {
 
+class RunRecorder;
+
 struct SimRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
@@ -27,12 +29,32 @@ struct SimRunOptions {
   // The decisions to follow; null: they are drawn. Must outlive the run.
   const std::vector<Decision>* recording = nullptr;
   bool keep_trace = false;  // keep the events and decisions
-  uint64_t scatter = 0;     // shuffles heap addresses by this; 0: does not
+  // Whether the scratch directory of a run that fails is kept.
+  bool keep_scratch = false;
+  uint64_t scatter = 0;  // shuffles heap addresses by this; 0: does not
+  // Bounds of the run below those of the scenario and the world; 0: none. A run
+  // beyond them fails by the rule `progress` or `time-limit`.
+  int64_t max_points = 0;
+  int64_t max_time_ns = 0;
+  size_t stack_bytes = 0;  // of each fiber; 0: StackPool::kDefaultBytes
+  // Writes down what is kept as the run goes; null: nothing does. For
+  // isolated_run.h.
+  RunRecorder* recorder = nullptr;
+  // For `RunIsolated`, which says what they mean.
+  bool in_process = false;
+  double max_wall_seconds = 60;
+  double max_idle_seconds = 0;
 };
 
-// Runs it on the calling thread. The result depends on the options only, except
-// for `wall_seconds`. Several OS threads may have a run each at the same time.
-// INVALID_ARGUMENT if a fault line is wrong; a violated rule is in the result.
+// A `max_idle_seconds` for runs that are known to hang: they are recognised
+// sooner.
+inline constexpr double kHangIdleSeconds = 2;
+
+// Runs it on the calling thread, in this process: a run that crashes or hangs
+// takes the process along (isolated_run.h). The result depends on the options
+// only, except for `wall_seconds`. Several OS threads may have a run each at
+// the same time. INVALID_ARGUMENT if a fault line is wrong; FAILED_PRECONDITION
+// for fibers in a build with ThreadSanitizer. A violated rule is in the result.
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options);
 
 }  // namespace reprise

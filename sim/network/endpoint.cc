@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sim/world/race_annotations.h"
 #include "tensorpipe/common/error_macros.h"
 #include "tensorpipe/transport/error.h"
 
@@ -41,8 +42,8 @@ Endpoint::Endpoint(Network& network, Node& node, uint64_t connection,
       connection_(connection),
       is_server_(is_server),
       remote_rank_(remote_rank),
-      latency_site_(network.world_.decisions().SiteAt(
-          node.label, absl::StrCat("send:", connection))) {
+      name_(absl::StrCat("w", connection >> 32, ":", connection & 0xffffffffu,
+                         is_server ? ".server" : ".client")) {
   network_.endpoints_.emplace(std::pair(connection_, is_server_), this);
 }
 
@@ -60,12 +61,14 @@ void Endpoint::Read(void* into, size_t length,
 }
 
 void Endpoint::AddRead(PendingRead read) {
+  AnnounceRelease(this);
   reads_.push_back(std::move(read));
   if (error_ || end_of_stream_ || !arrived_.empty()) PostProgress();
 }
 
 void Endpoint::Write(Frame frame, bool is_object,
                      Connection::write_callback_fn done) {
+  AnnounceRelease(this);
   if (!established_ && !error_) {
     writes_.push_back({std::move(frame), is_object, std::move(done)});
     return;
@@ -128,9 +131,7 @@ void Endpoint::Send(Frame frame, bool is_object) {
   }
   std::shared_ptr<Endpoint> peer = peer_.lock();
   if (peer == nullptr || peer->closed_) return;
-  ++latency_site_->count;
-  int64_t arrival_ns =
-      world.now_ns() + network_.DrawLatency(*latency_site_, bytes);
+  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*this, bytes);
   const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
   if (held_until_ns == Scheduler::kNever) return;
   arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
@@ -172,8 +173,7 @@ void Endpoint::SendEndOfStream() {
   std::shared_ptr<Endpoint> peer = peer_.lock();
   if (peer == nullptr || peer->closed_) return;
   World& world = network_.world_;
-  ++latency_site_->count;
-  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*latency_site_, 0);
+  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*this, 0);
   const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
   if (held_until_ns == Scheduler::kNever) return;
   arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
@@ -190,6 +190,7 @@ void Endpoint::SendEndOfStream() {
 void Endpoint::Close() {
   if (closed_) return;
   closed_ = true;
+  AnnounceRelease(this);
   network_.endpoints_.erase({connection_, is_server_});
   if (!error_) {
     error_ = ClosedError();
@@ -227,10 +228,20 @@ void Endpoint::Break(BreakKind kind) {
   }
   Fail(ErrorOf(kind));
   if (peer == nullptr) return;
-  ++latency_site_->count;
-  world.At(world.now_ns() + network_.DrawLatency(*latency_site_, 0),
+  world.At(world.now_ns() + network_.DrawLatency(*this, 0),
            {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
            [peer = std::move(peer), kind] { peer->Fail(ErrorOf(kind)); });
+}
+
+Site& Endpoint::VisitSend() {
+  World& world = network_.world_;
+  Fiber* const fiber = world.scheduler().current();
+  Site& site = fiber != nullptr
+                   ? fiber->sites.At(network_.send_)
+                   : *world.decisions().SiteAt(node_.label,
+                                               absl::StrCat("send:", name_));
+  site.Visit();
+  return site;
 }
 
 void Endpoint::PostProgress() {
@@ -240,12 +251,28 @@ void Endpoint::PostProgress() {
                          [self = shared_from_this()] { self->Progress(); });
 }
 
+void Endpoint::BeginSection(bool is_payload) {
+  if (!is_payload) {
+    ++objects_read_;
+    frames_of_object_ = 0;
+  }
+  ++frames_of_object_;
+  network_.world_.scheduler().current()->sites.BeginRead(name_, objects_read_,
+                                                         frames_of_object_);
+}
+
 void Endpoint::Progress() {
   progress_posted_ = false;
+  // Those who called this end, and those who called the other one.
+  AnnounceAcquire(this);
+  if (const std::shared_ptr<Endpoint> peer = peer_.lock()) {
+    AnnounceAcquire(peer.get());
+  }
   for (;;) {
     if (!written_.empty()) {
       auto [error, done] = std::move(written_.front());
       written_.pop_front();
+      const OutOfSimulator out;
       done(error);
       continue;
     }
@@ -254,6 +281,7 @@ void Endpoint::Progress() {
       const Error error = error_ ? error_ : ErrorOf(BreakKind::kEndOfStream);
       PendingRead read = std::move(reads_.front());
       reads_.pop_front();
+      const OutOfSimulator out;
       read.done(error, nullptr, 0);
       continue;
     }
@@ -262,14 +290,18 @@ void Endpoint::Progress() {
     arrived_.pop_front();
     PendingRead read = std::move(reads_.front());
     reads_.pop_front();
+    BeginSection(read.is_sized);
     if (!read.is_sized) {
+      const OutOfSimulator out;
       read.done(Error::kSuccess, frame.data(), frame.size());
     } else if (frame.size() != read.length) {
       Fail(ShortReadErrorOf(read.length, frame.size()));
+      const OutOfSimulator out;
       read.done(error_, nullptr, 0);
     } else {
       // An empty frame may have no memory at all.
       if (!frame.empty()) std::memcpy(read.into, frame.data(), frame.size());
+      const OutOfSimulator out;
       read.done(Error::kSuccess, read.into, frame.size());
     }
   }

@@ -19,7 +19,7 @@
 namespace reprise {
 
 // Owned by its SimConnection, and by the events that bring frames to it. Not
-// thread-safe: it is used on the world's OS thread only.
+// thread-safe: it is used by whoever runs in the world.
 class Endpoint : public std::enable_shared_from_this<Endpoint> {
  public:
   using Frame = std::vector<uint8_t>;
@@ -56,7 +56,10 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   int32_t remote_rank() const { return remote_rank_; }
   uint64_t connection() const { return connection_; }
   bool is_server() const { return is_server_; }
-  Site& latency_site() { return *latency_site_; }
+
+  // Where the latency of what it sends now is drawn, as a new visit: at the
+  // running fiber's site, or on no fiber at one of this end's own.
+  Site& VisitSend();
 
  private:
   // A frame on its way; its bytes arrive one after another from `begin_ns` on.
@@ -82,6 +85,9 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   // Tells the other end that this end is gone, after all frames on their way.
   void SendEndOfStream();
   void PostProgress();
+  // What the transport thread does from now on is due to the frame that it
+  // reads.
+  void BeginSection(bool is_payload);
   // On the transport thread: calls the callbacks that are due.
   void Progress();
 
@@ -90,11 +96,13 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   const uint64_t connection_;
   const bool is_server_;
   const int32_t remote_rank_;
-  Site* const latency_site_;
+  const std::string name_;  // "w1:3.client"
   std::weak_ptr<Endpoint> peer_;
   bool established_ = false;
   bool closed_ = false;
   bool progress_posted_ = false;
+  uint64_t objects_read_ = 0;
+  uint64_t frames_of_object_ = 0;  // read so far, with those of its payload
   tensorpipe::Error error_;
 
   std::deque<FlyingFrame> flying_;  // on their way to this end

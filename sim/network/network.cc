@@ -9,6 +9,7 @@
 #include "agent/transport/arrivals.h"
 #include "agent/transport/whole_object.h"
 #include "sim/network/endpoint.h"
+#include "sim/world/race_annotations.h"
 #include "tensorpipe/channel/basic/factory.h"
 #include "tensorpipe/common/error_macros.h"
 #include "tensorpipe/core/nop_types.h"
@@ -40,16 +41,22 @@ class SimConnection : public transport::Connection, public ArrivalClock {
                 std::shared_ptr<PipeArrivals> arrivals)
       : endpoint_(std::move(endpoint)), arrivals_(std::move(arrivals)) {}
   ~SimConnection() override {
+    const InSimulator in;
     arrivals_->Leave(this);
     endpoint_->Close();
   }
 
-  void read(read_callback_fn fn) override { endpoint_->Read(std::move(fn)); }
+  void read(read_callback_fn fn) override {
+    const InSimulator in;
+    endpoint_->Read(std::move(fn));
+  }
   void read(void* ptr, size_t length, read_callback_fn fn) override {
+    const InSimulator in;
     endpoint_->Read(ptr, length, std::move(fn));
   }
   void read(tensorpipe::AbstractNopHolder& object,
             read_nop_callback_fn fn) override {
+    const InSimulator in;
     endpoint_->Read([arrivals = arrivals_, pipe = pipe_, &object,
                      fn = std::move(fn)](const Error& error, const void* data,
                                          size_t length) {
@@ -71,12 +78,14 @@ class SimConnection : public transport::Connection, public ArrivalClock {
     });
   }
   void write(const void* ptr, size_t length, write_callback_fn fn) override {
+    const InSimulator in;
     const auto* bytes = static_cast<const uint8_t*>(ptr);
     endpoint_->Write(Endpoint::Frame(bytes, bytes + length),
                      /*is_object=*/false, std::move(fn));
   }
   void write(const tensorpipe::AbstractNopHolder& object,
              write_callback_fn fn) override {
+    const InSimulator in;
     if (const auto* const answer = dynamic_cast<
             const tensorpipe::NopHolder<tensorpipe::BrochureAnswer>*>(
             &object)) {
@@ -89,8 +98,14 @@ class SimConnection : public transport::Connection, public ArrivalClock {
     endpoint_->Write(std::move(frame), /*is_object=*/true, std::move(fn));
   }
   void setId(std::string id) override { pipe_ = arrivals_->Enter(id, this); }
-  void close() override { endpoint_->Close(); }
-  absl::Duration SinceArrival() override { return endpoint_->SinceArrival(); }
+  void close() override {
+    const InSimulator in;
+    endpoint_->Close();
+  }
+  absl::Duration SinceArrival() override {
+    const InSimulator in;
+    return endpoint_->SinceArrival();
+  }
 
  private:
   const std::shared_ptr<Endpoint> endpoint_;
@@ -113,12 +128,14 @@ class SimListener : public transport::Listener {
   ~SimListener() override { close(); }
 
   void accept(accept_callback_fn fn) override {
+    const InSimulator in;
     state_->accepts.push_back(std::move(fn));
     PostProgress();
   }
   std::string addr() const override { return address_; }
   void setId(std::string /*id*/) override {}
   void close() override {
+    const InSimulator in;
     if (state_->closed) return;
     state_->closed = true;
     network_.Unbind(address_);
@@ -142,18 +159,22 @@ class SimListener : public transport::Listener {
   };
 
   void PostProgress() {
+    AnnounceRelease(state_.get());
     state_->node.world->PostIo(state_->node, [state = state_] {
+      AnnounceAcquire(state.get());
       while (!state->accepts.empty() &&
              (state->closed || !state->arrived.empty())) {
         accept_callback_fn accept = std::move(state->accepts.front());
         state->accepts.pop_front();
         if (state->closed) {
+          const OutOfSimulator out;
           accept(ListenerClosed(), nullptr);
           continue;
         }
         std::shared_ptr<SimConnection> connection =
             std::move(state->arrived.front());
         state->arrived.pop_front();
+        const OutOfSimulator out;
         accept(Error::kSuccess, std::move(connection));
       }
       if (state->closed) state->arrived.clear();
@@ -176,10 +197,12 @@ class SimTransport : public transport::Context {
         domain_(absl::StrCat("sim:", std::string(name))) {}
 
   std::shared_ptr<transport::Connection> connect(std::string addr) override {
+    const InSimulator in;
     return std::make_shared<SimConnection>(network_.Connect(node_, addr),
                                            arrivals_);
   }
   std::shared_ptr<transport::Listener> listen(std::string /*addr*/) override {
+    const InSimulator in;
     return std::make_shared<SimListener>(network_, node_, arrivals_);
   }
   bool isViable() const override { return true; }
@@ -196,7 +219,9 @@ class SimTransport : public transport::Context {
 };
 
 Network::Network(World& world, const NetworkOptions& options)
-    : world_(world), options_(options) {
+    : world_(world),
+      send_(world.decisions().PlaceAt("send")),
+      options_(options) {
   world_.OnCrash([this](Node& node) { NodeCrashed(node); });
 }
 
@@ -204,6 +229,7 @@ Network::~Network() = default;
 
 TransportSet Network::MakeTransports(Node& node,
                                      const TransportOptions& options) {
+  const InSimulator in;
   TransportSet set;
   set.arrivals = std::make_shared<PipeArrivals>();
   std::vector<std::string> names = options.transports;
@@ -243,9 +269,7 @@ std::shared_ptr<Endpoint> Network::Connect(Node& node,
                         .id = connection,
                         .rank = remote_rank,
                         .text = address});
-  Site& site = client->latency_site();
-  ++site.count;
-  int64_t arrival_ns = world_.now_ns() + DrawLatency(site, 0);
+  int64_t arrival_ns = world_.now_ns() + DrawLatency(*client, 0);
   if (remote_rank >= 0) {
     const int64_t held_until_ns = HeldUntil(node.rank, remote_rank);
     if (held_until_ns == Scheduler::kNever) return client;
@@ -268,7 +292,7 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
     auto until = refused_until_ns_.find(listener->node().rank);
     if (until != refused_until_ns_.end() && until->second > world_.now_ns()) {
       refused = true;
-      Injected(FaultKind::kRefuse);
+      Injected(FaultKind::kRefuse, listener->node().rank);
     }
   }
   if (!refused) {
@@ -278,9 +302,7 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
     if (!client_node.alive) return;
     refused = !listener->node().alive;
   }
-  Site& site = client->latency_site();
-  ++site.count;
-  const int64_t answer_ns = world_.now_ns() + DrawLatency(site, 0);
+  const int64_t answer_ns = world_.now_ns() + DrawLatency(*client, 0);
   const EventOrder order{client->connection() * 2, UINT64_MAX};
   if (refused) {
     world_.At(answer_ns, order, [this, client] {
@@ -301,7 +323,8 @@ void Network::Arrive(const std::shared_ptr<Endpoint>& client,
   });
 }
 
-int64_t Network::DrawLatency(Site& site, size_t bytes) {
+int64_t Network::DrawLatency(Endpoint& from, size_t bytes) {
+  const Site& site = from.VisitSend();
   uint64_t bits = site.Bits(DecisionKind::kLatency);
   int64_t latency_ns =
       options_.latency_min_ns +
@@ -337,7 +360,8 @@ int64_t Network::HeldUntil(int32_t from, int32_t to) {
   auto it = held_until_ns_.find({from, to});
   if (it == held_until_ns_.end() || it->second <= world_.now_ns()) return 0;
   Injected(it->second == Scheduler::kNever ? FaultKind::kPartition
-                                           : FaultKind::kHold);
+                                           : FaultKind::kHold,
+           from, to);
   return it->second;
 }
 
@@ -350,7 +374,7 @@ void Network::Delay(int32_t rank_a, int32_t rank_b, int64_t delay_ns,
 int64_t Network::ExtraLatency(int32_t from, int32_t to) {
   auto it = slow_.find({from, to});
   if (it == slow_.end() || it->second.until_ns <= world_.now_ns()) return 0;
-  Injected(FaultKind::kDelay);
+  Injected(FaultKind::kDelay, from, to);
   return it->second.delay_ns;
 }
 
@@ -365,7 +389,7 @@ bool Network::TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind) {
   if (it->second.bytes_left > 0) return false;
   kind = it->second.kind;
   cuts_.erase(it);
-  Injected(FaultKind::kCut);
+  Injected(FaultKind::kCut, from, to);
   return true;
 }
 
@@ -381,7 +405,7 @@ void Network::Cut(int32_t rank_a, int32_t rank_b, BreakKind kind) {
     }
   }
   for (const auto& endpoint : broken) endpoint->Break(kind);
-  if (!broken.empty()) Injected(FaultKind::kCut);
+  if (!broken.empty()) Injected(FaultKind::kCut, rank_a, rank_b);
 }
 
 void Network::DropConnect(int32_t rank) {
@@ -401,7 +425,7 @@ void Network::DropConnect(int32_t rank) {
     listener->Arrived(std::move(server));
     struck = true;
   }
-  if (struck) Injected(FaultKind::kDropConnect);
+  if (struck) Injected(FaultKind::kDropConnect, rank);
 }
 
 void Network::NodeCrashed(Node& node) {

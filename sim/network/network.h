@@ -1,7 +1,7 @@
 // The simulated network: a TensorPipe transport under the real TensorPipe core.
 //
-// Connections carry frames, in order, each after a latency drawn at the site of
-// its connection and direction. What can go wrong goes wrong as on TCP: a
+// Connections carry frames, in order, each after a latency drawn at the site
+// "send" of the fiber that sends it. What can go wrong goes wrong as on TCP: a
 // connect is refused, a connection breaks at a byte (the frame in which that
 // byte lies never arrives) by a reset or an end of stream, or a link holds
 // everything back and either heals, and then everything arrives late, or never
@@ -83,8 +83,9 @@ class Network {
   void Cut(int32_t rank_a, int32_t rank_b, BreakKind kind);
   // Connects to every listener of `rank` and goes away before the hello.
   void DropConnect(int32_t rank);
-  // `watcher` is called each time when a fault that was set up above strikes.
-  void OnInjected(std::function<void(FaultKind)> watcher) {
+  // `watcher` is called each time when a fault that was set up above strikes,
+  // with the workers of the link or, with -1 as the other, the worker.
+  void OnInjected(std::function<void(FaultKind, int32_t, int32_t)> watcher) {
     on_injected_ = std::move(watcher);
   }
 
@@ -115,7 +116,7 @@ class Network {
   std::shared_ptr<Endpoint> Connect(Node& node, const std::string& address);
   void Arrive(const std::shared_ptr<Endpoint>& client,
               const std::string& address);
-  int64_t DrawLatency(Site& site, size_t bytes);
+  int64_t DrawLatency(Endpoint& from, size_t bytes);
   // How long so many bytes take to arrive, the first to the last.
   int64_t TransferNs(size_t bytes) const {
     return static_cast<int64_t>(bytes) * 1'000'000'000 /
@@ -129,11 +130,12 @@ class Network {
   // Whether the frame breaks its connection.
   bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
   void NodeCrashed(Node& node);
-  void Injected(FaultKind kind) {
-    if (on_injected_) on_injected_(kind);
+  void Injected(FaultKind kind, int32_t worker, int32_t other = -1) {
+    if (on_injected_) on_injected_(kind, worker, other);
   }
 
   World& world_;
+  const Place& send_;
   const NetworkOptions options_;
   std::map<std::string, SimListener*> listeners_;
   std::map<EndpointKey, Endpoint*> endpoints_;
@@ -144,7 +146,7 @@ class Network {
   std::map<Link, int64_t> held_until_ns_;
   std::map<Link, SlowLink> slow_;
   std::map<Link, CutPlan> cuts_;
-  std::function<void(FaultKind)> on_injected_;
+  std::function<void(FaultKind, int32_t, int32_t)> on_injected_;
 };
 
 // The transport seam of one node.

@@ -29,12 +29,20 @@ struct RunResult {
 
   std::vector<std::string> faults;            // the plan, a line each
   std::map<std::string, int64_t> injections;  // strikes, by the kind's word
+  std::vector<std::string> never_struck;      // the rest of the plan
   std::set<std::string> probes;               // the coverage probes reached
   std::vector<std::string>
       waiting;                      // what each thread waits for, at a deadlock
+  std::vector<std::string> stacks;  // if its process died: a line a frame
   std::vector<Event> events;        // if they were to be kept
   std::vector<Decision> decisions;  // likewise
   std::string first_mismatch;       // where a replay left the recording
+  // The files of a failed run, if they were to be kept and there are any.
+  std::string scratch_directory;
+  // The labels of all threads, and of the places at which decisions can be made
+  // (sim/world/site.h), if the trace was to be kept.
+  std::vector<std::string> threads;
+  std::vector<std::string> places;
 
   bool held() const { return rule.empty(); }
 };

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,10 @@ class Worker {
 
   const std::string& name() const { return options_.name; }
   int rank() const { return static_cast<int>(options_.id); }
+  // The number of members, who have the ranks below it.
   int world_size() const { return static_cast<int>(options_.world_size); }
+  // Whether this is one of the scenario's `clients`.
+  bool is_client() const { return rank() >= world_size(); }
   // 0 at first; each restart adds 1.
   int incarnation() const { return incarnation_; }
   std::string NameOf(int rank) const { return "w" + std::to_string(rank); }
@@ -66,6 +70,13 @@ class Worker {
   Draws random(std::string_view use) const {
     return Draws(HashCombine(seed_, HashBytes(options_.name)), use);
   }
+
+  // A directory for this worker's files, made at the first call. The worker's
+  // next incarnation finds it again. After the run it is removed, unless the
+  // run failed: then `reprise run` and `replay` keep it and say where it is.
+  // Its path differs from run to run, so do not send or note it. If it cannot
+  // be made, the run fails by the rule "scratch-directory" and "" is returned.
+  virtual std::string scratch_directory() = 0;
 
   // Adds a line to the story.
   virtual void Note(std::string_view text) = 0;
@@ -94,12 +105,37 @@ class Worker {
   const ScenarioParams& params_;
 };
 
+// Both ends are allowed.
+struct ParamRange {
+  int64_t min = 0;
+  int64_t max = INT64_MAX;
+};
+
+// The parameter of scenarios that run with several numbers of workers. The
+// registration adds it to their `params`.
+inline constexpr std::string_view kWorkersParam = "workers";
+
 struct Scenario {
   std::string name = {};  // filled in by REPRISE_SCENARIO
   std::string description = {};
   int workers = 3;
+  // The numbers of workers for which the body and the faults work
+  // (`--workers`). Unset: `workers` only.
+  std::optional<ParamRange> worker_range = std::nullopt;
+  // How many of the workers, the last ones, are no members of the group: they
+  // run the body too, but `world_size()` does not count them, and the rule
+  // `barrier` does not wait for them.
+  int clients = 0;
   // Parameters and their defaults.
   ScenarioParams params = {};
+  // Which values parameters may have. For those that are not here: 0 or more,
+  // or any if the default is negative.
+  std::map<std::string, ParamRange, std::less<>> param_ranges = {};
+  // The parameters that are sizes, such as "calls", and the smallest value that
+  // each may have when a failure is made smaller. A parameter that is a bound
+  // ("slack_ms") does not belong here: an agent that works would violate a
+  // smaller one.
+  ScenarioParams smallest = {};
   std::function<void(Worker&)> body = nullptr;
   // The plan of one run: fault lines as docs/faults.md describes them. Null:
   // no faults. Draw from `random` only.
@@ -132,6 +168,16 @@ struct Scenario {
   int gpus_per_host = 0;
   std::vector<int> hosts = {};
 };
+
+// The number of workers of a run with these parameters, clients included.
+int NumWorkers(const Scenario& scenario, const ScenarioParams& params);
+
+ParamRange RangeOf(const Scenario& scenario, std::string_view param);
+
+// INVALID_ARGUMENT for a parameter that the scenario does not have, which lists
+// those that it has, and for a value out of range, which says the range.
+absl::Status CheckParams(const Scenario& scenario,
+                         const ScenarioParams& params);
 
 // All scenarios that are linked into the program, by name.
 const std::map<std::string, Scenario, std::less<>>& AllScenarios();

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -26,10 +27,11 @@ class SimStoreClient : public Store {
       : server_(server),
         world_(server.world_),
         node_(node),
-        site_(*world_.decisions().SiteAt(node.label, "store")) {}
+        place_(world_.decisions().PlaceAt("store")) {}
 
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("set", key, deadline); !status.ok()) {
       return status;
     }
@@ -40,6 +42,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<std::string> Get(std::string_view key,
                                   absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("get", key, deadline); !status.ok()) {
       return status;
     }
@@ -56,17 +59,18 @@ class SimStoreClient : public Store {
       }
       if (deadline_ns <= world_.now_ns()) return TooLate(key);
       Fiber* const self = world_.scheduler().current();
-      server_.waiting_.emplace_back(wanted, self);
-      ++site_.count;
-      world_.scheduler().Block(site_, {"waits for", "a key in the store"},
+      const auto waiting = server_.waiting_.emplace(wanted, self);
+      Site& site = world_.scheduler().SiteHere(node_, place_);
+      site.Visit();
+      world_.scheduler().Block(site, {"waits for", "a key in the store"},
                                deadline_ns);
-      std::erase_if(server_.waiting_,
-                    [self](const auto& entry) { return entry.second == self; });
+      server_.waiting_.erase(waiting);
     }
   }
 
   absl::StatusOr<std::string> TryGet(std::string_view key,
                                      absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("try-get", key, deadline); !status.ok()) {
       return status;
     }
@@ -87,6 +91,7 @@ class SimStoreClient : public Store {
                                          std::string_view expected,
                                          std::string_view desired,
                                          absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("compare-set", key, deadline); !status.ok()) {
       return status;
     }
@@ -108,6 +113,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<int64_t> Add(std::string_view key, int64_t delta,
                               absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("add", key, deadline); !status.ok()) {
       return status;
     }
@@ -136,6 +142,7 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<bool> Delete(std::string_view key,
                               absl::Time deadline) override {
+    const InSimulator in;
     if (absl::Status status = Go("delete", key, deadline); !status.ok()) {
       return status;
     }
@@ -149,6 +156,7 @@ class SimStoreClient : public Store {
  private:
   absl::Status Go(std::string_view operation, std::string_view key,
                   absl::Time deadline) {
+    AnnounceRelease(&server_);
     if (absl::Status status = Travel(key, deadline); !status.ok()) {
       return status;
     }
@@ -162,20 +170,23 @@ class SimStoreClient : public Store {
   }
 
   absl::Status Return(std::string_view key, absl::Time deadline) {
-    return Travel(key, deadline);
+    absl::Status status = Travel(key, deadline);
+    AnnounceAcquire(&server_);
+    return status;
   }
 
   absl::Status Travel(std::string_view key, absl::Time deadline) {
-    ++site_.count;
+    Site& site = world_.scheduler().SiteHere(node_, place_);
+    site.Visit();
     const int64_t arrival_ns =
         world_.now_ns() + kOneWayMinNs + server_.ExtraDelay() +
         static_cast<int64_t>(
-            Below(site_.Bits(DecisionKind::kLatency), kOneWaySpreadNs));
+            Below(site.Bits(DecisionKind::kLatency), kOneWaySpreadNs));
     const int64_t deadline_ns = World::ToNanoseconds(deadline);
     const bool too_late = deadline_ns < arrival_ns;
     if (const int64_t until_ns = std::min(arrival_ns, deadline_ns);
         until_ns > world_.now_ns()) {
-      world_.scheduler().Block(site_, {"waits for", "the store"}, until_ns);
+      world_.scheduler().Block(site, {"waits for", "the store"}, until_ns);
     }
     return too_late ? TooLate(key) : absl::OkStatus();
   }
@@ -183,7 +194,7 @@ class SimStoreClient : public Store {
   SimStoreServer& server_;
   World& world_;
   Node& node_;
-  Site& site_;
+  const Place& place_;
 };
 
 std::shared_ptr<Store> SimStoreServer::Connect(Node& node) {
@@ -194,7 +205,7 @@ bool SimStoreServer::InOutage(int32_t rank) {
   for (int32_t which : {rank, int32_t{-1}}) {
     auto it = outage_until_ns_.find(which);
     if (it != outage_until_ns_.end() && it->second > world_.now_ns()) {
-      if (on_injected_) on_injected_(FaultKind::kStoreOutage);
+      if (on_injected_) on_injected_(FaultKind::kStoreOutage, which);
       return true;
     }
   }
@@ -203,14 +214,13 @@ bool SimStoreServer::InOutage(int32_t rank) {
 
 int64_t SimStoreServer::ExtraDelay() {
   if (delay_until_ns_ <= world_.now_ns()) return 0;
-  if (on_injected_) on_injected_(FaultKind::kStoreDelay);
+  if (on_injected_) on_injected_(FaultKind::kStoreDelay, -1);
   return delay_ns_;
 }
 
 void SimStoreServer::Changed(const std::string& key) {
-  for (const auto& [wanted, fiber] : waiting_) {
-    if (wanted == key) world_.scheduler().Wake(fiber);
-  }
+  const auto [first, last] = waiting_.equal_range(key);
+  for (auto it = first; it != last; ++it) world_.scheduler().Wake(it->second);
 }
 
 }  // namespace reprise

@@ -18,7 +18,7 @@
 
 namespace reprise {
 
-// The server's side. Not thread-safe: it is used on the world's OS thread only.
+// The server's side. Not thread-safe: it is used by whoever runs in the world.
 // It must outlive the operations of its clients.
 class SimStoreServer {
  public:
@@ -37,8 +37,9 @@ class SimStoreServer {
     delay_ns_ = delay_ns;
     delay_until_ns_ = until_ns;
   }
-  // `watcher` is called each time when one of these strikes.
-  void OnInjected(std::function<void(FaultKind)> watcher) {
+  // `watcher` is called each time when one of these strikes, with the worker
+  // (-1: all of them).
+  void OnInjected(std::function<void(FaultKind, int32_t)> watcher) {
     on_injected_ = std::move(watcher);
   }
 
@@ -50,11 +51,12 @@ class SimStoreServer {
 
   World& world_;
   std::map<std::string, std::string> values_;
-  std::vector<std::pair<std::string, Fiber*>> waiting_;
+  // By their key; those of one key in the order in which they came.
+  std::multimap<std::string, Fiber*> waiting_;
   std::map<int32_t, int64_t> outage_until_ns_;
   int64_t delay_ns_ = 0;
   int64_t delay_until_ns_ = 0;
-  std::function<void(FaultKind)> on_injected_;
+  std::function<void(FaultKind, int32_t)> on_injected_;
 };
 
 }  // namespace reprise

@@ -25,7 +25,7 @@ enum class EventKind : uint8_t {
   // A worker's life.
   kWorkerStarted,  // incarnation
   kWorkerEnded,    // incarnation
-  kNote,           // text: what the scenario says
+  kNote,           // text: what the scenario or the service says
   kCheckFailed,    // text: "rule: detail"
   kProbe,          // text: the coverage probe that was reached
   // Calls, as the caller sees them. id: the call's.

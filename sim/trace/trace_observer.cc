@@ -114,4 +114,8 @@ void TraceObserver::OnMember(std::string_view name, WorkerId id, bool joined) {
 
 void TraceObserver::OnShutdown() { record_({.kind = EventKind::kShutdown}); }
 
+void TraceObserver::OnNote(std::string_view text) {
+  record_({.kind = EventKind::kNote, .text = text});
+}
+
 }  // namespace reprise

@@ -45,6 +45,7 @@ class TraceObserver : public Observer {
   void OnBarrierLeft(int64_t barrier, const absl::Status& status) override;
   void OnMember(std::string_view name, WorkerId id, bool joined) override;
   void OnShutdown() override;
+  void OnNote(std::string_view text) override;
 
  private:
   // 0 for no message.

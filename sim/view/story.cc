@@ -1,132 +1,42 @@
 #include "sim/view/story.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
-#include <string>
 #include <utility>
 
-#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
-#include "fault_injection/fault_kind.h"
+#include "sim/view/choice.h"
+#include "sim/view/subject.h"
+#include "sim/view/waits.h"
+#include "sim/view/words.h"
 
 namespace reprise {
 namespace {
 
-std::string CodeName(const Event& event) {
-  return absl::StatusCodeToString(event.code());
+constexpr size_t kMaxLine = 160;
+// What the end of the story may take of its lines.
+constexpr size_t kWaitLines = 8;
+constexpr size_t kThreadLines = 12;
+constexpr size_t kDecisionLines = 6;
+constexpr char kIndent[] = "                ";
+
+std::string Cut(std::string line) {
+  if (line.size() > kMaxLine) line = line.substr(0, kMaxLine - 3) + "...";
+  return line;
 }
 
-std::string Deadline(const Event& event) {
-  if (event.deadline_ns() == INT64_MAX) return "no deadline";
-  return absl::StrFormat("deadline %.6f s",
-                         static_cast<double>(event.deadline_ns()) * 1e-9);
+std::string LineOf(const Event& event, const std::string& what) {
+  return Cut(absl::StrFormat(
+      "%14.6f  %-6s %s", static_cast<double>(event.time_ns) * 1e-9,
+      event.node < 0 ? "world" : WorkerName(event.node), what));
 }
 
-// The trace of a fault that was renamed has its older word, which may stand for
-// several kinds. Returns the words of those that struck in this run.
-std::string PresentWord(const RunResult& result, const std::string& text) {
-  std::string words;
-  for (const FaultKind kind : FaultKindsNamed(text)) {
-    const std::string word(ToString(kind));
-    if (!result.injections.contains(word)) continue;
-    absl::StrAppend(&words, words.empty() ? "" : " or ", word);
-  }
-  return words.empty() ? text : words;
-}
-
-std::string WorkerName(int32_t rank) { return absl::StrCat("w", rank); }
-
-// The labels of the calls that were made so far.
-class CallLabels {
- public:
-  void Note(const Event& event) {
-    if (event.kind != EventKind::kCallStarted) return;
-    // A worker that was restarted counts its calls from the beginning.
-    labels_[{WorkerName(event.node), event.id}] = event.text;
-  }
-  // "call 53 (push)", or "call 53" where there is no label.
-  std::string Name(const std::string& caller, uint64_t id) const {
-    const auto found = labels_.find({caller, id});
-    const bool has_label = found != labels_.end() && !found->second.empty();
-    return has_label ? absl::StrCat("call ", id, " (", found->second, ")")
-                     : absl::StrCat("call ", id);
-  }
-
- private:
-  std::map<std::pair<std::string, uint64_t>, std::string> labels_;
-};
-
-// What happened, as the end of "12.345 w1 "; nothing for what is too small.
-std::optional<std::string> Tell(const RunResult& result,
-                                const CallLabels& labels, const Event& event) {
-  const auto own_call = [&] {
-    return labels.Name(WorkerName(event.node), event.id);
-  };
-  switch (event.kind) {
-    case EventKind::kWorkerStarted:
-      return event.incarnation() == 0
-                 ? "starts"
-                 : absl::StrCat("starts again (", event.incarnation(), ")");
-    case EventKind::kWorkerEnded:
-      return "ends";
-    case EventKind::kNote:
-      return absl::StrCat("notes: ", event.text);
-    case EventKind::kCheckFailed:
-      return absl::StrCat("FAILS: ", event.text);
-    case EventKind::kProbe:
-      return absl::StrCat("reaches '", event.text, "'");
-    case EventKind::kCallStarted:
-      return absl::StrCat("calls w", event.rank(), " (", own_call(), ", ",
-                          Deadline(event), ")");
-    case EventKind::kCallCompleted:
-      return absl::StrCat(own_call(), " to w", event.rank(),
-                          " is done: ", CodeName(event),
-                          event.text.empty() ? "" : " ", event.text);
-    case EventKind::kCallLateReply:
-      return absl::StrCat("drops a late reply to ", own_call());
-    case EventKind::kRequest:
-      return absl::StrCat("gets ", labels.Name(event.text, event.id), " of ",
-                          event.text);
-    case EventKind::kReply:
-      return absl::StrCat("answers ", labels.Name(event.text, event.id), " of ",
-                          event.text, ": ", CodeName(event));
-    case EventKind::kPipeConnecting:
-      return absl::StrCat("connects to ", event.text);
-    case EventKind::kPipeFailed:
-      return absl::StrCat("loses its connection: ", event.text);
-    case EventKind::kListening:
-      return absl::StrCat("listens at ", event.text);
-    case EventKind::kListenerFailed:
-      return absl::StrCat("loses its listener: ", event.text);
-    case EventKind::kBarrierEntered:
-      return absl::StrCat("enters barrier ", event.id);
-    case EventKind::kBarrierLeft:
-      return absl::StrCat("leaves barrier ", event.id, ": ", CodeName(event),
-                          event.text.empty() ? "" : " ", event.text);
-    case EventKind::kShutdown:
-      return "has shut down";
-    case EventKind::kRefused:
-      return "is refused a connection";
-    case EventKind::kBreak:
-      return "has a connection broken";
-    case EventKind::kStall:
-      return std::nullopt;
-    case EventKind::kFault:
-      return absl::StrCat("FAULT ", PresentWord(result, event.text));
-    case EventKind::kCrash:
-      return "CRASHES";
-    case EventKind::kRestart:
-      return "is restarted";
-    default:
-      return std::nullopt;
-  }
-}
-
-// Without the lines of those that wait, which the story has above.
+// Without the lines of the threads, which the story has above.
 std::string OwnDetail(const RunResult& result) {
   absl::string_view detail = result.detail;
   if (!result.waiting.empty()) {
@@ -136,47 +46,102 @@ std::string OwnDetail(const RunResult& result) {
   return std::string(detail);
 }
 
-std::string LineOf(const Event& event, const std::string& what) {
-  return absl::StrFormat(
-      "%14.6f  %-6s %s", static_cast<double>(event.time_ns) * 1e-9,
-      event.node < 0 ? "world" : WorkerName(event.node), what);
+// What each thread waits for. Where they are not what the rule is about, only
+// the threads of its workers, and not those that wait for work.
+std::vector<std::string> TellThreads(const RunResult& result,
+                                     const Subject& subject) {
+  const bool is_about_them =
+      result.rule == "deadlock" || result.rule == "time-limit";
+  std::vector<std::string> lines;
+  for (const std::string& line : result.waiting) {
+    const bool is_near = std::find(subject.nodes.begin(), subject.nodes.end(),
+                                   RankOfName(line)) != subject.nodes.end();
+    const bool is_idle = line.find("ThreadPool.changed") != std::string::npos ||
+                         line.find("Timer.changed") != std::string::npos;
+    if (is_about_them || (is_near && !is_idle)) {
+      lines.push_back(absl::StrCat(kIndent, line));
+    }
+  }
+  const size_t most = is_about_them ? kThreadLines : kThreadLines / 2;
+  if (lines.size() > most) {
+    const size_t more = lines.size() - most + 1;
+    lines.resize(most - 1);
+    lines.push_back(absl::StrCat(kIndent, "and ", more, " more threads"));
+  }
+  return lines;
+}
+
+// The end of the story of a failure.
+std::vector<std::string> TellEnd(const RunResult& result,
+                                 const Subject& subject) {
+  std::vector<std::string> end;
+  if (result.held()) return end;
+  if (!result.decisions.empty() && result.decisions.size() <= kDecisionLines) {
+    for (const Decision& decision : result.decisions) {
+      end.push_back(absl::StrCat(kIndent, "decided: ", decision.ToString()));
+    }
+  }
+  for (const std::string& line :
+       TellWaits(result, subject.nodes, subject.end, kWaitLines)) {
+    end.push_back(Cut(absl::StrCat(kIndent, line)));
+  }
+  for (std::string& line : TellThreads(result, subject)) {
+    end.push_back(Cut(std::move(line)));
+  }
+  const std::string detail = OwnDetail(result);
+  end.push_back(absl::StrCat("violated: ", result.rule,
+                             detail.empty() ? "" : ": ", detail));
+  end.push_back(absl::StrCat("the rule: ", MeaningOf(result.rule)));
+  return end;
+}
+
+std::vector<std::string> Tell(const RunResult& result, size_t max_lines) {
+  const Subject subject = SubjectOf(result);
+  const std::vector<std::string> end = TellEnd(result, subject);
+  // One line says what is left out.
+  const size_t room =
+      max_lines > end.size() + 1 ? max_lines - end.size() - 1 : 0;
+  const std::map<size_t, size_t> chosen = ChooseEvents(result, subject, room);
+  Narrator narrator(result);
+  std::vector<std::string> story;
+  size_t told = 0;
+  size_t tellable = 0;
+  for (size_t i = 0; i < subject.end; ++i) {
+    std::optional<std::string> what = narrator.Tell(result.events[i]);
+    if (!what) continue;
+    ++tellable;
+    const auto found = chosen.find(i);
+    if (found == chosen.end()) continue;
+    ++told;
+    if (found->second > 0) {
+      absl::StrAppend(&*what, " (and ", found->second, " times before)");
+    }
+    story.push_back(LineOf(result.events[i], *what));
+  }
+  if (told < tellable) {
+    story.insert(story.begin(),
+                 absl::StrFormat("%14s  %d of %d lines are left out", "...",
+                                 tellable - told, tellable));
+  }
+  story.insert(story.end(), end.begin(), end.end());
+  return story;
 }
 
 }  // namespace
 
 std::vector<std::string> TellStory(const RunResult& result, size_t max_lines) {
-  std::vector<std::string> told;
-  CallLabels labels;
-  for (const Event& event : result.events) {
-    labels.Note(event);
-    if (std::optional<std::string> what = Tell(result, labels, event)) {
-      std::string line = LineOf(event, *what);
-      if (line.size() > 160) line = line.substr(0, 157) + "...";
-      told.push_back(std::move(line));
-    }
-  }
-  std::vector<std::string> end;
-  if (!result.held()) {
-    for (const std::string& waiting : result.waiting) {
-      end.push_back("                " + waiting);
-      if (end.size() + 12 > max_lines) {
-        end.push_back("                ...");
-        break;
-      }
-    }
-    const std::string detail = OwnDetail(result);
-    end.push_back(absl::StrCat("violated: ", result.rule,
-                               detail.empty() ? "" : ": ", detail));
-  }
-  const size_t room = max_lines > end.size() ? max_lines - end.size() : 0;
+  return Tell(result, max_lines);
+}
+
+std::vector<std::string> TellEverything(const RunResult& result) {
   std::vector<std::string> story;
-  if (told.size() > room) {
-    story.push_back(absl::StrFormat("%14s  %d earlier lines are left out",
-                                    "...", told.size() - (room - 1)));
-    told.erase(told.begin(),
-               told.end() - static_cast<std::ptrdiff_t>(room - 1));
+  Narrator narrator(result);
+  for (const Event& event : result.events) {
+    if (const std::optional<std::string> what = narrator.Tell(event)) {
+      story.push_back(LineOf(event, *what));
+    }
   }
-  story.insert(story.end(), told.begin(), told.end());
+  const std::vector<std::string> end = TellEnd(result, SubjectOf(result));
   story.insert(story.end(), end.begin(), end.end());
   return story;
 }

@@ -11,10 +11,18 @@
 
 namespace reprise {
 
-// At most `max_lines` lines: the last events of the run, then what each thread
-// waits for at a deadlock, then the rule that was violated. The first line says
-// how many earlier lines are left out.
-std::vector<std::string> TellStory(const RunResult& result, size_t max_lines);
+inline constexpr size_t kStoryLines = 40;
+
+// At most `max_lines` lines, in the order of what happened: the faults that
+// struck, the calls, waits and members that the violated rule is about, what
+// their peers saw of it, and as much else as there is room for, what came last
+// first. Then, after a failure, who waits for whom, the rule and what it means.
+// The first line says how many lines are left out.
+std::vector<std::string> TellStory(const RunResult& result,
+                                   size_t max_lines = kStoryLines);
+
+// The same with a line for every event that has words.
+std::vector<std::string> TellEverything(const RunResult& result);
 
 }  // namespace reprise
 

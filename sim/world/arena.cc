@@ -1,6 +1,7 @@
 #include "sim/world/arena.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <bit>
@@ -10,6 +11,18 @@
 #include <utility>
 
 #include "sim/random.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define REPRISE_LSAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define REPRISE_LSAN 1
+#endif
+#endif
+
+#ifdef REPRISE_LSAN
+#include <sanitizer/lsan_interface.h>
+#endif
 
 namespace reprise {
 namespace {
@@ -47,10 +60,22 @@ static_assert(SizeOf(ClassOf(1025)) >= 1025 && SizeOf(ClassOf(4096)) == 4096);
 static_assert(SizeOf(ClassOf(1)) == 16 && SizeOf(ClassOf(1281)) >= 1281);
 
 struct Header {
-  uint32_t size_class;
-  uint32_t offset;  // from the start of the block to the user's bytes
+  uint32_t size_class;  // kFreed is added while it is free
+  uint32_t offset;      // from the start of the block to the user's bytes
 };
 static_assert(sizeof(Header) == kHeader);
+constexpr uint32_t kFreed = uint32_t{1} << 31;
+
+[[noreturn]] void ReportBadFree(bool is_free) {
+  static constexpr char kTwice[] = "reprise: memory is freed twice\n";
+  static constexpr char kNever[] =
+      "reprise: memory is freed that was never allocated, or something wrote "
+      "below its begin\n";
+  [[maybe_unused]] const ssize_t written =
+      is_free ? write(STDERR_FILENO, kTwice, sizeof(kTwice) - 1)
+              : write(STDERR_FILENO, kNever, sizeof(kNever) - 1);
+  std::abort();
+}
 
 struct FreeBlock {
   FreeBlock* next;
@@ -118,6 +143,11 @@ class Arena {
     char* const result = static_cast<char*>(pointer);
     Header header;
     std::memcpy(&header, result - kHeader, kHeader);
+    if (header.size_class >= kClasses) {
+      ReportBadFree(header.size_class - kFreed < kClasses);
+    }
+    const Header freed{header.size_class + kFreed, header.offset};
+    std::memcpy(result - kHeader, &freed, kHeader);
     auto* const block = reinterpret_cast<FreeBlock*>(result - header.offset);
     block->next = free_[header.size_class];
     free_[header.size_class] = block;
@@ -250,6 +280,14 @@ std::atomic<bool> objects_are_lost = false;
 }  // namespace
 
 void ExpectLostObjects() { objects_are_lost = true; }
+
+bool HasLostMemory() {
+#ifdef REPRISE_LSAN
+  return __lsan_do_recoverable_leak_check() != 0;
+#else
+  return false;
+#endif
+}
 
 ArenaPause::ArenaPause() : paused_(t_active) { t_active = nullptr; }
 ArenaPause::~ArenaPause() { t_active = static_cast<Arena*>(paused_); }

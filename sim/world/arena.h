@@ -70,6 +70,10 @@ void* ExchangeActiveArena(void* arena);
 // nothing was abandoned checks itself for leaks.
 void ExpectLostObjects();
 
+// Whether LeakSanitizer finds memory that is lost, unless some is expected to
+// be. It then writes a report. False in builds without it.
+bool HasLostMemory();
+
 }  // namespace reprise
 
 #endif  // REPRISE_SIM_WORLD_ARENA_H_

@@ -9,12 +9,14 @@ namespace {
 constexpr std::string_view kKindNames[] = {"switch", "next", "stall",
                                            "latency"};
 
-uint64_t OverrideKey(uint64_t stream, uint64_t count, DecisionKind kind) {
-  return HashCombine(HashCombine(stream, count), static_cast<uint64_t>(kind));
+uint64_t OverrideKey(const SiteKey& site, uint64_t count, DecisionKind kind) {
+  return HashCombine(
+      HashCombine(HashCombine(site.stream, site.section_hash), count),
+      static_cast<uint64_t>(kind));
 }
 
-uint64_t StreamOf(uint64_t seed, std::string_view site_label) {
-  return HashCombine(seed, HashBytes(site_label));
+uint64_t OverrideKey(const Site& site, DecisionKind kind) {
+  return OverrideKey({site.stream, site.section_hash}, site.count, kind);
 }
 
 }  // namespace
@@ -32,11 +34,11 @@ std::string Decision::ToString() const {
 }
 
 std::optional<Decision> Decision::Parse(std::string_view line) {
-  // The site has one blank in it, between node and label.
   const size_t hash = line.find('#');
   if (hash == std::string_view::npos) return std::nullopt;
   Decision decision;
   decision.site = std::string(line.substr(0, hash));
+  if (!ParseSiteLabel(/*seed=*/0, decision.site)) return std::nullopt;
   const char* const end = line.data() + line.size();
   auto [rest, error] =
       std::from_chars(line.data() + hash + 1, end, decision.count);
@@ -69,44 +71,60 @@ Decisions::Decisions(uint64_t seed, const std::vector<Decision>* recording,
   overrides_.reserve(recording_->size());
   for (size_t i = 0; i < recording_->size(); ++i) {
     const Decision& decision = (*recording_)[i];
-    overrides_.emplace(OverrideKey(StreamOf(seed_, decision.site),
-                                   decision.count, decision.kind),
+    const std::optional<SiteKey> site = ParseSiteLabel(seed_, decision.site);
+    if (!site) continue;  // It is never reached.
+    overrides_.emplace(OverrideKey(*site, decision.count, decision.kind),
                        Override{decision.value, i});
   }
   followed_.resize(recording_->size());
 }
 
-Site* Decisions::SiteAt(std::string_view node, std::string_view label) {
-  std::string full;
-  full.reserve(node.size() + label.size() + 1);
-  full.append(node).append(" ").append(label);
-  auto it = sites_.find(full);
-  if (it == sites_.end()) {
-    auto site = std::make_unique<Site>();
-    site->label = full;
-    site->stream = StreamOf(seed_, full);
-    it = sites_.emplace(std::move(full), std::move(site)).first;
+const Place& Decisions::PlaceAt(std::string_view label) {
+  auto it = places_.find(label);
+  if (it == places_.end()) {
+    auto place = std::make_unique<Place>(
+        Place{std::string(label), HashBytes(label), places_.size()});
+    it = places_.emplace(label, std::move(place)).first;
   }
-  return it->second.get();
+  return *it->second;
+}
+
+std::vector<std::string> Decisions::places() const {
+  std::vector<std::string> labels;
+  for (const auto& [label, place] : places_) labels.push_back(label);
+  return labels;
+}
+
+Site* Decisions::SiteAt(std::string_view node, std::string_view label) {
+  auto [it, is_new] =
+      sites_.try_emplace({std::string(node), std::string(label)});
+  Site& site = it->second;
+  if (is_new) {
+    site.owner = it->first.first;
+    site.place = it->first.second;
+    site.stream =
+        HashCombine(HashCombine(seed_, HashBytes(node)), HashBytes(label));
+  }
+  return &site;
 }
 
 std::optional<uint64_t> Decisions::Recorded(const Site& site,
                                             DecisionKind kind) {
-  auto it = overrides_.find(OverrideKey(site.stream, site.count, kind));
+  auto it = overrides_.find(OverrideKey(site, kind));
   if (it == overrides_.end()) return std::nullopt;
   followed_[it->second.index] = true;
   return it->second.value;
 }
 
 void Decisions::Mismatch(const Site& site, DecisionKind kind) {
-  auto it = overrides_.find(OverrideKey(site.stream, site.count, kind));
+  auto it = overrides_.find(OverrideKey(site, kind));
   if (it != overrides_.end()) followed_[it->second.index] = false;
 }
 
 void Decisions::Keep(const Site& site, DecisionKind kind, uint64_t value,
                      std::string_view text) {
   if (!keep_) return;
-  kept_.push_back({site.label, site.count, kind, value, std::string(text)});
+  kept_.push_back({site.Label(), site.count, kind, value, std::string(text)});
 }
 
 std::vector<Decision> Decisions::Followed() const {

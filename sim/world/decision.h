@@ -1,50 +1,32 @@
 // Decisions: every choice that a world makes.
 //
-// A choice is made at a site, which is a labelled place on one node such as
-// "w1 lock:calls", at one visit to it, which the count numbers. It is drawn
-// from a stream that has the same key, so a new draw at one site does not shift
-// the draws at any other. In a replay the choices come from a recording
-// instead. They are matched by site, count and kind, and the first recorded
+// A choice is made at one visit to a site (site.h), such as the second time
+// that w1/main takes the lock `calls` in its fifth call to w2. It is drawn from
+// a stream that has the same key, so a new draw at one site does not shift the
+// draws at any other. In a replay the choices come from a recording instead.
+// They are matched by site, section, count and kind, and the first recorded
 // choice that cannot be followed is reported.
 
 #ifndef REPRISE_SIM_WORLD_DECISION_H_
 #define REPRISE_SIM_WORLD_DECISION_H_
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "sim/random.h"
+#include "sim/world/site.h"
 
 namespace reprise {
 
-enum class DecisionKind : uint8_t {
-  kSwitch,   // at a point: 1 lets another fiber run; the default is 0
-  kNext,     // the hash of the label of the fiber that runs next; the default
-             // is the fiber that has waited longest
-  kStall,    // at a point: nanoseconds to stall; the default is 0
-  kLatency,  // nanoseconds that a message or the work of a GPU takes; the
-             // default is drawn
-};
-
 std::string_view ToString(DecisionKind kind);
-
-// A place at which decisions are made.
-struct Site {
-  std::string label;
-  uint64_t stream = 0;  // keys its draws, together with the seed
-  uint64_t count = 0;   // visits so far
-
-  // 64 random bits for `kind` at the present visit.
-  uint64_t Bits(DecisionKind kind) const {
-    return Mix(stream + static_cast<uint64_t>(kind) * 0xd6e8feb86659fd93u +
-               count * 0x9e3779b97f4a7c15u);
-  }
-};
 
 // A decision that differs from the default.
 struct Decision {
@@ -54,7 +36,7 @@ struct Decision {
   uint64_t value = 0;
   std::string text;  // of kNext: the label of the fiber
 
-  // "w1 lock:calls#17 next w1/io": one line of a replay file.
+  // "w1/main [call w2 5] lock:calls#2 next w1/io": one line of a replay file.
   std::string ToString() const;
   static std::optional<Decision> Parse(std::string_view line);
 };
@@ -71,9 +53,14 @@ class Decisions {
   uint64_t seed() const { return seed_; }
   bool replaying() const { return recording_ != nullptr; }
 
-  // The site with this label on `node`. It is made at the first use and stays
-  // valid as long as this object.
+  // The place with this label, and the site outside of threads with this label
+  // on `node`. Each is made at the first use and stays valid as long as this
+  // object.
+  const Place& PlaceAt(std::string_view label);
   Site* SiteAt(std::string_view node, std::string_view label);
+
+  // The labels of all places, in an order that only the run decides.
+  std::vector<std::string> places() const;
 
   // What the recording says for this visit, or nothing.
   std::optional<uint64_t> Recorded(const Site& site, DecisionKind kind);
@@ -89,7 +76,9 @@ class Decisions {
   void CountMade() { ++num_made_; }
   const std::vector<Decision>& kept() const { return kept_; }
 
-  // The recorded decisions that were reached and followed.
+  // Whether this decision of the recording was reached and followed.
+  bool IsFollowed(size_t index) const { return followed_[index]; }
+  // All of those.
   std::vector<Decision> Followed() const;
 
   // The first recorded decision, in the order of the recording, that was not
@@ -105,8 +94,9 @@ class Decisions {
   const std::vector<Decision>* const recording_;
   const bool keep_;
   int64_t num_made_ = 0;
+  std::map<std::string, std::unique_ptr<Place>, std::less<>> places_;
+  std::map<std::pair<std::string, std::string>, Site> sites_;
   // Looked up only, never iterated.
-  std::unordered_map<std::string, std::unique_ptr<Site>> sites_;
   std::unordered_map<uint64_t, Override> overrides_;
   std::vector<bool> followed_;
   std::vector<Decision> kept_;

@@ -4,19 +4,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/context/detail/fcontext.hpp>
 #include <cstdlib>
 #include <cstring>
 
 #include "sim/world/arena.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define REPRISE_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define REPRISE_ASAN 1
-#endif
-#endif
+#include "sim/world/interposition.h"
 
 #ifdef REPRISE_ASAN
 #include <sanitizer/asan_interface.h>
@@ -28,39 +22,58 @@ namespace {
 
 namespace fcontext = boost::context::detail;
 
-// Only what is touched costs memory. Sanitizers need several times more.
-#ifdef REPRISE_ASAN
-constexpr size_t kStackBytes = size_t{512} << 10;
-#else
-constexpr size_t kStackBytes = size_t{128} << 10;
-#endif
+size_t PageBytes() {
+  static const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return page;
+}
+
+// Each guard costs two of the 65,530 mappings that Linux grants a process, so a
+// world with more stacks than this has no guards below the others.
+constexpr size_t kMostGuards = 16'000;
+std::atomic<size_t> num_guards{0};
 
 }  // namespace
+
+#ifdef REPRISE_ASAN
+const size_t StackPool::kDefaultBytes = size_t{512} << 10;
+#else
+const size_t StackPool::kDefaultBytes = size_t{128} << 10;
+#endif
 
 StackPool& StackPool::OfThisThread() {
   thread_local StackPool pool;
   return pool;
 }
 
-StackPool::Stack StackPool::Take() {
-  if (!free_.empty()) {
-    Stack stack = free_.back();
+StackPool::Stack StackPool::Take(size_t bytes) {
+  if (bytes == 0) bytes = kDefaultBytes;
+  bytes = (bytes + PageBytes() - 1) / PageBytes() * PageBytes();
+  // All stacks of a run have one size, so those of another are of no more use.
+  while (!free_.empty()) {
+    const Stack stack = free_.back();
     free_.pop_back();
-    return stack;
+    if (stack.size == bytes) return stack;
+    Unmap(stack);
   }
-  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  void* memory =
-      mmap(nullptr, kStackBytes + page, PROT_READ | PROT_WRITE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  if (memory == MAP_FAILED) {
+  const size_t guard = num_guards.fetch_add(1) < kMostGuards ? kGuardBytes : 0;
+  void* memory = mmap(
+      nullptr, bytes + guard, guard == 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
+      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+  char* const low = static_cast<char*>(memory) + guard;
+  if (memory == MAP_FAILED ||
+      (guard != 0 && mprotect(low, bytes, PROT_READ | PROT_WRITE) != 0)) {
     static constexpr char kMessage[] =
         "reprise: no memory for a fiber's stack (see vm.max_map_count)\n";
     [[maybe_unused]] ssize_t written =
         write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
     std::abort();
   }
-  mprotect(memory, page, PROT_NONE);
-  return {static_cast<char*>(memory) + page, kStackBytes};
+  return {low, bytes, guard};
+}
+
+void StackPool::Unmap(Stack stack) {
+  munmap(stack.low - stack.guard, stack.size + stack.guard);
+  num_guards.fetch_sub(1);
 }
 
 void StackPool::Return(Stack stack) {
@@ -76,8 +89,7 @@ void StackPool::Wipe([[maybe_unused]] Stack stack) {
 }
 
 StackPool::~StackPool() {
-  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  for (Stack stack : free_) munmap(stack.low - page, stack.size + page);
+  for (Stack stack : free_) Unmap(stack);
 }
 
 // What a new context runs first.
@@ -91,6 +103,18 @@ struct ContextEntry {
     std::abort();  // An entry never returns.
   }
 };
+
+ExecutionContext::ExecutionContext(ContextKind kind)
+    : thread_(kind == ContextKind::kThreads ? std::make_unique<BatonThread>()
+                                            : nullptr) {}
+
+ExecutionContext::ExecutionContext(const std::string& name,
+                                   void (*entry)(void*), void* argument)
+    : thread_(std::make_unique<BatonThread>(name, entry, argument)) {}
+
+void ExecutionContext::End() {
+  if (thread_ != nullptr) thread_->End();
+}
 
 ExecutionContext::ExecutionContext(StackPool::Stack stack, void (*entry)(void*),
                                    void* argument)
@@ -108,12 +132,17 @@ void ExecutionContext::FinishSwitch() {
 
 void ExecutionContext::Switch(ExecutionContext& from, ExecutionContext& to,
                               [[maybe_unused]] bool for_good) {
+  if (from.thread_ != nullptr) {
+    BatonThread::Switch(*from.thread_, *to.thread_);
+    return;
+  }
   void* exceptions = abi::__cxa_get_globals();
   std::memcpy(from.exceptions_, exceptions, sizeof(from.exceptions_));
   std::memcpy(exceptions, to.exceptions_, sizeof(to.exceptions_));
 #ifdef REPRISE_ASAN
   if (from.stack_.low == nullptr && from.stack_.size == 0) {
     // The OS thread's own stack: ask for its bounds once.
+    const RealCalls real;
     const void* low = nullptr;
     size_t size = 0;
     pthread_attr_t attributes;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "sim/world/interposition.h"
+#include "sim/world/race_annotations.h"
 #include "sim/world/static_guard.h"
 #include "sim/world/world.h"
 
@@ -25,13 +27,18 @@ Scheduler::Scheduler(World& world, const ScheduleOptions& options)
       stall_below_(options.policy == Policy::kCooperative
                        ? 0
                        : Threshold(options.stall_probability)),
-      main_site_(world.decisions().SiteAt("world", "run")) {
+      main_(options.context),
+      main_site_(world.decisions().SiteAt("world", "run")),
+      end_(world.decisions().PlaceAt("end")),
+      crash_(world.decisions().PlaceAt("crash")),
+      pause_(world.decisions().PlaceAt("pause")) {
   if (options.policy == Policy::kPct) {
     const uint64_t stream = HashBytes("pct change points");
     for (int i = 1; i < options.pct_depth; ++i) {
-      change_points_.push_back(static_cast<int64_t>(Below(
-          Draw(world.decisions().seed(), stream, static_cast<uint64_t>(i - 1)),
-          static_cast<uint64_t>(options.pct_length))));
+      change_points_.push_back(static_cast<int64_t>(
+          Below(Draw(world.decisions().seed() ^ options.salt, stream,
+                     static_cast<uint64_t>(i - 1)),
+                static_cast<uint64_t>(options.pct_length))));
     }
     std::sort(change_points_.begin(), change_points_.end());
   }
@@ -41,7 +48,9 @@ Scheduler::~Scheduler() { ReturnStacks(); }
 
 void Scheduler::ReturnStacks() {
   StackPool& pool = StackPool::OfThisThread();
+  const InSimulator in;
   for (const auto& fiber : fibers_) {
+    fiber->context.End();
     if (fiber->stack.low != nullptr) {
       pool.Return(std::exchange(fiber->stack, {}));
     }
@@ -52,6 +61,7 @@ void Scheduler::ReturnStacks() {
 
 Fiber* Scheduler::Start(Node& node, std::string_view name,
                         absl::AnyInvocable<void()> body, bool daemon) {
+  const InSimulator in;
   auto fiber = std::make_unique<Fiber>();
   fiber->world = &world_;
   fiber->node = &node;
@@ -60,20 +70,15 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   const int same = node.thread_names[std::string(name)]++;
   if (same != 0) fiber->label += "~" + std::to_string(same);
   fiber->label_hash = HashBytes(fiber->label);
+  fiber->sites.Start(world_.decisions().seed(), fiber->label,
+                     fiber->label_hash);
   fiber->id = fibers_.size() + 1;
   fiber->daemon = daemon;
   fiber->body = std::move(body);
   fiber->priority = static_cast<int64_t>(
-      Draw(world_.decisions().seed(), fiber->label_hash, 0) >> 2);
-  if (free_stacks_.empty()) {
-    fiber->stack = StackPool::OfThisThread().Take();
-  } else {
-    fiber->stack = free_stacks_.back();
-    free_stacks_.pop_back();
-    StackPool::Wipe(fiber->stack);
-  }
-  fiber->context =
-      ExecutionContext(fiber->stack, &Scheduler::Enter, fiber.get());
+      Draw(world_.decisions().seed() ^ options_.salt, fiber->label_hash, 0) >>
+      2);
+  fiber->context = MakeContext(*fiber);
   Fiber* const result = fiber.get();
   fibers_.push_back(std::move(fiber));
   node.fibers.push_back(result);
@@ -87,28 +92,72 @@ Fiber* Scheduler::Start(Node& node, std::string_view name,
   return result;
 }
 
+ExecutionContext Scheduler::MakeContext(Fiber& fiber) {
+  if (options_.context == ContextKind::kThreads) {
+    return ExecutionContext(fiber.label, &Scheduler::Enter, &fiber);
+  }
+  if (free_stacks_.empty()) {
+    fiber.stack = StackPool::OfThisThread().Take(world_.options().stack_bytes);
+  } else {
+    fiber.stack = free_stacks_.back();
+    free_stacks_.pop_back();
+    StackPool::Wipe(fiber.stack);
+  }
+  return ExecutionContext(fiber.stack, &Scheduler::Enter, &fiber);
+}
+
 void Scheduler::Enter(void* argument) {
   auto* const fiber = static_cast<Fiber*>(argument);
+  fiber->world->RunOnThisThread();
   fiber->body();
+  BatonThread::DestroyThreadLocals();
   fiber->body = nullptr;
+  if (interposition != nullptr) interposition->fiber_ends(*fiber);
   fiber->world->scheduler().Finish(*fiber);
 }
 
 void Scheduler::Finish(Fiber& fiber) {
+  const InSimulator in;
   fiber.state = FiberState::kDone;
   if (!fiber.daemon) --num_unfinished_;
   world_.Record(fiber.node, {.kind = EventKind::kFiberEnded, .id = fiber.id});
   if (fiber.joiner != nullptr) Wake(fiber.joiner);
   finished_ = &fiber;
-  Site& site = *world_.decisions().SiteAt(fiber.node->label, "end");
-  ++site.count;
+  Site& site = fiber.sites.At(end_);
+  site.Visit();
   SwitchAway(site, /*for_good=*/true);
 }
 
+void Scheduler::MakeDaemon(Fiber& fiber) {
+  if (fiber.daemon) return;
+  fiber.daemon = true;
+  if (fiber.state != FiberState::kDone && fiber.state != FiberState::kDead) {
+    --num_unfinished_;
+  }
+}
+
+void Scheduler::Kill(Fiber& fiber) {
+  if (fiber.state == FiberState::kDone || fiber.state == FiberState::kDead) {
+    return;
+  }
+  if (!fiber.daemon) --num_unfinished_;
+  fiber.state = FiberState::kDead;
+  std::erase(ready_, &fiber);
+  std::erase(fiber.node->paused_ready, &fiber);
+}
+
 void Scheduler::Run() {
-  ++main_site_->count;
+  const InSimulator in;
+  main_site_->Visit();
   SwitchAway(*main_site_);
   current_ = nullptr;
+  // What comes after the run is after all that its fibers have done.
+  for (const auto& fiber : fibers_) AnnounceAcquire(fiber.get());
+}
+
+Site& Scheduler::SiteHere(const Node& node, const Place& place) {
+  if (Fiber* const fiber = current()) return fiber->sites.At(place);
+  return *world_.decisions().SiteAt(node.label, place.label);
 }
 
 void Scheduler::MakeReady(Fiber* fiber) {
@@ -137,7 +186,7 @@ void Scheduler::MaybePreempt(Site& site) {
   // The next run finds the static made, and must find the same points.
   if (StaticScope::IsActive()) return;
   ++num_points_;
-  ++site.count;
+  site.Visit();
   if (current() == nullptr) return;
   if (const int64_t stall_ns = DecideStall(site); stall_ns > 0) {
     world_.Record(
@@ -160,7 +209,7 @@ int64_t Scheduler::DecideStall(Site& site) {
   }
   if (stall_below_ == 0) return 0;
   decisions.CountMade();
-  const uint64_t bits = site.Bits(DecisionKind::kStall);
+  const uint64_t bits = Bits(site, DecisionKind::kStall);
   if ((bits & 0xffffffffu) >= stall_below_) return 0;
   const uint64_t stall_ns =
       1 + Below(Mix(bits), static_cast<uint64_t>(options_.max_stall_ns));
@@ -177,7 +226,7 @@ bool Scheduler::DecideSwitch(Site& site) {
   bool result = false;
   if (options_.policy == Policy::kRandom) {
     decisions.CountMade();
-    result = (site.Bits(DecisionKind::kSwitch) & 0xffffffffu) < switch_below_;
+    result = (Bits(site, DecisionKind::kSwitch) & 0xffffffffu) < switch_below_;
   } else if (options_.policy == Policy::kPct) {
     decisions.CountMade();
     if (next_change_ < change_points_.size() &&
@@ -197,7 +246,7 @@ bool Scheduler::Block(Site& site, WaitReason reason, int64_t deadline_ns) {
   Fiber* const fiber = current_;
   // This is a visit of its own, because the next fiber may also have been
   // chosen at the point just before.
-  ++site.count;
+  site.Visit();
   fiber->state = FiberState::kBlocked;
   fiber->waiting = reason;
   fiber->wake_ns = deadline_ns;
@@ -225,9 +274,13 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
   }
   // The stack of a fiber that has ended is free for the next fiber that starts.
   if (finished_ != nullptr && finished_ != from) {
-    free_stacks_.push_back(std::exchange(finished_->stack, {}));
+    finished_->context.End();
+    if (finished_->stack.low != nullptr) {
+      free_stacks_.push_back(std::exchange(finished_->stack, {}));
+    }
     finished_ = nullptr;
   }
+  if (from != nullptr) AnnounceRelease(from);
   const StaticScope::State statics = StaticScope::Suspend();
   ExecutionContext::Switch(from == nullptr ? main_ : from->context,
                            to == nullptr ? main_ : to->context, for_good);
@@ -277,7 +330,7 @@ size_t Scheduler::Choose(Site& site) {
       return 0;
     case Policy::kRandom:
       decisions.CountMade();
-      index = Below(site.Bits(DecisionKind::kNext), ready_.size());
+      index = Below(Bits(site, DecisionKind::kNext), ready_.size());
       break;
     case Policy::kPct:
       decisions.CountMade();
@@ -302,9 +355,10 @@ void Scheduler::Abandon(Node& node) {
   std::erase_if(ready_,
                 [](Fiber* fiber) { return fiber->state == FiberState::kDead; });
   node.paused_ready.clear();
+  if (interposition != nullptr) interposition->node_crashed(node);
   if (current() != nullptr && current_->node == &node) {
-    Site& site = *world_.decisions().SiteAt(node.label, "crash");
-    ++site.count;
+    Site& site = current_->sites.At(crash_);
+    site.Visit();
     SwitchAway(site, /*for_good=*/true);
   }
 }
@@ -318,8 +372,8 @@ void Scheduler::Pause(Node& node) {
     return true;
   });
   if (current() != nullptr && current_->node == &node) {
-    Site& site = *world_.decisions().SiteAt(node.label, "pause");
-    ++site.count;
+    Site& site = current_->sites.At(pause_);
+    site.Visit();
     MakeReady(current_);
     SwitchAway(site);
   }

@@ -41,14 +41,19 @@ struct ScheduleOptions {
   // timeout would never expire just when the reply arrives.
   double stall_probability = 0.02;
   int64_t max_stall_ns = 50'000;
+  // Another number draws another schedule for the same seed, whose latencies
+  // and other draws stay.
+  uint64_t salt = 0;
   // Whether TensorPipe's own locks are points too.
   bool tensorpipe_locks = false;
+  ContextKind context = kDefaultContext;
 };
 
 class World;
 struct Node;
 
-// Not thread-safe: a world lives on one OS thread.
+// Not thread-safe: a world lives on one OS thread, or on those of its fibers,
+// of which one runs at a time.
 class Scheduler {
  public:
   static constexpr int64_t kNever = INT64_MAX;
@@ -65,7 +70,8 @@ class Scheduler {
   // event is left, or after `Stop`.
   void Run();
 
-  // To be called after the run if fibers are left, which are abandoned.
+  // To be called after the run if fibers are left, which are abandoned: none of
+  // their OS threads is left behind, and their stacks can be used again.
   void ReturnStacks();
 
   // Ends the run at the next switch; fibers are abandoned.
@@ -77,12 +83,22 @@ class Scheduler {
   // Null on the OS thread's own stack and while an event is delivered.
   Fiber* current() const { return in_event_ ? nullptr : current_; }
 
+  // The site at which the running fiber makes decisions at `place`; on no fiber
+  // that of the node.
+  Site& SiteHere(const Node& node, const Place& place);
+
   // A point: the schedule may let another fiber run here, or stall this one.
   void MaybePreempt(Site& site);
 
   // Blocks until `Wake` or until the virtual time `deadline_ns`, and returns
   // false in the latter case. The choice of the next fiber is made at `site`.
   bool Block(Site& site, WaitReason reason, int64_t deadline_ns);
+
+  // From now on the run does not wait for `fiber`.
+  void MakeDaemon(Fiber& fiber);
+
+  // `fiber`, which is not the one that runs, never runs again.
+  void Kill(Fiber& fiber);
 
   // Makes a blocked fiber ready; does nothing for any other.
   void Wake(Fiber* fiber);
@@ -107,12 +123,17 @@ class Scheduler {
 
  private:
   static void Enter(void* fiber);
+  ExecutionContext MakeContext(Fiber& fiber);
   void Finish(Fiber& fiber);
   void MakeReady(Fiber* fiber);
   void SwitchAway(Site& site, bool for_good = false);
   Fiber* PickNext(Site& site);
   Fiber* TakeReady(Site& site);
   size_t Choose(Site& site);
+  uint64_t Bits(const Site& site, DecisionKind kind) const {
+    const uint64_t bits = site.Bits(kind);
+    return options_.salt == 0 ? bits : Mix(bits ^ options_.salt);
+  }
   int64_t DecideStall(Site& site);
   bool DecideSwitch(Site& site);
 
@@ -125,6 +146,9 @@ class Scheduler {
 
   ExecutionContext main_;
   Site* main_site_;
+  const Place& end_;
+  const Place& crash_;
+  const Place& pause_;
   Fiber* current_ = nullptr;
   bool in_event_ = false;
   bool stopped_ = false;
@@ -132,7 +156,7 @@ class Scheduler {
   std::vector<std::unique_ptr<Fiber>> fibers_;
   // Stacks of finished fibers, for reuse within the run.
   std::vector<StackPool::Stack> free_stacks_;
-  Fiber* finished_ = nullptr;  // its stack is free after the switch away
+  Fiber* finished_ = nullptr;  // its context is free after the switch away
   int64_t num_unfinished_ = 0;
   int64_t num_points_ = 0;
   int64_t num_switches_ = 0;

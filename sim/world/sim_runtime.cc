@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/runtime/mutex.h"
+#include "sim/world/race_annotations.h"
 
 namespace reprise {
 namespace {
@@ -42,23 +43,26 @@ void Remove(void*& head, Fiber* fiber) {
 
 class SimThread : public Thread {
  public:
-  SimThread(World& world, Site& site, Fiber* fiber)
-      : world_(world), site_(site), fiber_(fiber) {}
+  SimThread(World& world, const Place& join, Fiber* fiber)
+      : world_(world), join_(join), fiber_(fiber) {}
 
   void Join() override {
+    const InSimulator in;
     Scheduler& scheduler = world_.scheduler();
-    scheduler.MaybePreempt(site_);
+    Site& site = scheduler.SiteHere(*fiber_->node, join_);
+    scheduler.MaybePreempt(site);
     while (fiber_->state != FiberState::kDone) {
       fiber_->joiner = scheduler.current();
-      scheduler.Block(site_, {"joins", fiber_->label}, Scheduler::kNever);
+      scheduler.Block(site, {"joins", fiber_->label}, Scheduler::kNever);
     }
+    AnnounceAcquire(fiber_);
   }
 
   void Detach() override {}
 
  private:
   World& world_;
-  Site& site_;
+  const Place& join_;
   Fiber* const fiber_;
 };
 
@@ -67,63 +71,75 @@ class SimThread : public Thread {
 SimRuntime::SimRuntime(World& world, Node& node)
     : world_(world),
       node_(node),
-      sleep_site_(*world.decisions().SiteAt(node.label, "sleep")),
-      start_site_(*world.decisions().SiteAt(node.label, "start")),
-      join_site_(*world.decisions().SiteAt(node.label, "join")),
-      random_site_(*world.decisions().SiteAt(node.label, "random")) {}
+      sleep_(world.decisions().PlaceAt("sleep")),
+      start_(world.decisions().PlaceAt("start")),
+      join_(world.decisions().PlaceAt("join")),
+      random_(world.decisions().PlaceAt("random")) {}
 
 absl::Time SimRuntime::Now() { return world_.Now(); }
 
 void SimRuntime::SleepUntil(absl::Time deadline) {
+  const InSimulator in;
   const int64_t deadline_ns = World::ToNanoseconds(deadline);
-  world_.scheduler().MaybePreempt(sleep_site_);
+  Site& site = SiteAt(sleep_);
+  world_.scheduler().MaybePreempt(site);
   if (deadline_ns <= world_.now_ns()) return;
-  world_.scheduler().Block(sleep_site_, {"sleeps", ""}, deadline_ns);
+  world_.scheduler().Block(site, {"sleeps", ""}, deadline_ns);
 }
 
 std::unique_ptr<Thread> SimRuntime::StartThread(
     std::string name, absl::AnyInvocable<void()> body) {
+  const InSimulator in;
   Fiber* const fiber = world_.scheduler().Start(node_, name, std::move(body));
-  auto thread = std::make_unique<SimThread>(world_, join_site_, fiber);
-  world_.scheduler().MaybePreempt(start_site_);
+  auto thread = std::make_unique<SimThread>(world_, join_, fiber);
+  world_.scheduler().MaybePreempt(SiteAt(start_));
   return thread;
 }
 
-// The bits are a function of seed, node and count, in a replay too, so there is
-// no decision to keep.
+// The bits are a function of the seed and the visit, in a replay too, so there
+// is no decision to keep.
 uint64_t SimRuntime::RandomBits() {
-  const uint64_t bits = random_site_.Bits(DecisionKind::kLatency);
-  ++random_site_.count;
-  return bits;
+  const InSimulator in;
+  Site& site = SiteAt(random_);
+  site.Visit();
+  return site.Bits(DecisionKind::kLatency);
 }
 
-const void* SimRuntime::CurrentThread() { return world_.scheduler().current(); }
+const void* SimRuntime::CurrentThread() {
+  const InSimulator in;
+  return world_.scheduler().current();
+}
+
+Site& SimRuntime::SiteAt(const Place& place) {
+  return world_.scheduler().SiteHere(node_, place);
+}
 
 Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
-  if (slot == nullptr) {
-    // Verbs and names are literals, so they are looked up by address first:
-    // objects with a lock of their own come and go with every call.
-    for (const CachedSite& cached : cache_) {
-      if (cached.verb == verb && cached.name == name) {
-        slot = cached.site;
-        return *cached.site;
-      }
-    }
-    Site* site =
-        world_.decisions().SiteAt(node_.label, absl::StrCat(verb, ":", name));
-    cache_.push_back({verb, name, site});
-    slot = site;
+  if (slot == nullptr) slot = const_cast<Place*>(&PlaceOf(verb, name));
+  return SiteAt(*static_cast<const Place*>(slot));
+}
+
+const Place& SimRuntime::PlaceOf(const char* verb, const char* name) {
+  // Verbs and names are literals, so they are looked up by address first:
+  // objects with a lock of their own come and go with every call.
+  for (const CachedPlace& cached : cache_) {
+    if (cached.verb == verb && cached.name == name) return *cached.place;
   }
-  return *static_cast<Site*>(slot);
+  const Place& place =
+      world_.decisions().PlaceAt(absl::StrCat(verb, ":", name));
+  cache_.push_back({verb, name, &place});
+  return place;
 }
 
 bool SimRuntime::HasMemory() {
+  const InSimulator in;
   if (world_.now_ns() >= node_.short_of_memory_until_ns) return true;
   node_.on_short_of_memory();
   return false;
 }
 
 void SimRuntime::Lock(Mutex& mutex) {
+  const InSimulator in;
   Site& site = SiteOf(mutex.slots().site, "lock", mutex.name());
   world_.scheduler().MaybePreempt(site);
   Acquire(mutex, site);
@@ -138,9 +154,12 @@ void SimRuntime::Acquire(Mutex& mutex, Site& site) {
                     Scheduler::kNever);
   }
   slots.holder = scheduler.current();
+  AnnounceAcquire(&mutex);
 }
 
 void SimRuntime::Unlock(Mutex& mutex) {
+  const InSimulator in;
+  AnnounceRelease(&mutex);
   Mutex::Slots& slots = mutex.slots();
   slots.holder = nullptr;
   if (slots.first_waiter != nullptr) {
@@ -149,6 +168,7 @@ void SimRuntime::Unlock(Mutex& mutex) {
 }
 
 bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
+  const InSimulator in;
   CondVar::Slots& slots = cond_var.slots();
   Scheduler& scheduler = world_.scheduler();
   Site& site = SiteOf(slots.site, "wait", cond_var.name());
@@ -171,6 +191,7 @@ bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
 }
 
 void SimRuntime::Notify(CondVar& cond_var, bool all) {
+  const InSimulator in;
   void*& head = cond_var.slots().first_waiter;
   while (head != nullptr) {
     world_.scheduler().Wake(Dequeue(head));

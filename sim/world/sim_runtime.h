@@ -33,20 +33,24 @@ class SimRuntime : public Runtime {
   void Notify(CondVar& cond_var, bool all) override;
 
   void Acquire(Mutex& mutex, Site& site);
+  // The running fiber's site at a lock or a condition variable, whose slot
+  // keeps the place.
   Site& SiteOf(void*& slot, const char* verb, const char* name);
+  Site& SiteAt(const Place& place);
+  const Place& PlaceOf(const char* verb, const char* name);
 
   World& world_;
   Node& node_;
-  struct CachedSite {
+  struct CachedPlace {
     const char* verb;
     const char* name;
-    Site* site;
+    const Place* place;
   };
-  std::vector<CachedSite> cache_;
-  Site& sleep_site_;
-  Site& start_site_;
-  Site& join_site_;
-  Site& random_site_;
+  std::vector<CachedPlace> cache_;
+  const Place& sleep_;
+  const Place& start_;
+  const Place& join_;
+  const Place& random_;
 };
 
 }  // namespace reprise

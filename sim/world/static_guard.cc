@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "sim/world/arena.h"
+#include "sim/world/interposition.h"
 #include "sim/world/world.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -78,33 +79,10 @@ World* WorldOfFiber() {
                                                                      : nullptr;
 }
 
-// The guards whose initialisers run on this OS thread. Those of other OS
-// threads are waited for by libstdc++: their end wakes no fiber of ours.
-class PendingGuards {
- public:
-  void Add(abi::__guard* guard) {
-    if (size_ < kMost) guards_[size_++] = guard;
-  }
-  void Remove(abi::__guard* guard) {
-    const auto found = std::find(guards_, guards_ + size_, guard);
-    if (found != guards_ + size_) *found = guards_[--size_];
-  }
-  bool Contains(abi::__guard* guard) const {
-    return std::find(guards_, guards_ + size_, guard) != guards_ + size_;
-  }
-
- private:
-  static constexpr size_t kMost = 64;
-  abi::__guard* guards_[kMost] = {};
-  size_t size_ = 0;
-};
-
-thread_local constinit PendingGuards t_pending;
-
 // Only an initialiser that blocks lets another fiber meet its guard.
 void BlockWhilePending(World& world, abi::__guard* guard) {
   Scheduler& scheduler = world.scheduler();
-  while (t_pending.Contains(guard)) {
+  while (world.pending_statics().Contains(guard)) {
     Fiber* const fiber = scheduler.current();
     Site& site = *world.decisions().SiteAt(fiber->node->label, "wait:static");
     fiber->wait_address = guard;
@@ -114,15 +92,61 @@ void BlockWhilePending(World& world, abi::__guard* guard) {
   }
 }
 
-void WakeThoseWaitingFor(abi::__guard* guard) {
-  World* const world = World::Current();
-  if (world == nullptr) return;
-  for (const auto& fiber : world->scheduler().fibers()) {
-    if (fiber->wait_address == guard) world->scheduler().Wake(fiber.get());
+void WakeThoseWaitingFor(World& world, const void* guard) {
+  for (const auto& fiber : world.scheduler().fibers()) {
+    if (fiber->wait_address == guard) world.scheduler().Wake(fiber.get());
   }
 }
 
+void EndInitialiser(abi::__guard* guard) {
+  StaticScope::End();
+  World* const world = WorldOfFiber();
+  if (world == nullptr) return;
+  world->pending_statics().Remove(guard);
+  WakeThoseWaitingFor(*world, guard);
+}
+
+// Inside a world as well, libstdc++ waits for an initialiser of another OS
+// thread in real time.
+template <typename Function>
+auto CallReal(Real<Function>& function, abi::__guard* guard) {
+  const RealCalls real;
+  return function.get()(guard);
+}
+
 }  // namespace
+
+void PendingStatics::Add(void* guard, Fiber* maker) {
+  if (size_ < kMost) pending_[size_++] = {guard, maker};
+}
+
+void PendingStatics::Remove(void* guard) {
+  for (size_t i = 0; i < size_; ++i) {
+    if (pending_[i].guard != guard) continue;
+    pending_[i] = pending_[--size_];
+    return;
+  }
+}
+
+bool PendingStatics::Contains(void* guard) const {
+  return std::any_of(
+      pending_, pending_ + size_,
+      [guard](const Pending& pending) { return pending.guard == guard; });
+}
+
+void PendingStatics::Release(const Node* of) {
+  for (size_t i = size_; i-- > 0;) {
+    const Pending pending = pending_[i];
+    if (of != nullptr && pending.maker->node != of) continue;
+    pending_[i] = pending_[--size_];
+    CallReal(real_abort, static_cast<abi::__guard*>(pending.guard));
+    if (of != nullptr) {
+      WakeThoseWaitingFor(*pending.maker->world, pending.guard);
+    }
+  }
+}
+#else
+void PendingStatics::Release(const Node* /*of*/) {}
 #endif
 
 }  // namespace reprise
@@ -132,29 +156,25 @@ void WakeThoseWaitingFor(abi::__guard* guard) {
 namespace __cxxabiv1 {
 
 extern "C" int __cxa_guard_acquire(__guard* guard) {
-  if (reprise::World* const world = reprise::WorldOfFiber()) {
-    reprise::BlockWhilePending(*world, guard);
+  reprise::World* const world = reprise::WorldOfFiber();
+  if (world != nullptr) reprise::BlockWhilePending(*world, guard);
+  const int is_ours = reprise::CallReal(reprise::real_acquire, guard);
+  if (is_ours == 0) return 0;
+  if (world != nullptr) {
+    world->pending_statics().Add(guard, world->scheduler().current());
   }
-  const int is_ours = reprise::real_acquire.get()(guard);
-  if (is_ours != 0) {
-    reprise::t_pending.Add(guard);
-    reprise::StaticScope::Begin();
-  }
+  reprise::StaticScope::Begin();
   return is_ours;
 }
 
 extern "C" void __cxa_guard_release(__guard* guard) noexcept {
-  reprise::StaticScope::End();
-  reprise::t_pending.Remove(guard);
-  reprise::real_release.get()(guard);
-  reprise::WakeThoseWaitingFor(guard);
+  reprise::CallReal(reprise::real_release, guard);
+  reprise::EndInitialiser(guard);
 }
 
 extern "C" void __cxa_guard_abort(__guard* guard) noexcept {
-  reprise::StaticScope::End();
-  reprise::t_pending.Remove(guard);
-  reprise::real_abort.get()(guard);
-  reprise::WakeThoseWaitingFor(guard);
+  reprise::CallReal(reprise::real_abort, guard);
+  reprise::EndInitialiser(guard);
 }
 
 }  // namespace __cxxabiv1

@@ -13,13 +13,49 @@
 // makes an object for the process by other means, such as `pthread_once`, may
 // do the same by a `StaticScope`.
 //
-// All of it belongs to one OS thread and needs no lock. Outside runs a guard
-// does what it does without us.
+// Not thread-safe, as worlds are not. Outside runs, and for statics that
+// another OS thread makes outside of this world, a guard does what it does
+// without us.
 
 #ifndef REPRISE_SIM_WORLD_STATIC_GUARD_H_
 #define REPRISE_SIM_WORLD_STATIC_GUARD_H_
 
+#include <cstddef>
+
 namespace reprise {
+
+struct Fiber;
+struct Node;
+
+// The statics whose initialisers run on fibers of a world. Those of other OS
+// threads are waited for by libstdc++: their end wakes no fiber of this world.
+class PendingStatics {
+ public:
+  PendingStatics() = default;
+  PendingStatics(const PendingStatics&) = delete;
+  PendingStatics& operator=(const PendingStatics&) = delete;
+
+  void Add(void* guard, Fiber* maker);
+  void Remove(void* guard);
+  bool Contains(void* guard) const;
+
+  // To be called when a node crashes: others may make what its fibers began.
+  void ReleaseOf(const Node& node) { Release(&node); }
+  // To be called when no fiber will run any more.
+  void ReleaseAll() { Release(nullptr); }
+
+ private:
+  struct Pending {
+    void* guard;
+    Fiber* maker;
+  };
+  static constexpr size_t kMost = 64;
+
+  void Release(const Node* of);  // null: all
+
+  Pending pending_[kMost] = {};
+  size_t size_ = 0;
+};
 
 // While one exists, the code on this stack initialises an object of the
 // process. They nest.

@@ -5,12 +5,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "sim/world/arena.h"
+#include "sim/world/interposition.h"
 
 namespace reprise {
 namespace {
-
-thread_local constinit World* t_world = nullptr;
 
 // Alarms come before everything else of the same time, in the order of the
 // fibers' ids.
@@ -37,6 +37,7 @@ std::string_view ToString(Outcome outcome) {
 World::World(const WorldOptions& options)
     : options_(options),
       decisions_(options.seed, options.recording, options.keep_trace),
+      io_(decisions_.PlaceAt("io")),
       trace_(options.keep_trace),
       scheduler_(*this, options.schedule) {}
 
@@ -48,7 +49,7 @@ void World::Dispose(std::unique_ptr<World> world) {
   (void)world.release();
 }
 
-World* World::Current() { return t_world; }
+void World::RunOnThisThread() { running_ = this; }
 
 Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
   auto node = std::make_unique<Node>();
@@ -58,16 +59,23 @@ Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
   node->label =
       incarnation == 0 ? name : name + "+" + std::to_string(incarnation);
   node->name = std::move(name);
-  node->io_site = decisions_.SiteAt(node->label, "io");
   nodes_.push_back(std::move(node));
   return *nodes_.back();
 }
 
 Outcome World::Run() {
-  World* const outer = std::exchange(t_world, this);
+  const InSimulator in;
+  World* const outer = std::exchange(running_, this);
+  if (interposition != nullptr) interposition->run_begins(*this);
   scheduler_.Run();
-  t_world = outer;
+  if (interposition != nullptr) interposition->run_ends(*this);
+  running_ = outer;
   const Outcome outcome = Judge();
+  if (outcome == Outcome::kDeadlock || outcome == Outcome::kTimeLimit) {
+    Fail(outcome == Outcome::kDeadlock ? "deadlock" : "time-limit",
+         absl::StrJoin(DescribeFibers(), "; "));
+  }
+  pending_statics_.ReleaseAll();
   if (outcome != Outcome::kFinished) AbandonFibers();
   return outcome;
 }
@@ -79,7 +87,10 @@ Outcome World::Judge() const {
                                           : Outcome::kDeadlock;
 }
 
-absl::Time World::Now() const { return Epoch() + absl::Nanoseconds(now_ns_); }
+absl::Time World::Now() const {
+  const InSimulator in;
+  return Epoch() + absl::Nanoseconds(now_ns_);
+}
 
 int64_t World::ToNanoseconds(absl::Time time) {
   if (time == absl::InfiniteFuture()) return Scheduler::kNever;
@@ -101,8 +112,9 @@ void World::Push(Event event) {
   std::push_heap(events_.begin(), events_.end(), &World::Later);
 }
 
-void World::At(int64_t time_ns, EventOrder order,
-               absl::AnyInvocable<void()> event) {
+void World::Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
+                     absl::AnyInvocable<void()> event) {
+  const InSimulator in;
   uint32_t slot = 0;
   if (free_calls_.empty()) {
     slot = static_cast<uint32_t>(calls_.size());
@@ -112,7 +124,7 @@ void World::At(int64_t time_ns, EventOrder order,
     free_calls_.pop_back();
     calls_[slot] = std::move(event);
   }
-  Push({time_ns, {order.source + 1, order.number}, nullptr, 0, slot});
+  Push({time_ns, {order.source + 1, order.number}, nullptr, 0, slot, keep});
 }
 
 void World::SetAlarm(int64_t time_ns, Fiber& fiber) {
@@ -129,8 +141,15 @@ bool World::DeliverNextEvents() {
       events_.pop_back();
       continue;  // A stale alarm must not move the clock.
     }
+    if (event.keep == EventKeep::kIfRunning && IsOver()) {
+      std::pop_heap(events_.begin(), events_.end(), &World::Later);
+      events_.pop_back();
+      calls_[event.slot] = nullptr;
+      free_calls_.push_back(event.slot);
+      continue;
+    }
     if (delivered && event.time_ns != now_ns_) break;
-    if (event.time_ns > options_.max_time_ns) {
+    if (event.time_ns > options_.max_time_ns && !IsOver()) {
       over_limit_ = true;
       return false;
     }
@@ -143,6 +162,7 @@ bool World::DeliverNextEvents() {
     } else {
       absl::AnyInvocable<void()> call = std::move(calls_[event.slot]);
       free_calls_.push_back(event.slot);
+      if (event.keep == EventKeep::kRestart) --restarts_to_come_;
       call();
     }
     if (scheduler_.stopped()) return false;
@@ -151,12 +171,14 @@ bool World::DeliverNextEvents() {
 }
 
 void World::PostIo(Node& node, absl::AnyInvocable<void()> work) {
+  const InSimulator in;
   if (!node.alive) return;
   node.io_work.push_back(std::move(work));
   if (node.io == nullptr) {
     node.io = scheduler_.Start(
         node, "io",
         [this, &node] {
+          const InSimulator in;
           for (;;) {
             while (!node.io_work.empty()) {
               absl::AnyInvocable<void()> next = std::move(node.io_work.front());
@@ -164,8 +186,9 @@ void World::PostIo(Node& node, absl::AnyInvocable<void()> work) {
               next();
             }
             node.io_waits = true;
-            ++node.io_site->count;
-            scheduler_.Block(*node.io_site, {"waits for", "the network"},
+            Site& site = node.io->sites.At(io_);
+            site.Visit();
+            scheduler_.Block(site, {"waits for", "the network"},
                              Scheduler::kNever);
           }
         },
@@ -176,7 +199,33 @@ void World::PostIo(Node& node, absl::AnyInvocable<void()> work) {
   }
 }
 
+void World::BeginSection(const EventDetails& details) {
+  Fiber* const fiber = scheduler_.current();
+  if (fiber == nullptr) return;
+  switch (details.kind) {
+    case EventKind::kCallStarted: {
+      std::string who = absl::StrCat("w", details.rank);
+      if (!details.text.empty()) who.append(" ").append(details.text);
+      fiber->sites.BeginNext(SectionKind::kCall, who);
+      break;
+    }
+    case EventKind::kCallCompleted:
+      fiber->sites.Begin(SectionKind::kCompleted,
+                         absl::StrCat("w", details.rank), details.id);
+      break;
+    case EventKind::kRequest:
+      fiber->sites.Begin(SectionKind::kRequest, details.text, details.id);
+      break;
+    case EventKind::kReply:
+      fiber->sites.Begin(SectionKind::kReply, details.text, details.id);
+      break;
+    default:
+      break;
+  }
+}
+
 void World::Fail(std::string_view rule, std::string_view detail) {
+  const InSimulator in;
   if (!failed_rule_.empty()) return;
   failed_rule_ = std::string(rule);
   failed_detail_ = std::string(detail);
@@ -184,11 +233,13 @@ void World::Fail(std::string_view rule, std::string_view detail) {
 }
 
 void World::Crash(Node& node) {
+  const InSimulator in;
   if (!node.alive) return;
   node.alive = false;
   AbandonFibers();
   Record(&node, {.kind = EventKind::kCrash, .incarnation = node.incarnation});
   for (const auto& watcher : crash_watchers_) watcher(node);
+  pending_statics_.ReleaseOf(node);
   scheduler_.Abandon(node);
 }
 
@@ -197,8 +248,15 @@ void World::AbandonFibers() {
   ExpectLostObjects();
 }
 
-void World::Pause(Node& node) { scheduler_.Pause(node); }
-void World::Resume(Node& node) { scheduler_.Resume(node); }
+void World::Pause(Node& node) {
+  const InSimulator in;
+  scheduler_.Pause(node);
+}
+
+void World::Resume(Node& node) {
+  const InSimulator in;
+  scheduler_.Resume(node);
+}
 
 std::vector<std::string> World::DescribeFibers() const {
   std::vector<std::string> lines;

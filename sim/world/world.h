@@ -22,7 +22,9 @@
 #include "absl/time/time.h"
 #include "sim/trace/trace.h"
 #include "sim/world/decision.h"
+#include "sim/world/race_annotations.h"
 #include "sim/world/scheduler.h"
+#include "sim/world/static_guard.h"
 
 namespace reprise {
 
@@ -37,7 +39,11 @@ struct WorldOptions {
   // the rule "progress").
   int64_t max_time_ns = int64_t{3600} * 1'000'000'000;
   int64_t max_points = 50'000'000;
+  // Of each fiber's stack; 0: StackPool::kDefaultBytes.
+  size_t stack_bytes = 0;
 };
+
+struct InterposedWorld;
 
 enum class Outcome : uint8_t {
   kFinished,   // every fiber has ended
@@ -67,7 +73,6 @@ struct Node {
   Fiber* io = nullptr;
   bool io_waits = false;
   std::deque<absl::AnyInvocable<void()>> io_work;
-  Site* io_site = nullptr;
 };
 
 // Orders events of the same time: first by the source, such as a connection or
@@ -89,8 +94,12 @@ class World {
   // fibers may be anywhere in the code, and it is abandoned with them.
   static void Dispose(std::unique_ptr<World> world);
 
-  // The world whose `Run` is on this OS thread's stack; null outside.
-  static World* Current();
+  // The world whose `Run` is on this OS thread's stack, or whose fiber this OS
+  // thread is; null outside.
+  static World* Current() { return running_; }
+
+  // For the scheduler: makes this world the current one of this OS thread.
+  void RunOnThisThread();
 
   Node& AddNode(int32_t rank, std::string name, int32_t incarnation = 0);
 
@@ -104,12 +113,34 @@ class World {
 
   // Runs `event` at `time_ns`, or at once if that has passed. It runs on no
   // fiber and must not block.
-  void At(int64_t time_ns, EventOrder order, absl::AnyInvocable<void()> event);
+  void At(int64_t time_ns, EventOrder order, absl::AnyInvocable<void()> event) {
+    Schedule(time_ns, order, EventKeep::kWhatever, std::move(event));
+  }
+  // The same, unless the run is over by then (`IsOver`): such an event is
+  // dropped, and does not move the clock.
+  void AtIfRunning(int64_t time_ns, EventOrder order,
+                   absl::AnyInvocable<void()> event) {
+    Schedule(time_ns, order, EventKeep::kIfRunning, std::move(event));
+  }
+  // The same for a restart: until then the run is not over.
+  void AtRestart(int64_t time_ns, EventOrder order,
+                 absl::AnyInvocable<void()> event) {
+    ++restarts_to_come_;
+    Schedule(time_ns, order, EventKeep::kRestart, std::move(event));
+  }
 
   // Runs `work` on the node's transport thread.
   void PostIo(Node& node, absl::AnyInvocable<void()> work);
 
-  // Stops the run as failed. Only the first call counts.
+  // Whether no fiber is left that must end, and no restart is to come. What is
+  // under way then may still arrive.
+  bool IsOver() const {
+    return scheduler_.num_unfinished() == 0 && restarts_to_come_ == 0;
+  }
+
+  // Stops the run as failed. Only the first call counts. Every failure of a
+  // run comes through here, a deadlock and a time limit too, so it is the place
+  // for a breakpoint.
   void Fail(std::string_view rule, std::string_view detail);
   const std::string& failed_rule() const { return failed_rule_; }
   const std::string& failed_detail() const { return failed_detail_; }
@@ -126,8 +157,19 @@ class World {
   // Adds an event of `node` (null: of the world) to the trace. Does not return
   // if the event triggers the crash of the node whose fiber this runs on.
   void Record(const Node* node, const EventDetails& details) {
+    const InSimulator in;
+    if (details.kind >= EventKind::kCallStarted &&
+        details.kind <= EventKind::kReply) {
+      BeginSection(details);
+    }
     trace_.Record(now_ns_, node == nullptr ? -1 : node->rank, details);
   }
+
+  // To be called when fibers will never run again though their node lives on:
+  // what they have allocated stays.
+  void AbandonFibers();
+  // Whether the run finished and nothing was abandoned in it.
+  bool clean() const { return clean_; }
 
   // What each fiber that has not ended waits for, a line for each.
   std::vector<std::string> DescribeFibers() const;
@@ -137,6 +179,12 @@ class World {
   Trace& trace() { return trace_; }
   const WorldOptions& options() const { return options_; }
 
+  // For static_guard.cc.
+  PendingStatics& pending_statics() { return pending_statics_; }
+
+  // What sim/interpose keeps for this world while it runs.
+  InterposedWorld* interposed = nullptr;
+
   // For the scheduler. `SetAlarm` makes the event that ends a timed wait.
   // `DeliverNextEvents` moves the time to the next events and delivers them; it
   // returns false if none is left or the run is over.
@@ -144,31 +192,41 @@ class World {
   bool DeliverNextEvents();
 
  private:
+  enum class EventKeep : uint8_t { kWhatever, kIfRunning, kRestart };
   struct Event {
     int64_t time_ns;
     EventOrder order;
     Fiber* fiber;         // of an alarm; null for any other event
     uint64_t wait_count;  // of an alarm
     uint32_t slot;        // of any other event: index into `calls_`
+    EventKeep keep = EventKeep::kWhatever;
   };
+  void Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
+                absl::AnyInvocable<void()> event);
   Outcome Judge() const;
-  void AbandonFibers();
+  // Of the running fiber, by an event of a call.
+  void BeginSection(const EventDetails& details);
   static bool Later(const Event& x, const Event& y);
   void Push(Event event);
+
+  static inline thread_local constinit World* running_ = nullptr;
 
   const WorldOptions options_;
   int64_t now_ns_ = 0;
   Decisions decisions_;
+  const Place& io_;
   Trace trace_;
   std::vector<Event> events_;  // a heap, earliest first
   std::vector<absl::AnyInvocable<void()>> calls_;
   std::vector<uint32_t> free_calls_;
+  int64_t restarts_to_come_ = 0;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::function<void(Node&)>> crash_watchers_;
   bool over_limit_ = false;
   bool clean_ = true;  // finished, without a crash
   std::string failed_rule_;
   std::string failed_detail_;
+  PendingStatics pending_statics_;
   Scheduler scheduler_;  // last: its fibers use the rest
 };
 

@@ -33,5 +33,6 @@ expect 1 "to replay it" "$planted" replay "${replay[0]}" --json >"$out/again.jso
 grep -q "\"hash\": \"$hash\"" "$out/again.json" ||
   fail "the replay has another hash than $hash"
 
-expect 0 "to replay it on the real agent" "$reprise" replay "${replay[0]}"
+# Another build, in which nothing is violated: that proves nothing.
+expect 5 "to replay it on the real agent" "$reprise" replay "${replay[0]}"
 echo "PASSED: $defect"

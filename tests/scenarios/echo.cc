@@ -47,6 +47,7 @@ void Echo(Worker& worker) {
 
 REPRISE_SCENARIO(echo, {.description = "every worker calls every other one",
                         .workers = 3,
+                        .worker_range = ParamRange{1, 100},
                         .body = Echo,
                         .enough_seeds = 10,
                         .max_time = absl::Seconds(30),

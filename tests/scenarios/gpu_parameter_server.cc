@@ -120,12 +120,14 @@ class Client {
                     absl::StrCat(worker_.rank()),
                     {*std::move(part)}};
     request.streams = Only(stream);
-    return agent_.Send(worker_.NameOf(0), std::move(request)).status();
+    return agent_.Send(worker_.NameOf(0), std::move(request), {.label = "push"})
+        .status();
   }
 
   absl::Status Pull(GpuStream stream, uint64_t step) {
     const Future reply = agent_.Send(
-        worker_.NameOf(0), Message{MessageType::kScriptCall, "pull", {}});
+        worker_.NameOf(0), Message{MessageType::kScriptCall, "pull", {}},
+        {.label = "pull"});
     absl::Status status = reply.WaitOn(work_.devices(), Only(stream));
     if (!status.ok()) return status;
     const auto bytes = work_.Read(reply.result()->tensors[0], stream);

@@ -157,6 +157,7 @@ REPRISE_SCENARIO(
     {.description = "four workers start, make 200 calls, join and leave",
      .workers = 4,
      .params = {{"idle_ms", 40000}, {"calls", 180}},
+     .smallest = {{"idle_ms", 0}, {"calls", 1}},
      .body = Lifecycle,
      .probes = {"join with calls running", "large tensor",
                 "tensor of a megabyte", "nested calls"},

@@ -204,6 +204,7 @@ REPRISE_SCENARIO(
     {.description = "a job runs again and again over one store",
      .workers = 2,
      .params = {{"runs", 4}},
+     .smallest = {{"runs", 1}},
      .body = ReusedStore,
      .faults = DrawReuseFaults,
      .probes = {"ran several times", "came too early", "a twin was refused"},

@@ -243,6 +243,7 @@ REPRISE_SCENARIO(
      .workers = 3,
      // How late a completion may be; and how many calls race their deadlines.
      .params = {{"slack_ms", 20}, {"hairs", 12}},
+     .smallest = {{"hairs", 0}},
      .body = Timeouts,
      .probes = {"late reply", "timeout below a millisecond",
                 "reply before a close deadline",

@@ -13,15 +13,18 @@
 
 namespace reprise {
 
-// Exit codes. `replay` returns kViolated when the failure happened again or
-// another rule was violated, and kNotDeterministic when the build that recorded
-// it went another way. `explore` returns kInconclusive when nothing failed, but
-// a coverage probe was never reached or a kind of fault never struck.
+// Exit codes. `replay` returns kViolated when the failure happened again, was
+// found around the recording, or another rule was violated; kNotDeterministic
+// when the build that recorded it went another way; and kNotReproduced when
+// another build violated no rule, which proves nothing. `explore` returns
+// kInconclusive when nothing failed, but a coverage probe was never reached or
+// a kind of fault never struck.
 inline constexpr int kHeld = 0;
 inline constexpr int kViolated = 1;
 inline constexpr int kUsage = 2;
 inline constexpr int kNotDeterministic = 3;
 inline constexpr int kInconclusive = 4;
+inline constexpr int kNotReproduced = 5;
 
 // A program whose agent has planted defects offers `--plant`.
 struct Planting {

@@ -1,9 +1,11 @@
 // `reprise explore`.
 
+#include <signal.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -38,19 +40,34 @@ void ReadSharding(ExploreOptions& options) {
   }
 }
 
-std::string OutDirectory(const std::string& given) {
-  if (!given.empty()) return given;
-  const std::string of_test = Env("TEST_UNDECLARED_OUTPUTS_DIR");
-  return of_test.empty() ? "." : of_test;
+// After the first SIGINT or SIGTERM, the exploration stops and says what it
+// found. The second ends the process.
+volatile std::sig_atomic_t g_signal = 0;
+
+void StopAtSignals() {
+  struct sigaction action = {};
+  action.sa_handler = [](int signal) { g_signal = signal; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
 }
 
-struct Written {
-  std::string path;
-  const ExploreFailure* failure;
-};
+std::string PathOf(const std::string& out, const ExploreFailure& failure) {
+  if (failure.not_deterministic) return "";
+  return absl::StrCat(out, "/", failure.replay.scenario, "-",
+                      failure.replay.seed, ".replay");
+}
+
+// What an exploration does that does not end by itself: it says so, and is no
+// proof.
+void JudgeInterruption(ExploreResult& result) {
+  if (result.was_interrupted && result.failures.empty()) {
+    result.unproved.push_back(result.stopped);
+  }
+}
 
 Json ToJson(const ExploreResult& result, const ExploreCommand& command,
-            const std::vector<Written>& written) {
+            const std::string& out) {
   Json json;
   json["scenario"] = command.run.scenario;
   json["schedule"] = command.run.Describe();
@@ -59,6 +76,8 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
                     : !result.unproved.empty() ? "inconclusive"
                                                : "held";
   json["seeds"] = result.seeds;
+  json["failed_seeds"] = result.failed_seeds;
+  if (!result.stopped.empty()) json["stopped"] = result.stopped;
   json["events"] = result.events;
   json["decisions"] = result.decisions;
   json["sim_seconds"] = result.sim_seconds;
@@ -67,16 +86,21 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
       static_cast<double>(result.seeds) / result.wall_seconds;
   json["sim_to_wall"] = result.sim_seconds / result.wall_seconds;
   json["failures"] = Json::array();
-  for (const Written& entry : written) {
-    const ReplayFile& replay = entry.failure->replay;
+  for (const ExploreFailure& failure : result.failures) {
+    const ReplayFile& replay = failure.replay;
     json["failures"].push_back({{"seed", replay.seed},
                                 {"rule", replay.rule},
                                 {"detail", replay.detail},
+                                {"signature", failure.signature},
+                                {"count", failure.count},
+                                {"other_seeds", failure.other_seeds},
                                 {"hash", HashText(replay.hash)},
-                                {"replay", entry.path},
+                                {"replay", PathOf(out, failure)},
                                 {"faults", replay.faults},
                                 {"decisions", replay.decisions.size()},
-                                {"story", entry.failure->story}});
+                                {"not_minimal", failure.not_minimal},
+                                {"story", failure.story},
+                                {"stacks", failure.stacks}});
   }
   json["probes"] = Json::object();
   for (const auto& [probe, seeds] : result.probes) {
@@ -89,25 +113,38 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
   return json;
 }
 
-void PrintFailure(const Written& entry) {
-  const ReplayFile& replay = entry.failure->replay;
+// "18, 20, 21 and 57 more".
+std::string ListSeeds(const ExploreFailure& failure) {
+  constexpr size_t kShown = 10;
+  const auto begin = failure.other_seeds.begin();
+  const size_t shown = std::min(kShown, failure.other_seeds.size());
+  std::string list =
+      absl::StrJoin(begin, begin + static_cast<std::ptrdiff_t>(shown), ", ");
+  const int64_t more = failure.count - 1 - static_cast<int64_t>(shown);
+  if (more > 0) absl::StrAppend(&list, " and ", more, " more");
+  return list;
+}
+
+void PrintFailure(const ExploreFailure& failure, const std::string& path) {
+  const ReplayFile& replay = failure.replay;
   PrintLine(absl::StrFormat(
-      "seed %d fails (%d faults, %d decisions that matter):", replay.seed,
-      replay.faults.size(), replay.decisions.size()));
-  for (const std::string& line : entry.failure->story) PrintLine(line);
-  if (entry.failure->not_deterministic) {
+      "seed %d fails (%d faults, %d decisions that matter%s%s):", replay.seed,
+      replay.faults.size(), replay.decisions.size(),
+      failure.not_minimal.empty() ? "" : "; ", failure.not_minimal));
+  for (const std::string& line : failure.story) PrintLine(line);
+  PrintStacks(failure.stacks);
+  if (failure.count > 1) {
+    PrintLine(absl::StrCat("fails alike: ", failure.count - 1,
+                           " other seeds: ", ListSeeds(failure)));
+  }
+  if (failure.not_deterministic) {
     PrintLine(absl::StrCat("NOT DETERMINISTIC: ", replay.detail,
                            "; see 'reprise verify ", replay.scenario,
                            " --seed ", replay.seed, "'"));
     return;
   }
-  char program[4096];
-  const ssize_t length = readlink("/proc/self/exe", program, sizeof(program));
-  PrintLine(absl::StrCat("to run it again:  ",
-                         length > 0
-                             ? std::string(program, static_cast<size_t>(length))
-                             : "reprise",
-                         " replay ", entry.path));
+  PrintLine(
+      absl::StrCat("to run it again:  ", ProgramPath(), " replay ", path));
 }
 
 void PrintSummary(const ExploreResult& result, const ExploreCommand& command) {
@@ -115,9 +152,14 @@ void PrintSummary(const ExploreResult& result, const ExploreCommand& command) {
       "%s: %d seeds from %d under %s: %d failed; %.0f seeds/s, %.0f simulated "
       "seconds a second",
       command.run.scenario, result.seeds, command.first_seed,
-      command.run.Describe(), result.failures.size(),
+      command.run.Describe(), result.failed_seeds,
       static_cast<double>(result.seeds) / result.wall_seconds,
       result.sim_seconds / result.wall_seconds));
+  if (result.failures.size() > 1) {
+    PrintLine(absl::StrCat("the failures are of ", result.failures.size(),
+                           " kinds, with a replay file each"));
+  }
+  if (!result.stopped.empty()) PrintLine(result.stopped);
   const auto pair = [](std::string* out, const auto& entry) {
     absl::StrAppend(out, entry.first, " ", entry.second);
   };
@@ -136,7 +178,8 @@ void PrintSummary(const ExploreResult& result, const ExploreCommand& command) {
 
 }  // namespace
 
-int DoExplore(const CommonFlags& common, const ExploreCommand& command) {
+int DoExplore(const CommonFlags& common, const ExploreCommand& command,
+              Json* report) {
   absl::StatusOr<SimRunOptions> run = command.run.ToOptions();
   if (!run.ok()) return UsageError(run.status(), common.json);
   ExploreOptions options;
@@ -147,10 +190,14 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command) {
   options.num_seeds = command.seeds;
   options.jobs = command.jobs;
   options.keep_going = command.keep_going;
+  options.shrink_seconds = command.shrink_seconds;
+  options.whole_story = command.all;
+  options.max_seconds = command.seconds;
   ReadSharding(options);
   options.progress = [](const std::string& line) { PrintNotice(line); };
 
-  const std::string out = OutDirectory(command.out);
+  const std::string out =
+      command.out.empty() ? DefaultOutDirectory() : command.out;
   std::error_code error;
   std::filesystem::create_directories(out, error);
   if (error) {
@@ -159,32 +206,30 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command) {
                       common.json);
   }
 
+  options.found = [&out](const ExploreFailure& failure) {
+    if (failure.not_deterministic) return absl::OkStatus();
+    return WriteFile(PathOf(out, failure), FormatReplay(failure.replay));
+  };
+  StopAtSignals();
+  options.interrupted = [] { return g_signal != 0; };
+
   absl::StatusOr<ExploreResult> result = Explore(options);
   if (!result.ok()) return UsageError(result.status(), common.json);
-  bool not_deterministic = false;
-  std::vector<Written> written;
-  for (const ExploreFailure& failure : result->failures) {
-    Written entry{"", &failure};
-    if (failure.not_deterministic) {
-      not_deterministic = true;
-    } else {
-      entry.path = absl::StrCat(out, "/", failure.replay.scenario, "-",
-                                failure.replay.seed, ".replay");
-      if (absl::Status status =
-              WriteFile(entry.path, FormatReplay(failure.replay));
-          !status.ok()) {
-        return UsageError(status, common.json);
-      }
-    }
-    written.push_back(std::move(entry));
-  }
+  JudgeInterruption(*result);
+  if (report != nullptr) *report = ToJson(*result, command, out);
   if (common.json) {
-    PrintJson(ToJson(*result, command, written));
+    if (report == nullptr) PrintJson(ToJson(*result, command, out));
   } else {
-    for (const Written& entry : written) PrintFailure(entry);
+    for (const ExploreFailure& failure : result->failures) {
+      PrintFailure(failure, PathOf(out, failure));
+    }
     PrintSummary(*result, command);
   }
-  if (not_deterministic) return kNotDeterministic;
+  if (std::any_of(
+          result->failures.begin(), result->failures.end(),
+          [](const auto& failure) { return failure.not_deterministic; })) {
+    return kNotDeterministic;
+  }
   if (!result->failures.empty()) return kViolated;
   return result->unproved.empty() ? kHeld : kInconclusive;
 }

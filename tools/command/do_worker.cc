@@ -16,8 +16,6 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kStoryLines = 40;
-
 const char* GetEnvironment(const char* name) { return std::getenv(name); }
 
 absl::StatusOr<GpuChoice> ChooseGpus(const WorkerCommand& command) {
@@ -41,6 +39,13 @@ absl::StatusOr<RemoteRunOptions> ToOptions(const WorkerCommand& command) {
       ResolveIdentity(command.identity, (*scenario)->workers, GetEnvironment);
   if (!identity.ok()) return identity.status();
   options.identity = *std::move(identity);
+  if ((*scenario)->worker_range) {
+    options.params[std::string(kWorkersParam)] = options.identity.world_size;
+    if (absl::Status status = CheckParams(**scenario, options.params);
+        !status.ok()) {
+      return status;
+    }
+  }
   options.seed = command.seed;
   // On "cuda", all transports that work here.
   if (command.on != "cuda") options.transports = {command.on};
@@ -54,7 +59,7 @@ void Print(const RemoteRunOptions& options, const RemoteRun& run) {
   const std::string outcome =
       result.held() ? "held" : absl::StrCat("VIOLATED ", result.rule);
   if (options.identity.is_coordinator()) {
-    for (const std::string& line : TellStory(result, kStoryLines)) {
+    for (const std::string& line : TellStory(result)) {
       PrintLine(line);
     }
     PrintLine(absl::StrFormat(
@@ -63,6 +68,7 @@ void Print(const RemoteRunOptions& options, const RemoteRun& run) {
         options.scenario->name, options.seed, options.identity.world_size,
         result.held() ? "everything held" : outcome, result.num_events,
         result.wall_seconds, static_cast<double>(run.clock_error_ns) * 1e-6));
+    for (const std::string& line : DescribeReach(result)) PrintLine(line);
     return;
   }
   PrintLine(absl::StrFormat(
@@ -75,6 +81,9 @@ void Print(const RemoteRunOptions& options, const RemoteRun& run) {
 }  // namespace
 
 int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
+  if (command.trace_path == "-" && common.json) {
+    return UsageError(TraceAndJson(), common.json);
+  }
   absl::StatusOr<RemoteRunOptions> options = ToOptions(command);
   if (!options.ok()) return UsageError(options.status(), common.json);
   const absl::StatusOr<GpuChoice> gpus = ChooseGpus(command);
@@ -92,7 +101,9 @@ int DoWorker(const CommonFlags& common, const WorkerCommand& command) {
   if (code == kUsage) {
     // The error was printed above.
   } else if (common.json) {
-    Json json = ToJson(run->result, options->scenario->name, options->seed);
+    Json json = ToJson(run->result, options->scenario->name, options->seed,
+                       /*simulated=*/false);
+    json["on"] = command.on;
     json["worker"] = absl::StrCat("w", options->identity.rank);
     json["workers"] = options->identity.world_size;
     json["run_id"] = options->identity.run_id;

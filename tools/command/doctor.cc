@@ -12,8 +12,8 @@
 #include "agent/runtime/runtime.h"
 #include "agent/store/open_store.h"
 #include "agent/transport/transports.h"
+#include "sim/scenario/scratch_directory.h"
 #include "tools/command/machine_probe.h"
-#include "tools/processes/scratch_directory.h"
 
 namespace reprise {
 namespace {

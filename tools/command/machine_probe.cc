@@ -16,8 +16,9 @@
 namespace reprise {
 namespace {
 
-// The stack of each fiber takes two mappings. What Linux allows by default is
-// enough for some 30 000 fibers.
+// The stacks of fibers take up to 32,000 mappings for their guard pages
+// (sim/world/fiber.cc). What Linux allows by default leaves enough for the
+// rest.
 constexpr int64_t kMinMappings = 65530;
 constexpr int64_t kMinDescriptors = 1024;
 // About what an agent with all transports and channels takes.
@@ -40,12 +41,12 @@ DoctorFinding ProbeMappings() {
   DoctorFinding finding{"machine", "vm.max_map_count", true, "", ""};
   const auto number = ReadNumber("/proc/sys/vm/max_map_count");
   if (!number) {
-    finding.detail = "cannot be read; simulated worlds need two per thread";
+    finding.detail = "cannot be read; simulated worlds need up to 32,000";
     return finding;
   }
   finding.works = *number >= kMinMappings;
-  finding.detail = absl::StrCat(*number, ", enough for about ", *number / 2,
-                                " threads of simulated nodes in a process");
+  finding.detail = absl::StrCat(
+      *number, "; the stacks of simulated nodes take up to 32,000 of them");
   if (!finding.works) {
     finding.advice = absl::StrCat("sysctl -w vm.max_map_count=", kMinMappings);
   }

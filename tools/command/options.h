@@ -15,12 +15,24 @@
 
 namespace reprise {
 
+// How simulated runs use the machine. `replay` has these flags as well.
+struct IsolationFlags {
+  bool in_process = false;
+  uint64_t stack_kib = 0;  // 0: the default
+  double max_wall_seconds_per_seed = 60;
+
+  void AddTo(CLI::App& app);
+  // A debugger that is attached turns `in_process` on.
+  void ApplyTo(SimRunOptions& options) const;
+};
+
 // The flags that `run`, `explore` and `verify` share.
 struct RunFlags {
-  std::string scenario;
+  std::string scenario = {};
   uint64_t seed = 1;
-  std::vector<std::string> params;  // "k=v"
-  std::vector<std::string> faults;  // fault lines; none with `no_faults`
+  std::vector<std::string> params = {};  // "k=v"
+  std::string workers = {};              // their number; empty: the scenario's
+  std::vector<std::string> faults = {};  // fault lines; none with `no_faults`
   bool no_faults = false;
   std::string schedule = "random";
   double switch_probability = 0.5;
@@ -28,10 +40,19 @@ struct RunFlags {
   int pct_depth = 3;
   int64_t pct_length = 0;  // 0: measured
   bool tensorpipe_locks = false;
+  ContextKind context = kDefaultContext;
   int64_t max_stall_us = 50;
+  IsolationFlags isolation = {};
 
   // Declares the flags on a subcommand.
   void AddTo(CLI::App& app, bool with_seed);
+
+  // The scenario's parameters, the number of workers among them, with those
+  // that are given; `in_processes` means the defaults of such runs.
+  absl::StatusOr<ScenarioParams> ToParams(bool in_processes = false) const;
+
+  // INVALID_ARGUMENT if the scenario, the schedule or a parameter is wrong.
+  absl::Status Check() const;
 
   // INVALID_ARGUMENT says what is wrong and which values there are.
   absl::StatusOr<SimRunOptions> ToOptions() const;
@@ -44,9 +65,14 @@ struct RunFlags {
   std::string Describe() const;
 };
 
+// Declares --context on a subcommand.
+void AddContextFlag(CLI::App& app, ContextKind& context);
+
 absl::StatusOr<const Scenario*> FindScenario(const std::string& name);
 
 // The scenario's parameters: those of `given`, and the defaults of the others.
+// INVALID_ARGUMENT for one that the scenario does not have, and for a value
+// that is out of its range.
 absl::StatusOr<ScenarioParams> ResolveParams(
     const Scenario& scenario, const std::vector<std::string>& given);
 

@@ -10,6 +10,7 @@
 
 #include "tools/command/command.h"
 #include "tools/command/options.h"
+#include "tools/command/report.h"
 #include "tools/processes/worker_identity.h"
 
 namespace reprise {
@@ -26,20 +27,46 @@ struct RunCommand {
   std::string device;  // the GPUs for --on cuda; empty: all
   std::string trace_path;
   int64_t max_wall_seconds = 180;
+  bool all = false;  // tell the whole story
 };
 
 struct ExploreCommand {
-  RunFlags run;
+  RunFlags run;  // perhaps a sweep (sweep.h)
+  std::string on = "sim";
+  std::string device;              // as in `RunCommand`
+  int64_t max_wall_seconds = 180;  // of each seed, on others than sim
   uint64_t seeds = 100;
   uint64_t first_seed = 1;
   int jobs = 1;
   bool keep_going = false;
+  double seconds = 0;  // 0: no bound
+  double shrink_seconds = 30;
+  bool all = false;  // tell the whole story
   std::string out;
 };
 
 struct ReplayCommand {
   std::string path;
+  ContextKind context = kDefaultContext;
+  bool all = false;  // tell the whole story
   std::string trace_path;
+  IsolationFlags isolation;
+  // When nothing was violated, search around the recording for so long and for
+  // so many variants; 0: no limit, and with both 0 no search.
+  double search_seconds = 0;
+  int64_t variants = 0;
+};
+
+struct KeepCommand {
+  std::string path;
+  std::string directory = "tests/replays";
+  std::string name;  // without ".replay"; empty: as `path`
+};
+
+struct ShrinkCommand {
+  std::string path;
+  std::string out;  // empty: beside it
+  double shrink_seconds = 30;
 };
 
 struct VerifyCommand {
@@ -61,8 +88,17 @@ struct WorkerCommand {
 
 int DoList(const CommonFlags& common);
 int DoRun(const CommonFlags& common, const RunCommand& command);
-int DoExplore(const CommonFlags& common, const ExploreCommand& command);
+// Runs the explorations that the command means by one of the two below.
+int DoSweep(const CommonFlags& common, const ExploreCommand& command);
+// One exploration. With `report`, its JSON object is put there rather than
+// printed.
+int DoExplore(const CommonFlags& common, const ExploreCommand& command,
+              Json* report);
+int DoExploreInProcesses(const CommonFlags& common,
+                         const ExploreCommand& command, Json* report);
 int DoReplay(const CommonFlags& common, const ReplayCommand& command);
+int DoKeep(const CommonFlags& common, const KeepCommand& command);
+int DoShrink(const CommonFlags& common, const ShrinkCommand& command);
 int DoVerify(const CommonFlags& common, const VerifyCommand& command);
 int DoDoctor(const CommonFlags& common);
 int DoWorker(const CommonFlags& common, const WorkerCommand& command);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "tools/processes/gpu_choice.h"
@@ -21,18 +22,28 @@ namespace {
 constexpr int64_t kLookMs = 50;
 constexpr int64_t kLookCloselyMs = 1;
 
+// A connection breaks before the process at its other end can be waited for,
+// and much before that if it dumps its core.
+constexpr int64_t kLookForTheLostMs = 300;
+
 }  // namespace
 
 Coordinator::Coordinator(const ProcessRunOptions& options,
                          const std::vector<Fault>& faults,
-                         std::string store_url)
+                         std::string directory)
     : options_(options),
       faults_(faults),
-      store_url_(std::move(store_url)),
+      directory_(std::move(directory)),
       start_ns_(MonotonicNanoseconds()),
-      members_(static_cast<size_t>(options.scenario->workers)),
+      members_(
+          static_cast<size_t>(NumWorkers(*options.scenario, options.params))),
       events_seen_(faults.size(), 0),
-      begun_(faults.size(), false) {}
+      begun_(faults.size(), false),
+      struck_(faults.size(), false) {}
+
+std::string Coordinator::FilesIn(const std::string& directory) {
+  return directory + "/files";
+}
 
 absl::Status Coordinator::Run() {
   absl::Status status;
@@ -47,6 +58,7 @@ absl::Status Coordinator::Run() {
     status = DoWhatIsDue();
     WaitForWorkers();
   }
+  if (failed()) LookForTheLost();
   KillAll();
   return status;
 }
@@ -67,14 +79,15 @@ absl::Status Coordinator::StartWorker(int32_t rank) {
   WorkerArguments arguments;
   arguments.scenario = options_.scenario->name;
   arguments.rank = rank;
-  arguments.world_size = options_.scenario->workers;
+  arguments.world_size = static_cast<int>(members_.size());
   arguments.incarnation = incarnation;
   arguments.seed = options_.seed;
   arguments.params = options_.params;
   arguments.transports = options_.transports;
   arguments.gpus =
       GpusOfRank(options_.gpus, rank, options_.scenario->gpus_per_host);
-  arguments.store_url = store_url_;
+  arguments.store_url = absl::StrCat("file://", directory_, "/store");
+  arguments.files = absl::StrCat(FilesIn(directory_), "/w", rank);
   arguments.plant = options_.plant;
   arguments.start_ns = start_ns_;
   auto child = WorkerChild::Start(std::move(arguments));
@@ -144,6 +157,7 @@ void Coordinator::Begin(const Fault& fault) {
 
 void Coordinator::Injected(const Fault& fault, int64_t until_ns) {
   ++injections_[std::string(ToString(fault.kind))];
+  struck_[static_cast<size_t>(&fault - faults_.data())] = true;
   end_.last_effect_ns = std::max(end_.last_effect_ns, until_ns);
   Record(-1, {.kind = EventKind::kFault, .text = fault.text});
 }
@@ -171,14 +185,18 @@ absl::Status Coordinator::DoWhatIsDue() {
   }
   if (now_ns > absl::ToInt64Nanoseconds(options_.max_wall_time)) {
     std::vector<std::string> running;
+    std::string killed;
     for (size_t rank = 0; rank < members_.size(); ++rank) {
-      if (members_[rank].child == nullptr) continue;
-      running.push_back(absl::StrCat("w", rank));
+      const Member& member = members_[rank];
+      if (member.child != nullptr) running.push_back(absl::StrCat("w", rank));
+      if (member.killed == nullptr) continue;
+      absl::StrAppend(&killed, "; w", rank, " was killed by the fault '",
+                      member.killed->text, "'");
     }
     Fail("time-limit",
          absl::StrCat("not over after ",
                       absl::FormatDuration(options_.max_wall_time), ": ",
-                      absl::StrJoin(running, ", "), " still running"),
+                      absl::StrJoin(running, ", "), " still running", killed),
          now_ns);
   }
   return absl::OkStatus();
@@ -249,6 +267,8 @@ void Coordinator::Died(int32_t rank) {
     const int64_t now_ns = Now();
     if (crash->restart_ns >= 0) {
       member.restart_at_ns = now_ns + crash->restart_ns;
+    } else {
+      member.killed = crash;
     }
     Injected(*crash, now_ns + std::max<int64_t>(crash->restart_ns, 0));
     Record(rank,
@@ -259,13 +279,26 @@ void Coordinator::Died(int32_t rank) {
     return;
   }
   Record(rank, {.kind = EventKind::kCrash, .incarnation = member.incarnation});
-  Fail("process",
-       absl::StrCat("w", rank, " ",
-                    child->exited_well() && !child->trace_is_torn()
-                        ? "exited before its body had returned; it "
-                        : "",
-                    child->DescribeEnd()),
-       Now());
+  lost_.push_back(absl::StrCat("w", rank, " ",
+                               child->exited_well() && !child->trace_is_torn()
+                                   ? "exited before its body had returned; it "
+                                   : "",
+                               child->DescribeEnd()));
+  Fail("process", lost_.back(), Now());
+}
+
+void Coordinator::LookForTheLost() {
+  const int64_t until_ns = Now() + kLookForTheLostMs * 1'000'000;
+  while (lost_.empty() && Now() < until_ns) {
+    poll(nullptr, 0, static_cast<int>(kLookCloselyMs));
+    for (size_t rank = 0; rank < members_.size(); ++rank) {
+      Member& member = members_[rank];
+      if (member.child == nullptr) continue;
+      if (member.child->Look() == WorkerChild::State::kDied) {
+        Died(static_cast<int32_t>(rank));
+      }
+    }
+  }
 }
 
 void Coordinator::KillAll() {
@@ -294,9 +327,20 @@ RunResult Coordinator::TakeResult() {
   RunResult result;
   result.wall_seconds = static_cast<double>(Now()) * 1e-9;
   result.injections = std::move(injections_);
-  end_.num_workers = options_.scenario->workers;
+  for (size_t i = 0; i < faults_.size(); ++i) {
+    if (!struck_[i]) result.never_struck.push_back(faults_[i].text);
+  }
+  end_.num_workers = static_cast<int>(members_.size());
+  end_.num_clients = options_.scenario->clients;
   end_.settle_time = options_.scenario->settle_time;
   Judge(end_, std::move(events_), result);
+  if (result.held()) return result;
+  // Whatever rule was violated first, a death is likely to be why.
+  for (const std::string& lost : lost_) {
+    if (!absl::StrContains(result.detail, lost)) {
+      absl::StrAppend(&result.detail, "; ", lost);
+    }
+  }
   return result;
 }
 

@@ -24,10 +24,14 @@ namespace reprise {
 // One run. Not thread-safe. No process is left after `Run` has returned.
 class Coordinator {
  public:
-  // `faults` are of kinds that exist between processes (fault_kind.h). All
-  // arguments must outlive the coordinator.
+  // `faults` are of kinds that exist between processes (fault_kind.h). The
+  // store and the workers' files are made in `directory`. All arguments must
+  // outlive the coordinator.
   Coordinator(const ProcessRunOptions& options,
-              const std::vector<Fault>& faults, std::string store_url);
+              const std::vector<Fault>& faults, std::string directory);
+
+  // Where the workers' files are; it is there if a worker has asked for some.
+  static std::string FilesIn(const std::string& directory);
 
   // Blocks until the run is over. An error means that a process could not be
   // started; failures are in the result.
@@ -40,10 +44,11 @@ class Coordinator {
   struct Member {
     std::unique_ptr<WorkerChild> child;  // null once it has died
     int incarnation = -1;
-    bool ended_body = false;       // of this incarnation
-    const Fault* crash = nullptr;  // the fault by which it was killed
-    const Fault* pause = nullptr;  // the fault by which it was told to stop
-    bool stopped = false;          // it has stopped
+    bool ended_body = false;        // of this incarnation
+    const Fault* crash = nullptr;   // the fault by which it was killed
+    const Fault* killed = nullptr;  // the fault by which it died for good
+    const Fault* pause = nullptr;   // the fault by which it was told to stop
+    bool stopped = false;           // it has stopped
     int64_t continue_at_ns = kForEver;
     int64_t restart_at_ns = kForEver;  // when the next incarnation starts
   };
@@ -63,6 +68,8 @@ class Coordinator {
   void WaitForWorkers();
   void Look(int32_t rank);
   void Died(int32_t rank);
+  // After a failure: whoever died at about that time is the likely cause.
+  void LookForTheLost();
   void KillAll();
   // Ends the run.
   void Fail(std::string_view rule, std::string detail, int64_t failed_ns);
@@ -70,11 +77,13 @@ class Coordinator {
 
   const ProcessRunOptions& options_;
   const std::vector<Fault>& faults_;
-  const std::string store_url_;
+  const std::string directory_;
   const int64_t start_ns_;  // of MonotonicNanoseconds
   std::vector<Member> members_;
   std::vector<int64_t> events_seen_;  // per fault
   std::vector<bool> begun_;           // per fault at a time
+  std::vector<bool> struck_;          // per fault
+  std::vector<std::string> lost_;     // who died, and of what
   std::vector<Event> events_;
   std::map<std::string, int64_t> injections_;
   ProcessRunEnd end_;

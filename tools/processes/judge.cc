@@ -62,11 +62,12 @@ void Judge(const ProcessRunEnd& end, std::vector<Event> events,
 
 void JudgeInOrder(const ProcessRunEnd& end, std::vector<Event> events,
                   RunResult& result) {
-  Invariants invariants(end.num_workers, [&result](std::string_view rule,
-                                                   std::string_view detail) {
-    result.rule = std::string(rule);
-    result.detail = std::string(detail);
-  });
+  Invariants invariants(
+      end.num_workers - end.num_clients,
+      [&result](std::string_view rule, std::string_view detail) {
+        result.rule = std::string(rule);
+        result.detail = std::string(detail);
+      });
   int64_t last_worker_ended_ns = 0;
   for (const Event& event : events) {
     if (event.time_ns > end.failed_ns || !result.rule.empty()) break;

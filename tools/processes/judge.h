@@ -15,6 +15,7 @@ namespace reprise {
 
 struct ProcessRunEnd {
   int num_workers = 0;
+  int num_clients = 0;  // of them, that are no members
   absl::Duration settle_time;
   int64_t last_effect_ns = 0;  // when the last effect of a fault ended
   // The rule whose violation ended the run early, and when; empty for none. The

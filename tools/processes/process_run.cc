@@ -1,5 +1,7 @@
 #include "tools/processes/process_run.h"
 
+#include <unistd.h>
+
 #include <utility>
 
 #include "absl/status/status.h"
@@ -7,9 +9,9 @@
 #include "absl/strings/str_join.h"
 #include "fault_injection/fault.h"
 #include "fault_injection/fault_kind.h"
+#include "sim/scenario/scratch_directory.h"
 #include "tools/processes/coordinator.h"
 #include "tools/processes/interruption.h"
-#include "tools/processes/scratch_directory.h"
 
 namespace reprise {
 namespace {
@@ -84,22 +86,32 @@ absl::StatusOr<RunResult> RunInProcesses(const ProcessRunOptions& options) {
     return status;
   }
   if (absl::Status status = CheckGpus(options); !status.ok()) return status;
+  if (absl::Status status = CheckParams(*options.scenario, options.params);
+      !status.ok()) {
+    return status;
+  }
   const auto lines = PlanOf(options);
   if (!lines.ok()) return lines.status();
-  const auto faults = ParseFaults(*lines, options.scenario->workers);
+  const auto faults =
+      ParseFaults(*lines, NumWorkers(*options.scenario, options.params));
   if (!faults.ok()) return faults.status();
   for (const Fault& fault : *faults) {
     if (absl::Status status = CheckFault(fault); !status.ok()) return status;
   }
   // It outlives all that has to be tidied up.
   Interruption interruption;
-  const auto directory = ScratchDirectory::Make();
+  auto directory = ScratchDirectory::Make();
   if (!directory.ok()) return directory.status();
-  Coordinator coordinator(options, *faults,
-                          absl::StrCat("file://", directory->path(), "/store"));
+  Coordinator coordinator(options, *faults, directory->path());
   if (absl::Status status = coordinator.Run(); !status.ok()) return status;
   RunResult result = coordinator.TakeResult();
   result.faults = *lines;
+  const std::string files = Coordinator::FilesIn(directory->path());
+  if (options.keep_scratch && !result.held() &&
+      access(files.c_str(), F_OK) == 0) {
+    result.scratch_directory = files;
+    (void)std::move(*directory).Keep();
+  }
   return result;
 }
 

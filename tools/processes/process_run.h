@@ -31,12 +31,15 @@ struct ProcessRunOptions {
   std::optional<std::vector<std::string>> faults;
   // A run that takes longer is killed and has failed ("time-limit").
   absl::Duration max_wall_time = absl::Minutes(3);
+  // Whether the workers' files of a run that fails are kept.
+  bool keep_scratch = false;
 };
 
 // Starts this program once for each worker (see worker_process.h), makes the
 // faults happen, and checks the invariants on the merged trace. It blocks until
-// the run is over and leaves no process and no file behind. An error means that
-// the run could not be set up; a violated rule is in the result.
+// the run is over and leaves no process behind, and no file but those that are
+// to be kept. An error means that the run could not be set up; a violated rule
+// is in the result, and its detail names the workers that were lost.
 absl::StatusOr<RunResult> RunInProcesses(const ProcessRunOptions& options);
 
 }  // namespace reprise

@@ -1,6 +1,8 @@
 #include "tools/processes/real_worker.h"
 
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -40,11 +42,12 @@ RealWorker::RealWorker(const Scenario& scenario, AgentOptions options,
                        int incarnation, uint64_t seed,
                        const ScenarioParams& params,
                        std::shared_ptr<Store> store, Devices* devices,
-                       RealTrace& trace)
+                       std::string files, RealTrace& trace)
     : Worker(std::move(options), incarnation, seed, params),
       scenario_(scenario),
       store_(std::move(store)),
       devices_(devices),
+      files_(std::move(files)),
       trace_(trace),
       observer_([this](const EventDetails& details) { trace_.Record(details); },
                 [start = StartOfRun(trace.start_ns())](absl::Time deadline) {
@@ -63,6 +66,15 @@ void RealWorker::Run() {
 
 Environment RealWorker::environment() {
   return {&RealRuntime(), store_, &RealTransports(), &observer_, devices_};
+}
+
+std::string RealWorker::scratch_directory() {
+  std::error_code error;
+  std::filesystem::create_directories(files_, error);
+  if (!error) return files_;
+  Check(false, "scratch-directory",
+        absl::StrCat("cannot make ", files_, ": ", error.message()));
+  return "";
 }
 
 void RealWorker::Note(std::string_view text) {

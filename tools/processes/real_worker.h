@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -45,15 +46,18 @@ class RealTrace {
 class RealWorker : public Worker {
  public:
   // `scenario`, `params`, `devices` and `trace` must outlive the worker.
-  // `devices` may be null: then tensors are on CPUs only.
+  // `devices` may be null: then tensors are on CPUs only. `files` is the path
+  // of the worker's scratch directory, which need not exist.
   RealWorker(const Scenario& scenario, AgentOptions options, int incarnation,
              uint64_t seed, const ScenarioParams& params,
-             std::shared_ptr<Store> store, Devices* devices, RealTrace& trace);
+             std::shared_ptr<Store> store, Devices* devices, std::string files,
+             RealTrace& trace);
 
   // Runs the body and records its start and its end.
   void Run();
 
   Environment environment() override;
+  std::string scratch_directory() override;
   void Note(std::string_view text) override;
   bool Check(bool holds, std::string_view rule,
              std::string_view detail) override;
@@ -63,6 +67,7 @@ class RealWorker : public Worker {
   const Scenario& scenario_;
   const std::shared_ptr<Store> store_;
   Devices* const devices_;
+  const std::string files_;
   RealTrace& trace_;
   TraceObserver observer_;
 };

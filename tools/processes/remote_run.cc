@@ -13,6 +13,7 @@
 #include "agent/runtime/runtime.h"
 #include "agent/store/open_store.h"
 #include "agent/transport/transports.h"
+#include "sim/scenario/scratch_directory.h"
 #include "tools/processes/clock_exchange.h"
 #include "tools/processes/judge.h"
 #include "tools/processes/real_worker.h"
@@ -35,6 +36,7 @@ struct Body {
   std::vector<Event> events;
   std::unique_ptr<RealTrace> trace;
   std::unique_ptr<WorkerGpus> gpus;  // null: tensors are on CPUs only
+  std::shared_ptr<ScratchDirectory> files;
   std::unique_ptr<RealWorker> worker;
 
   Mutex mutex{RealRuntime(), "Body"};
@@ -75,6 +77,9 @@ class Node {
     }
     run.result.wall_seconds =
         static_cast<double>(MonotonicNanoseconds() - start_ns_) * 1e-9;
+    if (!run.result.held() && !files_->empty()) {
+      run.result.scratch_directory = std::move(*files_).Keep();
+    }
     return run;
   }
 
@@ -90,9 +95,13 @@ class Node {
     return (MonotonicNanoseconds() - start_ns_) / 1'000'000 * kDriftPerMillion;
   }
 
+  int num_members() const {
+    return identity_.world_size - options_.scenario->clients;
+  }
+
   AgentOptions agent_options() const {
-    return RealWorkerOptions(identity_.rank, identity_.world_size,
-                             options_.transports, options_.bind_address);
+    return RealWorkerOptions(identity_.rank, num_members(), options_.transports,
+                             options_.bind_address);
   }
 
   absl::Status Prepare() {
@@ -106,6 +115,9 @@ class Node {
       if (!gpus.ok()) return gpus.status();
       gpus_ = *std::move(gpus);
     }
+    absl::StatusOr<ScratchDirectory> files = ScratchDirectory::Make();
+    if (!files.ok()) return files.status();
+    files_ = std::make_shared<ScratchDirectory>(*std::move(files));
     auto store = OpenStore(RealRuntime(), identity_.store_url);
     if (!store.ok()) return store.status();
     store_ = *std::move(store);
@@ -154,12 +166,14 @@ class Node {
           raw->events.push_back(std::move(event));
         });
     body->gpus = std::move(gpus_);
+    body->files = files_;
     body->worker = std::make_unique<RealWorker>(
         *body->options.scenario, agent_options(), /*incarnation=*/0,
         options_.seed, body->options.params,
         MakePrefixStore(store_,
                         absl::StrCat("reprise/groups/", identity_.run_id)),
-        body->gpus == nullptr ? nullptr : &body->gpus->devices(), *body->trace);
+        body->gpus == nullptr ? nullptr : &body->gpus->devices(),
+        body->files->path(), *body->trace);
     std::unique_ptr<Thread> thread = RealRuntime().StartThread("body", [body] {
       body->worker->Run();
       MutexLock lock(body->mutex);
@@ -211,6 +225,7 @@ class Node {
     }
     ProcessRunEnd end;
     end.num_workers = identity_.world_size;
+    end.num_clients = options_.scenario->clients;
     end.settle_time = absl::InfiniteDuration();
     JudgeInOrder(end, std::move(events), run.result);
   }
@@ -220,7 +235,8 @@ class Node {
   const int64_t start_ns_;
   const absl::Time deadline_;
   const std::string prefix_;
-  std::unique_ptr<WorkerGpus> gpus_;  // until the body takes them
+  std::unique_ptr<WorkerGpus> gpus_;         // until the body takes them
+  std::shared_ptr<ScratchDirectory> files_;  // shared with the body
   std::shared_ptr<Store> store_;
   ClockOffset clock_;
   int64_t trace_start_ns_ = 0;  // of MonotonicNanoseconds, here

@@ -44,6 +44,8 @@ bool ParseWord(std::string_view name, std::string_view value,
     return ParseGpus(value, worker.gpus);
   } else if (name == "store") {
     worker.store_url = std::string(value);
+  } else if (name == "files") {
+    worker.files = std::string(value);
   } else if (name == "plant") {
     worker.plant = std::string(value);
   } else if (name == "rank") {
@@ -83,6 +85,9 @@ std::vector<std::string> FormatWorkerArguments(const WorkerArguments& worker) {
   };
   if (!worker.gpus.empty()) {
     words.push_back(absl::StrCat("gpus=", absl::StrJoin(worker.gpus, ",")));
+  }
+  if (!worker.files.empty()) {
+    words.push_back(absl::StrCat("files=", worker.files));
   }
   if (!worker.plant.empty()) {
     words.push_back(absl::StrCat("plant=", worker.plant));

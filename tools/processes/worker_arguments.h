@@ -15,7 +15,7 @@ namespace reprise {
 struct WorkerArguments {
   std::string scenario;
   int rank = 0;
-  int world_size = 1;
+  int world_size = 1;  // clients included
   int incarnation = 0;
   uint64_t seed = 1;
   ScenarioParams params;
@@ -23,6 +23,7 @@ struct WorkerArguments {
   std::vector<std::string> transports;
   std::vector<int> gpus;  // the scenario's cuda:0 and so on; none: CPUs only
   std::string store_url;
+  std::string files;     // the directory for its files
   std::string plant;     // the defect to switch on; empty: none
   int trace_fd = -1;     // the file descriptor for the trace
   int64_t start_ns = 0;  // MonotonicNanoseconds at the start of the run

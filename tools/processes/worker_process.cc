@@ -69,12 +69,14 @@ int WorkerProcessMain(int argc, char** argv,
   RealTrace trace(
       arguments->rank, arguments->start_ns,
       [fd = arguments->trace_fd](const Event& event) { WriteLine(fd, event); });
-  RealWorker worker(scenario->second,
-                    RealWorkerOptions(arguments->rank, arguments->world_size,
-                                      arguments->transports, "127.0.0.1"),
-                    arguments->incarnation, arguments->seed, arguments->params,
-                    *std::move(store),
-                    gpus == nullptr ? nullptr : &gpus->devices(), trace);
+  RealWorker worker(
+      scenario->second,
+      RealWorkerOptions(arguments->rank,
+                        arguments->world_size - scenario->second.clients,
+                        arguments->transports, "127.0.0.1"),
+      arguments->incarnation, arguments->seed, arguments->params,
+      *std::move(store), gpus == nullptr ? nullptr : &gpus->devices(),
+      arguments->files, trace);
   worker.Run();
   return 0;
 }

@@ -3,22 +3,27 @@
 
 #include "sim/explore/explore.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/agent.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 #include "sim/explore/replay_file.h"
 #include "sim/explore/shrink.h"
 #include "sim/explore/sim_run.h"
 #include "sim/explore/verify.h"
 #include "sim/scenario/scenario.h"
+#include "sim/view/story.h"
 
 namespace reprise {
 namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
 
 // w1 calls w0 once. The rule `prompt` fails when the call takes `bound_us`.
 void CallOnce(Worker& worker) {
@@ -35,7 +40,9 @@ void CallOnce(Worker& worker) {
     const absl::Time begun = worker.runtime().Now();
     Message request;
     request.type = MessageType::kScriptCall;
-    (*agent)->Send("w0", std::move(request)).Wait();
+    (*agent)->Note("it begins");
+    (*agent)->Send("w0", std::move(request), {.label = "push"}).Wait();
+    worker.environment().observer->OnNote("it is over");
     worker.Check(worker.runtime().Now() - begun <
                      absl::Microseconds(worker.param("bound_us")),
                  "prompt", "the call took too long");
@@ -101,9 +108,21 @@ TEST(ExploreTest, ShrinkKeepsTheRuleAndDropsDecisions) {
   ASSERT_TRUE(failed.ok()) << failed.status();
   ASSERT_EQ(failed->rule, "prompt");
   const size_t before = failed->decisions.size();
-  const RunResult small = Shrink(options, *failed, /*max_seconds=*/10);
+  const RunResult small = Shrink({.run = options}, *failed).run;
   EXPECT_EQ(small.rule, "prompt");
   EXPECT_LT(small.decisions.size(), before);
+}
+
+TEST(ExploreTest, TheStoryHasLabelsOfCallsAndNotesOfServices) {
+  SimRunOptions options = RunOptions(1);
+  options.keep_trace = true;
+  const absl::StatusOr<RunResult> result = RunSimulated(options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  const std::vector<std::string> story = TellStory(*result);
+  EXPECT_THAT(story, Contains(HasSubstr("w1     notes: it begins")));
+  EXPECT_THAT(story, Contains(HasSubstr("w1     notes: it is over")));
+  EXPECT_THAT(story, Contains(HasSubstr("calls w0 (call 0 (push)")));
+  EXPECT_THAT(story, Contains(HasSubstr("w0     gets call 0 (push) of w1")));
 }
 
 TEST(ExploreTest, VerifyComparesRunsOfOneSeed) {

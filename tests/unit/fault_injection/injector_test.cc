@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "fault_injection/fault.h"
 #include "sim/explore/sim_run.h"
 #include "sim/scenario/scenario.h"
 #include "sim/view/story.h"
@@ -256,6 +257,59 @@ TEST(InjectorTest, StoreDelay) {
   const RunResult slow = RunWith({"store-delay 700ms after 0s for 20s"});
   EXPECT_GT(Injections(slow, "store-delay"), 0);
   EXPECT_GT(slow.sim_seconds, RunWith({}).sim_seconds + 1);
+}
+
+// Such faults moved the clock to their time, where the run was over its time
+// limit, or killed workers that had ended well.
+TEST(InjectorTest, FaultsAfterTheRunsEndDoNotStrike) {
+  const RunResult without = RunWith({});
+  const std::vector<std::string> faults = {
+      "crash w0 after 1000s", "crash w1 after 20s restart 1s",
+      "pause w0 after 20s for 1s", "hold w0-w1 after 1000s for 2s"};
+  const RunResult result = RunWith(faults);
+  EXPECT_EQ(result.hash, without.hash);
+  EXPECT_EQ(result.sim_seconds, without.sim_seconds);
+  EXPECT_TRUE(result.injections.empty());
+  EXPECT_EQ(result.never_struck, faults);
+}
+
+// w1 ends long before w0, as a process that has exited and that no signal
+// reaches.
+TEST(InjectorTest, AWorkerThatHasEndedCannotBeHit) {
+  const RunResult without = RunWith({});
+  int64_t ended_ns = 0;
+  for (const Event& event : without.events) {
+    if (event.kind == EventKind::kWorkerEnded && event.node == 1) {
+      ended_ns = event.time_ns;
+    }
+  }
+  ASSERT_GT(ended_ns, 0);
+  const std::string after = FormatNanoseconds(ended_ns + 1'000'000);
+  for (const std::string& fault : {"crash w1 after " + after + " restart 100ms",
+                                   "pause w1 after " + after + " for ever",
+                                   "no-memory w1 after " + after + " for 1s"}) {
+    const RunResult result = RunWith({fault});
+    EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 1), 1) << fault;
+    EXPECT_EQ(result.never_struck, std::vector<std::string>{fault});
+  }
+}
+
+// A restart that is still to come keeps the run going, when nobody else lives.
+TEST(InjectorTest, TheLastWorkerMayBeRestarted) {
+  const RunResult result =
+      RunWith({"crash w0 after 100ms", "crash w1 after 200ms restart 10s",
+               "crash w1 after 5s"});
+  EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 1), 2);
+  EXPECT_EQ(result.never_struck, std::vector<std::string>{"crash w1 after 5s"});
+}
+
+TEST(InjectorTest, SaysWhichOfSeveralFaultsOfAKindStruck) {
+  const std::string early = "hold w0-w1 after 0s for 1us";
+  const std::string late = "hold w0-w1 after 1s for 200ms";
+  const std::string other = "cut w0>w1 byte 1000000000 reset";
+  const RunResult result =
+      RunWith({early, late, other, "cut w0-w1 after 2s eof"});
+  EXPECT_EQ(result.never_struck, (std::vector<std::string>{early, other}));
 }
 
 }  // namespace

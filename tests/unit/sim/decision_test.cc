@@ -33,7 +33,13 @@ TEST(DecisionTest, EveryKindComesBack) {
   ExpectRoundTrip(Make("w1+1 wait:queue", 1, DecisionKind::kStall, 49'999));
   ExpectRoundTrip(Make("w1 send:4294967297", UINT64_MAX, DecisionKind::kLatency,
                        UINT64_MAX));
+  ExpectRoundTrip(
+      Make("w1/main [start] lock:calls", 1, DecisionKind::kSwitch, 1));
+  ExpectRoundTrip(Make("w1/worker-0 [request w0 4711~2] lock:calls", 2,
+                       DecisionKind::kStall, 5));
   // Labels with blanks and numbers.
+  ExpectRoundTrip(Make("w1/a worker [call w2 my push 5] wait:a thing", 3,
+                       DecisionKind::kSwitch, 1));
   ExpectRoundTrip(Make("w1 lock:my lock 2", 0, DecisionKind::kNext,
                        HashBytes("w1/a worker~3"), "w1/a worker~3"));
   EXPECT_EQ(
@@ -42,13 +48,26 @@ TEST(DecisionTest, EveryKindComesBack) {
 }
 
 TEST(DecisionTest, GarbledLinesAreRefused) {
-  for (const char* line :
-       {"", "w1 lock:calls", "w1 lock:calls#", "w1 lock:calls#x switch 1",
-        "w1 lock:calls#17", "w1 lock:calls#17 ", "w1 lock:calls#17 switch",
-        "w1 lock:calls#17 switch ", "w1 lock:calls#17 switch x",
-        "w1 lock:calls#17 switch 1x", "w1 lock:calls#17 jump 1",
-        "w1 lock:calls#-1 switch 1", "w1 lock:calls#17switch 1",
-        "w1 lock:calls#99999999999999999999 switch 1"}) {
+  for (const char* line : {"",
+                           "w1 lock:calls",
+                           "w1 lock:calls#",
+                           "w1 lock:calls#x switch 1",
+                           "w1 lock:calls#17",
+                           "w1 lock:calls#17 ",
+                           "w1 lock:calls#17 switch",
+                           "w1 lock:calls#17 switch ",
+                           "w1 lock:calls#17 switch x",
+                           "w1 lock:calls#17 switch 1x",
+                           "w1 lock:calls#17 jump 1",
+                           "w1 lock:calls#-1 switch 1",
+                           "w1 lock:calls#17switch 1",
+                           "w1 lock:calls#99999999999999999999 switch 1",
+                           "lock:calls#1 switch 1",
+                           "w1/main [call w2] lock:calls#1 switch 1",
+                           "w1/main [call w2 x] lock:calls#1 switch 1",
+                           "w1/main [call w2 5~] lock:calls#1 switch 1",
+                           "w1/main [jump w2 5] lock:calls#1 switch 1",
+                           "w1/main [start lock:calls#1 switch 1"}) {
     EXPECT_FALSE(Decision::Parse(line).has_value()) << line;
   }
 }
@@ -60,7 +79,7 @@ TEST(DecisionsTest, SitesAreStableAndDrawTheirOwn) {
   EXPECT_NE(a, b);
   EXPECT_EQ(decisions.SiteAt("w1", "lock:a"), a);
   EXPECT_NE(decisions.SiteAt("w2", "lock:a"), a);
-  EXPECT_EQ(a->label, "w1 lock:a");
+  EXPECT_EQ(a->Label(), "w1 lock:a");
 
   // Visits to one site shift no draw of another, nor one kind another's.
   std::set<uint64_t> all;
@@ -108,6 +127,43 @@ TEST(DecisionsTest, ARecordingIsFollowedByLabelCountAndKind) {
   // Reached, but the fiber cannot run.
   decisions.Mismatch(b, DecisionKind::kNext);
   EXPECT_EQ(decisions.FirstMismatch(), "w1 lock:b#7 next w1/io");
+}
+
+TEST(DecisionsTest, EachSectionOfAThreadCountsItsOwnVisits) {
+  Decisions decisions(1, nullptr, true);
+  ThreadSites thread;
+  thread.Start(1, "w1/main", HashBytes("w1/main"));
+  Site& site = thread.At(decisions.PlaceAt("lock:a"));
+  EXPECT_EQ(&thread.At(decisions.PlaceAt("lock:a")), &site);
+  std::set<uint64_t> all;
+  const auto visit = [&](const std::string& section, uint64_t count) {
+    site.Visit();
+    EXPECT_EQ(site.Label(), "w1/main [" + section + "] lock:a");
+    EXPECT_EQ(site.count, count);
+    EXPECT_TRUE(all.insert(site.Bits(DecisionKind::kSwitch)).second);
+    // A recording finds it.
+    const std::vector<Decision> recording = {
+        Make(site.Label(), site.count, DecisionKind::kSwitch, 1)};
+    Decisions replay(1, &recording, false);
+    EXPECT_EQ(replay.Recorded(site, DecisionKind::kSwitch), 1u);
+  };
+  visit("start", 1);
+  visit("start", 2);
+  thread.BeginNext(SectionKind::kCall, "w2");
+  visit("call w2 1", 1);
+  visit("call w2 1", 2);
+  thread.Begin(SectionKind::kRequest, "w0", 7);
+  visit("request w0 7", 1);
+  // The same once more, as a planted defect may do.
+  thread.Begin(SectionKind::kRequest, "w0", 7);
+  visit("request w0 7~2", 1);
+  thread.BeginNext(SectionKind::kCall, "w2");
+  visit("call w2 2", 1);
+  thread.BeginNext(SectionKind::kCall, "w2 push");
+  visit("call w2 push 1", 1);
+  // A name that a peer made up cannot break the file.
+  thread.Begin(SectionKind::kReply, "a]#\n b", 1);
+  visit("reply a___ b 1", 1);
 }
 
 TEST(DecisionsTest, KeepsWhatItIsTold) {

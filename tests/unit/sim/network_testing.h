@@ -25,7 +25,8 @@ class NetworkWorld {
   explicit NetworkWorld(const WorldOptions& options = With(Policy::kRandom),
                         const NetworkOptions& network = {})
       : network_(std::make_unique<Network>(*world_of(options), network)) {
-    network_->OnInjected([this](FaultKind kind) { ++injections_[kind]; });
+    network_->OnInjected(
+        [this](FaultKind kind, int, int) { ++injections_[kind]; });
     (*world_)->OnCrash([this](Node&) { clean_ = false; });
   }
   ~NetworkWorld() {

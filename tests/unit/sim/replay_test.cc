@@ -151,7 +151,8 @@ TEST_P(ReplayTest, AnEmptyRecordingIsTheCooperativeRun) {
 TEST_P(ReplayTest, OneDecisionMoreIsAnotherRun) {
   const Ran ran = RunWith(With(GetParam(), 1));
   std::vector<Decision> recording = ran.decisions;
-  recording.push_back(*Decision::Parse("w0 lock:queue#1 stall 12345"));
+  recording.push_back(
+      *Decision::Parse("w0/producer [start] lock:queue#1 stall 12345"));
   if (ran.decisions.size() > 1) recording.erase(recording.begin());
   WorldOptions options = With(GetParam(), 1);
   options.recording = &recording;
@@ -213,7 +214,65 @@ TEST(WorldReplayTest, WorldsOnSeveralOsThreadsDoNotMeet) {
   for (const auto& hashes : together) EXPECT_EQ(hashes, alone);
 }
 
-// A new draw at one site must not shift those of the others.
+// A new draw at one site must not shift those of the others, and one more visit
+// of a thread must not shift those of other threads.
+TEST(WorldReplayTest, OneMoreVisitOfALockShiftsNoOtherThread) {
+  std::vector<std::vector<std::string>> stalls(2);
+  for (const bool more : {false, true}) {
+    WorldOptions options = With(Policy::kRandom, 12);
+    options.schedule.switch_probability = 0;
+    options.schedule.stall_probability = 0.5;
+    TestWorld world(options);
+    Mutex mutex(world.runtime(0), "m");
+    world.Start(0, "more", [&] {
+      if (more) MutexLock lock(mutex);
+    });
+    for (const char* name : {"a", "b"}) {
+      world.Start(0, name, [&] {
+        for (int i = 0; i < 30; ++i) MutexLock lock(mutex);
+      });
+    }
+    EXPECT_EQ(world.Run(), Outcome::kFinished);
+    for (const Decision& decision : world->decisions().kept()) {
+      if (decision.kind == DecisionKind::kStall &&
+          !decision.site.starts_with("w0/more ")) {
+        stalls[more].push_back(decision.ToString());
+      }
+    }
+    std::sort(stalls[more].begin(), stalls[more].end());
+  }
+  EXPECT_GT(stalls[0].size(), 20u);
+  EXPECT_EQ(stalls[0], stalls[1]);
+}
+
+// What a thread does in one section does not shift its other sections.
+TEST(WorldReplayTest, OneMoreVisitOfALockShiftsNoOtherCall) {
+  std::vector<std::vector<std::string>> stalls(2);
+  for (const bool more : {false, true}) {
+    WorldOptions options = With(Policy::kRandom, 13);
+    options.schedule.switch_probability = 0;
+    options.schedule.stall_probability = 0.5;
+    TestWorld world(options);
+    world.Start(0, "main", [&] {
+      Mutex mutex(world.runtime(0), "m");
+      for (uint64_t call = 1; call <= 20; ++call) {
+        world->Record(&world.node(0),
+                      {.kind = EventKind::kCallStarted, .id = call, .rank = 1});
+        for (int i = 0; i < 5; ++i) MutexLock lock(mutex);
+        if (more && call == 3) MutexLock lock(mutex);
+      }
+    });
+    EXPECT_EQ(world.Run(), Outcome::kFinished);
+    for (const Decision& decision : world->decisions().kept()) {
+      if (decision.kind != DecisionKind::kStall) continue;
+      if (decision.site == "w0/main [call w1 3] lock:m") continue;
+      stalls[more].push_back(decision.ToString());
+    }
+  }
+  EXPECT_GT(stalls[0].size(), 20u);
+  EXPECT_EQ(stalls[0], stalls[1]);
+}
+
 TEST(WorldReplayTest, ALockMoreOnOneNodeShiftsNothingOnAnother) {
   std::vector<std::vector<std::string>> stalls(2);
   for (const bool more : {false, true}) {

@@ -52,7 +52,8 @@ INSTANTIATE_TEST_SUITE_P(
 class SimStoreTest : public testing::Test {
  protected:
   SimStoreTest() : world_(With(Policy::kRandom)), server_(*world_) {
-    server_.OnInjected([this](FaultKind kind) { injections_.push_back(kind); });
+    server_.OnInjected(
+        [this](FaultKind kind, int) { injections_.push_back(kind); });
   }
 
   absl::Time In(absl::Duration duration) { return world_.After(duration); }

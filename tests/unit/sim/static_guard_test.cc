@@ -99,6 +99,35 @@ TEST(StaticGuardTest, AFiberWaitsForAnInitialiserThatBlocks) {
   EXPECT_EQ(world.now_ns(), kSecond);
 }
 
+// Otherwise it would be pending for ever, also for later runs of the process.
+TEST(StaticGuardTest, AStaticWhoseMakerDiedIsMadeByAnother) {
+  int begun = 0;
+  const auto touch = [&](TestWorld& world, int node) {
+    static const int late = [&] {
+      if (++begun < 3) {
+        world.runtime(node).SleepUntil(world.After(absl::InfiniteDuration()));
+      }
+      return 7;
+    }();
+    return late;
+  };
+  {
+    TestWorld world;
+    world.Start(1, "never ends", [&] { touch(world, 1); });
+    world.Start(0, "waits", [&] {
+      world.runtime().SleepUntil(world.After(absl::Seconds(1)));
+      world->Crash(world.node(1));
+      touch(world, 0);
+    });
+    EXPECT_EQ(world.Run(), Outcome::kDeadlock);
+  }
+  TestWorld world;
+  int seen = 0;
+  world.Start(0, "main", [&] { seen = touch(world, 0); });
+  EXPECT_EQ(world.Run(), Outcome::kFinished);
+  EXPECT_EQ(seen, 7);
+}
+
 // As with `--jobs`: worlds on several OS threads share the statics of the
 // process. The pause only makes it likely that a wrong wait is seen.
 TEST(StaticGuardTest, AnInitialiserOfAnotherOsThreadIsWaitedFor) {

@@ -129,6 +129,30 @@ TEST(WorldTest, TheTimeLimitEndsARun) {
   EXPECT_EQ(rounds, 10);
   EXPECT_THAT(world->DescribeFibers(),
               ElementsAre(HasSubstr("w0/ticker sleeps")));
+  // A breakpoint at `World::Fail` stops at every failure.
+  EXPECT_EQ(world->failed_rule(), "time-limit");
+  EXPECT_THAT(world->failed_detail(), HasSubstr("w0/ticker sleeps"));
+}
+
+// When all have ended, what is left to deliver is no matter of the time limit,
+// and an event that needs somebody alive is dropped.
+TEST(WorldTest, EventsAfterTheEnd) {
+  WorldOptions options = With(Policy::kCooperative);
+  options.max_time_ns = kSecond;
+  TestWorld world(options);
+  std::vector<std::string> happened;
+  const auto happen = [&](const char* what) {
+    return [&happened, what] { happened.push_back(what); };
+  };
+  world->AtIfRunning(kMillisecond, {1, 1}, happen("early"));
+  world->AtIfRunning(5 * kSecond, {1, 2}, happen("late"));
+  world->At(3 * kSecond, {1, 3}, happen("a frame"));
+  world.Start(0, "main", [&] {
+    world.runtime().SleepUntil(world.After(absl::Milliseconds(2)));
+  });
+  EXPECT_EQ(world.Run(), Outcome::kFinished);
+  EXPECT_THAT(happened, ElementsAre("early", "a frame"));
+  EXPECT_EQ(world.now_ns(), 3 * kSecond);
 }
 
 TEST(WorldTest, ARunWithoutProgressEnds) {
@@ -161,6 +185,8 @@ TEST(WorldTest, ADeadlockNamesFiberLockAndHolder) {
   EXPECT_THAT(world->DescribeFibers(),
               ElementsAre("w0/x locks second, held by w0/y",
                           "w0/y locks first, held by w0/x"));
+  EXPECT_EQ(world->failed_rule(), "deadlock");
+  EXPECT_THAT(world->failed_detail(), HasSubstr("w0/x locks second"));
 }
 
 TEST(WorldTest, ADeadlockNamesWhatElseIsWaitedFor) {

@@ -311,7 +311,9 @@ TEST_F(ProcessRunTest, ACrashAtATimeWithoutARestart) {
   EXPECT_EQ(Count(*result, EventKind::kRestart), 0);
   // The other worker waits for it in vain.
   EXPECT_EQ(result->rule, "time-limit");
-  EXPECT_THAT(result->detail, HasSubstr("not over after 500ms: w0 still"));
+  EXPECT_THAT(result->detail,
+              HasSubstr("not over after 500ms: w0 still running; w1 was killed "
+                        "by the fault 'crash w1 after 0s'"));
   EXPECT_THAT(Story(*result), HasSubstr("not over after 500ms: w0 still"));
 }
 

@@ -1,7 +1,8 @@
 // A temporary directory that is removed, with its content, with the object.
+// Not thread-safe.
 
-#ifndef REPRISE_TOOLS_PROCESSES_SCRATCH_DIRECTORY_H_
-#define REPRISE_TOOLS_PROCESSES_SCRATCH_DIRECTORY_H_
+#ifndef REPRISE_SIM_SCENARIO_SCRATCH_DIRECTORY_H_
+#define REPRISE_SIM_SCENARIO_SCRATCH_DIRECTORY_H_
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,12 +36,35 @@ class ScratchDirectory {
   ScratchDirectory(ScratchDirectory&& other) noexcept
       : path_(std::exchange(other.path_, {})) {}
   ScratchDirectory& operator=(ScratchDirectory&&) = delete;
-  ~ScratchDirectory() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
+  ~ScratchDirectory() { Remove(); }
 
   const std::string& path() const { return path_; }
+
+  bool empty() const {
+    std::error_code ignored;
+    return std::filesystem::is_empty(path_, ignored);
+  }
+
+  // Makes the directory `name` in it if it is not there yet, and returns its
+  // path.
+  absl::StatusOr<std::string> MakeWithin(const std::string& name) const {
+    std::string path = path_ + "/" + name;
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    if (!error) return path;
+    return absl::UnavailableError(absl::StrCat("cannot make the directory ",
+                                               path, ": ", error.message()));
+  }
+
+  // Removes it now.
+  void Remove() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+    path_.clear();
+  }
+
+  // From now on it stays. Returns its path.
+  std::string Keep() && { return std::exchange(path_, {}); }
 
  private:
   explicit ScratchDirectory(std::string path) : path_(std::move(path)) {}
@@ -50,4 +74,4 @@ class ScratchDirectory {
 
 }  // namespace reprise
 
-#endif  // REPRISE_TOOLS_PROCESSES_SCRATCH_DIRECTORY_H_
+#endif  // REPRISE_SIM_SCENARIO_SCRATCH_DIRECTORY_H_

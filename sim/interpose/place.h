@@ -1,0 +1,63 @@
+// Where a call comes from, by names that survive another build: the function
+// and the file, from the program's debug information (-g1 is enough). Inlined
+// functions are seen through, so the names are the same at every level of
+// optimisation. Without debug information the ELF symbol is taken, which is
+// that of the function into which the caller was inlined.
+//
+// Functions of std::, absl:: and the C library are seen through as well: a
+// place lies in the code that uses them.
+
+#ifndef REPRISE_SIM_INTERPOSE_PLACE_H_
+#define REPRISE_SIM_INTERPOSE_PLACE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+namespace reprise::interpose {
+
+enum class PlaceKind : uint8_t {
+  kUser,     // the code under test
+  kLibrary,  // std::, absl::, libc: its caller counts
+  kQuiet,    // TensorPipe, glog, the project itself: no points, no sites
+};
+
+// Made once for each address, and never destroyed.
+struct CodePlace {
+  PlaceKind kind = PlaceKind::kQuiet;
+  // Whether the code lies in a shared library of kind kLibrary, where locks
+  // guard that library's own secrets.
+  bool in_shared_library = false;
+  std::string function;  // "Transfer", "lambda@bank.cc", of a library "get"
+  std::string label;  // "bank.cc:Transfer": for sites, the same in all builds
+  std::string where;  // "Transfer (bank.cc:31)": for reports
+};
+
+// The place of the call that returns to `return_address`. Thread-safe. To be
+// called outside the arena and within a RealCalls.
+const CodePlace& PlaceOf(const void* return_address);
+
+// The code of libtensorpipe, from which most calls come; empty as long as no
+// place in it was asked for.
+inline constinit std::atomic<uintptr_t> quiet_code_low = 0;
+inline constinit std::atomic<uintptr_t> quiet_code_size = 0;
+
+// Whether the place is known to be of kind kQuiet. May say no to one that is.
+inline bool IsInQuietLibrary(const void* return_address) {
+  return reinterpret_cast<uintptr_t>(return_address) -
+             quiet_code_low.load(std::memory_order_relaxed) <
+         quiet_code_size.load(std::memory_order_relaxed);
+}
+
+// The first call of the others takes some 40 ms for this.
+void ReadDebugInformation();
+
+// The same for the innermost caller that is not a library's, found on the
+// stack of the calling thread above the frame that `return_address` returns to.
+// `library` is set to the last place passed on the way, or to null.
+const CodePlace& PlaceOfUser(const void* return_address,
+                             const CodePlace** library);
+
+}  // namespace reprise::interpose
+
+#endif  // REPRISE_SIM_INTERPOSE_PLACE_H_
