@@ -172,7 +172,8 @@ class Verifier {
     absl::StatusOr<Lines> lines = Run(kSecondClockNs);
     const int64_t worked_ns = threads.worked_ns();
     if (!lines.ok()) return lines.status();
-    if (worked_ns > 0) {
+    // With --context threads, the world's own threads are others, too.
+    if (worked_ns > 0 && run_.schedule.context == ContextKind::kFibers) {
       constexpr std::string_view kHow =
           "with a thread that the world does not schedule";
       result_.leak = LeakKind::kThread;

@@ -73,6 +73,7 @@ class Node {
     absl::MutexLock lock(&done_mutex_);
     done_mutex_.Await(absl::Condition(
         +[](Node* node) {
+          node->done_mutex_.AssertHeld();
           return node->num_done_ == node->worker_.world_size();
         },
         this));
