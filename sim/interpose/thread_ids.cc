@@ -17,6 +17,21 @@ using reprise::FiberState;
 using reprise::World;
 using namespace reprise::interpose;  // NOLINT(google-build-using-namespace)
 
+namespace {
+
+// Without optimisation the caller is std::this_thread::get_id, and its own
+// caller counts.
+bool IsOfQuietCode(World& world, const void* return_address) {
+  const CodePlace& place = ImmediatePlace(world, return_address);
+  if (place.kind != PlaceKind::kLibrary || place.in_shared_library) {
+    return place.kind == PlaceKind::kQuiet;
+  }
+  const CodePlace* library = nullptr;
+  return UserPlace(world, return_address, &library).kind == PlaceKind::kQuiet;
+}
+
+}  // namespace
+
 extern "C" {
 
 // TensorPipe compares ids of threads to see whether it is in its own loop, and
@@ -26,9 +41,7 @@ pthread_t pthread_self() noexcept {
     return REPRISE_REAL(pthread_self)();
   }
   World* const world = WorldOfCaller();
-  if (world == nullptr ||
-      ImmediatePlace(*world, __builtin_return_address(0)).kind ==
-          PlaceKind::kQuiet) {
+  if (world == nullptr || IsOfQuietCode(*world, __builtin_return_address(0))) {
     return REPRISE_REAL(pthread_self)();
   }
   return HandleOf(Self(*world));

@@ -5,7 +5,7 @@
 #define REPRISE_SIM_NETWORK_ENDPOINT_H_
 
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -105,12 +105,14 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   uint64_t frames_of_object_ = 0;  // read so far, with those of its payload
   tensorpipe::Error error_;
 
-  std::deque<FlyingFrame> flying_;  // on their way to this end
-  std::deque<Frame> arrived_;       // and not read yet
+  // Lists, since most of them are empty most of the time, and worlds may have
+  // a hundred thousand ends: an empty deque takes 600 bytes.
+  std::list<FlyingFrame> flying_;  // on their way to this end
+  std::list<Frame> arrived_;       // and not read yet
   bool end_of_stream_ = false;
-  std::deque<PendingRead> reads_;
-  std::deque<PendingWrite> writes_;  // before the connection is there
-  std::deque<std::pair<tensorpipe::Error, Connection::write_callback_fn>>
+  std::list<PendingRead> reads_;
+  std::list<PendingWrite> writes_;  // before the connection is there
+  std::list<std::pair<tensorpipe::Error, Connection::write_callback_fn>>
       written_;
 
   int64_t last_arrival_ns_ = 0;  // of what this end sent

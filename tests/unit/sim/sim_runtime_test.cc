@@ -7,6 +7,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "agent/runtime/mutex.h"
@@ -418,6 +419,22 @@ TEST(SimScheduleTest, PointsAtForeignLocksWhenAsked) {
       EXPECT_EQ(changes, 2);
     }
   }
+}
+
+// TensorPipe compares ids to see whether it is in its own loop, in code that is
+// compiled into the project, too.
+TEST(SimScheduleTest, TheProjectsOwnCodeSeesOneThread) {
+  TestWorld world;
+  std::vector<std::thread::id> ids = {std::this_thread::get_id()};
+  for (const char* name : {"a", "b"}) {
+    world.Start(0, name, [&] { ids.push_back(std::this_thread::get_id()); });
+  }
+  EXPECT_EQ(world.Run(), Outcome::kFinished);
+  ASSERT_EQ(ids.size(), 3u);
+#if !defined(__SANITIZE_THREAD__)
+  EXPECT_EQ(ids[1], ids[0]);
+  EXPECT_EQ(ids[2], ids[0]);
+#endif
 }
 
 TEST(SimScheduleTest, AForeignLockThatIsHeldBlocksTheFiberOnly) {
