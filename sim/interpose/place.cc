@@ -233,15 +233,23 @@ class Symbolizer {
           return 0;
         },
         &Ignore, &frames);
-    if (!frames.empty()) return frames;
+    // clang's -g1 has files and lines, but no names of functions into which
+    // nothing was inlined.
+    if (!frames.empty() && !frames.back().function.empty()) return frames;
+    std::string symbol;
     backtrace_syminfo(
         state_, pc,
-        [](void* data, uintptr_t, const char* symbol, uintptr_t, uintptr_t) {
-          if (symbol == nullptr) return;
-          static_cast<std::vector<Frame>*>(data)->push_back(
-              {Demangled(symbol), "", 0});
+        [](void* data, uintptr_t, const char* name, uintptr_t, uintptr_t) {
+          if (name != nullptr)
+            *static_cast<std::string*>(data) = Demangled(name);
         },
-        &Ignore, &frames);
+        &Ignore, &symbol);
+    if (symbol.empty()) return frames;
+    if (frames.empty()) {
+      frames.push_back({std::move(symbol), "", 0});
+    } else {
+      frames.back().function = std::move(symbol);
+    }
     return frames;
   }
 
