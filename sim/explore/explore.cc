@@ -163,8 +163,10 @@ class Exploration {
     failure.replay.plant = options_.plant;
     failure.replay.build = BuildId();
     failure.replay.stack_kib = run.stack_bytes / 1024;
+    // A hang is found at any moment of its loop, in which events may happen.
+    const bool has_hash = seed.run.hash != 0 && seed.run.rule != "hang";
     const bool is_same = again.ok() && IsSameFailure(seed.run, *again) &&
-                         (seed.run.hash == 0 || again->hash == seed.run.hash);
+                         (!has_hash || again->hash == seed.run.hash);
     if (!is_same) {
       failure.not_deterministic = true;
       failure.replay.rule = seed.run.rule;

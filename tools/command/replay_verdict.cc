@@ -36,7 +36,8 @@ Verdict JudgeViolated(const ReplayFile& replay, const RunResult& result,
     return {kViolated, "violated",
             "the recorded failure happened again, event for event"};
   }
-  if (same_build && !replay.is_edited) {
+  // A hang is found at any moment of its loop, in which events may happen.
+  if (same_build && !replay.is_edited && replay.rule != "hang") {
     return {kNotDeterministic, "not deterministic",
             "the same build failed the same rule in another way; " + followed};
   }
