@@ -147,7 +147,7 @@ bool IsOwnSymbol(std::string_view name) {
   return false;
 }
 
-// "/work/./agent/agent.h" becomes "/work/agent/agent.h".
+// "/src/./agent/agent.h" becomes "/src/agent/agent.h".
 std::string Normal(const char* file) {
   std::string path = file == nullptr ? "" : file;
   for (size_t at; (at = path.find("/./")) != std::string::npos;) {
