@@ -1,17 +1,15 @@
 // Runs of tiny scenarios in processes of their own, started by this program.
 
+#include "tests/unit/tools/process_testing.h"
 #include "tools/processes/process_run.h"
 
-#include <dirent.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,7 +24,6 @@ namespace {
 
 using testing::Contains;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 std::unique_ptr<Agent> StartAgent(Worker& worker) {
   auto agent =
@@ -168,75 +165,15 @@ REPRISE_SCENARIO(misbehave, {.description = "",
                              .params = {{"how", 0}},
                              .body = Misbehave});
 
-// Runs in a temporary directory of its own, and looks at what is left.
-class ProcessRunTest : public testing::Test {
+class ProcessRunTest : public ProcessTest {
  protected:
-  void SetUp() override {
-    if (const char* before = getenv("TMPDIR")) tmpdir_before_ = before;
-    directory_ = testing::TempDir() + "/process-run-XXXXXX";
-    ASSERT_NE(mkdtemp(directory_.data()), nullptr);
-    ASSERT_EQ(setenv("TMPDIR", directory_.c_str(), 1), 0);
-  }
-
-  void TearDown() override {
-    EXPECT_THAT(FilesLeft(), IsEmpty());
-    EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a process is left";
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
-    if (tmpdir_before_) {
-      setenv("TMPDIR", tmpdir_before_->c_str(), 1);
-    } else {
-      unsetenv("TMPDIR");
-    }
-  }
-
-  absl::StatusOr<RunResult> Run(
-      std::string_view scenario, const std::string& transport = "uv",
-      std::vector<std::string> faults = {}, const ScenarioParams& params = {},
-      absl::Duration max_wall_time = absl::Minutes(3)) {
-    ProcessRunOptions options;
-    options.scenario = &AllScenarios().find(scenario)->second;
-    options.params = options.scenario->params;
-    for (const auto& [name, value] : params) options.params[name] = value;
-    options.transports = {transport};
-    options.faults = std::move(faults);
-    options.max_wall_time = max_wall_time;
-    return RunInProcesses(options);
-  }
-
   RunResult Misbehaviour(int64_t how,
                          absl::Duration max_wall_time = absl::Minutes(3)) {
     auto result = Run("misbehave", "uv", {}, {{"how", how}}, max_wall_time);
     EXPECT_TRUE(result.ok()) << result.status();
     return result.ok() ? *std::move(result) : RunResult();
   }
-
- private:
-  std::vector<std::string> FilesLeft() const {
-    std::vector<std::string> names;
-    DIR* const directory = opendir(directory_.c_str());
-    while (const dirent* entry = readdir(directory)) {
-      const std::string name = entry->d_name;
-      // ThreadSanitizer leaves a file of its own when it is killed.
-      if (name == "." || name == ".." || name.starts_with("tsan.")) continue;
-      names.push_back(name);
-    }
-    closedir(directory);
-    return names;
-  }
-
-  std::string directory_;
-  std::optional<std::string> tmpdir_before_;
 };
-
-// The story of a run that should have held, for a failure message.
-std::string Story(const RunResult& result) {
-  std::string story = result.detail;
-  for (const Event& event : result.events) {
-    absl::StrAppend(&story, "\n", ToString(event));
-  }
-  return story;
-}
 
 int64_t Count(const RunResult& result, EventKind kind) {
   return std::count_if(result.events.begin(), result.events.end(),
