@@ -1,6 +1,5 @@
 // Runs of tiny scenarios in processes of their own, started by this program.
 
-#include "tests/unit/tools/process_testing.h"
 #include "tools/processes/process_run.h"
 
 #include <stdlib.h>
@@ -17,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/unit/tools/process_testing.h"
 #include "tools/processes/worker_process.h"
 
 namespace reprise {
