@@ -6,6 +6,7 @@
 #include <sys/times.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -29,6 +30,21 @@ void SleepUntil(World& world, int64_t deadline_ns, const void* return_address) {
 }
 
 timespec ToTimespec(int64_t ns) { return {ns / kSecondNs, ns % kSecondNs}; }
+
+// How long a yield takes: 1 us, and twice as long as the one before if its
+// caller did nothing since that took time, up to 1 ms. A loop that yields for
+// ever would otherwise fill the trace before the run's time limit ends it.
+int64_t YieldNs(World& world) {
+  constexpr int64_t kShortestNs = 1'000;
+  constexpr int64_t kLongestNs = 1'000'000;
+  InterposedThread& thread = ThreadOf(Self(world));
+  const int64_t now_ns = world.now_ns();
+  thread.yield_ns = now_ns - thread.yielded_ns <= thread.yield_ns
+                        ? std::min(2 * thread.yield_ns, kLongestNs)
+                        : kShortestNs;
+  thread.yielded_ns = now_ns;
+  return thread.yield_ns;
+}
 
 // What `sleep` and its kin accept.
 bool IsDuration(const timespec* time) {
@@ -136,8 +152,8 @@ int usleep(useconds_t microseconds) {
 int sched_yield() noexcept {
   World* const world = WorldOfCaller();
   if (world == nullptr) return REPRISE_REAL(sched_yield)();
-  constexpr int64_t kYieldNs = 1'000;
-  SleepUntil(*world, world->now_ns() + kYieldNs, __builtin_return_address(0));
+  SleepUntil(*world, world->now_ns() + YieldNs(*world),
+             __builtin_return_address(0));
   return 0;
 }
 

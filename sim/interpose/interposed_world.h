@@ -37,6 +37,8 @@ struct InterposedThread {
   bool is_thread = false;           // pthread_create made it
   bool detached = false;
   bool joined = false;
+  int64_t yielded_ns = 0;  // when it yielded last
+  int64_t yield_ns = -1;   // and for how long; -1: never yet
 };
 
 }  // namespace reprise

@@ -217,20 +217,24 @@ std::string Atomics() {
     narrow.notify_all();
   });
   narrow.wait(0);
-  std::atomic<int64_t> wide{0};
+  // libstdc++ finds who waits for these by their addresses, which on a stack
+  // depend on the compiler.
+  const auto wide = std::make_unique<std::atomic<int64_t>>(0);
   std::jthread second([&] {
     std::this_thread::sleep_for(2ms);
-    wide = 1;
-    wide.notify_one();
+    *wide = 1;
+    wide->notify_one();
   });
-  wide.wait(0);
+  wide->wait(0);
 
   std::latch latch(3);
   OnThreads(3, [&](int) { latch.arrive_and_wait(); });
   int phases = 0;
-  std::barrier barrier(3, [&]() noexcept { ++phases; });
+  const auto completed = [&]() noexcept { ++phases; };
+  const auto barrier =
+      std::make_unique<std::barrier<decltype(completed)>>(3, completed);
   OnThreads(3, [&](int) {
-    for (int i = 0; i < 4; ++i) barrier.arrive_and_wait();
+    for (int i = 0; i < 4; ++i) barrier->arrive_and_wait();
   });
   REQUIRE(phases == 4);
 

@@ -148,6 +148,29 @@ TEST(InterposeTest, ClocksAndSleepsAreVirtual) {
   EXPECT_EQ(world.now_ns(), int64_t{50} * 60 * kSecond);
 }
 
+TEST(InterposeTest, YieldsInALoopTakeLongerAndLonger) {
+  TestWorld world;
+  std::chrono::nanoseconds once{};
+  std::chrono::nanoseconds again{};
+  int yields = 0;
+  RunAsMain(world, [&] {
+    const auto start = std::chrono::steady_clock::now();
+    std::this_thread::yield();
+    once = std::chrono::steady_clock::now() - start;
+    std::this_thread::sleep_for(1s);
+    const auto before = std::chrono::steady_clock::now();
+    std::this_thread::yield();
+    again = std::chrono::steady_clock::now() - before;
+    while (std::chrono::steady_clock::now() - before < 10s) {
+      std::this_thread::yield();
+      ++yields;
+    }
+  });
+  EXPECT_EQ(once, 1us);
+  EXPECT_EQ(again, 1us);
+  EXPECT_LT(yields, 10'100);
+}
+
 TEST(InterposeTest, SelectWaitsInVirtualTime) {
   TestWorld world;
   int ready = -1;
