@@ -117,6 +117,10 @@ std::string BaseName(std::string_view name) {
       base = base.substr(blank + 1);
     }
   }
+  // GCC's "Name[abi:cxx11]" of what returns a std::string is clang's "Name".
+  if (const size_t tag = base.find("[abi:"); tag != std::string::npos) {
+    base.resize(tag);
+  }
   for (char& c : base) {
     if (c == ' ' || c == '#') c = '_';
   }

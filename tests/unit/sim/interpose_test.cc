@@ -96,6 +96,21 @@ void WaitForNoFuture() {
   promise.get_future().wait();
 }
 
+// GCC marks what returns a std::string.
+std::string WaitForText() {
+  std::promise<std::string> promise;
+  return promise.get_future().get();
+}
+
+TEST(InterposeTest, NamesAreTheSameUnderEveryCompiler) {
+  TestWorld world;
+  world.Start(0, "text", [] { WaitForText(); });
+  ASSERT_EQ(world.Run(), Outcome::kDeadlock);
+  EXPECT_THAT(world->DescribeFibers(),
+              Contains(HasSubstr("w0/text waits for another thread in "
+                                 "WaitForText (interpose_test.cc:")));
+}
+
 TEST(InterposeTest, ReportsNameWaitsBelowLibraries) {
   TestWorld world;
   absl::Mutex mutex;
