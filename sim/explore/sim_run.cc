@@ -18,6 +18,7 @@
 #include "sim/device/sim_gpus.h"
 #include "sim/device/sim_shared_memory.h"
 #include "sim/explore/result_log.h"
+#include "sim/network/sim_process_memory.h"
 #include "sim/scenario/scratch_directory.h"
 #include "sim/store/sim_store.h"
 #include "sim/trace/invariants.h"
@@ -73,6 +74,7 @@ class SimRun {
         network_(*world_, ToNetworkOptions(options)),
         store_(*world_),
         gpus_(*world_, ToGpuOptions(*options.scenario)),
+        process_memories_(*world_),
         invariants_(NumMembers(options),
                     [this](std::string_view rule, std::string_view detail) {
                       world_->Fail(rule, detail);
@@ -163,6 +165,7 @@ class SimRun {
   SimStoreServer store_;
   SimGpus gpus_;
   SimSharedMemories shared_memories_;
+  SimProcessMemories process_memories_;
   Invariants invariants_;
   Injector injector_;
   std::map<int32_t, std::unique_ptr<SimWorker>> workers_;
@@ -183,7 +186,7 @@ class SimRun::SimWorker : public Worker {
         node_(node),
         runtime_(*run.world_, node),
         gpu_driver_(run.ConnectGpus(node)),
-        transports_(run.network_, node, GpuChannels()),
+        transports_(run.network_, node, GpuChannels(), Cma()),
         store_(run.store_.Connect(node)),
         observer_(
             [this](const EventDetails& details) {
@@ -241,6 +244,15 @@ class SimRun::SimWorker : public Worker {
         .shared_memory = &run_.shared_memories_.Connect(node_, host),
         .process = IdentityOf(node_, host),
         .xth_offers = std::make_shared<XthOffers>(runtime_)};
+  }
+
+  CmaEnvironment Cma() {
+    const int host = HostOf(*run_.options_.scenario, node_.rank);
+    const ProcessIdentity identity = IdentityOf(node_, host);
+    return {.runtime = &runtime_,
+            .memory = &run_.process_memories_.Connect(
+                node_, host, static_cast<pid_t>(identity.pid)),
+            .domain = absl::StrCat("cma:", identity.boot_id)};
   }
 
   SimRun& run_;

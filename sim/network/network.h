@@ -30,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/transport/cma/environment.h"
 #include "agent/transport/cuda/environment.h"
 #include "agent/transport/transports.h"
 #include "fault_injection/fault_kind.h"
@@ -154,12 +155,18 @@ class SimTransports : public TransportProvider {
  public:
   // `gpus`: what the channels for GPUs are built on, of the devices that `Make`
   // is given; nothing on a node without GPUs.
+  // `cma`: what that channel is built on; without it there is none.
   SimTransports(Network& network, Node& node,
-                std::optional<GpuChannelEnvironment> gpus = std::nullopt)
-      : network_(network), node_(node), gpus_(std::move(gpus)) {}
+                std::optional<GpuChannelEnvironment> gpus = std::nullopt,
+                std::optional<CmaEnvironment> cma = std::nullopt)
+      : network_(network),
+        node_(node),
+        gpus_(std::move(gpus)),
+        cma_(std::move(cma)) {}
 
-  // Channels that `options` names and the simulated network does not have are
-  // left out; "basic" is always there.
+  // For CPUs the channel "basic" is always there, and "cma" (between our own
+  // workers, on one host) and "mpt_uv" are if `options` names them. Channels
+  // that the simulated network does not have are left out.
   absl::StatusOr<TransportSet> Make(const TransportOptions& options,
                                     Devices* devices) override;
 
@@ -167,6 +174,7 @@ class SimTransports : public TransportProvider {
   Network& network_;
   Node& node_;
   const std::optional<GpuChannelEnvironment> gpus_;
+  const std::optional<CmaEnvironment> cma_;
 };
 
 }  // namespace reprise

@@ -26,7 +26,7 @@ constexpr std::array<std::string_view, static_cast<size_t>(EventKind::kCount)>
         "net.break",      "store",           "sched.switch",
         "sched.stall",    "sched.started",   "sched.ended",
         "fault",          "crash",           "restart",
-        "gpu.put",        "gpu.done",
+        "gpu.put",        "gpu.done",        "memory.read",
 };
 static_assert(!kNames.back().empty());
 

@@ -78,6 +78,9 @@ enum class EventKind : uint8_t {
   // and its stream.
   kGpuPut,   // num_bytes of a copy: the node puts work on a stream
   kGpuDone,  // code: the work has ended
+  // The channel cma. rank: of the worker whose memory was read, -1 if there is
+  // none; num_bytes: 0 if that failed
+  kCopied,
   kCount,
 };
 
@@ -142,6 +145,7 @@ struct Event {
   absl::StatusCode code() const { return static_cast<absl::StatusCode>(b); }
   bool is_ok() const { return code() == absl::StatusCode::kOk; }
   int64_t deadline_ns() const { return b; }
+  int64_t num_bytes() const { return b; }
   uint64_t digest() const { return c; }
 };
 

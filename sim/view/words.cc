@@ -252,6 +252,11 @@ std::string Narrator::Words(const Event& event) const {
       return absl::StrCat("is done on its stream: ", event.text,
                           event.is_ok() ? "" : ": ",
                           event.is_ok() ? "" : CodeName(event));
+    case EventKind::kCopied:
+      return event.rank() < 0 || event.num_bytes() == 0
+                 ? std::string("cannot read another worker's memory")
+                 : absl::StrCat("reads ", event.num_bytes(), " bytes of w",
+                                event.rank(), "'s memory");
     default:
       return "";
   }

@@ -34,6 +34,11 @@ constexpr auto kDefects = std::to_array<Entry>({
      "shutdown_barrier"},
     {"shutdown_waits", "a shutdown waits past its deadline for handlers",
      "shutdown_barrier"},
+    {"cma_unchecked",
+     "what was copied out of another process's memory is taken for good "
+     "without "
+     "a look at whether that had been let go of",
+     "reused_memory"},
     {"double_decrement",
      "a timeout that loses to the reply counts the call down again",
      "timeouts"},

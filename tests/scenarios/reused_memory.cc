@@ -1,0 +1,113 @@
+// Workers on one host copy tensors out of each other's memory, by the channel
+// cma, while they are paused, lose their links and die. Each uses the memory of
+// a tensor for something else as soon as its agent has let go of it. Whatever
+// arrives is what was sent.
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "agent/device/device.h"
+#include "sim/scenario/scenario.h"
+#include "tests/scenarios/calls.h"
+#include "tests/scenarios/echo_agent.h"
+
+namespace reprise::scenarios {
+namespace {
+
+constexpr absl::Duration kInterval = absl::Milliseconds(200);
+constexpr absl::Duration kBound = absl::Milliseconds(600);
+constexpr int64_t kLongest = 200'000;
+
+// The same message, in memory that is overwritten once nobody needs it.
+Message InReusedMemory(Message message) {
+  for (Tensor& tensor : message.tensors) {
+    const size_t size = tensor.storage->num_bytes();
+    void* const memory = std::malloc(size);
+    std::memcpy(memory, tensor.storage->data(), size);
+    tensor.storage = AdoptCpu(memory, size, [size](void* data) {
+      std::memset(data, 0xdd, size);
+      std::free(data);
+    });
+  }
+  return message;
+}
+
+void ReusedMemory(Worker& worker) {
+  Draws random = worker.random(absl::StrCat("calls ", worker.incarnation()));
+  AgentOptions options = worker.options();
+  options.transport.channels = {"cma", "basic"};
+  options.keepalive_interval = kInterval;
+  options.keepalive_bound = kBound;
+  options.connect_timeout = kBound;
+  auto agent = EchoAgent::Start(worker, options, worker.In(absl::Minutes(1)));
+  if (!worker.CheckOk(agent.status(), "start")) return;
+  for (int64_t round = worker.param("rounds"); round > 0; --round) {
+    std::vector<std::pair<CallSpec, Future>> calls;
+    for (int64_t left = random.Between("calls", 1, 4); left > 0; --left) {
+      const auto to = static_cast<int>(
+          random.Below("peer", static_cast<uint64_t>(worker.world_size())));
+      CallSpec spec = (*agent)->NewCall();
+      for (int64_t i = random.Between("tensors", 1, 2); i > 0; --i) {
+        spec.tensors.push_back(random.Between("bytes", 1, kLongest));
+      }
+      const absl::Duration timeout =
+          random.OneIn("short", 3)
+              ? DrawDuration(random, "timeout", absl::Milliseconds(5))
+              : absl::Seconds(10);
+      calls.emplace_back(
+          spec, (*agent)->agent().Send(worker.NameOf(to),
+                                       InReusedMemory(MakeRequest(spec)),
+                                       CallOptions{timeout}));
+    }
+    for (auto& [spec, call] : calls) {
+      const absl::Status status = (*agent)->Await(call, spec);
+      worker.Reached(absl::StatusCodeToString(status.code()));
+    }
+    worker.Sleep(DrawDuration(random, "pause", absl::Milliseconds(50)));
+  }
+  worker.CheckOk((*agent)->Shutdown(absl::Seconds(30)), "shutdown");
+}
+
+std::vector<std::string> DrawPauses(Draws random, const ScenarioParams&) {
+  std::vector<std::string> faults;
+  for (int64_t left = random.Between("faults", 1, 3); left > 0; --left) {
+    const int64_t worker = random.Between("worker", 0, 1);
+    const std::string when =
+        absl::StrCat(" after ", random.Between("at", 1, 1500), "ms");
+    switch (random.Below("kind", 4)) {
+      case 0:
+        faults.push_back(absl::StrCat("cut w0-w1", when, " eof"));
+        break;
+      case 1:
+        faults.push_back(absl::StrCat("crash w", worker, when, " restart ",
+                                      random.Between("dead", 1, 500), "ms"));
+        break;
+      default:
+        faults.push_back(absl::StrCat("pause w", worker, when, " for ",
+                                      random.Between("length", 1, 2000), "ms"));
+    }
+  }
+  return faults;
+}
+
+REPRISE_SCENARIO(
+    reused_memory,
+    {.description = "tensors copied out of memory that is soon used again",
+     .workers = 3,
+     .params = {{"rounds", 20}},
+     .smallest = {{"rounds", 1}},
+     .body = ReusedMemory,
+     .faults = DrawPauses,
+     .probes = {"OK", "DEADLINE_EXCEEDED", "UNAVAILABLE"},
+     .fault_kinds = {"cut", "crash", "pause"},
+     .enough_seeds = 100,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(1),
+     .hosts = {0, 0, 1}});
+
+}  // namespace
+}  // namespace reprise::scenarios
