@@ -100,8 +100,8 @@ Site* Decisions::SiteAt(std::string_view node, std::string_view label) {
       sites_.try_emplace({std::string(node), std::string(label)});
   Site& site = it->second;
   if (is_new) {
-    site.owner = it->first.first;
-    site.place = it->first.second;
+    site.owner = &it->first.first;
+    site.place = &it->first.second;
     site.stream =
         HashCombine(HashCombine(seed_, HashBytes(node)), HashBytes(label));
   }

@@ -162,7 +162,11 @@ Site& Scheduler::SiteHere(const Node& node, const Place& place) {
 
 void Scheduler::MakeReady(Fiber* fiber) {
   fiber->state = FiberState::kReady;
-  (fiber->node->paused ? fiber->node->paused_ready : ready_).push_back(fiber);
+  if (fiber->node->paused) {
+    fiber->node->paused_ready.push_back(fiber);
+  } else {
+    ready_.push_back(fiber);
+  }
 }
 
 void Scheduler::Wake(Fiber* fiber) {
