@@ -3,6 +3,8 @@
 #include <charconv>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace reprise {
 namespace {
 
@@ -87,6 +89,15 @@ const Place& Decisions::PlaceAt(std::string_view label) {
     it = places_.emplace(label, std::move(place)).first;
   }
   return *it->second;
+}
+
+const Place& Decisions::PlaceAt(const char* verb, const char* name) {
+  for (const LiteralPlace& known : literal_places_) {
+    if (known.verb == verb && known.name == name) return *known.place;
+  }
+  const Place& place = PlaceAt(absl::StrCat(verb, ":", name));
+  literal_places_.push_back({verb, name, &place});
+  return place;
 }
 
 std::vector<std::string> Decisions::places() const {

@@ -58,6 +58,9 @@ class Decisions {
   // object.
   const Place& PlaceAt(std::string_view label);
   Site* SiteAt(std::string_view node, std::string_view label);
+  // The place with the label "verb:name". Both are literals, so they are looked
+  // up by address first: objects with a lock come and go with every call.
+  const Place& PlaceAt(const char* verb, const char* name);
 
   // The labels of all places, in an order that only the run decides.
   std::vector<std::string> places() const;
@@ -96,6 +99,12 @@ class Decisions {
   int64_t num_made_ = 0;
   std::map<std::string, std::unique_ptr<Place>, std::less<>> places_;
   std::map<std::pair<std::string, std::string>, Site> sites_;
+  struct LiteralPlace {
+    const char* verb;
+    const char* name;
+    const Place* place;
+  };
+  std::vector<LiteralPlace> literal_places_;
   // Looked up only, never iterated.
   std::unordered_map<uint64_t, Override> overrides_;
   std::vector<bool> followed_;

@@ -35,6 +35,7 @@ void Section::Begin(SectionKind kind, std::string_view who, uint64_t number,
 
 void Section::Name(SectionKind kind, std::string_view who) {
   kind_ = kind;
+  if (who_ == who && !who.empty()) return;  // its hash is known
   who_.assign(who);
   for (char& c : who_) {
     if (!kIsPlain[static_cast<unsigned char>(c)]) c = '_';

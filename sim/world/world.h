@@ -206,7 +206,15 @@ class World {
   Outcome Judge() const;
   // Of the running fiber, by an event of a call.
   void BeginSection(const EventDetails& details);
-  static bool Later(const Event& x, const Event& y);
+  struct Later {  // the order of a heap, whose earliest comes first
+    bool operator()(const Event& x, const Event& y) const {
+      if (x.time_ns != y.time_ns) return x.time_ns > y.time_ns;
+      if (x.order.source != y.order.source) {
+        return x.order.source > y.order.source;
+      }
+      return x.order.number > y.order.number;
+    }
+  };
   void Push(Event event);
 
   static inline thread_local constinit World* running_ = nullptr;
