@@ -107,16 +107,16 @@ std::vector<std::string> Decisions::places() const {
 }
 
 Site* Decisions::SiteAt(std::string_view node, std::string_view label) {
-  auto [it, is_new] =
-      sites_.try_emplace({std::string(node), std::string(label)});
-  Site& site = it->second;
-  if (is_new) {
+  auto it = sites_.find(SiteNameView(node, label));
+  if (it == sites_.end()) {
+    it = sites_.try_emplace({std::string(node), std::string(label)}).first;
+    Site& site = it->second;
     site.owner = &it->first.first;
     site.place = &it->first.second;
     site.stream =
         HashCombine(HashCombine(seed_, HashBytes(node)), HashBytes(label));
   }
-  return &site;
+  return &it->second;
 }
 
 std::optional<uint64_t> Decisions::Recorded(const Site& site,

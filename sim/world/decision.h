@@ -98,7 +98,25 @@ class Decisions {
   const bool keep_;
   int64_t num_made_ = 0;
   std::map<std::string, std::unique_ptr<Place>, std::less<>> places_;
-  std::map<std::pair<std::string, std::string>, Site> sites_;
+  // By node and label. Looked up only, never iterated.
+  using SiteName = std::pair<std::string, std::string>;
+  using SiteNameView = std::pair<std::string_view, std::string_view>;
+  struct SiteNameHash {
+    using is_transparent = void;
+    size_t operator()(const SiteNameView& name) const {
+      return HashCombine(HashBytes(name.first), HashBytes(name.second));
+    }
+    size_t operator()(const SiteName& name) const {
+      return (*this)(SiteNameView(name));
+    }
+  };
+  struct SameSiteName {
+    using is_transparent = void;
+    bool operator()(const SiteNameView& a, const SiteNameView& b) const {
+      return a == b;
+    }
+  };
+  std::unordered_map<SiteName, Site, SiteNameHash, SameSiteName> sites_;
   struct LiteralPlace {
     const char* verb;
     const char* name;
