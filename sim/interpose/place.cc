@@ -162,7 +162,8 @@ class Symbolizer {
     }
     if (module->kind == PlaceKind::kLibrary) {
       place->in_shared_library = true;
-      const std::string symbol = ExportedSymbolAt(pc);
+      std::string symbol = ExportedSymbolAt(pc);
+      if (symbol.empty()) symbol = "unknown";
       Describe({symbol, "", 0}, *place);
       place->where = symbol.substr(0, symbol.find('('));
       return place;
