@@ -26,11 +26,9 @@ constexpr int64_t kBootStartNs = int64_t{1'000} * 1'000'000'000;
 constexpr const char* kVerbs[] = {"lock",  "wait", "sleep",  "start", "join",
                                   "futex", "sem",  "rwlock", "once",  "poll"};
 
-// Ids of threads are below 2^22. Bit 29 tells those of fibers; 9 bits are the
-// run's and 20 the fiber's.
+// The ids of a run's fibers have its number in common.
 constexpr int kFiberIdBit = 1 << 29;
 constexpr int kRunBits = 9;
-constexpr int kFiberBits = 20;
 std::atomic<int> next_run{0};
 std::atomic<bool> run_lives[1 << kRunBits];
 
@@ -83,6 +81,7 @@ void TakeRunNumber(InterposedWorld& state) {
   state.run =
       next_run.fetch_add(1, std::memory_order_relaxed) & ((1 << kRunBits) - 1);
   run_lives[state.run] = true;
+  state.owner_bits = kFiberIdBit | (state.run << kFiberBits);
 }
 
 void ReturnRunNumber(InterposedWorld& state) { run_lives[state.run] = false; }
@@ -266,11 +265,6 @@ int64_t DeadlineAfter(World& world, const timespec* duration) {
   }
   return world.now_ns() + int64_t{duration->tv_sec} * 1'000'000'000 +
          duration->tv_nsec;
-}
-
-int OwnerIdOf(World& world, const Fiber& fiber) {
-  return kFiberIdBit | (world.interposed->run << kFiberBits) |
-         static_cast<int>(fiber.id & ((1 << kFiberBits) - 1));
 }
 
 bool IsFiberId(int owner) { return (owner >> (kRunBits + kFiberBits)) == 1; }

@@ -37,7 +37,7 @@ extern "C" {
 // TensorPipe compares ids of threads to see whether it is in its own loop, and
 // all fibers of a node are one thread to it.
 pthread_t pthread_self() noexcept {
-  if (IsInQuietLibrary(__builtin_return_address(0))) {
+  if (IsQuietCall(__builtin_return_address(0))) {
     return REPRISE_REAL(pthread_self)();
   }
   World* const world = WorldOfCaller();

@@ -78,6 +78,10 @@ enum class EventKind : uint8_t {
   // and its stream.
   kGpuPut,   // num_bytes of a copy: the node puts work on a stream
   kGpuDone,  // code: the work has ended
+  // A call is sent again. id: the new attempt's; rank: of the callee; earlier.
+  // Not part of the hash: the events of its calls are, and older replay files
+  // stay valid.
+  kCallRetried,
   // The channel cma. rank: of the worker whose memory was read, -1 if there is
   // none; num_bytes: 0 if that failed
   kCopied,
@@ -113,8 +117,9 @@ struct EventDetails {
   int64_t deadline_ns = 0;  // of the run's clock; the maximum for none
   int64_t num_bytes = 0;
 
-  // `c`: see digest.h; 0 for none.
-  uint64_t digest = 0;
+  // `c`: at most one of these.
+  uint64_t digest = 0;   // see digest.h; 0 for none
+  uint64_t earlier = 0;  // the id of the first attempt
 
   std::string_view text = {};
 
@@ -124,7 +129,7 @@ struct EventDetails {
   int64_t b() const {
     return static_cast<int64_t>(code) + deadline_ns + num_bytes;
   }
-  uint64_t c() const { return digest; }
+  uint64_t c() const { return digest + earlier; }
 };
 
 // An event, as it is kept, written and read.
@@ -147,6 +152,7 @@ struct Event {
   int64_t deadline_ns() const { return b; }
   int64_t num_bytes() const { return b; }
   uint64_t digest() const { return c; }
+  uint64_t earlier() const { return c; }
 };
 
 Event MakeEvent(int64_t time_ns, int32_t node, const EventDetails& details);

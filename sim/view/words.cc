@@ -1,12 +1,16 @@
 #include "sim/view/words.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstddef>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
 #include "fault_injection/fault_kind.h"
 
 namespace reprise {
@@ -38,6 +42,15 @@ std::string PresentWord(const RunResult& result, const std::string& text) {
     absl::StrAppend(&words, words.empty() ? "" : " or ", word);
   }
   return words.empty() ? text : words;
+}
+
+// Whether a line of the plan is of a kind that has `word` in the trace.
+bool IsOfKind(std::string_view line, std::string_view word) {
+  const std::vector<FaultKind> kinds = FaultKindsNamed(word);
+  const std::vector<FaultKind> own =
+      FaultKindsNamed(line.substr(0, line.find(' ')));
+  return std::find_first_of(own.begin(), own.end(), kinds.begin(),
+                            kinds.end()) != own.end();
 }
 
 // The place of a stall, if the run has a decision to stall for just so long.
@@ -141,6 +154,57 @@ std::string MeaningOf(std::string_view rule) {
   return "This is a rule of the scenario's own (`Worker::Check`).";
 }
 
+Narrator::Narrator(const RunResult& result) : result_(result) {
+  for (const std::string& line : result.faults) {
+    if (std::find(result.never_struck.begin(), result.never_struck.end(),
+                  line) == result.never_struck.end()) {
+      plan_.push_back(Parse(line));
+    }
+  }
+}
+
+Narrator::Planned Narrator::Parse(std::string_view line) {
+  Planned planned;
+  planned.line = line;
+  const std::vector<std::string> words = absl::StrSplit(std::string(line), ' ');
+  for (size_t i = 0; i + 1 < words.size(); ++i) {
+    absl::Duration duration;
+    if (words[i] == "after" && absl::ParseDuration(words[i + 1], &duration)) {
+      planned.begin_ns = absl::ToInt64Nanoseconds(duration);
+    } else if (words[i] == "for") {
+      planned.for_ns = absl::ParseDuration(words[i + 1], &duration)
+                           ? absl::ToInt64Nanoseconds(duration)
+                           : INT64_MAX;
+    } else if (words[i] == "when" && i + 2 < words.size()) {
+      const std::vector<std::string> event = absl::StrSplit(words[i + 2], '#');
+      planned.event = EventKindFromString(event.front());
+      planned.event_worker = RankOfName(words[i + 1]);
+      (void)absl::SimpleAtoi(event.back(), &planned.events_to_come);
+    }
+  }
+  return planned;
+}
+
+std::string Narrator::FaultWords(const Event& event) const {
+  // Of some the trace has the whole line.
+  if (event.text.find(' ') != std::string::npos) return event.text;
+  std::string now;
+  std::string ever;
+  for (const Planned& planned : plan_) {
+    if (!IsOfKind(planned.line, event.text)) continue;
+    const std::string line(planned.line);
+    absl::StrAppend(&ever, ever.empty() ? "" : ", or ", line);
+    if (planned.events_to_come > 0 || event.time_ns < planned.begin_ns ||
+        (planned.for_ns != 0 &&
+         event.time_ns - planned.begin_ns > planned.for_ns)) {
+      continue;
+    }
+    absl::StrAppend(&now, now.empty() ? "" : ", or ", line);
+  }
+  if (!now.empty()) return now;
+  return ever.empty() ? PresentWord(result_, event.text) : ever;
+}
+
 std::optional<std::string> Narrator::Tell(const Event& event) {
   Learn(event);
   if (IsTooSmallToTell(event.kind)) return std::nullopt;
@@ -148,6 +212,12 @@ std::optional<std::string> Narrator::Tell(const Event& event) {
 }
 
 void Narrator::Learn(const Event& event) {
+  for (Planned& planned : plan_) {
+    if (planned.event == event.kind && planned.event_worker == event.node &&
+        --planned.events_to_come == 0) {
+      planned.begin_ns = event.time_ns;
+    }
+  }
   if (event.kind == EventKind::kCallStarted) {
     // A worker that was restarted counts its calls from the beginning.
     labels_[{event.node, event.id}] = event.text;
@@ -194,6 +264,10 @@ std::string Narrator::Words(const Event& event) const {
     case EventKind::kCallCompleted:
       return absl::StrCat(own_call(), " to ", PeerName(event.rank()),
                           " is done:", Outcome(event));
+    case EventKind::kCallRetried:
+      return absl::StrCat("sends ", CallName({event.node, event.earlier()}),
+                          " to ", PeerName(event.rank()), " again, as call ",
+                          event.id);
     case EventKind::kCallLateReply:
       return absl::StrCat("drops a late reply to ", own_call());
     case EventKind::kRequest:
@@ -241,7 +315,7 @@ std::string Narrator::Words(const Event& event) const {
                              static_cast<double>(event.stall_ns()) * 1e-3,
                              PlaceOfStall(result_, event));
     case EventKind::kFault:
-      return absl::StrCat("FAULT ", PresentWord(result_, event.text));
+      return absl::StrCat("FAULT ", FaultWords(event));
     case EventKind::kCrash:
       return "CRASHES";
     case EventKind::kRestart:

@@ -40,7 +40,7 @@ std::string MeaningOf(std::string_view rule);
 class Narrator {
  public:
   // `result` must outlive the narrator.
-  explicit Narrator(const RunResult& result) : result_(result) {}
+  explicit Narrator(const RunResult& result);
 
   // What happened, without the time and the worker: "gets call 53 (push) of
   // w0". Nothing for what is too small to tell.
@@ -52,10 +52,25 @@ class Narrator {
   std::string PeerName(int32_t id) const;
 
  private:
+  // A fault of the plan, as far as its line tells.
+  struct Planned {
+    std::string_view line;
+    // It begins at the event with this number, or at a time.
+    std::optional<EventKind> event;
+    int32_t event_worker = -1;
+    int64_t events_to_come = 0;
+    int64_t begin_ns = 0;
+    int64_t for_ns = 0;
+  };
+  static Planned Parse(std::string_view line);
+
   void Learn(const Event& event);
   std::string Words(const Event& event) const;
+  // The lines of the plan that the fault may be, or its word alone.
+  std::string FaultWords(const Event& event) const;
 
   const RunResult& result_;
+  std::vector<Planned> plan_;  // without what never struck
   std::map<CallKey, std::string> labels_;
   std::map<int32_t, std::string> names_;  // of a dynamic group's members, by id
 };

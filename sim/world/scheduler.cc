@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "sim/world/fiber_stacks.h"
 #include "sim/world/interposition.h"
 #include "sim/world/race_annotations.h"
 #include "sim/world/static_guard.h"
@@ -15,6 +16,11 @@ uint64_t Threshold(double probability) {
   return static_cast<uint64_t>(std::clamp(probability, 0.0, 1.0) *
                                4294967296.0);
 }
+
+// In a world with so many fibers the memory of their stacks is worth the time
+// that it takes to give back what a fiber does not use while it waits for long.
+constexpr size_t kManyFibers = 20'000;
+constexpr int64_t kLongWaitNs = 1'000'000'000;
 
 }  // namespace
 
@@ -162,7 +168,11 @@ Site& Scheduler::SiteHere(const Node& node, const Place& place) {
 
 void Scheduler::MakeReady(Fiber* fiber) {
   fiber->state = FiberState::kReady;
-  (fiber->node->paused ? fiber->node->paused_ready : ready_).push_back(fiber);
+  if (fiber->node->paused) {
+    fiber->node->paused_ready.push_back(fiber);
+  } else {
+    ready_.push_back(fiber);
+  }
 }
 
 void Scheduler::Wake(Fiber* fiber) {
@@ -281,6 +291,11 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
     finished_ = nullptr;
   }
   if (from != nullptr) AnnounceRelease(from);
+  if (fibers_.size() >= kManyFibers && from != nullptr &&
+      from->state == FiberState::kBlocked &&
+      from->wake_ns - world_.now_ns() >= kLongWaitNs) {
+    ReleaseUnusedStack(*from);
+  }
   const StaticScope::State statics = StaticScope::Suspend();
   ExecutionContext::Switch(from == nullptr ? main_ : from->context,
                            to == nullptr ? main_ : to->context, for_good);

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "agent/runtime/mutex.h"
 #include "sim/world/race_annotations.h"
 
@@ -115,20 +114,10 @@ Site& SimRuntime::SiteAt(const Place& place) {
 }
 
 Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
-  if (slot == nullptr) slot = const_cast<Place*>(&PlaceOf(verb, name));
-  return SiteAt(*static_cast<const Place*>(slot));
-}
-
-const Place& SimRuntime::PlaceOf(const char* verb, const char* name) {
-  // Verbs and names are literals, so they are looked up by address first:
-  // objects with a lock of their own come and go with every call.
-  for (const CachedPlace& cached : cache_) {
-    if (cached.verb == verb && cached.name == name) return *cached.place;
+  if (slot == nullptr) {
+    slot = const_cast<Place*>(&world_.decisions().PlaceAt(verb, name));
   }
-  const Place& place =
-      world_.decisions().PlaceAt(absl::StrCat(verb, ":", name));
-  cache_.push_back({verb, name, &place});
-  return place;
+  return SiteAt(*static_cast<const Place*>(slot));
 }
 
 bool SimRuntime::HasMemory() {

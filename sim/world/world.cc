@@ -100,16 +100,10 @@ int64_t World::ToNanoseconds(absl::Time time) {
   return absl::Nanoseconds(floor_ns) < since ? floor_ns + 1 : floor_ns;
 }
 
-bool World::Later(const Event& x, const Event& y) {
-  if (x.time_ns != y.time_ns) return x.time_ns > y.time_ns;
-  if (x.order.source != y.order.source) return x.order.source > y.order.source;
-  return x.order.number > y.order.number;
-}
-
 void World::Push(Event event) {
   event.time_ns = std::max(event.time_ns, now_ns_);
   events_.push_back(event);
-  std::push_heap(events_.begin(), events_.end(), &World::Later);
+  std::push_heap(events_.begin(), events_.end(), Later());
 }
 
 void World::Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
@@ -137,12 +131,12 @@ bool World::DeliverNextEvents() {
     const Event event = events_.front();
     if (event.fiber != nullptr &&
         scheduler_.IsAlarmStale(event.fiber, event.wait_count)) {
-      std::pop_heap(events_.begin(), events_.end(), &World::Later);
+      std::pop_heap(events_.begin(), events_.end(), Later());
       events_.pop_back();
       continue;  // A stale alarm must not move the clock.
     }
     if (event.keep == EventKeep::kIfRunning && IsOver()) {
-      std::pop_heap(events_.begin(), events_.end(), &World::Later);
+      std::pop_heap(events_.begin(), events_.end(), Later());
       events_.pop_back();
       calls_[event.slot] = nullptr;
       free_calls_.push_back(event.slot);
@@ -153,7 +147,7 @@ bool World::DeliverNextEvents() {
       over_limit_ = true;
       return false;
     }
-    std::pop_heap(events_.begin(), events_.end(), &World::Later);
+    std::pop_heap(events_.begin(), events_.end(), Later());
     events_.pop_back();
     now_ns_ = event.time_ns;
     delivered = true;

@@ -10,7 +10,6 @@
 #define REPRISE_SIM_WORLD_WORLD_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,6 +19,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "agent/runtime/fifo.h"
 #include "sim/trace/trace.h"
 #include "sim/world/decision.h"
 #include "sim/world/race_annotations.h"
@@ -66,13 +66,13 @@ struct Node {
   bool paused = false;
   int64_t short_of_memory_until_ns = 0;
   std::function<void()> on_short_of_memory;  // when its agent is told so
-  std::deque<Fiber*> paused_ready;
+  std::vector<Fiber*> paused_ready;
   std::vector<Fiber*> fibers;
   std::map<std::string, int> thread_names;  // number of threads, by name
   // The node's transport thread and the work that waits for it.
   Fiber* io = nullptr;
   bool io_waits = false;
-  std::deque<absl::AnyInvocable<void()>> io_work;
+  Fifo<absl::AnyInvocable<void()>> io_work;
 };
 
 // Orders events of the same time: first by the source, such as a connection or
@@ -206,7 +206,15 @@ class World {
   Outcome Judge() const;
   // Of the running fiber, by an event of a call.
   void BeginSection(const EventDetails& details);
-  static bool Later(const Event& x, const Event& y);
+  struct Later {  // the order of a heap, whose earliest comes first
+    bool operator()(const Event& x, const Event& y) const {
+      if (x.time_ns != y.time_ns) return x.time_ns > y.time_ns;
+      if (x.order.source != y.order.source) {
+        return x.order.source > y.order.source;
+      }
+      return x.order.number > y.order.number;
+    }
+  };
   void Push(Event event);
 
   static inline thread_local constinit World* running_ = nullptr;
