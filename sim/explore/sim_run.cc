@@ -189,7 +189,7 @@ class SimRun::SimWorker : public Worker {
             [this](const EventDetails& details) {
               run_.world_->Record(&node_, details);
             },
-            &World::ToNanoseconds,
+            [&node](absl::Time time) { return node.ToNanoseconds(time); },
             /*with_elements=*/gpu_driver_ == nullptr) {
     if (gpu_driver_ == nullptr) return;
     devices_ = std::make_unique<Devices>(runtime_, gpu_driver_.get());

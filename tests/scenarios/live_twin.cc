@@ -11,6 +11,7 @@
 #include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
+#include "tests/scenarios/faults.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -64,6 +65,8 @@ std::vector<std::string> BreakTheChecks(Draws random,
   for (int64_t i = 1; i <= breaks; ++i) {
     lines.push_back("cut w0-w1 when w0 net.accept#" + std::to_string(i) + end);
   }
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLateEffects, 2, 18000,
+                 lines);
   return lines;
 }
 
@@ -73,7 +76,8 @@ REPRISE_SCENARIO(live_twin,
                   .body = LiveTwin,
                   .faults = BreakTheChecks,
                   .probes = {"was refused", "could not tell"},
-                  .fault_kinds = {"cut"},
+                  .fault_kinds = {"cut", "store-slow-keys", "store-lost-reply",
+                                  "store-late-effect"},
                   .enough_seeds = 50,
                   .max_time = absl::Minutes(5),
                   .settle_time = absl::Minutes(3)});

@@ -15,6 +15,7 @@
 #include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
+#include "tests/scenarios/faults.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -196,6 +197,8 @@ std::vector<std::string> DrawReuseFaults(Draws random,
         break;
     }
   }
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLateEffects, 2, 20000,
+                 lines);
   return lines;
 }
 
@@ -208,7 +211,9 @@ REPRISE_SCENARIO(
      .body = ReusedStore,
      .faults = DrawReuseFaults,
      .probes = {"ran several times", "came too early", "a twin was refused"},
-     .fault_kinds = {"store-outage", "store-delay", "pause", "refuse"},
+     .fault_kinds = {"store-outage", "store-delay", "pause", "refuse",
+                     "store-slow-keys", "store-lost-reply",
+                     "store-late-effect"},
      .enough_seeds = 100,
      .max_time = absl::Minutes(10),
      .settle_time = absl::Minutes(5),
