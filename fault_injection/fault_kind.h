@@ -72,7 +72,7 @@ struct FaultKindInfo {
   FaultDuration duration = FaultDuration::kInstant;
 
   // Further words of its line, in this order.
-  bool has_delay = false;  // "20ms", behind the target: how much later
+  bool has_delay = false;         // "20ms", behind the target: how much later
   bool may_be_at_a_byte = false;  // "byte 4096", instead of a time or an event
   std::string_view endings[2] = {};  // its last word is one of these
   bool may_restart = false;          // "restart 200ms"

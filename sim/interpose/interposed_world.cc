@@ -262,9 +262,8 @@ int64_t DeadlineOn(clockid_t clock, const timespec* time) {
   if (time == nullptr || time->tv_sec > kMaxSeconds) return Scheduler::kNever;
   const bool is_wall = clock == CLOCK_REALTIME || clock == CLOCK_TAI;
   const NodeClock& own = *Self(*World::Current()).node->clock;
-  return own.WorldAt(
-      int64_t{time->tv_sec} * 1'000'000'000 + time->tv_nsec -
-      (is_wall ? kWallStartNs + own.offset_ns() : kBootStartNs));
+  return own.WorldAt(int64_t{time->tv_sec} * 1'000'000'000 + time->tv_nsec -
+                     (is_wall ? kWallStartNs + own.offset_ns() : kBootStartNs));
 }
 
 int64_t DeadlineAfter(World& world, const timespec* duration) {

@@ -45,11 +45,10 @@ class SimStoreClient : public Store {
 
   absl::Status Set(std::string_view key, std::string_view value,
                    absl::Time deadline) override {
-    return Operate("set", key, deadline,
-                   [&server = server_, key = std::string(key),
-                    value = std::string(value)] {
-                     return server.Set(key, value);
-                   });
+    return Operate(
+        "set", key, deadline,
+        [&server = server_, key = std::string(key),
+         value = std::string(value)] { return server.Set(key, value); });
   }
 
   absl::StatusOr<std::string> Get(std::string_view key,
@@ -275,9 +274,9 @@ absl::StatusOr<bool> SimStoreServer::Delete(std::string_view key) {
 void SimStoreServer::Remember(const std::string& key) {
   if (!keeps_history_) return;
   const auto it = values_.find(key);
-  history_.push_back({world_.now_ns(), key,
-                      it == values_.end() ? std::nullopt
-                                          : std::optional(it->second)});
+  history_.push_back(
+      {world_.now_ns(), key,
+       it == values_.end() ? std::nullopt : std::optional(it->second)});
 }
 
 void SimStoreServer::Restart(int64_t lost_ns, int64_t until_ns) {

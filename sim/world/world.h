@@ -74,9 +74,9 @@ struct Node {
   Fiber* io = nullptr;
   bool io_waits = false;
   std::deque<absl::AnyInvocable<void()>> io_work;
-  const NodeClock* clock = nullptr;    // of the machine
-  int64_t clock_offset_ns = 0;         // of the wall clock, when the node began
-  int64_t slow_until_ns = 0;           // until then each step takes longer
+  const NodeClock* clock = nullptr;  // of the machine
+  int64_t clock_offset_ns = 0;       // of the wall clock, when the node began
+  int64_t slow_until_ns = 0;         // until then each step takes longer
   int64_t slow_step_ns = 0;
   std::function<void()> on_slow_step;  // when one does
 
@@ -235,6 +235,7 @@ class World {
   std::vector<absl::AnyInvocable<void()>> calls_;
   std::vector<uint32_t> free_calls_;
   int64_t restarts_to_come_ = 0;
+  std::map<int32_t, NodeClock> clocks_;  // by rank
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::function<void(Node&)>> crash_watchers_;
   bool over_limit_ = false;
@@ -243,7 +244,6 @@ class World {
   std::string failed_detail_;
   PendingStatics pending_statics_;
   Scheduler scheduler_;  // last: its fibers use the rest
-  std::map<int32_t, NodeClock> clocks_;
 };
 
 }  // namespace reprise

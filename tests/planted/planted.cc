@@ -155,7 +155,7 @@ constexpr auto kDefects = std::to_array<Entry>({
      "device_streams"},
     {"add_retried",
      "an arrival at a barrier is added again when its answer was lost",
-     "reused_store"},
+     "shutdown_barrier"},
     {"absolute_deadline",
      "a deadline is sent as a time of day, which is another one at the server",
      "clocks"},

@@ -53,8 +53,7 @@ void CallAround(Worker& worker, EchoAgent& agent, Draws random) {
 }
 
 void Clocks(Worker& worker) {
-  auto agent =
-      EchoAgent::Start(worker, worker.options(), worker.In(kPatience));
+  auto agent = EchoAgent::Start(worker, worker.options(), worker.In(kPatience));
   if (!worker.CheckOk(agent.status(), "start")) return;
   CallAround(worker, **agent, worker.random("calls"));
   (*agent)->JoinAndShutdown(kPatience);
@@ -68,8 +67,7 @@ void DriftingLeases(Worker& worker) {
   Draws random = worker.random("lives");
   for (int life = 0; life < 4; ++life) {
     worker.Sleep(DrawDuration(random, "out", absl::Milliseconds(200)));
-    auto agent =
-        EchoAgent::Start(worker, options, worker.In(kPatience), life);
+    auto agent = EchoAgent::Start(worker, options, worker.In(kPatience), life);
     if (!worker.CheckOk(agent.status(), "join")) return;
     worker.Sleep(DrawDuration(random, "life", absl::Milliseconds(300)));
     worker.CheckOk((*agent)->agent().Leave(worker.In(kPatience)), "leave");
@@ -91,9 +89,9 @@ std::vector<std::string> DrawClocks(Draws random) {
                       (random.OneIn("ahead", 2) ? "ahead" : "behind"));
     }
     if (random.OneIn("drifts", 2)) {
-      lines.push_back("clock-drift" + worker +
-                      Ms(random.Between("drift", 1, 300)) + " after 0s for ever " +
-                      (random.OneIn("fast", 2) ? "fast" : "slow"));
+      lines.push_back(
+          "clock-drift" + worker + Ms(random.Between("drift", 1, 300)) +
+          " after 0s for ever " + (random.OneIn("fast", 2) ? "fast" : "slow"));
     }
   }
   return lines;

@@ -1,9 +1,9 @@
-// A worker stands still for seconds, for longer than its own keepalive waits
-// for a sign of life, or is slow, while its calls run at a peer that is well.
-// Rules, besides those of echo_agent.h:
+// A worker stands still for seconds, for longer than its keepalive waits for a
+// sign of life, or is slow, while its calls run at a peer that is well. Rules,
+// besides those of echo_agent.h:
 //
-//  blame  it does not take its own silence for that of its peer: no call fails
-//  slow   calls to a slow peer take their time, and succeed
+//  blame  it does not take its own silence for that of its peer
+//  call   a call fails only because the peer took this worker for dead
 
 #include <memory>
 #include <string>
@@ -21,7 +21,6 @@ constexpr absl::Duration kPhase = absl::Seconds(8);
 
 void OwnPause(Worker& worker) {
   AgentOptions options = worker.options();
-  // The peer's side is patient for twice the bound of its client.
   options.keepalive_interval = absl::Milliseconds(300);
   options.keepalive_bound = absl::Seconds(1);
   auto agent = EchoAgent::Start(worker, options, worker.In(absl::Minutes(1)));
@@ -36,7 +35,13 @@ void OwnPause(Worker& worker) {
       calls.emplace_back((*agent)->Send(0, spec, absl::Minutes(1)), spec);
     }
     for (const auto& [call, spec] : calls) {
-      worker.CheckOk((*agent)->Await(call, spec), "blame");
+      const absl::Status status = (*agent)->Await(call, spec);
+      if (status.ok()) continue;
+      worker.Reached("was taken for dead");
+      worker.Check(absl::IsUnavailable(status), "call", status.ToString());
+      worker.Check(
+          status.message().find("no sign of life") == absl::string_view::npos,
+          "blame", status.ToString());
     }
     worker.Sleep(DrawDuration(random, "between", absl::Milliseconds(500)));
   }
@@ -52,8 +57,7 @@ std::vector<std::string> DrawPauses(Draws random,
             ms(random.Between("step", 1, 8)) + at + " for " +
             ms(random.Between("slow for", 100, 2000))};
   }
-  // Shorter than the peer is patient.
-  return {"pause w1" + at + " for " + ms(random.Between("length", 600, 1600))};
+  return {"pause w1" + at + " for " + ms(random.Between("length", 600, 5000))};
 }
 
 REPRISE_SCENARIO(own_pause,
@@ -61,6 +65,7 @@ REPRISE_SCENARIO(own_pause,
                   .workers = 2,
                   .body = OwnPause,
                   .faults = DrawPauses,
+                  .probes = {"was taken for dead"},
                   .fault_kinds = {"pause", "slow"},
                   .enough_seeds = 50,
                   .max_time = absl::Minutes(5),

@@ -202,22 +202,22 @@ std::vector<std::string> DrawReuseFaults(Draws random,
   return lines;
 }
 
-REPRISE_SCENARIO(
-    reused_store,
-    {.description = "a job runs again and again over one store",
-     .workers = 2,
-     .params = {{"runs", 4}},
-     .smallest = {{"runs", 1}},
-     .body = ReusedStore,
-     .faults = DrawReuseFaults,
-     .probes = {"ran several times", "came too early", "a twin was refused"},
-     .fault_kinds = {"store-outage", "store-delay", "pause", "refuse",
-                     "store-slow-keys", "store-lost-reply",
-                     "store-late-effect"},
-     .enough_seeds = 100,
-     .max_time = absl::Minutes(10),
-     .settle_time = absl::Minutes(5),
-     .process_params = {{"runs", 2}}});
+REPRISE_SCENARIO(reused_store,
+                 {.description = "a job runs again and again over one store",
+                  .workers = 2,
+                  .params = {{"runs", 4}},
+                  .smallest = {{"runs", 1}},
+                  .body = ReusedStore,
+                  .faults = DrawReuseFaults,
+                  .probes = {"ran several times", "came too early",
+                             "a twin was refused"},
+                  .fault_kinds = {"store-outage", "store-delay", "pause",
+                                  "refuse", "store-slow-keys",
+                                  "store-lost-reply", "store-late-effect"},
+                  .enough_seeds = 100,
+                  .max_time = absl::Minutes(10),
+                  .settle_time = absl::Minutes(5),
+                  .process_params = {{"runs", 2}}});
 
 }  // namespace
 }  // namespace reprise::scenarios

@@ -140,8 +140,8 @@ std::vector<std::string> DrawTwinFaults(Draws random,
     }
   }
   // The workers' own notes of who lives would be spoiled by late effects.
-  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLostReplies, 3,
-                 active_ms, lines);
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLostReplies, 3, active_ms,
+                 lines);
   return lines;
 }
 

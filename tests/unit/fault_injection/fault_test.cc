@@ -147,8 +147,8 @@ TEST(FaultTest, StoreLostReply) {
   EXPECT_EQ(reset.kind, FaultKind::kStoreLostReply);
   EXPECT_EQ(reset.worker, kAllWorkers);
   EXPECT_FALSE(reset.is_second_ending);
-  EXPECT_TRUE(Parse("store-lost-reply w1 after 1s for 2s silent")
-                  .is_second_ending);
+  EXPECT_TRUE(
+      Parse("store-lost-reply w1 after 1s for 2s silent").is_second_ending);
 }
 
 TEST(FaultTest, BlanksDoNotMatter) {

@@ -148,50 +148,6 @@ TEST(InterposeTest, ClocksAndSleepsAreVirtual) {
   EXPECT_EQ(world.now_ns(), int64_t{50} * 60 * kSecond);
 }
 
-// A clock that somebody has set moves no sleep and no steady deadline.
-TEST(InterposeTest, OnlyTheWallClockJumps) {
-  TestWorld world;
-  ASSERT_EQ(
-      RunAsMain(world,
-                [&] {
-                  const auto steady = std::chrono::steady_clock::now();
-                  const auto wall = std::chrono::system_clock::now();
-                  const absl::Time absl_time = absl::Now();
-                  world->clock(0).Jump(-3600 * kSecond);
-                  EXPECT_EQ(std::chrono::steady_clock::now(), steady);
-                  EXPECT_EQ(std::chrono::system_clock::now(), wall - 1h);
-                  EXPECT_EQ(absl::Now(), absl_time - absl::Hours(1));
-                  std::this_thread::sleep_for(1s);
-                  EXPECT_EQ(world.now_ns(), kSecond);
-                  std::mutex mutex;
-                  std::unique_lock lock(mutex);
-                  std::condition_variable changed;
-                  changed.wait_until(lock, steady + 2s);
-                  EXPECT_EQ(world.now_ns(), 2 * kSecond);
-                  // This deadline lies in what was the past.
-                  changed.wait_until(lock, wall - 1h + 3s);
-                  EXPECT_EQ(world.now_ns(), 3 * kSecond);
-                  // And whoever kept one from before the jump waits for long.
-                  changed.wait_until(lock, wall + 4s);
-                  EXPECT_EQ(world.now_ns(), 3604 * kSecond);
-                }),
-      Outcome::kFinished);
-}
-
-TEST(InterposeTest, ClocksThatDrift) {
-  TestWorld world;
-  world->clock(0).Drift(500 * kMillisecond);
-  ASSERT_EQ(RunAsMain(world,
-                      [&] {
-                        const auto steady = std::chrono::steady_clock::now();
-                        std::this_thread::sleep_for(3s);
-                        EXPECT_EQ(world.now_ns(), 2 * kSecond);
-                        EXPECT_EQ(std::chrono::steady_clock::now(),
-                                  steady + 3s);
-                      }),
-            Outcome::kFinished);
-}
-
 TEST(InterposeTest, SelectWaitsInVirtualTime) {
   TestWorld world;
   int ready = -1;

@@ -34,7 +34,9 @@ TEST(NodeClockTest, AClockThatDriftsGainsOrLosesInEachSecond) {
       EXPECT_LT(clock.Steady(world_ns - 1), steady_ns);
     }
     EXPECT_EQ(clock.WorldAt(Scheduler::kNever), Scheduler::kNever);
-    EXPECT_EQ(clock.WorldAt(Scheduler::kNever - 1), Scheduler::kNever - 1);
+    if (gain_ns < 0) {
+      EXPECT_EQ(clock.WorldAt(Scheduler::kNever - 1), Scheduler::kNever - 1);
+    }
   }
 }
 

@@ -169,24 +169,32 @@ struct Operation {
 std::vector<Operation> AllOperations() {
   const auto key = "key";
   return {
-      {"set", [=](Store& store, absl::Time by) {
-         return store.Set(key, "6", by);
-       }, "6"},
-      {"get", [=](Store& store, absl::Time by) {
-         return store.Get(key, by).status();
-       }, "5"},
-      {"try-get", [=](Store& store, absl::Time by) {
+      {"set",
+       [=](Store& store, absl::Time by) { return store.Set(key, "6", by); },
+       "6"},
+      {"get",
+       [=](Store& store, absl::Time by) { return store.Get(key, by).status(); },
+       "5"},
+      {"try-get",
+       [=](Store& store, absl::Time by) {
          return store.TryGet(key, by).status();
-       }, "5"},
-      {"compare-set", [=](Store& store, absl::Time by) {
+       },
+       "5"},
+      {"compare-set",
+       [=](Store& store, absl::Time by) {
          return store.CompareSet(key, "5", "7", by).status();
-       }, "7"},
-      {"add", [=](Store& store, absl::Time by) {
+       },
+       "7"},
+      {"add",
+       [=](Store& store, absl::Time by) {
          return store.Add(key, 3, by).status();
-       }, "8"},
-      {"delete", [=](Store& store, absl::Time by) {
+       },
+       "8"},
+      {"delete",
+       [=](Store& store, absl::Time by) {
          return store.Delete(key, by).status();
-       }, absl::NotFoundError("")},
+       },
+       absl::NotFoundError("")},
   };
 }
 
@@ -224,7 +232,8 @@ TEST_F(SimStoreTest, AnyOperationMayTakeEffectLater) {
     for (const Operation& operation : AllOperations()) {
       SCOPED_TRACE(operation.name);
       ASSERT_TRUE(store->Set("key", "5", In(absl::Seconds(1))).ok());
-      server_.DelayEffects(1, 20 * kMillisecond, world_.now_ns() + kMillisecond);
+      server_.DelayEffects(1, 20 * kMillisecond,
+                           world_.now_ns() + kMillisecond);
       EXPECT_EQ(operation.run(*store, In(absl::Seconds(1))).code(),
                 absl::StatusCode::kUnavailable);
       world_.runtime(1).SleepUntil(In(absl::Milliseconds(10)));
@@ -247,7 +256,8 @@ TEST_F(SimStoreTest, SomeKeysAreSlow) {
     const auto store = server_.Connect(world_.node());
     for (int i = 0; i < 100; ++i) {
       const int64_t before_ns = world_.now_ns();
-      ASSERT_TRUE(store->Set(std::to_string(i), "x", In(absl::Seconds(1))).ok());
+      ASSERT_TRUE(
+          store->Set(std::to_string(i), "x", In(absl::Seconds(1))).ok());
       const int64_t took_ns = world_.now_ns() - before_ns;
       EXPECT_TRUE(took_ns < kMillisecond || took_ns > 100 * kMillisecond);
       slow += took_ns > 100 * kMillisecond ? 1 : 0;
