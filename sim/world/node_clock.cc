@@ -18,6 +18,8 @@ __int128 FloorOf(__int128 dividend, __int128 divisor) {
 }  // namespace
 
 int64_t NodeClock::Steady(int64_t world_ns) const {
+  // Nearly always: the agent reads its clock all the time.
+  if (gain_ns_ == 0) return since_steady_ns_ + world_ns - since_world_ns_;
   const __int128 passed = world_ns - since_world_ns_;
   return since_steady_ns_ + static_cast<int64_t>(FloorOf(
                                 passed * (kSecondNs + gain_ns_), kSecondNs));
@@ -25,7 +27,7 @@ int64_t NodeClock::Steady(int64_t world_ns) const {
 
 int64_t NodeClock::WorldAt(int64_t steady_ns) const {
   if (steady_ns == Scheduler::kNever) return steady_ns;
-  if (gain_ns_ == 0) return steady_ns + since_world_ns_ - since_steady_ns_;
+  if (gain_ns_ == 0 && since_world_ns_ == since_steady_ns_) return steady_ns;
   // Rounded up, as what the clock reads is rounded down.
   const __int128 to_pass = static_cast<__int128>(steady_ns) - since_steady_ns_;
   const __int128 world_ns =

@@ -103,6 +103,7 @@ absl::Time Node::Now() const {
 }
 
 int64_t Node::ToNanoseconds(absl::Time time) const {
+  const InSimulator in;
   if (time == absl::InfiniteFuture()) return Scheduler::kNever;
   return clock->WorldAt(
       World::ToNanoseconds(time - absl::Nanoseconds(clock_offset_ns)));
