@@ -191,6 +191,7 @@ absl::Status ParseEnding(const FaultKindInfo& kind, Words& words,
                                   std::string(kind.endings[1]), "'"));
   }
   fault.end_of_stream = word == "eof";
+  fault.is_second_ending = word == kind.endings[1];
   return absl::OkStatus();
 }
 

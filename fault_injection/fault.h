@@ -44,9 +44,11 @@ struct Fault {
 
   int64_t byte = -1;           // of kCut; -1: all connections, now
   bool end_of_stream = false;  // of kCut: "eof", otherwise "reset"
-  int64_t for_ns = 0;          // of kinds that last; kForEver: never ends
-  int64_t restart_ns = -1;     // of kCrash: after so long; -1: never
-  int64_t delay_ns = 0;        // of kinds that have a delay
+  // Whether its last word is the second of its kind's endings.
+  bool is_second_ending = false;
+  int64_t for_ns = 0;       // of kinds that last; kForEver: never ends
+  int64_t restart_ns = -1;  // of kCrash: after so long; -1: never
+  int64_t delay_ns = 0;     // of kinds that have a delay
 
   std::string text;  // the line, as it was given
 };

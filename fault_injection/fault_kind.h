@@ -36,6 +36,13 @@ enum class FaultKind : uint8_t {
   kGpuLost,
   kGpuNoPeer,
   kGpuNoIpc,
+  kSlow,
+  kClockJump,
+  kClockDrift,
+  kStoreSlowKeys,
+  kStoreLostReply,
+  kStoreLateEffect,
+  kStoreRestart,
 };
 
 // What follows the word in a line: whom the fault hits.

@@ -9,6 +9,10 @@ namespace {
 // Orders the injector's events among simultaneous ones: after the network's.
 constexpr uint64_t kFaultSource = UINT64_MAX - 1;
 
+bool IsOfTheClock(FaultKind kind) {
+  return kind == FaultKind::kClockJump || kind == FaultKind::kClockDrift;
+}
+
 int64_t Until(int64_t now_ns, int64_t for_ns) {
   return for_ns == kForEver ? Scheduler::kNever : now_ns + for_ns;
 }
@@ -43,6 +47,15 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
 
 void Injector::Arm(size_t index) {
   const Fault& fault = faults_[index];
+  if (fault.kind == FaultKind::kStoreRestart) store_.KeepHistory();
+  if (IsOfTheClock(fault.kind)) {
+    WatchStartsOf(fault.worker);
+    if (!fault.at_event && fault.after_ns == 0) {
+      progress_[index] = {.begun_ns = 0, .until_ns = Scheduler::kNever};
+      SetClock(fault);
+      return;
+    }
+  }
   if (fault.kind == FaultKind::kCut && fault.byte >= 0) {
     progress_[index] = {.begun_ns = 0, .until_ns = Scheduler::kNever};
     network_.CutAfter(
@@ -51,6 +64,25 @@ void Injector::Arm(size_t index) {
   } else if (!fault.at_event) {
     world_.AtIfRunning(fault.after_ns, {kFaultSource, index},
                        [this, index] { Begin(index); });
+  }
+}
+
+void Injector::WatchStartsOf(int32_t rank) {
+  world_.clock(rank).on_wrong_start = [this, rank] {
+    for (const FaultKind kind :
+         {FaultKind::kClockJump, FaultKind::kClockDrift}) {
+      if (Struck(kind, rank, -1)) Injected(kind, InfoOf(kind).trace_text());
+    }
+  };
+}
+
+void Injector::SetClock(const Fault& fault) {
+  const int64_t ns = fault.is_second_ending ? -fault.delay_ns : fault.delay_ns;
+  NodeClock& clock = world_.clock(fault.worker);
+  if (fault.kind == FaultKind::kClockJump) {
+    clock.Jump(ns);
+  } else {
+    clock.Drift(ns);
   }
 }
 
@@ -82,7 +114,7 @@ void Injector::Lasts(int64_t until_ns) {
   }
 }
 
-void Injector::Struck(FaultKind kind, int32_t worker, int32_t other) {
+bool Injector::Struck(FaultKind kind, int32_t worker, int32_t other) {
   const int64_t now_ns = world_.now_ns();
   const auto is = [](int32_t wanted, int32_t rank) {
     return wanted == rank || wanted == -1 || rank == -1;
@@ -109,6 +141,7 @@ void Injector::Struck(FaultKind kind, int32_t worker, int32_t other) {
   for (Progress* const progress : instant.empty() ? lasting : instant) {
     progress->struck = true;
   }
+  return !instant.empty() || !lasting.empty();
 }
 
 std::vector<std::string> Injector::never_struck() const {
@@ -126,7 +159,8 @@ void Injector::Begin(size_t index) {
   const int64_t until_ns = Until(now_ns, fault.for_ns);
   progress_[index].begun_ns = now_ns;
   progress_[index].until_ns = fault.kind == FaultKind::kGpuCopyFails ||
-                                      fault.kind == FaultKind::kGpuLost
+                                      fault.kind == FaultKind::kGpuLost ||
+                                      fault.kind == FaultKind::kClockJump
                                   ? Scheduler::kNever
                                   : until_ns;
   switch (fault.kind) {
@@ -170,6 +204,27 @@ void Injector::Begin(size_t index) {
       };
       return;
     }
+    case FaultKind::kSlow: {
+      Node* const node = control_.node(fault.worker);
+      if (node == nullptr) return;
+      Lasts(until_ns);
+      node->slow_until_ns = until_ns;
+      node->slow_step_ns = fault.delay_ns;
+      node->on_slow_step = [this, index] {
+        progress_[index].struck = true;
+        Injected(FaultKind::kSlow, InfoOf(FaultKind::kSlow).trace_text());
+      };
+      return;
+    }
+    case FaultKind::kClockJump:
+      SetClock(fault);
+      if (control_.node(fault.worker) == nullptr) return;
+      progress_[index].struck = true;
+      Injected(fault.kind, fault.text);
+      return;
+    case FaultKind::kClockDrift:
+      SetClock(fault);
+      return;
     case FaultKind::kCut:
       network_.Cut(
           fault.worker, fault.other,
@@ -198,6 +253,22 @@ void Injector::Begin(size_t index) {
     case FaultKind::kStoreDelay:
       Lasts(until_ns);
       store_.SetDelay(fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kStoreSlowKeys:
+      Lasts(until_ns);
+      store_.SetSlowKeys(fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kStoreLostReply:
+      Lasts(until_ns);
+      store_.LoseReplies(fault.worker, fault.is_second_ending, until_ns);
+      return;
+    case FaultKind::kStoreLateEffect:
+      Lasts(until_ns + fault.delay_ns);
+      store_.DelayEffects(fault.worker, fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kStoreRestart:
+      Lasts(until_ns);
+      store_.Restart(fault.delay_ns, until_ns);
       return;
     case FaultKind::kGpuNoMemory:
       Lasts(until_ns);

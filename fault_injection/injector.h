@@ -60,9 +60,12 @@ class Injector {
   void OnEvent(const Event& event);
   void Begin(size_t index);
   void Injected(FaultKind kind, std::string_view trace_text);
-  // Marks which faults it was. -1 stands for any worker.
-  void Struck(FaultKind kind, int32_t worker, int32_t other);
+  // Marks which faults it was, and returns whether there are any. -1 stands for
+  // any worker.
+  bool Struck(FaultKind kind, int32_t worker, int32_t other);
   void Lasts(int64_t until_ns);
+  void WatchStartsOf(int32_t rank);
+  void SetClock(const Fault& fault);
 
   World& world_;
   Network& network_;

@@ -105,7 +105,7 @@ SimWorker::SimWorker(SimCluster& cluster, Node& node, AgentOptions options)
           [this](const EventDetails& details) {
             cluster_.world->Record(&node_, details);
           },
-          &World::ToNanoseconds,
+          [&node](absl::Time time) { return node.ToNanoseconds(time); },
           /*with_elements=*/gpu_driver_ == nullptr) {
   if (gpu_driver_ == nullptr) return;
   devices_ = std::make_unique<Devices>(runtime_, gpu_driver_.get());

@@ -247,15 +247,22 @@ void FailCall(World& world, const void* return_address, std::string_view what,
 int64_t ClockNow(World& world, clockid_t clock) {
   const bool is_wall = clock == CLOCK_REALTIME ||
                        clock == CLOCK_REALTIME_COARSE || clock == CLOCK_TAI;
-  return world.now_ns() + (is_wall ? kWallStartNs : kBootStartNs);
+  const Fiber* const fiber = world.scheduler().current();
+  if (fiber == nullptr) {
+    return world.now_ns() + (is_wall ? kWallStartNs : kBootStartNs);
+  }
+  const NodeClock& own = *fiber->node->clock;
+  return own.Steady(world.now_ns()) +
+         (is_wall ? kWallStartNs + own.offset_ns() : kBootStartNs);
 }
 
 int64_t DeadlineOn(clockid_t clock, const timespec* time) {
   constexpr int64_t kMaxSeconds = 9'000'000'000;
   if (time == nullptr || time->tv_sec > kMaxSeconds) return Scheduler::kNever;
   const bool is_wall = clock == CLOCK_REALTIME || clock == CLOCK_TAI;
-  return int64_t{time->tv_sec} * 1'000'000'000 + time->tv_nsec -
-         (is_wall ? kWallStartNs : kBootStartNs);
+  const NodeClock& own = *Self(*World::Current()).node->clock;
+  return own.WorldAt(int64_t{time->tv_sec} * 1'000'000'000 + time->tv_nsec -
+                     (is_wall ? kWallStartNs + own.offset_ns() : kBootStartNs));
 }
 
 int64_t DeadlineAfter(World& world, const timespec* duration) {
@@ -263,8 +270,10 @@ int64_t DeadlineAfter(World& world, const timespec* duration) {
   if (duration == nullptr || duration->tv_sec > kMaxSeconds) {
     return Scheduler::kNever;
   }
-  return world.now_ns() + int64_t{duration->tv_sec} * 1'000'000'000 +
-         duration->tv_nsec;
+  const NodeClock& own = *Self(world).node->clock;
+  return own.WorldAt(own.Steady(world.now_ns()) +
+                     int64_t{duration->tv_sec} * 1'000'000'000 +
+                     duration->tv_nsec);
 }
 
 bool IsFiberId(int owner) { return (owner >> (kRunBits + kFiberBits)) == 1; }

@@ -198,6 +198,12 @@ void Scheduler::MaybePreempt(Site& site) {
   ++num_points_;
   site.Visit();
   if (current() == nullptr) return;
+  if (const Node& node = *current_->node;
+      node.slow_until_ns > world_.now_ns()) {
+    node.on_slow_step();
+    Block(site, {"stalls", "", nullptr}, world_.now_ns() + node.slow_step_ns);
+    return;
+  }
   if (const int64_t stall_ns = DecideStall(site); stall_ns > 0) {
     world_.Record(
         current_->node,

@@ -75,11 +75,11 @@ SimRuntime::SimRuntime(World& world, Node& node)
       join_(world.decisions().PlaceAt("join")),
       random_(world.decisions().PlaceAt("random")) {}
 
-absl::Time SimRuntime::Now() { return world_.Now(); }
+absl::Time SimRuntime::Now() { return node_.Now(); }
 
 void SimRuntime::SleepUntil(absl::Time deadline) {
   const InSimulator in;
-  const int64_t deadline_ns = World::ToNanoseconds(deadline);
+  const int64_t deadline_ns = node_.ToNanoseconds(deadline);
   Site& site = SiteAt(sleep_);
   world_.scheduler().MaybePreempt(site);
   if (deadline_ns <= world_.now_ns()) return;
@@ -161,7 +161,7 @@ bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
   CondVar::Slots& slots = cond_var.slots();
   Scheduler& scheduler = world_.scheduler();
   Site& site = SiteOf(slots.site, "wait", cond_var.name());
-  const int64_t deadline_ns = World::ToNanoseconds(deadline);
+  const int64_t deadline_ns = node_.ToNanoseconds(deadline);
   // This point lies between a caller's test of its condition and its sleep.
   scheduler.MaybePreempt(site);
   if (deadline_ns <= world_.now_ns()) {

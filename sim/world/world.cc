@@ -59,6 +59,10 @@ Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
   node->label =
       incarnation == 0 ? name : name + "+" + std::to_string(incarnation);
   node->name = std::move(name);
+  NodeClock& clock = clocks_[rank];
+  clock.Start(now_ns_);
+  node->clock = &clock;
+  node->clock_offset_ns = clock.offset_ns();
   nodes_.push_back(std::move(node));
   return *nodes_.back();
 }
@@ -90,6 +94,19 @@ Outcome World::Judge() const {
 absl::Time World::Now() const {
   const InSimulator in;
   return Epoch() + absl::Nanoseconds(now_ns_);
+}
+
+absl::Time Node::Now() const {
+  const InSimulator in;
+  return Epoch() +
+         absl::Nanoseconds(clock->Steady(world->now_ns()) + clock_offset_ns);
+}
+
+int64_t Node::ToNanoseconds(absl::Time time) const {
+  const InSimulator in;
+  if (time == absl::InfiniteFuture()) return Scheduler::kNever;
+  return clock->WorldAt(
+      World::ToNanoseconds(time - absl::Nanoseconds(clock_offset_ns)));
 }
 
 int64_t World::ToNanoseconds(absl::Time time) {

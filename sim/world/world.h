@@ -22,6 +22,7 @@
 #include "agent/runtime/fifo.h"
 #include "sim/trace/trace.h"
 #include "sim/world/decision.h"
+#include "sim/world/node_clock.h"
 #include "sim/world/race_annotations.h"
 #include "sim/world/scheduler.h"
 #include "sim/world/static_guard.h"
@@ -73,6 +74,17 @@ struct Node {
   Fiber* io = nullptr;
   bool io_waits = false;
   Fifo<absl::AnyInvocable<void()>> io_work;
+  const NodeClock* clock = nullptr;  // of the machine
+  int64_t clock_offset_ns = 0;       // of the wall clock, when the node began
+  int64_t slow_until_ns = 0;         // until then each step takes longer
+  int64_t slow_step_ns = 0;
+  std::function<void()> on_slow_step;  // when one does
+
+  // The time of the agent's runtime on this node: it starts at the wall clock's
+  // reading and goes on with the steady clock.
+  absl::Time Now() const;
+  // The first virtual time at which that clock reads `time`, in nanoseconds.
+  int64_t ToNanoseconds(absl::Time time) const;
 };
 
 // Orders events of the same time: first by the source, such as a connection or
@@ -100,6 +112,9 @@ class World {
 
   // For the scheduler: makes this world the current one of this OS thread.
   void RunOnThisThread();
+
+  // The clock of the machine of this rank, from before its first node on.
+  NodeClock& clock(int32_t rank) { return clocks_[rank]; }
 
   Node& AddNode(int32_t rank, std::string name, int32_t incarnation = 0);
 
@@ -228,6 +243,7 @@ class World {
   std::vector<absl::AnyInvocable<void()>> calls_;
   std::vector<uint32_t> free_calls_;
   int64_t restarts_to_come_ = 0;
+  std::map<int32_t, NodeClock> clocks_;  // by rank
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::function<void(Node&)>> crash_watchers_;
   bool over_limit_ = false;

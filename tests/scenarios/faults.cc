@@ -162,6 +162,41 @@ std::vector<std::string> DrawFaults(Draws random,
   return lines;
 }
 
+void AddStoreDoubts(Draws random, StoreDoubts doubts, int workers,
+                    int64_t latest_ms, std::vector<std::string>& lines) {
+  if (!random.OneIn("in doubt of the store", 3)) return;
+  const std::string worker =
+      "w" +
+      std::to_string(random.Below("worker", static_cast<uint64_t>(workers)));
+  // A single operation, or all for a while.
+  const bool single = random.OneIn("a single one", 2);
+  const std::string when =
+      single ? " when " + worker + " store#" +
+                   std::to_string(DrawNumber(random.Part("count"), 100))
+             : " after " + Ms(random.Between("at", 1, latest_ms));
+  const std::string length =
+      " for " + (single ? "1us" : Ms(random.Between("length", 1, 1000)));
+  const bool all = !single && random.OneIn("all workers", 3);
+  const std::string whose = all ? " all" : " " + worker;
+  const int64_t kinds = doubts == StoreDoubts::kLateEffects ? 4 : 3;
+  switch (random.Below("kind", static_cast<uint64_t>(kinds))) {
+    case 0:
+      lines.push_back("store-slow-keys " + Ms(random.Between("delay", 1, 200)) +
+                      when + length);
+      break;
+    case 1:
+    case 2:
+      lines.push_back("store-lost-reply" + whose + when + length +
+                      (random.OneIn("silent", 4) ? " silent" : " reset"));
+      break;
+    default:
+      lines.push_back("store-late-effect" + whose + " " +
+                      Ms(DrawNumber(random.Part("late"), 2000)) + when +
+                      length);
+      break;
+  }
+}
+
 std::vector<std::string> DrawProcessFaults(Draws random,
                                            const ScenarioParams& /*params*/) {
   const std::string when = " after " + Ms(random.Between("at", 50, 400));

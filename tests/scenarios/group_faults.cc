@@ -23,6 +23,8 @@ std::vector<std::string> DrawStoreFaults(Draws random,
                     std::to_string(random.Between("at", 1, 12000)) + "ms for " +
                     std::to_string(random.Between("length", 100, 3000)) + "ms");
   }
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLateEffects, 4, 12000,
+                 lines);
   return lines;
 }
 
@@ -69,6 +71,8 @@ std::vector<std::string> DrawGroupFaults(Draws random,
     default:
       break;
   }
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLateEffects, 4, 12000,
+                 lines);
   return lines;
 }
 

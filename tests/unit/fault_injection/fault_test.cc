@@ -142,6 +142,15 @@ TEST(FaultTest, StoreDelay) {
   EXPECT_EQ(fault.for_ns, 2 * kSecond);
 }
 
+TEST(FaultTest, StoreLostReply) {
+  const Fault reset = Parse("store-lost-reply all after 1s for 2s reset");
+  EXPECT_EQ(reset.kind, FaultKind::kStoreLostReply);
+  EXPECT_EQ(reset.worker, kAllWorkers);
+  EXPECT_FALSE(reset.is_second_ending);
+  EXPECT_TRUE(
+      Parse("store-lost-reply w1 after 1s for 2s silent").is_second_ending);
+}
+
 TEST(FaultTest, BlanksDoNotMatter) {
   const Fault fault = Parse("  drop-connect   w1  after 1ms ");
   EXPECT_EQ(fault.worker, 1);
@@ -223,6 +232,9 @@ constexpr Malformed kMalformed[] = {
     {"store-outage some after 1s for 2s", "some"},
     {"store-delay all after 1s for 2s", "all"},
     {"store-delay 1ms for 2s", "for"},
+    {"store-lost-reply w1 after 1s for 2s", "it ends"},
+    {"store-late-effect w1 after 1s for 2s", "after"},
+    {"store-restart after 1s for 2s", "after"},
 };
 
 INSTANTIATE_TEST_SUITE_P(All, MalformedFaultTest,

@@ -259,6 +259,83 @@ TEST(InjectorTest, StoreDelay) {
   EXPECT_GT(slow.sim_seconds, RunWith({}).sim_seconds + 1);
 }
 
+// The group starts and works all the same.
+TEST(InjectorTest, StoreOperationsThatFailMayHaveTakenEffect) {
+  for (const std::string fault :
+       {"store-lost-reply all after 0s for 50ms reset",
+        "store-lost-reply w1 when w1 store#3 for 1us silent",
+        "store-late-effect w0 20ms when w0 store#2 for 30ms"}) {
+    const RunResult result = RunWith({fault});
+    EXPECT_GT(Injections(result, fault.substr(0, fault.find(' '))), 0) << fault;
+    EXPECT_EQ(Count(result, EventKind::kCallStarted), 30) << fault;
+    EXPECT_TRUE(result.never_struck.empty()) << fault;
+    const bool is_late = fault.starts_with("store-late-effect");
+    EXPECT_EQ(std::any_of(result.events.begin(), result.events.end(),
+                          [](const Event& event) {
+                            return event.kind == EventKind::kStore &&
+                                   event.text.starts_with("late ");
+                          }),
+              is_late)
+        << fault;
+  }
+}
+
+TEST(InjectorTest, SlowKeysOfTheStore) {
+  const RunResult slow = RunWith({"store-slow-keys 700ms after 0s for 20s"});
+  EXPECT_GT(Injections(slow, "store-slow-keys"), 0);
+  EXPECT_GT(slow.sim_seconds, RunWith({}).sim_seconds + 0.5);
+}
+
+// What the first workers have written is lost, and with it the group.
+TEST(InjectorTest, StoreRestartThatLosesAll) {
+  const RunResult result =
+      RunWith({"store-restart 1h when w1 listening for 500ms"});
+  EXPECT_GT(Injections(result, "store-restart"), 0);
+  EXPECT_TRUE(result.never_struck.empty());
+}
+
+// A caller's timeout is by its own clock, whatever the time of day is.
+TEST(InjectorTest, ClocksThatAreWrongFromTheBeginning) {
+  const RunResult without = RunWith({});
+  for (const std::string fault :
+       {"clock-jump w1 1h after 0s behind", "clock-jump w0 1h after 0s ahead",
+        "clock-jump w1 1h after 1s behind"}) {
+    const RunResult result = RunWith({fault});
+    EXPECT_EQ(Injections(result, "clock-jump"), 1) << fault;
+    EXPECT_TRUE(result.never_struck.empty()) << fault;
+    EXPECT_EQ(FailedCalls(result, absl::StatusCode::kOk), 30) << fault;
+    EXPECT_EQ(result.sim_seconds, without.sim_seconds) << fault;
+  }
+  // Half of w1's seconds are too short, so all of its pauses are.
+  const RunResult fast = RunWith({"clock-drift w1 1s after 0s for ever fast"});
+  EXPECT_EQ(Injections(fast, "clock-drift"), 1);
+  EXPECT_EQ(FailedCalls(fast, absl::StatusCode::kOk), 30);
+  int64_t ended_ns = 0;
+  for (const Event& event : fast.events) {
+    if (event.kind == EventKind::kWorkerEnded && event.node == 1) {
+      ended_ns = event.time_ns;
+    }
+  }
+  EXPECT_GT(ended_ns, 1'000'000'000);
+  EXPECT_LT(ended_ns, 2'500'000'000);
+}
+
+// The time of day is seen by who starts again.
+TEST(InjectorTest, AClockJumpsAndItsWorkerIsRestarted) {
+  const RunResult result = RunWith({"clock-jump w0 1h after 500ms ahead",
+                                    "crash w0 after 1s restart 200ms"});
+  EXPECT_EQ(Injections(result, "clock-jump"), 2);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
+}
+
+TEST(InjectorTest, ASlowWorker) {
+  const RunResult result = RunWith({"slow w0 50ms after 1s for 1s"});
+  EXPECT_GT(Injections(result, "slow"), 0);
+  EXPECT_TRUE(result.never_struck.empty());
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
+}
+
 // Such faults moved the clock to their time, where the run was over its time
 // limit, or killed workers that had ended well.
 TEST(InjectorTest, FaultsAfterTheRunsEndDoNotStrike) {
