@@ -18,6 +18,7 @@
 #include "sim/device/sim_gpus.h"
 #include "sim/device/sim_shared_memory.h"
 #include "sim/explore/result_log.h"
+#include "sim/network/topology.h"
 #include "sim/scenario/scratch_directory.h"
 #include "sim/store/sim_store.h"
 #include "sim/trace/invariants.h"
@@ -35,6 +36,11 @@ NetworkOptions ToNetworkOptions(const SimRunOptions& options) {
   if (options.scenario->bytes_per_second > 0) {
     network.bytes_per_second = options.scenario->bytes_per_second;
   }
+  if (network.hosts.empty()) network.hosts = options.scenario->hosts;
+  // `RunSimulated` has checked it.
+  ApplyTopology(options.scenario->topology,
+                NumWorkers(*options.scenario, options.params), network)
+      .IgnoreError();
   return network;
 }
 
@@ -79,7 +85,8 @@ class SimRun {
                     }),
         injector_(*world_, network_, store_, gpus_, std::move(faults),
                   {[this](int32_t rank) { return NodeOf(rank); },
-                   [this](int32_t rank) { StartWorker(rank); }}) {
+                   [this](int32_t rank) { StartWorker(rank); },
+                   NumWorkers(*options.scenario, options.params)}) {
     if (options.recorder != nullptr) options.recorder->Attach(*world_);
     world_->trace().AddListener(
         [this](const Event& event) { invariants_.OnEvent(event); });
@@ -275,6 +282,7 @@ void SimRun::StartWorker(int32_t rank) {
   slot = std::make_unique<SimWorker>(*this, node, std::move(options));
   SimWorker* const worker = slot.get();
   if (incarnation != 0) {
+    network_.NodeIsUp(node);
     world_->Record(&node,
                    {.kind = EventKind::kRestart, .incarnation = incarnation});
   }
@@ -438,6 +446,12 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   absl::StatusOr<std::vector<Fault>> faults =
       ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
+  NetworkOptions ignored;
+  if (absl::Status status = ApplyTopology(
+          scenario.topology, NumWorkers(scenario, options.params), ignored);
+      !status.ok()) {
+    return status;
+  }
   if (options.recorder != nullptr) options.recorder->NotePlan(lines);
   if (kHasArena) MakeStatics();
   RunResult result = RunOnce(options, *faults, kHasArena);

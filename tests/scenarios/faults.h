@@ -6,6 +6,7 @@
 #define REPRISE_TESTS_SCENARIOS_FAULTS_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sim/scenario/scenario.h"
@@ -15,6 +16,9 @@ namespace reprise::scenarios {
 // Draws from all families. Everything heals within 3 seconds, except for a
 // worker that crashes for good.
 std::vector<std::string> DrawFaults(Draws random, const ScenarioParams& params);
+
+// How a worker dies: "crash ", "kill " or "power ".
+std::string_view DrawDeath(Draws& random, DrawName name);
 
 // Draws faults that exist between processes: a crash with a restart, or a
 // pause.
