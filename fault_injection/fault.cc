@@ -85,6 +85,38 @@ absl::Status ParsePair(const Words& words, std::string_view word,
   return absl::OkStatus();
 }
 
+// "w0,w2".
+absl::StatusOr<std::vector<int32_t>> ParseGroup(const Words& words,
+                                                std::string_view word) {
+  std::vector<int32_t> group;
+  for (const auto part :
+       absl::StrSplit(absl::string_view(word.data(), word.size()), ',')) {
+    const auto worker = words.Worker({part.data(), part.size()});
+    if (!worker.ok()) return worker.status();
+    group.push_back(*worker);
+  }
+  return group;
+}
+
+// "w0-w1", "w0,w1>w2".
+absl::Status ParseGroups(const Words& words, std::string_view word,
+                         Fault& fault) {
+  const size_t at = word.find_first_of("->");
+  if (at == std::string_view::npos) {
+    return words.Bad(word, "two workers or groups, as in w0-w1 or w0,w1>w2");
+  }
+  auto group = ParseGroup(words, word.substr(0, at));
+  if (!group.ok()) return group.status();
+  auto other_group = ParseGroup(words, word.substr(at + 1));
+  if (!other_group.ok()) return other_group.status();
+  fault.group = *std::move(group);
+  fault.other_group = *std::move(other_group);
+  fault.worker = fault.group.front();
+  fault.other = fault.other_group.front();
+  fault.is_one_way = word[at] == '>';
+  return absl::OkStatus();
+}
+
 absl::Status ParseTarget(const FaultKindInfo& kind, Words& words,
                          Fault& fault) {
   if (kind.target == FaultTarget::kStore) return absl::OkStatus();
@@ -93,8 +125,8 @@ absl::Status ParseTarget(const FaultKindInfo& kind, Words& words,
     fault.worker = kAllWorkers;
     return absl::OkStatus();
   }
-  if (kind.target == FaultTarget::kPair) {
-    return ParsePair(words, word, '-', fault);
+  if (kind.target == FaultTarget::kLinks) {
+    return ParseGroups(words, word, fault);
   }
   if (kind.target == FaultTarget::kLink) {
     return ParsePair(words, word,

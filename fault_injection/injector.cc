@@ -17,6 +17,16 @@ int64_t Until(int64_t now_ns, int64_t for_ns) {
   return for_ns == kForEver ? Scheduler::kNever : now_ns + for_ns;
 }
 
+template <typename Action>
+void ForEachLink(const Fault& fault, const Action& action) {
+  for (const int32_t from : fault.group) {
+    for (const int32_t to : fault.other_group) {
+      action(from, to);
+      if (!fault.is_one_way) action(to, from);
+    }
+  }
+}
+
 }  // namespace
 
 Injector::Injector(World& world, Network& network, SimStoreServer& store,
@@ -31,8 +41,8 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
       progress_(faults_.size()) {
   const auto struck = [this](FaultKind kind, int32_t worker = -1,
                              int32_t other = -1) {
-    Struck(kind, worker, other);
-    Injected(kind, InfoOf(kind).trace_text());
+    const FaultKind present = Struck(kind, worker, other).value_or(kind);
+    Injected(present, InfoOf(present).trace_text());
   };
   network_.OnInjected(struck);
   store_.OnInjected(
@@ -71,7 +81,7 @@ void Injector::WatchStartsOf(int32_t rank) {
   world_.clock(rank).on_wrong_start = [this, rank] {
     for (const FaultKind kind :
          {FaultKind::kClockJump, FaultKind::kClockDrift}) {
-      if (Struck(kind, rank, -1)) Injected(kind, InfoOf(kind).trace_text());
+      if (Struck(kind, rank, -1).has_value()) Injected(kind, InfoOf(kind).trace_text());
     }
   };
 }
@@ -114,34 +124,54 @@ void Injector::Lasts(int64_t until_ns) {
   }
 }
 
-bool Injector::Struck(FaultKind kind, int32_t worker, int32_t other) {
+std::optional<FaultKind> Injector::Struck(FaultKind kind, int32_t worker,
+                                          int32_t other) {
   const int64_t now_ns = world_.now_ns();
   const auto is = [](int32_t wanted, int32_t rank) {
     return wanted == rank || wanted == -1 || rank == -1;
   };
-  const bool is_pair = InfoOf(kind).target == FaultTarget::kPair ||
-                       InfoOf(kind).target == FaultTarget::kLink;
-  std::vector<Progress*> instant;
-  std::vector<Progress*> lasting;
+  // Whether the fault lies on the way from `from` to `to`.
+  const auto hits = [&](const Fault& fault, int32_t from, int32_t to) {
+    const auto has = [](const std::vector<int32_t>& group, int32_t rank) {
+      return std::find(group.begin(), group.end(), rank) != group.end();
+    };
+    switch (InfoOf(fault.kind).target) {
+      case FaultTarget::kLinks:
+        return has(fault.group, from) && has(fault.other_group, to);
+      case FaultTarget::kLink:
+        return is(fault.worker, from) && is(fault.other, to);
+      default:
+        return is(fault.worker, from);
+    }
+  };
+  std::vector<size_t> instant;
+  std::vector<size_t> lasting;
   for (size_t i = 0; i < faults_.size(); ++i) {
     const Fault& fault = faults_[i];
-    Progress& progress = progress_[i];
-    if (fault.kind != kind || progress.begun_ns < 0 ||
-        now_ns > progress.until_ns) {
+    const Progress& progress = progress_[i];
+    // A link that is held may be so by a swizzle.
+    const bool is_kind =
+        fault.kind == kind ||
+        (fault.kind == FaultKind::kSwizzle && kind == FaultKind::kHold);
+    if (!is_kind || progress.begun_ns < 0 || now_ns > progress.until_ns) {
       continue;
     }
-    if (is_pair ? (is(fault.worker, worker) && is(fault.other, other)) ||
-                      (is(fault.worker, other) && is(fault.other, worker))
-                : is(fault.worker, worker)) {
-      (progress.until_ns == now_ns ? instant : lasting).push_back(&progress);
+    const bool both_ways = !fault.is_one_way && other != -1;
+    if (hits(fault, worker, other) ||
+        (both_ways && hits(fault, other, worker))) {
+      (progress.until_ns == now_ns ? instant : lasting).push_back(i);
     }
   }
   // What strikes now, such as a cut at a time, is not one that waits, such as a
   // cut at a byte.
-  for (Progress* const progress : instant.empty() ? lasting : instant) {
-    progress->struck = true;
-  }
-  return !instant.empty() || !lasting.empty();
+  const std::vector<size_t>& struck = instant.empty() ? lasting : instant;
+  for (const size_t index : struck) progress_[index].struck = true;
+  if (struck.empty()) return std::nullopt;
+  const bool is_swizzle =
+      std::all_of(struck.begin(), struck.end(), [this](size_t index) {
+        return faults_[index].kind == FaultKind::kSwizzle;
+      });
+  return is_swizzle ? FaultKind::kSwizzle : kind;
 }
 
 std::vector<std::string> Injector::never_struck() const {
@@ -164,21 +194,15 @@ void Injector::Begin(size_t index) {
                                   ? Scheduler::kNever
                                   : until_ns;
   switch (fault.kind) {
-    case FaultKind::kCrash: {
-      Node* const node = control_.node(fault.worker);
-      if (node == nullptr) return;
-      progress_[index].struck = true;
-      Injected(fault.kind, fault.text);
-      if (fault.restart_ns >= 0) {
-        Lasts(now_ns + fault.restart_ns);
-        world_.AtRestart(
-            now_ns + fault.restart_ns,
-            {kFaultSource, static_cast<uint64_t>(fault.worker)},
-            [this, rank = fault.worker] { control_.restart(rank); });
-      }
-      world_.Crash(*node);
+    case FaultKind::kCrash:
+      Kill(index, NodeDeath::kReset);
       return;
-    }
+    case FaultKind::kKill:
+      Kill(index, NodeDeath::kKilled);
+      return;
+    case FaultKind::kPower:
+      Kill(index, NodeDeath::kPowerCut);
+      return;
     case FaultKind::kPause: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr || node->paused) return;
@@ -237,11 +261,19 @@ void Injector::Begin(size_t index) {
     case FaultKind::kHold:
     case FaultKind::kPartition:
       Lasts(until_ns);
-      network_.Hold(fault.worker, fault.other, until_ns);
+      ForEachLink(fault, [&](int32_t from, int32_t to) {
+        network_.HoldOneWay(from, to, until_ns);
+      });
+      return;
+    case FaultKind::kSwizzle:
+      Lasts(until_ns);
+      Swizzle(fault, until_ns);
       return;
     case FaultKind::kDelay:
       Lasts(until_ns);
-      network_.Delay(fault.worker, fault.other, fault.delay_ns, until_ns);
+      ForEachLink(fault, [&](int32_t from, int32_t to) {
+        network_.DelayOneWay(from, to, fault.delay_ns, until_ns);
+      });
       return;
     case FaultKind::kDropConnect:
       network_.DropConnect(fault.worker);
@@ -292,6 +324,60 @@ void Injector::Begin(size_t index) {
       Lasts(until_ns);
       gpus_.RefuseSharing(fault.worker, until_ns);
       return;
+  }
+}
+
+void Injector::Kill(size_t index, NodeDeath death) {
+  const Fault& fault = faults_[index];
+  Node* const node = control_.node(fault.worker);
+  if (node == nullptr) return;
+  progress_[index].struck = true;
+  Injected(fault.kind, fault.text);
+  const int64_t restart_ns = world_.now_ns() + fault.restart_ns;
+  if (fault.restart_ns >= 0) {
+    Lasts(restart_ns);
+    world_.AtRestart(restart_ns,
+                     {kFaultSource, static_cast<uint64_t>(fault.worker)},
+                     [this, rank = fault.worker] { control_.restart(rank); });
+  }
+  world_.Crash(*node, death);
+}
+
+void Injector::Swizzle(const Fault& fault, int64_t until_ns) {
+  std::vector<int32_t> peers;
+  for (int32_t rank = 0; rank < control_.num_workers; ++rank) {
+    if (rank != fault.worker) peers.push_back(rank);
+  }
+  // Each peer has its place in the order in which links are held, and another
+  // one in the order in which they heal.
+  const int64_t now_ns = world_.now_ns();
+  const uint64_t stream = HashBytes("swizzle " + fault.text);
+  const auto shuffle = [&](uint64_t count) {
+    std::vector<std::pair<uint64_t, int32_t>> order;
+    for (const int32_t peer : peers) {
+      order.emplace_back(
+          Draw(world_.decisions().seed(), stream,
+               count * peers.size() + static_cast<uint64_t>(peer)),
+          peer);
+    }
+    std::sort(order.begin(), order.end());
+    return order;
+  };
+  const auto held = shuffle(0);
+  const auto healed = shuffle(2);
+  const auto steps = static_cast<int64_t>(2 * peers.size());
+  const int64_t step_ns = (until_ns - now_ns) / std::max<int64_t>(steps, 1);
+  for (size_t i = 0; i < held.size(); ++i) {
+    const int32_t peer = held[i].second;
+    const auto place = std::find_if(
+        healed.begin(), healed.end(),
+        [peer](const auto& entry) { return entry.second == peer; });
+    const int64_t heal_ns = until_ns - step_ns * (healed.end() - place - 1);
+    world_.AtIfRunning(now_ns + step_ns * static_cast<int64_t>(i),
+                       {kFaultSource, static_cast<uint64_t>(peer)},
+                       [this, worker = fault.worker, peer, heal_ns] {
+                         network_.Hold(worker, peer, heal_ns);
+                       });
   }
 }
 

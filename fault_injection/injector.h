@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct WorkerControl {
   std::function<Node*(int32_t rank)> node;
   // Starts the next incarnation. Called on no fiber.
   std::function<void(int32_t rank)> restart;
+  int32_t num_workers = 0;
 };
 
 // Must live as long as its world, and is used on the world's OS thread only. It
@@ -59,10 +61,15 @@ class Injector {
   void Arm(size_t index);
   void OnEvent(const Event& event);
   void Begin(size_t index);
+  void Kill(size_t index, NodeDeath death);
+  // Holds the links of the worker one after another.
+  void Swizzle(const Fault& fault, int64_t until_ns);
   void Injected(FaultKind kind, std::string_view trace_text);
-  // Marks which faults it was, and returns whether there are any. -1 stands for
-  // any worker.
-  bool Struck(FaultKind kind, int32_t worker, int32_t other);
+  // Marks which faults it was, and returns what kind they are: the network
+  // does not tell a link that is held by a swizzle from another one. Nothing if
+  // there are none. -1 stands for any worker.
+  std::optional<FaultKind> Struck(FaultKind kind, int32_t worker,
+                                  int32_t other);
   void Lasts(int64_t until_ns);
   void WatchStartsOf(int32_t rank);
   void SetClock(const Fault& fault);

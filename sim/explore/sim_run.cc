@@ -14,6 +14,7 @@
 #include "fault_injection/injector.h"
 #include "sim/explore/result_log.h"
 #include "sim/explore/sim_worker.h"
+#include "sim/network/topology.h"
 #include "sim/trace/invariants.h"
 #include "sim/world/arena.h"
 #include "sim/world/race_annotations.h"
@@ -36,7 +37,8 @@ class SimRun {
         injector_(world_, cluster_.network, cluster_.store, cluster_.gpus,
                   std::move(faults),
                   {[this](int32_t rank) { return NodeOf(rank); },
-                   [this](int32_t rank) { StartWorker(rank); }}) {
+                   [this](int32_t rank) { StartWorker(rank); },
+                   NumWorkers(*options.scenario, options.params)}) {
     if (options.recorder != nullptr) options.recorder->Attach(world_);
     world_.trace().AddListener(
         [this](const Event& event) { invariants_.OnEvent(event); });
@@ -103,6 +105,7 @@ void SimRun::StartWorker(int32_t rank) {
   slot = std::make_unique<SimWorker>(cluster_, node, std::move(options));
   SimWorker* const worker = slot.get();
   if (incarnation != 0) {
+    cluster_.network.NodeIsUp(node);
     world_.Record(&node,
                   {.kind = EventKind::kRestart, .incarnation = incarnation});
   }
@@ -257,6 +260,12 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   absl::StatusOr<std::vector<Fault>> faults =
       ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
+  NetworkOptions ignored;
+  if (absl::Status status = ApplyTopology(
+          scenario.topology, NumWorkers(scenario, options.params), ignored);
+      !status.ok()) {
+    return status;
+  }
   if (options.recorder != nullptr) options.recorder->NotePlan(lines);
   if (kHasArena) MakeStatics();
   RunResult result = RunOnce(options, *faults, kHasArena);

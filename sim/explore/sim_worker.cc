@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/transport/cuda/xth_offers.h"
+#include "sim/network/topology.h"
 #include "sim/world/race_annotations.h"
 
 namespace reprise {
@@ -15,6 +16,11 @@ NetworkOptions ToNetworkOptions(const SimRunOptions& options) {
   if (options.scenario->bytes_per_second > 0) {
     network.bytes_per_second = options.scenario->bytes_per_second;
   }
+  if (network.hosts.empty()) network.hosts = options.scenario->hosts;
+  // `RunSimulated` has checked it.
+  ApplyTopology(options.scenario->topology,
+                NumWorkers(*options.scenario, options.params), network)
+      .IgnoreError();
   return network;
 }
 

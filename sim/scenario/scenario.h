@@ -148,9 +148,12 @@ struct Scenario {
   std::vector<std::string> probes = {};
   std::vector<std::string> fault_kinds = {};
   int enough_seeds = 200;
-  // In a simulated world: what each connection carries in each direction. 0:
-  // the simulated network's default, 1 GB/s.
+  // In a simulated world: what the links between two hosts carry together in
+  // each direction. 0: the simulated network's default, 1 GB/s.
   int64_t bytes_per_second = 0;
+  // In a simulated world: links that are not as the others, a line each, as
+  // sim/network/topology.h describes them: "link w0-w1,w2 latency 20ms".
+  std::vector<std::string> topology = {};
   // A run fails if it takes longer than `max_time`, or if a worker ends later
   // than `settle_time` after the last fault. Both are virtual time.
   absl::Duration max_time = absl::Minutes(10);

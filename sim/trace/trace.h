@@ -72,7 +72,7 @@ enum class EventKind : uint8_t {
   kFiberEnded,
   // The world.
   kFault,    // text: the fault that struck
-  kCrash,    // incarnation
+  kCrash,    // incarnation; death
   kRestart,  // incarnation: the new one
   // Simulated GPUs. id: the number of the work on its stream; text: what it is,
   // and its stream.
@@ -116,6 +116,7 @@ struct EventDetails {
   absl::StatusCode code = absl::StatusCode::kOk;
   int64_t deadline_ns = 0;  // of the run's clock; the maximum for none
   int64_t num_bytes = 0;
+  int64_t death = 0;  // a NodeDeath of sim/world
 
   // `c`: at most one of these.
   uint64_t digest = 0;   // see digest.h; 0 for none
@@ -127,7 +128,7 @@ struct EventDetails {
     return rank + incarnation + frame + break_kind + stall_ns;
   }
   int64_t b() const {
-    return static_cast<int64_t>(code) + deadline_ns + num_bytes;
+    return static_cast<int64_t>(code) + deadline_ns + num_bytes + death;
   }
   uint64_t c() const { return digest + earlier; }
 };
@@ -151,6 +152,7 @@ struct Event {
   bool is_ok() const { return code() == absl::StatusCode::kOk; }
   int64_t deadline_ns() const { return b; }
   int64_t num_bytes() const { return b; }
+  int64_t death() const { return b; }
   uint64_t digest() const { return c; }
   uint64_t earlier() const { return c; }
 };

@@ -317,7 +317,10 @@ std::string Narrator::Words(const Event& event) const {
     case EventKind::kFault:
       return absl::StrCat("FAULT ", FaultWords(event));
     case EventKind::kCrash:
-      return "CRASHES";
+      // The deaths that the simulated network knows, by their numbers.
+      return event.death() == 1   ? "IS KILLED"
+             : event.death() == 2 ? "LOSES ITS POWER"
+                                  : "CRASHES";
     case EventKind::kRestart:
       return "is restarted";
     case EventKind::kGpuPut:

@@ -243,12 +243,15 @@ void World::Fail(std::string_view rule, std::string_view detail) {
   scheduler_.Stop();
 }
 
-void World::Crash(Node& node) {
+void World::Crash(Node& node, NodeDeath death) {
   const InSimulator in;
   if (!node.alive) return;
   node.alive = false;
+  node.death = death;
   AbandonFibers();
-  Record(&node, {.kind = EventKind::kCrash, .incarnation = node.incarnation});
+  Record(&node, {.kind = EventKind::kCrash,
+                 .incarnation = node.incarnation,
+                 .death = static_cast<int64_t>(death)});
   for (const auto& watcher : crash_watchers_) watcher(node);
   pending_statics_.ReleaseOf(node);
   scheduler_.Abandon(node);

@@ -55,6 +55,13 @@ enum class Outcome : uint8_t {
 
 std::string_view ToString(Outcome outcome);
 
+// How a node ends, as its peers see it.
+enum class NodeDeath : uint8_t {
+  kReset,     // its connections are reset at once
+  kKilled,    // its process ends, and its kernel closes the connections
+  kPowerCut,  // nothing is heard of it any more
+};
+
 // One incarnation of a simulated machine. A crash ends it, and a restart makes
 // a new one.
 struct Node {
@@ -64,6 +71,7 @@ struct Node {
   std::string name;   // "w1"
   std::string label;  // "w1", after a restart "w1+1"
   bool alive = true;
+  NodeDeath death = NodeDeath::kReset;  // once it is not
   bool paused = false;
   int64_t short_of_memory_until_ns = 0;
   std::function<void()> on_short_of_memory;  // when its agent is told so
@@ -160,9 +168,9 @@ class World {
   const std::string& failed_rule() const { return failed_rule_; }
   const std::string& failed_detail() const { return failed_detail_; }
 
-  // A power cut at `node`: its fibers never run again, and the watchers are
-  // called. Does not return if it is called on one of its fibers.
-  void Crash(Node& node);
+  // The end of `node`: its fibers never run again, and the watchers are called.
+  // Does not return if it is called on one of its fibers.
+  void Crash(Node& node, NodeDeath death = NodeDeath::kReset);
   void Pause(Node& node);
   void Resume(Node& node);
   void OnCrash(std::function<void(Node&)> watcher) {

@@ -5,6 +5,13 @@
 #include <string_view>
 
 namespace reprise::scenarios {
+
+std::string_view DrawDeath(Draws& random, DrawName name) {
+  constexpr std::array<std::string_view, 3> kDeaths = {"crash ", "kill ",
+                                                       "power "};
+  return kDeaths[random.Below(name, kDeaths.size())];
+}
+
 namespace {
 
 constexpr int kWorkers = 3;
@@ -78,10 +85,20 @@ std::string BreakKind(Draws& random, DrawName name) {
   return random.OneIn(name, 2) ? " reset" : " eof";
 }
 
+std::string DrawHold(Draws random) {
+  std::string line = "swizzle " + Pick(random, "worker");
+  if (!random.OneIn("of all links", 4)) {
+    const bool is_one_way = random.OneIn("one way", 3);
+    line = "hold " + PickPair(random.Part("pair"), is_one_way ? ">" : "-");
+  }
+  return line + AtSomePoint(random.Part("point")) +
+         ForAWhile(random.Part("length"));
+}
+
 std::string DrawCrash(Draws random) {
   const std::string victim = Pick(random, "victim");
   // Mostly at an event of the victim itself.
-  std::string line = "crash " + victim;
+  std::string line = std::string(DrawDeath(random, "death")) + victim;
   line += random.OneIn("at any event", 4)
               ? AtSomePoint(random.Part("point"))
               : AtAnEvent(random.Part("event"), victim);
@@ -117,11 +134,7 @@ constexpr std::array<Family, 8> kFamilies = {{
              AtSomePoint(random.Part("point")) +
              ForAWhile(random.Part("length"));
     },
-    [](Draws random) {
-      return "hold " + PickPair(random.Part("pair"), "-") +
-             AtSomePoint(random.Part("point")) +
-             ForAWhile(random.Part("length"));
-    },
+    &DrawHold,
     [](Draws random) {
       return "drop-connect " + Pick(random, "worker") +
              AtSomePoint(random.Part("point"));

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sim/scenario/scenario.h"
@@ -27,6 +28,9 @@ enum class StoreDoubts : uint8_t {
 // has done to the store. It begins before `latest_ms`.
 void AddStoreDoubts(Draws random, StoreDoubts doubts, int workers,
                     int64_t latest_ms, std::vector<std::string>& lines);
+
+// How a worker dies: "crash ", "kill " or "power ".
+std::string_view DrawDeath(Draws& random, DrawName name);
 
 // Draws faults that exist between processes: a crash with a restart, or a
 // pause.

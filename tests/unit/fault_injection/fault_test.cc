@@ -108,6 +108,26 @@ TEST(FaultTest, Partition) {
   EXPECT_EQ(fault.for_ns, kForEver);
 }
 
+TEST(FaultTest, OneWayAndBetweenGroups) {
+  const Fault both = Parse("hold w0-w1 after 1s for 2s");
+  EXPECT_EQ(both.group, std::vector<int32_t>{0});
+  EXPECT_EQ(both.other_group, std::vector<int32_t>{1});
+  EXPECT_FALSE(both.is_one_way);
+  const Fault groups = Parse("partition w0,w2>w1 after 1s for ever");
+  EXPECT_EQ(groups.group, (std::vector<int32_t>{0, 2}));
+  EXPECT_EQ(groups.other_group, std::vector<int32_t>{1});
+  EXPECT_TRUE(groups.is_one_way);
+  EXPECT_TRUE(Parse("delay w0>w1 20ms after 1s for 2s").is_one_way);
+}
+
+TEST(FaultTest, KillAndPower) {
+  const Fault kill = Parse("kill w1 when w2 request#3 restart 200ms");
+  EXPECT_EQ(kill.kind, FaultKind::kKill);
+  EXPECT_EQ(kill.restart_ns, 200 * kMs);
+  EXPECT_EQ(Parse("power w2 after 2s").kind, FaultKind::kPower);
+  EXPECT_EQ(Parse("power w2 after 2s").restart_ns, -1);
+}
+
 TEST(FaultTest, WhatMayEndAndWhatMayNot) {
   EXPECT_EQ(Parse("pause w1 after 1s for ever").for_ns, kForEver);
   EXPECT_EQ(Parse("refuse w1 after 1s for ever").for_ns, kForEver);
@@ -223,7 +243,14 @@ constexpr Malformed kMalformed[] = {
     {"cut w0>w1 byte 99999999999999999999 reset", "99999999999999999999"},
     {"refuse w1 after 1s", "it ends"},
     {"refuse w0-w1 after 1s for 1s", "w0-w1"},
-    {"silence w0>w1 after 1s for 1s", "w0>w1"},
+    {"hold w0,w9-w1 after 1s for 1s", "w9"},
+    {"hold w0,-w1 after 1s for 1s", "it ends"},
+    {"hold w0 after 1s for 1s", "w0"},
+    {"cut w0,w1-w2 after 1s reset", "w0,w1"},
+    {"swizzle w0-w1 after 1s for 1s", "w0-w1"},
+    {"swizzle w0 after 1s for ever", "ever"},
+    {"kill all after 1s", "all"},
+    {"power w0-w1 after 1s", "w0-w1"},
     {"hold w0-w1 after 1s", "it ends"},
     {"hold w0-w1 after 1s for ever", "ever"},
     {"partition w0-w1 after 1s for 2s", "2s"},

@@ -134,6 +134,42 @@ TEST(InjectorTest, DroppedConnectThatKillsTheWorker) {
   EXPECT_EQ(crash->time_ns, 500'000'000);
 }
 
+// The three deaths, as the caller meets them.
+TEST(InjectorTest, KillAndPower) {
+  const auto failure_after_ns = [](const RunResult& result, int64_t after_ns) {
+    for (const Event& event : result.events) {
+      if (event.kind == EventKind::kPipeFailed && event.node == 1 &&
+          event.time_ns >= after_ns) {
+        return event.time_ns - after_ns;
+      }
+    }
+    return int64_t{-1};
+  };
+  const RunResult kill = RunWith({"kill w0 after 1s restart 300ms"});
+  EXPECT_EQ(Injections(kill, "kill"), 1);
+  EXPECT_EQ(Count(kill, EventKind::kWorkerStarted, 0), 2);
+  // The kernel says at once that it is gone, and the caller goes on.
+  EXPECT_GE(failure_after_ns(kill, 1'000'000'000), 0);
+  EXPECT_LT(failure_after_ns(kill, 1'000'000'000), 100'000'000);
+  EXPECT_GT(FailedCalls(kill, absl::StatusCode::kOk), 20);
+  const RunResult power = RunWith({"power w0 after 1s"});
+  EXPECT_EQ(Injections(power, "power"), 1);
+  // Nobody says so: calls run into their deadlines.
+  EXPECT_GT(FailedCalls(power, absl::StatusCode::kDeadlineExceeded), 2);
+  EXPECT_NE(failure_after_ns(power, 1'000'000'000), 0);
+  const RunResult again = RunWith({"power w0 after 1s restart 300ms"});
+  EXPECT_EQ(Count(again, EventKind::kWorkerStarted, 0), 2);
+  EXPECT_GT(FailedCalls(again, absl::StatusCode::kOk), 15);
+  const auto tells = [](const RunResult& result, const std::string& words) {
+    const std::vector<std::string> story = TellStory(result, 1000);
+    return std::any_of(
+        story.begin(), story.end(),
+        [&](const std::string& line) { return line.ends_with(words); });
+  };
+  EXPECT_TRUE(tells(kill, "IS KILLED"));
+  EXPECT_TRUE(tells(power, "LOSES ITS POWER"));
+}
+
 TEST(InjectorTest, CrashForGood) {
   const RunResult result = RunWith({"crash w0 after 1s"});
   EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 0), 1);
@@ -194,6 +230,39 @@ TEST(InjectorTest, HoldThatHeals) {
   EXPECT_GT(Injections(result, "hold"), 0);
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
   EXPECT_GT(Count(result, EventKind::kCallLateReply), 0);
+}
+
+TEST(InjectorTest, HoldOfOneDirection) {
+  for (const char* fault :
+       {"hold w0>w1 after 1s for 1s", "hold w1>w0 after 1s for 1s"}) {
+    const RunResult result = RunWith({fault});
+    EXPECT_GT(Injections(result, "hold"), 0) << fault;
+    EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+    // Requests arrive late, or replies to requests that arrived in time.
+    int64_t requests = 0;
+    for (const Event& event : result.events) {
+      if (event.kind == EventKind::kRequest && event.time_ns > 1'010'000'000 &&
+          event.time_ns < 1'990'000'000) {
+        ++requests;
+      }
+    }
+    EXPECT_EQ(requests > 0, std::string_view(fault).starts_with("hold w0"));
+  }
+}
+
+TEST(InjectorTest, AGroupMayBeCutOff) {
+  const RunResult result = RunWith({"partition w0,w1-w1,w0 after 1s for ever"});
+  EXPECT_GT(Injections(result, "partition"), 0);
+  EXPECT_TRUE(result.never_struck.empty());
+}
+
+TEST(InjectorTest, Swizzle) {
+  const RunResult result = RunWith({"swizzle w1 after 1s for 1s"});
+  EXPECT_GT(Injections(result, "swizzle"), 0);
+  EXPECT_EQ(Injections(result, "hold"), 0);
+  EXPECT_TRUE(result.never_struck.empty());
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
 }
 
 TEST(InjectorTest, DelayMakesRepliesLate) {
