@@ -52,7 +52,7 @@ struct Fault {
   bool end_of_stream = false;  // of kCut: "eof", otherwise "reset"
   // Whether its last word is the second of its kind's endings.
   bool is_second_ending = false;
-  int64_t for_ns = 0;          // of kinds that last; kForEver: never ends
+  int64_t for_ns = 0;       // of kinds that last; kForEver: never ends
   int64_t restart_ns = -1;  // of a worker that dies: after so long; -1: never
   int64_t delay_ns = 0;     // of kinds that have a delay
 

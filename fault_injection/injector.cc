@@ -81,7 +81,8 @@ void Injector::WatchStartsOf(int32_t rank) {
   world_.clock(rank).on_wrong_start = [this, rank] {
     for (const FaultKind kind :
          {FaultKind::kClockJump, FaultKind::kClockDrift}) {
-      if (Struck(kind, rank, -1).has_value()) Injected(kind, InfoOf(kind).trace_text());
+      if (Struck(kind, rank, -1).has_value())
+        Injected(kind, InfoOf(kind).trace_text());
     }
   };
 }

@@ -41,7 +41,6 @@ TransportSet Network::MakeTransports(Node& node,
          std::make_shared<SimTransport>(*this, node, names[i], set.arrivals),
          ""});
   }
-  // TensorPipe's other channels have threads of their own.
   set.channels.push_back({"basic", 1000, tensorpipe::channel::basic::create()});
   return set;
 }

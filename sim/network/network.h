@@ -173,6 +173,9 @@ class SimTransports : public TransportProvider {
                                     Devices* devices) override;
 
  private:
+  std::shared_ptr<tensorpipe::channel::Context> MakeMpt(
+      const std::shared_ptr<PipeArrivals>& arrivals);
+
   Network& network_;
   Node& node_;
   const std::optional<GpuChannelEnvironment> gpus_;

@@ -1,7 +1,7 @@
-// Workers on one host copy tensors out of each other's memory, by the channel
-// cma, while they are paused, lose their links and die. Each uses the memory of
-// a tensor for something else as soon as its agent has let go of it. Whatever
-// arrives is what was sent.
+// Workers send each other tensors by several channels, cma among them, by which
+// those on one host copy out of each other's memory, while they are paused,
+// lose their links and die. Each uses the memory of a tensor for something else
+// as soon as its agent has let go of it. Whatever arrives is what was sent.
 
 #include <cstdlib>
 #include <cstring>
@@ -39,7 +39,11 @@ Message InReusedMemory(Message message) {
 void ReusedMemory(Worker& worker) {
   Draws random = worker.random(absl::StrCat("calls ", worker.incarnation()));
   AgentOptions options = worker.options();
-  options.transport.channels = {"cma", "basic"};
+  // Two workers use the first channel that both have.
+  options.transport.channels = {"cma", "mpt_uv", "basic"};
+  if (random.OneIn("no cma", 6)) {
+    options.transport.channels = {"mpt_uv", "basic"};
+  }
   options.keepalive_interval = kInterval;
   options.keepalive_bound = kBound;
   options.connect_timeout = kBound;

@@ -66,7 +66,8 @@ TEST_F(SimProcessMemoryTest, WhatTheOwnerWritesMeanwhileIsCopied) {
 }
 
 TEST_F(SimProcessMemoryTest, ADeadProcessHasNoMemory) {
-  world_->At(5 * kMicrosecond, {1, 1}, [this] { world_->Crash(world_.node(1)); });
+  world_->At(5 * kMicrosecond, {1, 1},
+             [this] { world_->Crash(world_.node(1)); });
   Read();
   EXPECT_EQ(ErrnoOf(error_), ESRCH);
   EXPECT_EQ(copy_, std::string(80'000, ' '));
