@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "sim/device/sim_gpu_driver.h"
 #include "sim/device/sim_gpus.h"
+#include "sim/world/latency.h"
 
 namespace reprise {
 namespace {
