@@ -55,13 +55,6 @@ enum class Outcome : uint8_t {
 
 std::string_view ToString(Outcome outcome);
 
-// How a node ends, as its peers see it.
-enum class NodeDeath : uint8_t {
-  kReset,     // its connections are reset at once
-  kKilled,    // its process ends, and its kernel closes the connections
-  kPowerCut,  // nothing is heard of it any more
-};
-
 // One incarnation of a simulated machine. A crash ends it, and a restart makes
 // a new one.
 struct Node {
