@@ -133,9 +133,9 @@ void Injector::Injected(FaultKind kind, std::string_view trace_text) {
 }
 
 void Injector::Lasts(int64_t until_ns) {
-  last_effect_ns_ = std::max(
-      last_effect_ns_,
-      until_ns == Scheduler::kNever ? world_.now_ns() : until_ns);
+  last_effect_ns_ =
+      std::max(last_effect_ns_,
+               until_ns == Scheduler::kNever ? world_.now_ns() : until_ns);
 }
 
 std::map<std::string, int64_t> Injector::injections() const {

@@ -83,7 +83,7 @@ class Injector {
   SimGpus& gpus_;
   const std::vector<Fault> faults_;
   const WorkerControl control_;
-  std::vector<Progress> progress_;  // per fault
+  std::vector<Progress> progress_;   // per fault
   std::vector<int64_t> injections_;  // per kind
   int64_t last_effect_ns_ = 0;
 };

@@ -1,9 +1,9 @@
 // A queue that holds no memory while it has never been used, and at most 1 KiB
-// once it is empty again. std::deque takes 600 bytes for an empty one, and an agent
-// has some twenty queues of which most stay empty.
+// once it is empty again. std::deque takes 600 bytes for an empty one, and an
+// agent has some twenty queues of which most stay empty.
 //
-// Not thread-safe. A change of the queue invalidates references into it. What an
-// element does when it is destroyed must not touch the queue.
+// Not thread-safe. A change of the queue invalidates references into it. What
+// an element does when it is destroyed must not touch the queue.
 
 #ifndef REPRISE_AGENT_RUNTIME_FIFO_H_
 #define REPRISE_AGENT_RUNTIME_FIFO_H_

@@ -56,8 +56,8 @@ class SimStoreServer {
     lost_replies_[rank] = {until_ns, silent};
   }
   // Operations of `rank` (-1: of all) that reach the store before `until_ns`
-  // fail with UNAVAILABLE at once, and take effect `delay_ns` later. Reads fail,
-  // too, but strike nothing: they have no effect to come.
+  // fail with UNAVAILABLE at once, and take effect `delay_ns` later. Reads
+  // fail, too, but strike nothing: they have no effect to come.
   void DelayEffects(int32_t rank, int64_t delay_ns, int64_t until_ns) {
     late_effects_[rank] = {until_ns, delay_ns};
   }

@@ -38,9 +38,9 @@ class NodeClock {
   void Jump(int64_t ns) { offset_ns_ += ns; }
 
   // The clock gains so much in each second, or loses it; a clock that loses a
-  // second or more ends the process. It is so from the node's next start on: the rate of a clock
-  // does not change while it runs, or else a deadline would be another time of
-  // the world than it was when it was set.
+  // second or more ends the process. It is so from the node's next start on:
+  // the rate of a clock does not change while it runs, or else a deadline would
+  // be another time of the world than it was when it was set.
   void Drift(int64_t gain_ns);
 
   // A node that has this clock starts.

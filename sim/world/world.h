@@ -75,9 +75,9 @@ struct Node {
   Fiber* io = nullptr;
   bool io_waits = false;
   Fifo<absl::AnyInvocable<void()>> io_work;
-  NodeClock* clock = nullptr;        // of the machine
-  int64_t clock_offset_ns = 0;       // of the wall clock, when the node began
-  int64_t slow_until_ns = 0;         // until then each step takes longer
+  NodeClock* clock = nullptr;   // of the machine
+  int64_t clock_offset_ns = 0;  // of the wall clock, when the node began
+  int64_t slow_until_ns = 0;    // until then each step takes longer
   int64_t slow_step_ns = 0;
   std::function<void()> on_slow_step;  // when one does
 

@@ -1,6 +1,6 @@
 // A worker stands still for seconds, for longer than its keepalive waits for a
-// sign of life, while its calls run at a peer that is well. Rules, besides those
-// of echo_agent.h:
+// sign of life, while its calls run at a peer that is well. Rules, besides
+// those of echo_agent.h:
 //
 //  blame  it does not take its own silence for that of its peer
 //  call   a call fails only because the peer took this worker for dead, which
@@ -43,9 +43,9 @@ void OwnPause(Worker& worker) {
       const absl::Status status = (*agent)->Await(call, spec);
       if (status.ok()) continue;
       worker.Reached("was taken for dead");
-      worker.Check(worker.param("stands_still") != 0 &&
-                       absl::IsUnavailable(status),
-                   "call", status.ToString());
+      worker.Check(
+          worker.param("stands_still") != 0 && absl::IsUnavailable(status),
+          "call", status.ToString());
       worker.Check(
           status.message().find("no sign of life") == absl::string_view::npos,
           "blame", status.ToString());
@@ -84,17 +84,18 @@ REPRISE_SCENARIO(own_pause,
                   .max_time = absl::Minutes(5),
                   .settle_time = absl::Minutes(3)});
 
-REPRISE_SCENARIO(slow_steps,
-                 {.description = "a worker or its peer is slow, and no call fails",
-                  .workers = 2,
-                  .params = {{"stands_still", 0}},
-                  .param_ranges = {{"stands_still", {0, 0}}},
-                  .body = OwnPause,
-                  .faults = DrawSlowness,
-                  .fault_kinds = {"slow"},
-                  .enough_seeds = 50,
-                  .max_time = absl::Minutes(5),
-                  .settle_time = absl::Minutes(3)});
+REPRISE_SCENARIO(
+    slow_steps,
+    {.description = "a worker or its peer is slow, and no call fails",
+     .workers = 2,
+     .params = {{"stands_still", 0}},
+     .param_ranges = {{"stands_still", {0, 0}}},
+     .body = OwnPause,
+     .faults = DrawSlowness,
+     .fault_kinds = {"slow"},
+     .enough_seeds = 50,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(3)});
 
 }  // namespace
 }  // namespace reprise::scenarios

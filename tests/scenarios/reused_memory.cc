@@ -70,9 +70,10 @@ void ReusedMemory(Worker& worker) {
           random.Below("peer", static_cast<uint64_t>(worker.world_size())));
       CallSpec spec = (*agent)->NewCall();
       for (int64_t i = random.Between("tensors", 1, 2); i > 0; --i) {
-        spec.tensors.push_back(random.OneIn("huge", 60)
-                                   ? random.Between("huge bytes", kHuge, kHugest)
-                                   : random.Between("bytes", 1, kLongest));
+        spec.tensors.push_back(
+            random.OneIn("huge", 60)
+                ? random.Between("huge bytes", kHuge, kHugest)
+                : random.Between("bytes", 1, kLongest));
       }
       const bool is_short = random.OneIn("short", 3);
       const absl::Duration timeout =
@@ -141,7 +142,8 @@ REPRISE_SCENARIO(
 
 REPRISE_SCENARIO(
     reused_memory_calm,
-    {.description = "the same without faults: no call fails but for its timeout",
+    {.description =
+         "the same without faults: no call fails but for its timeout",
      .workers = 3,
      .params = {{"rounds", 20}, {"faults", 0}},
      .param_ranges = {{"faults", {0, 0}}},

@@ -368,9 +368,8 @@ TEST(InjectorTest, StoreRestartThatLosesAll) {
 // A caller's timeout is by its own clock, whatever the time of day is.
 TEST(InjectorTest, ClocksThatAreWrongFromTheBeginning) {
   const RunResult without = RunWith({});
-  for (const std::string fault :
-       {"clock-jump w1 1h after 0s behind",
-        "clock-jump w0 1h after 0s ahead"}) {
+  for (const std::string fault : {"clock-jump w1 1h after 0s behind",
+                                  "clock-jump w0 1h after 0s ahead"}) {
     const RunResult result = RunWith({fault});
     EXPECT_EQ(Injections(result, "clock-jump"), 1) << fault;
     EXPECT_TRUE(result.never_struck.empty()) << fault;
