@@ -216,6 +216,10 @@ void Injector::Begin(size_t index) {
                                       fault.kind == FaultKind::kClockJump
                                   ? Scheduler::kNever
                                   : until_ns;
+  const auto strike = [this, index, kind = fault.kind] {
+    progress_[index].struck = true;
+    Injected(kind, InfoOf(kind).trace_text());
+  };
   switch (fault.kind) {
     case FaultKind::kCrash:
       Kill(index, NodeDeath::kReset);
@@ -244,11 +248,7 @@ void Injector::Begin(size_t index) {
       if (node == nullptr) return;
       Lasts(until_ns);
       node->short_of_memory_until_ns = until_ns;
-      node->on_short_of_memory = [this, index] {
-        progress_[index].struck = true;
-        Injected(FaultKind::kNoMemory,
-                 InfoOf(FaultKind::kNoMemory).trace_text());
-      };
+      node->on_short_of_memory = strike;
       return;
     }
     case FaultKind::kSlow: {
@@ -257,10 +257,7 @@ void Injector::Begin(size_t index) {
       Lasts(until_ns);
       node->slow_until_ns = until_ns;
       node->slow_step_ns = fault.delay_ns;
-      node->on_slow_step = [this, index] {
-        progress_[index].struck = true;
-        Injected(FaultKind::kSlow, InfoOf(FaultKind::kSlow).trace_text());
-      };
+      node->on_slow_step = strike;
       return;
     }
     case FaultKind::kClockJump:
