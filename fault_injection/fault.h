@@ -39,7 +39,8 @@ struct Fault {
   // first.
   std::vector<int32_t> group;
   std::vector<int32_t> other_group;
-  bool is_one_way = false;  // from `group` to `other_group` only
+  // From `group` to `other_group` only; of a cut at a byte, always.
+  bool is_one_way = false;
 
   // It begins at an event or at a time. A cut at a byte has neither.
   bool at_event = false;
@@ -48,9 +49,9 @@ struct Fault {
   int64_t event_number = 0;  // from 1
   int64_t after_ns = 0;
 
-  int64_t byte = -1;           // of kCut; -1: all connections, now
-  bool end_of_stream = false;  // of kCut: "eof", otherwise "reset"
-  // Whether its last word is the second of its kind's endings.
+  int64_t byte = -1;  // of kCut; -1: all connections, now
+  // Whether its last word is the second of its kind's endings: "eof", not
+  // "reset".
   bool is_second_ending = false;
   int64_t for_ns = 0;       // of kinds that last; kForEver: never ends
   int64_t restart_ns = -1;  // of a worker that dies: after so long; -1: never

@@ -17,6 +17,10 @@ int64_t Until(int64_t now_ns, int64_t for_ns) {
   return for_ns == kForEver ? Scheduler::kNever : now_ns + for_ns;
 }
 
+BreakKind HowToCut(const Fault& fault) {
+  return fault.is_second_ending ? BreakKind::kEndOfStream : BreakKind::kReset;
+}
+
 template <typename Action>
 void ForEachLink(const Fault& fault, const Action& action) {
   for (const int32_t from : fault.group) {
@@ -38,7 +42,8 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
       gpus_(gpus),
       faults_(std::move(faults)),
       control_(std::move(control)),
-      progress_(faults_.size()) {
+      progress_(faults_.size()),
+      injections_(FaultKinds().size()) {
   const auto struck = [this](FaultKind kind, int32_t worker = -1,
                              int32_t other = -1) {
     const FaultKind present = Struck(kind, worker, other).value_or(kind);
@@ -68,9 +73,7 @@ void Injector::Arm(size_t index) {
   }
   if (fault.kind == FaultKind::kCut && fault.byte >= 0) {
     progress_[index] = {.begun_ns = 0, .until_ns = Scheduler::kNever};
-    network_.CutAfter(
-        fault.worker, fault.other, fault.byte,
-        fault.end_of_stream ? BreakKind::kEndOfStream : BreakKind::kReset);
+    network_.CutAfter(fault.worker, fault.other, fault.byte, HowToCut(fault));
   } else if (!fault.at_event) {
     world_.AtIfRunning(fault.after_ns, {kFaultSource, index},
                        [this, index] { Begin(index); });
@@ -84,6 +87,13 @@ void Injector::WatchStartsOf(int32_t rank) {
       if (Struck(kind, rank, -1).has_value())
         Injected(kind, InfoOf(kind).trace_text());
     }
+  };
+}
+
+void Injector::WatchReadsOf(size_t index) {
+  world_.clock(faults_[index].worker).on_jump_seen = [this, index] {
+    progress_[index].struck = true;
+    Injected(FaultKind::kClockJump, faults_[index].text);
   };
 }
 
@@ -110,8 +120,11 @@ void Injector::OnEvent(const Event& event) {
 }
 
 void Injector::Injected(FaultKind kind, std::string_view trace_text) {
-  const int64_t count = ++injections_[std::string(ToString(kind))];
-  last_effect_ns_ = std::max(last_effect_ns_, world_.now_ns());
+  const int64_t count = ++injections_[static_cast<size_t>(kind)];
+  // The end of what lasts is known from its begin: see `Lasts`.
+  if (!InfoOf(kind).lasts()) {
+    last_effect_ns_ = std::max(last_effect_ns_, world_.now_ns());
+  }
   // A fault that lasts strikes with every message. The first three are enough
   // for the story.
   if (count <= 3) {
@@ -120,9 +133,18 @@ void Injector::Injected(FaultKind kind, std::string_view trace_text) {
 }
 
 void Injector::Lasts(int64_t until_ns) {
-  if (until_ns != Scheduler::kNever) {
-    last_effect_ns_ = std::max(last_effect_ns_, until_ns);
+  last_effect_ns_ =
+      std::max(last_effect_ns_,
+               until_ns == Scheduler::kNever ? world_.now_ns() : until_ns);
+}
+
+std::map<std::string, int64_t> Injector::injections() const {
+  std::map<std::string, int64_t> by_word;
+  for (const FaultKindInfo& info : FaultKinds()) {
+    const int64_t count = injections_[static_cast<size_t>(info.kind)];
+    if (count != 0) by_word[std::string(info.word)] = count;
   }
+  return by_word;
 }
 
 std::optional<FaultKind> Injector::Struck(FaultKind kind, int32_t worker,
@@ -194,6 +216,10 @@ void Injector::Begin(size_t index) {
                                       fault.kind == FaultKind::kClockJump
                                   ? Scheduler::kNever
                                   : until_ns;
+  const auto strike = [this, index, kind = fault.kind] {
+    progress_[index].struck = true;
+    Injected(kind, InfoOf(kind).trace_text());
+  };
   switch (fault.kind) {
     case FaultKind::kCrash:
       Kill(index, NodeDeath::kReset);
@@ -222,11 +248,7 @@ void Injector::Begin(size_t index) {
       if (node == nullptr) return;
       Lasts(until_ns);
       node->short_of_memory_until_ns = until_ns;
-      node->on_short_of_memory = [this, index] {
-        progress_[index].struck = true;
-        Injected(FaultKind::kNoMemory,
-                 InfoOf(FaultKind::kNoMemory).trace_text());
-      };
+      node->on_short_of_memory = strike;
       return;
     }
     case FaultKind::kSlow: {
@@ -235,25 +257,18 @@ void Injector::Begin(size_t index) {
       Lasts(until_ns);
       node->slow_until_ns = until_ns;
       node->slow_step_ns = fault.delay_ns;
-      node->on_slow_step = [this, index] {
-        progress_[index].struck = true;
-        Injected(FaultKind::kSlow, InfoOf(FaultKind::kSlow).trace_text());
-      };
+      node->on_slow_step = strike;
       return;
     }
     case FaultKind::kClockJump:
       SetClock(fault);
-      if (control_.node(fault.worker) == nullptr) return;
-      progress_[index].struck = true;
-      Injected(fault.kind, fault.text);
+      if (control_.node(fault.worker) != nullptr) WatchReadsOf(index);
       return;
     case FaultKind::kClockDrift:
       SetClock(fault);
       return;
     case FaultKind::kCut:
-      network_.Cut(
-          fault.worker, fault.other,
-          fault.end_of_stream ? BreakKind::kEndOfStream : BreakKind::kReset);
+      network_.Cut(fault.worker, fault.other, HowToCut(fault));
       return;
     case FaultKind::kRefuse:
       Lasts(until_ns);

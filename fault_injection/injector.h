@@ -31,7 +31,7 @@ struct WorkerControl {
   int32_t num_workers = 0;
 };
 
-// Must live as long as its world, and is used on the world's OS thread only. It
+// Must live as long as its world, and is used by whoever runs in the world. It
 // listens to the trace, so make it before the first event.
 class Injector {
  public:
@@ -43,11 +43,11 @@ class Injector {
 
   // How often each kind of fault struck, that is, had an effect on a worker, by
   // the kind's word.
-  const std::map<std::string, int64_t>& injections() const {
-    return injections_;
-  }
+  std::map<std::string, int64_t> injections() const;
 
-  // The virtual time at which the last effect of a fault ended; 0 for none.
+  // The virtual time at which the last effect of a fault ended; 0 for none. A
+  // fault that lasts for ever counts as over when it has begun: it may strike
+  // with every step of a worker that hangs.
   int64_t last_effect_ns() const { return last_effect_ns_; }
 
  private:
@@ -70,8 +70,11 @@ class Injector {
   // there are none. -1 stands for any worker.
   std::optional<FaultKind> Struck(FaultKind kind, int32_t worker,
                                   int32_t other);
+  // A fault begins now and has effects until then.
   void Lasts(int64_t until_ns);
   void WatchStartsOf(int32_t rank);
+  // A jump of a clock that is running strikes when the clock is next read.
+  void WatchReadsOf(size_t index);
   void SetClock(const Fault& fault);
 
   World& world_;
@@ -80,8 +83,8 @@ class Injector {
   SimGpus& gpus_;
   const std::vector<Fault> faults_;
   const WorkerControl control_;
-  std::vector<Progress> progress_;  // per fault
-  std::map<std::string, int64_t> injections_;
+  std::vector<Progress> progress_;   // per fault
+  std::vector<int64_t> injections_;  // per kind
   int64_t last_effect_ns_ = 0;
 };
 

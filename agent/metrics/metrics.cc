@@ -1,5 +1,8 @@
 #include "agent/metrics/metrics.h"
 
+#include <memory>
+#include <new>
+
 #include "absl/strings/str_cat.h"
 
 namespace reprise {
@@ -110,7 +113,10 @@ void LatencyByType::Record(MessageType type, absl::Duration latency) {
   }
   Histogram* histogram = histograms_[i].load(std::memory_order_acquire);
   if (histogram == nullptr) {
-    auto made = std::make_unique<Histogram>();
+    // The callers are callbacks that must not throw, so a value for which there
+    // is no memory is dropped.
+    std::unique_ptr<Histogram> made(new (std::nothrow) Histogram());
+    if (made == nullptr) return;
     if (histograms_[i].compare_exchange_strong(histogram, made.get(),
                                                std::memory_order_acq_rel)) {
       histogram = made.release();

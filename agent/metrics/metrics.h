@@ -49,6 +49,8 @@ class LatencyByType {
   LatencyByType& operator=(const LatencyByType&) = delete;
   ~LatencyByType();
 
+  // Does not throw: a value that needs a histogram for which there is no memory
+  // is dropped.
   void Record(MessageType type, absl::Duration latency);
 
   // `f(type, histogram)`; the shared one comes as MessageType::kUnknown. Those

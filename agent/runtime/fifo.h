@@ -1,8 +1,9 @@
-// A queue that holds no memory while it has never been used, and little once
-// it is empty again. std::deque takes 600 bytes for an empty one, and an agent
-// has some twenty queues of which most stay empty.
+// A queue that holds no memory while it has never been used, and at most 1 KiB
+// once it is empty again. std::deque takes 600 bytes for an empty one, and an
+// agent has some twenty queues of which most stay empty.
 //
-// Not thread-safe. A change of the queue invalidates references into it.
+// Not thread-safe. A change of the queue invalidates references into it. What
+// an element does when it is destroyed must not touch the queue.
 
 #ifndef REPRISE_AGENT_RUNTIME_FIFO_H_
 #define REPRISE_AGENT_RUNTIME_FIFO_H_
@@ -54,7 +55,7 @@ class Fifo {
     items_[taken_++] = T();
     if (taken_ == items_.size()) {
       clear();
-    } else if (taken_ >= kMostKept && 2 * taken_ >= items_.size()) {
+    } else if (taken_ >= kMostTaken && 2 * taken_ >= items_.size()) {
       items_.erase(items_.begin(), begin());
       taken_ = 0;
     }
@@ -69,7 +70,7 @@ class Fifo {
 
   void clear() {
     taken_ = 0;
-    if (items_.capacity() > kMostKept) {
+    if (items_.capacity() * sizeof(T) > kMostKeptBytes) {
       items_ = std::vector<T>();
     } else {
       items_.clear();
@@ -82,8 +83,11 @@ class Fifo {
   }
 
  private:
-  // Elements for which an empty queue keeps memory.
-  static constexpr size_t kMostKept = 16;
+  // For which an empty queue keeps memory, so that a busy one does not allocate
+  // anew each time it was empty.
+  static constexpr size_t kMostKeptBytes = 1024;
+  // Elements that were taken, before the others are moved to the front.
+  static constexpr size_t kMostTaken = 16;
 
   std::ptrdiff_t Offset() const { return static_cast<std::ptrdiff_t>(taken_); }
 

@@ -244,6 +244,13 @@ void FailCall(World& world, const void* return_address, std::string_view what,
   }
 }
 
+// What a clock shows beyond the steady clock of its node.
+int64_t OffsetOf(NodeClock& clock, bool is_wall) {
+  if (!is_wall) return kBootStartNs;
+  const InSimulator in_simulator;
+  return kWallStartNs + clock.ReadOffset();
+}
+
 int64_t ClockNow(World& world, clockid_t clock) {
   const bool is_wall = clock == CLOCK_REALTIME ||
                        clock == CLOCK_REALTIME_COARSE || clock == CLOCK_TAI;
@@ -251,18 +258,17 @@ int64_t ClockNow(World& world, clockid_t clock) {
   if (fiber == nullptr) {
     return world.now_ns() + (is_wall ? kWallStartNs : kBootStartNs);
   }
-  const NodeClock& own = *fiber->node->clock;
-  return own.Steady(world.now_ns()) +
-         (is_wall ? kWallStartNs + own.offset_ns() : kBootStartNs);
+  NodeClock& own = *fiber->node->clock;
+  return own.Steady(world.now_ns()) + OffsetOf(own, is_wall);
 }
 
 int64_t DeadlineOn(clockid_t clock, const timespec* time) {
   constexpr int64_t kMaxSeconds = 9'000'000'000;
   if (time == nullptr || time->tv_sec > kMaxSeconds) return Scheduler::kNever;
   const bool is_wall = clock == CLOCK_REALTIME || clock == CLOCK_TAI;
-  const NodeClock& own = *Self(*World::Current()).node->clock;
+  NodeClock& own = *Self(*World::Current()).node->clock;
   return own.WorldAt(int64_t{time->tv_sec} * 1'000'000'000 + time->tv_nsec -
-                     (is_wall ? kWallStartNs + own.offset_ns() : kBootStartNs));
+                     OffsetOf(own, is_wall));
 }
 
 int64_t DeadlineAfter(World& world, const timespec* duration) {

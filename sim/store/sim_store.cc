@@ -59,8 +59,7 @@ class SimStoreClient : public Store {
         !status.ok()) {
       return status;
     }
-    // Nothing would come of it later.
-    if (server_.LateBy(node_.rank) >= 0) return Broken();
+    if (server_.LateBy(node_.rank).delay_ns >= 0) return Broken();
     const std::string wanted(key);
     const int64_t deadline_ns = node_.ToNanoseconds(deadline);
     for (;;) {
@@ -86,10 +85,18 @@ class SimStoreClient : public Store {
 
   absl::StatusOr<std::string> TryGet(std::string_view key,
                                      absl::Time deadline) override {
-    return Operate("try-get", key, deadline,
-                   [&server = server_, key = std::string(key)] {
-                     return server.TryGet(key);
-                   });
+    const InSimulator in;
+    const int64_t connection = server_.restarts_;
+    if (absl::Status status = Go("try-get", key, deadline, connection);
+        !status.ok()) {
+      return status;
+    }
+    if (server_.LateBy(node_.rank).delay_ns >= 0) return Broken();
+    absl::StatusOr<std::string> value = server_.TryGet(key);
+    if (absl::Status status = Return(key, deadline, connection); !status.ok()) {
+      return status;
+    }
+    return value;
   }
 
   absl::StatusOr<std::string> CompareSet(std::string_view key,
@@ -121,7 +128,8 @@ class SimStoreClient : public Store {
   }
 
  private:
-  // `effect` owns what it uses besides the server, since it may come late.
+  // For what changes the store. `effect` owns what it uses besides the server,
+  // since it may come late.
   template <typename Effect>
   auto Operate(std::string_view operation, std::string_view key,
                absl::Time deadline, Effect effect) -> decltype(effect()) {
@@ -131,9 +139,10 @@ class SimStoreClient : public Store {
         !status.ok()) {
       return status;
     }
-    if (const int64_t late_ns = server_.LateBy(node_.rank); late_ns >= 0) {
+    if (const auto late = server_.LateBy(node_.rank); late.delay_ns >= 0) {
+      server_.Injected(FaultKind::kStoreLateEffect, late.rank);
       Later(absl::StrCat(std::string(operation), " ", std::string(key)),
-            late_ns, std::move(effect));
+            late.delay_ns, std::move(effect));
       return Broken();
     }
     auto result = effect();
@@ -337,16 +346,14 @@ const SimStoreServer::LostReplies* SimStoreServer::LosesReply(int32_t rank) {
   return nullptr;
 }
 
-int64_t SimStoreServer::LateBy(int32_t rank) {
+SimStoreServer::Late SimStoreServer::LateBy(int32_t rank) const {
   for (int32_t which : {rank, int32_t{-1}}) {
     const auto it = late_effects_.find(which);
-    if (it == late_effects_.end() || it->second.until_ns <= world_.now_ns()) {
-      continue;
+    if (it != late_effects_.end() && it->second.until_ns > world_.now_ns()) {
+      return {which, it->second.delay_ns};
     }
-    Injected(FaultKind::kStoreLateEffect, which);
-    return it->second.delay_ns;
   }
-  return -1;
+  return {};
 }
 
 void SimStoreServer::Changed(const std::string& key) {

@@ -56,7 +56,8 @@ class SimStoreServer {
     lost_replies_[rank] = {until_ns, silent};
   }
   // Operations of `rank` (-1: of all) that reach the store before `until_ns`
-  // fail with UNAVAILABLE at once, and take effect `delay_ns` later.
+  // fail with UNAVAILABLE at once, and take effect `delay_ns` later. Reads
+  // fail, too, but strike nothing: they have no effect to come.
   void DelayEffects(int32_t rank, int64_t delay_ns, int64_t until_ns) {
     late_effects_[rank] = {until_ns, delay_ns};
   }
@@ -84,6 +85,10 @@ class SimStoreServer {
     int64_t until_ns = 0;
     int64_t delay_ns = 0;
   };
+  struct Late {
+    int32_t rank = -1;      // whose effects are late; -1: all are
+    int64_t delay_ns = -1;  // -1: they are not
+  };
   struct Write {
     int64_t time_ns;
     std::string key;
@@ -107,8 +112,8 @@ class SimStoreServer {
   int64_t ExtraDelay(std::string_view key);
   // Whether a reply to `rank` is lost, and how. Null: it is not.
   const LostReplies* LosesReply(int32_t rank);
-  // How late an operation of `rank` takes effect; -1: at once.
-  int64_t LateBy(int32_t rank);
+  // How late an operation of `rank` takes effect.
+  Late LateBy(int32_t rank) const;
   void Injected(FaultKind kind, int32_t rank) {
     if (on_injected_) on_injected_(kind, rank);
   }

@@ -93,6 +93,13 @@ std::string_view ToString(EventKind kind);
 // Returns kCount for a name that no kind has.
 EventKind EventKindFromString(std::string_view name);
 
+// How a node ends, as its peers see it.
+enum class NodeDeath : uint8_t {
+  kReset,     // its connections are reset at once
+  kKilled,    // its process ends, and its kernel closes the connections
+  kPowerCut,  // nothing is heard of it any more
+};
+
 // What is recorded of an event besides its time and its node:
 //
 //   world.Record(&node, {.kind = EventKind::kStall, .id = fiber,
@@ -116,7 +123,7 @@ struct EventDetails {
   absl::StatusCode code = absl::StatusCode::kOk;
   int64_t deadline_ns = 0;  // of the run's clock; the maximum for none
   int64_t num_bytes = 0;
-  int64_t death = 0;  // a NodeDeath of sim/world
+  NodeDeath death = NodeDeath::kReset;
 
   // `c`: at most one of these.
   uint64_t digest = 0;   // see digest.h; 0 for none
@@ -128,7 +135,8 @@ struct EventDetails {
     return rank + incarnation + frame + break_kind + stall_ns;
   }
   int64_t b() const {
-    return static_cast<int64_t>(code) + deadline_ns + num_bytes + death;
+    return static_cast<int64_t>(code) + deadline_ns + num_bytes +
+           static_cast<int64_t>(death);
   }
   uint64_t c() const { return digest + earlier; }
 };
@@ -152,7 +160,7 @@ struct Event {
   bool is_ok() const { return code() == absl::StatusCode::kOk; }
   int64_t deadline_ns() const { return b; }
   int64_t num_bytes() const { return b; }
-  int64_t death() const { return b; }
+  NodeDeath death() const { return static_cast<NodeDeath>(b); }
   uint64_t digest() const { return c; }
   uint64_t earlier() const { return c; }
 };

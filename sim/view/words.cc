@@ -4,13 +4,12 @@
 #include <array>
 #include <charconv>
 #include <cstddef>
+#include <limits>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_split.h"
-#include "absl/time/time.h"
 #include "fault_injection/fault_kind.h"
 
 namespace reprise {
@@ -44,13 +43,10 @@ std::string PresentWord(const RunResult& result, const std::string& text) {
   return words.empty() ? text : words;
 }
 
-// Whether a line of the plan is of a kind that has `word` in the trace.
-bool IsOfKind(std::string_view line, std::string_view word) {
+// Whether a fault of the plan is of a kind that has `word` in the trace.
+bool IsOfKind(FaultKind kind, std::string_view word) {
   const std::vector<FaultKind> kinds = FaultKindsNamed(word);
-  const std::vector<FaultKind> own =
-      FaultKindsNamed(line.substr(0, line.find(' ')));
-  return std::find_first_of(own.begin(), own.end(), kinds.begin(),
-                            kinds.end()) != own.end();
+  return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
 }
 
 // The place of a stall, if the run has a decision to stall for just so long.
@@ -157,32 +153,19 @@ std::string MeaningOf(std::string_view rule) {
 Narrator::Narrator(const RunResult& result) : result_(result) {
   for (const std::string& line : result.faults) {
     if (std::find(result.never_struck.begin(), result.never_struck.end(),
-                  line) == result.never_struck.end()) {
-      plan_.push_back(Parse(line));
+                  line) != result.never_struck.end()) {
+      continue;
     }
+    // The workers that a line names were checked when the run began.
+    absl::StatusOr<Fault> fault =
+        ParseFault(line, std::numeric_limits<int>::max());
+    if (!fault.ok()) continue;
+    Planned planned;
+    planned.begin_ns = fault->after_ns;
+    planned.events_to_come = fault->event_number;
+    planned.fault = *std::move(fault);
+    plan_.push_back(std::move(planned));
   }
-}
-
-Narrator::Planned Narrator::Parse(std::string_view line) {
-  Planned planned;
-  planned.line = line;
-  const std::vector<std::string> words = absl::StrSplit(std::string(line), ' ');
-  for (size_t i = 0; i + 1 < words.size(); ++i) {
-    absl::Duration duration;
-    if (words[i] == "after" && absl::ParseDuration(words[i + 1], &duration)) {
-      planned.begin_ns = absl::ToInt64Nanoseconds(duration);
-    } else if (words[i] == "for") {
-      planned.for_ns = absl::ParseDuration(words[i + 1], &duration)
-                           ? absl::ToInt64Nanoseconds(duration)
-                           : INT64_MAX;
-    } else if (words[i] == "when" && i + 2 < words.size()) {
-      const std::vector<std::string> event = absl::StrSplit(words[i + 2], '#');
-      planned.event = EventKindFromString(event.front());
-      planned.event_worker = RankOfName(words[i + 1]);
-      (void)absl::SimpleAtoi(event.back(), &planned.events_to_come);
-    }
-  }
-  return planned;
 }
 
 std::string Narrator::FaultWords(const Event& event) const {
@@ -191,12 +174,12 @@ std::string Narrator::FaultWords(const Event& event) const {
   std::string now;
   std::string ever;
   for (const Planned& planned : plan_) {
-    if (!IsOfKind(planned.line, event.text)) continue;
-    const std::string line(planned.line);
+    if (!IsOfKind(planned.fault.kind, event.text)) continue;
+    const std::string& line = planned.fault.text;
     absl::StrAppend(&ever, ever.empty() ? "" : ", or ", line);
     if (planned.events_to_come > 0 || event.time_ns < planned.begin_ns ||
-        (planned.for_ns != 0 &&
-         event.time_ns - planned.begin_ns > planned.for_ns)) {
+        (planned.fault.for_ns != 0 &&
+         event.time_ns - planned.begin_ns > planned.fault.for_ns)) {
       continue;
     }
     absl::StrAppend(&now, now.empty() ? "" : ", or ", line);
@@ -213,8 +196,9 @@ std::optional<std::string> Narrator::Tell(const Event& event) {
 
 void Narrator::Learn(const Event& event) {
   for (Planned& planned : plan_) {
-    if (planned.event == event.kind && planned.event_worker == event.node &&
-        --planned.events_to_come == 0) {
+    const Fault& fault = planned.fault;
+    if (fault.at_event && fault.event == event.kind &&
+        fault.event_worker == event.node && --planned.events_to_come == 0) {
       planned.begin_ns = event.time_ns;
     }
   }
@@ -317,10 +301,9 @@ std::string Narrator::Words(const Event& event) const {
     case EventKind::kFault:
       return absl::StrCat("FAULT ", FaultWords(event));
     case EventKind::kCrash:
-      // The deaths that the simulated network knows, by their numbers.
-      return event.death() == 1   ? "IS KILLED"
-             : event.death() == 2 ? "LOSES ITS POWER"
-                                  : "CRASHES";
+      return event.death() == NodeDeath::kKilled     ? "IS KILLED"
+             : event.death() == NodeDeath::kPowerCut ? "LOSES ITS POWER"
+                                                     : "CRASHES";
     case EventKind::kRestart:
       return "is restarted";
     case EventKind::kGpuPut:

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "fault_injection/fault.h"
 #include "sim/scenario/run_result.h"
 #include "sim/trace/trace.h"
 
@@ -52,17 +53,12 @@ class Narrator {
   std::string PeerName(int32_t id) const;
 
  private:
-  // A fault of the plan, as far as its line tells.
+  // A fault of the plan.
   struct Planned {
-    std::string_view line;
-    // It begins at the event with this number, or at a time.
-    std::optional<EventKind> event;
-    int32_t event_worker = -1;
-    int64_t events_to_come = 0;
+    Fault fault;
+    int64_t events_to_come = 0;  // 0: it begins at a time, or has begun
     int64_t begin_ns = 0;
-    int64_t for_ns = 0;
   };
-  static Planned Parse(std::string_view line);
 
   void Learn(const Event& event);
   std::string Words(const Event& event) const;

@@ -1,6 +1,8 @@
 #include "sim/world/node_clock.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 
 #include "sim/world/scheduler.h"
 
@@ -36,7 +38,16 @@ int64_t NodeClock::WorldAt(int64_t steady_ns) const {
       std::clamp<__int128>(world_ns, INT64_MIN, Scheduler::kNever - 1));
 }
 
+void NodeClock::Drift(int64_t gain_ns) {
+  if (gain_ns <= -kSecondNs) {
+    std::fputs("A clock does not stand still or run backwards.\n", stderr);
+    std::abort();
+  }
+  next_gain_ns_ = gain_ns;
+}
+
 void NodeClock::Start(int64_t world_ns) {
+  on_jump_seen = nullptr;
   if (gain_ns_ != next_gain_ns_) {
     since_steady_ns_ = Steady(world_ns);
     since_world_ns_ = world_ns;

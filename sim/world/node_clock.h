@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <utility>
 
 namespace reprise {
 
@@ -27,14 +28,20 @@ class NodeClock {
   // By how much the wall clock is ahead of the steady clock.
   int64_t offset_ns() const { return offset_ns_; }
 
+  // The same, for whoever runs on the node and reads the wall clock.
+  int64_t ReadOffset() {
+    if (on_jump_seen) std::exchange(on_jump_seen, nullptr)();
+    return offset_ns_;
+  }
+
   // Somebody sets the wall clock, forward or backward.
   void Jump(int64_t ns) { offset_ns_ += ns; }
 
-  // The clock gains so much in each second, or loses it; a clock loses less
-  // than a second. It is so from the node's next start on: the rate of a clock
-  // does not change while it runs, or else a deadline would be another time of
-  // the world than it was when it was set.
-  void Drift(int64_t gain_ns) { next_gain_ns_ = gain_ns; }
+  // The clock gains so much in each second, or loses it; a clock that loses a
+  // second or more ends the process. It is so from the node's next start on:
+  // the rate of a clock does not change while it runs, or else a deadline would
+  // be another time of the world than it was when it was set.
+  void Drift(int64_t gain_ns);
 
   // A node that has this clock starts.
   void Start(int64_t world_ns);
@@ -42,6 +49,8 @@ class NodeClock {
   bool is_true() const { return offset_ns_ == 0 && gain_ns_ == 0; }
   // Called at each start with a clock that is not true.
   std::function<void()> on_wrong_start;
+  // Called once, when the wall clock is read before the node's next start.
+  std::function<void()> on_jump_seen;
 
  private:
   // At this moment the present rate began.

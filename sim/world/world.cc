@@ -251,7 +251,7 @@ void World::Crash(Node& node, NodeDeath death) {
   AbandonFibers();
   Record(&node, {.kind = EventKind::kCrash,
                  .incarnation = node.incarnation,
-                 .death = static_cast<int64_t>(death)});
+                 .death = death});
   for (const auto& watcher : crash_watchers_) watcher(node);
   pending_statics_.ReleaseOf(node);
   scheduler_.Abandon(node);

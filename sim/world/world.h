@@ -55,13 +55,6 @@ enum class Outcome : uint8_t {
 
 std::string_view ToString(Outcome outcome);
 
-// How a node ends, as its peers see it.
-enum class NodeDeath : uint8_t {
-  kReset,     // its connections are reset at once
-  kKilled,    // its process ends, and its kernel closes the connections
-  kPowerCut,  // nothing is heard of it any more
-};
-
 // One incarnation of a simulated machine. A crash ends it, and a restart makes
 // a new one.
 struct Node {
@@ -82,9 +75,9 @@ struct Node {
   Fiber* io = nullptr;
   bool io_waits = false;
   Fifo<absl::AnyInvocable<void()>> io_work;
-  const NodeClock* clock = nullptr;  // of the machine
-  int64_t clock_offset_ns = 0;       // of the wall clock, when the node began
-  int64_t slow_until_ns = 0;         // until then each step takes longer
+  NodeClock* clock = nullptr;   // of the machine
+  int64_t clock_offset_ns = 0;  // of the wall clock, when the node began
+  int64_t slow_until_ns = 0;    // until then each step takes longer
   int64_t slow_step_ns = 0;
   std::function<void()> on_slow_step;  // when one does
 

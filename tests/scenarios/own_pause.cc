@@ -1,9 +1,14 @@
 // A worker stands still for seconds, for longer than its keepalive waits for a
-// sign of life, or is slow, while its calls run at a peer that is well. Rules,
-// besides those of echo_agent.h:
+// sign of life, while its calls run at a peer that is well. Rules, besides
+// those of echo_agent.h:
 //
 //  blame  it does not take its own silence for that of its peer
-//  call   a call fails only because the peer took this worker for dead
+//  call   a call fails only because the peer took this worker for dead, which
+//         closes its connection (UNAVAILABLE)
+//
+// In `slow_steps` one of the two is slow instead, but never silent for so long:
+//
+//  call   no call fails
 
 #include <memory>
 #include <string>
@@ -38,7 +43,9 @@ void OwnPause(Worker& worker) {
       const absl::Status status = (*agent)->Await(call, spec);
       if (status.ok()) continue;
       worker.Reached("was taken for dead");
-      worker.Check(absl::IsUnavailable(status), "call", status.ToString());
+      worker.Check(
+          worker.param("stands_still") != 0 && absl::IsUnavailable(status),
+          "call", status.ToString());
       worker.Check(
           status.message().find("no sign of life") == absl::string_view::npos,
           "blame", status.ToString());
@@ -51,25 +58,44 @@ void OwnPause(Worker& worker) {
 std::vector<std::string> DrawPauses(Draws random,
                                     const ScenarioParams& /*params*/) {
   const auto ms = [](int64_t number) { return std::to_string(number) + "ms"; };
-  const std::string at = " after " + ms(random.Between("at", 100, 6000));
-  if (random.OneIn("slow", 4)) {
-    return {"slow w" + std::to_string(random.Below("who is slow", 2)) + " " +
-            ms(random.Between("step", 1, 8)) + at + " for " +
-            ms(random.Between("slow for", 100, 2000))};
-  }
-  return {"pause w1" + at + " for " + ms(random.Between("length", 600, 5000))};
+  return {"pause w1 after " + ms(random.Between("at", 100, 6000)) + " for " +
+          ms(random.Between("length", 600, 5000))};
+}
+
+std::vector<std::string> DrawSlowness(Draws random,
+                                      const ScenarioParams& /*params*/) {
+  const auto ms = [](int64_t number) { return std::to_string(number) + "ms"; };
+  return {"slow w" + std::to_string(random.Below("who is slow", 2)) + " " +
+          std::to_string(random.Between("step", 100, 2000)) + "us after " +
+          ms(random.Between("at", 100, 6000)) + " for " +
+          ms(random.Between("length", 100, 2000))};
 }
 
 REPRISE_SCENARIO(own_pause,
                  {.description = "a worker that stood still blames nobody",
                   .workers = 2,
+                  .params = {{"stands_still", 1}},
+                  .param_ranges = {{"stands_still", {1, 1}}},
                   .body = OwnPause,
                   .faults = DrawPauses,
                   .probes = {"was taken for dead"},
-                  .fault_kinds = {"pause", "slow"},
+                  .fault_kinds = {"pause"},
                   .enough_seeds = 50,
                   .max_time = absl::Minutes(5),
                   .settle_time = absl::Minutes(3)});
+
+REPRISE_SCENARIO(
+    slow_steps,
+    {.description = "a worker or its peer is slow, and no call fails",
+     .workers = 2,
+     .params = {{"stands_still", 0}},
+     .param_ranges = {{"stands_still", {0, 0}}},
+     .body = OwnPause,
+     .faults = DrawSlowness,
+     .fault_kinds = {"slow"},
+     .enough_seeds = 50,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(3)});
 
 }  // namespace
 }  // namespace reprise::scenarios

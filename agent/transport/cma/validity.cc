@@ -3,8 +3,10 @@
 #include <sys/mman.h>
 
 #include <cstddef>
-#include <mutex>
 #include <new>
+
+#include "absl/base/thread_annotations.h"
+#include "agent/runtime/native_mutex.h"
 
 namespace reprise {
 namespace {
@@ -15,8 +17,8 @@ using Word = std::atomic<uint64_t>;
 
 constexpr size_t kPageBytes = 4096;
 
-// Words, and which of them are free. Never unmapped, and not from the heap,
-// which in a simulated world ends with the world.
+// Words, and which of them are free. Never unmapped, and not from the heap: a
+// late reader must find words there.
 struct Page {
   static constexpr size_t kWords =
       (kPageBytes - 16) / (sizeof(Word) + sizeof(uint16_t));
@@ -34,7 +36,7 @@ static_assert(sizeof(Page) <= kPageBytes);
 class Words {
  public:
   Word* Take() {
-    const std::lock_guard lock(mutex_);
+    const NativeMutexLock lock(mutex_);
     if (first_ == nullptr && !AddPage()) return nullptr;
     Page* const page = first_;
     Word* const word = &page->words[page->free[--page->num_free]];
@@ -44,7 +46,7 @@ class Words {
   void GiveBack(Word* word) {
     auto* const page = reinterpret_cast<Page*>(
         reinterpret_cast<uintptr_t>(word) / kPageBytes * kPageBytes);
-    const std::lock_guard lock(mutex_);
+    const NativeMutexLock lock(mutex_);
     if (page->num_free == 0) {
       page->next = first_;
       first_ = page;
@@ -53,7 +55,7 @@ class Words {
   }
 
  private:
-  bool AddPage() {
+  bool AddPage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     void* const memory = mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return false;
@@ -64,8 +66,8 @@ class Words {
     return true;
   }
 
-  std::mutex mutex_;
-  Page* first_ = nullptr;
+  NativeMutex mutex_;
+  Page* first_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of those with free words
 };
 
 constinit Words all_words;

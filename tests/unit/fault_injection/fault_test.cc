@@ -62,14 +62,14 @@ TEST(FaultTest, CutNow) {
   EXPECT_EQ(reset.other, 1);
   EXPECT_EQ(reset.after_ns, kSecond);
   EXPECT_EQ(reset.byte, -1);
-  EXPECT_FALSE(reset.end_of_stream);
+  EXPECT_FALSE(reset.is_second_ending);
   const Fault eof = Parse("cut w2-w1 when w1 request#5 eof");
   EXPECT_EQ(eof.worker, 2);
   EXPECT_EQ(eof.other, 1);
   EXPECT_TRUE(eof.at_event);
   EXPECT_EQ(eof.event, EventKind::kRequest);
   EXPECT_EQ(eof.event_number, 5);
-  EXPECT_TRUE(eof.end_of_stream);
+  EXPECT_TRUE(eof.is_second_ending);
 }
 
 TEST(FaultTest, CutAtAByte) {
@@ -79,7 +79,9 @@ TEST(FaultTest, CutAtAByte) {
   EXPECT_EQ(fault.other, 1);
   EXPECT_EQ(fault.byte, 4096);
   EXPECT_FALSE(fault.at_event);
-  EXPECT_FALSE(fault.end_of_stream);
+  EXPECT_FALSE(fault.is_second_ending);
+  EXPECT_TRUE(fault.is_one_way);
+  EXPECT_FALSE(Parse("cut w0>w1 after 1s reset").is_one_way);
   EXPECT_EQ(Parse("cut w0>w1 byte 0 eof").byte, 0);
 }
 
@@ -238,6 +240,7 @@ constexpr Malformed kMalformed[] = {
     {"cut w0-w1 after 1s", "it ends"},
     {"cut w0-w1 after 1s break", "break"},
     {"cut w0>w1 byte reset", "reset"},
+    {"cut w0-w1 byte 4096 reset", "byte"},
     {"cut w0>w1 byte -1 reset", "-1"},
     {"cut w0>w1 byte 12x reset", "12x"},
     {"cut w0>w1 byte 99999999999999999999 reset", "99999999999999999999"},
@@ -262,6 +265,9 @@ constexpr Malformed kMalformed[] = {
     {"store-lost-reply w1 after 1s for 2s", "it ends"},
     {"store-late-effect w1 after 1s for 2s", "after"},
     {"store-restart after 1s for 2s", "after"},
+    {"clock-drift w1 1s after 0s for ever slow", "1s"},
+    {"clock-drift w1 2s after 1s for ever slow", "2s"},
+    {"clock-drift w1 1001s after 0s for ever fast", "16m41s"},
 };
 
 INSTANTIATE_TEST_SUITE_P(All, MalformedFaultTest,

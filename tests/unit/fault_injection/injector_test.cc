@@ -156,7 +156,9 @@ TEST(InjectorTest, KillAndPower) {
   EXPECT_EQ(Injections(power, "power"), 1);
   // Nobody says so: calls run into their deadlines.
   EXPECT_GT(FailedCalls(power, absl::StatusCode::kDeadlineExceeded), 2);
-  EXPECT_NE(failure_after_ns(power, 1'000'000'000), 0);
+  // The connection stands at least until the keepalive's bound of 15 s.
+  const int64_t failed_ns = failure_after_ns(power, 1'000'000'000);
+  EXPECT_TRUE(failed_ns == -1 || failed_ns > 10'000'000'000) << failed_ns;
   const RunResult again = RunWith({"power w0 after 1s restart 300ms"});
   EXPECT_EQ(Count(again, EventKind::kWorkerStarted, 0), 2);
   EXPECT_GT(FailedCalls(again, absl::StatusCode::kOk), 15);
@@ -366,9 +368,8 @@ TEST(InjectorTest, StoreRestartThatLosesAll) {
 // A caller's timeout is by its own clock, whatever the time of day is.
 TEST(InjectorTest, ClocksThatAreWrongFromTheBeginning) {
   const RunResult without = RunWith({});
-  for (const std::string fault :
-       {"clock-jump w1 1h after 0s behind", "clock-jump w0 1h after 0s ahead",
-        "clock-jump w1 1h after 1s behind"}) {
+  for (const std::string fault : {"clock-jump w1 1h after 0s behind",
+                                  "clock-jump w0 1h after 0s ahead"}) {
     const RunResult result = RunWith({fault});
     EXPECT_EQ(Injections(result, "clock-jump"), 1) << fault;
     EXPECT_TRUE(result.never_struck.empty()) << fault;
@@ -389,11 +390,21 @@ TEST(InjectorTest, ClocksThatAreWrongFromTheBeginning) {
   EXPECT_LT(ended_ns, 2'500'000'000);
 }
 
+// The agent never looks at the time of day again.
+TEST(InjectorTest, AClockJumpThatNobodySeesDoesNotStrike) {
+  const std::string fault = "clock-jump w1 1h after 1s behind";
+  const RunResult result = RunWith({fault});
+  EXPECT_EQ(Injections(result, "clock-jump"), 0);
+  EXPECT_EQ(result.never_struck, std::vector<std::string>{fault});
+  EXPECT_EQ(FailedCalls(result, absl::StatusCode::kOk), 30);
+}
+
 // The time of day is seen by who starts again.
 TEST(InjectorTest, AClockJumpsAndItsWorkerIsRestarted) {
   const RunResult result = RunWith({"clock-jump w0 1h after 500ms ahead",
                                     "crash w0 after 1s restart 200ms"});
-  EXPECT_EQ(Injections(result, "clock-jump"), 2);
+  EXPECT_EQ(Injections(result, "clock-jump"), 1);
+  EXPECT_TRUE(result.never_struck.empty());
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
 }
 
@@ -447,6 +458,14 @@ TEST(InjectorTest, TheLastWorkerMayBeRestarted) {
                "crash w1 after 5s"});
   EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 1), 2);
   EXPECT_EQ(result.never_struck, std::vector<std::string>{"crash w1 after 5s"});
+}
+
+// Of two cuts, each in a direction of its own, one comes too late.
+TEST(InjectorTest, ACutOfOneDirectionIsNotThatOfTheOther) {
+  const std::string other = "cut w0>w1 byte 1000000000 reset";
+  const RunResult result = RunWith({"cut w1>w0 byte 5000 reset", other});
+  EXPECT_EQ(Injections(result, "cut"), 1);
+  EXPECT_EQ(result.never_struck, std::vector<std::string>{other});
 }
 
 TEST(InjectorTest, SaysWhichOfSeveralFaultsOfAKindStruck) {

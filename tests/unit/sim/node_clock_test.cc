@@ -51,6 +51,29 @@ TEST(NodeClockTest, TheSteadyClockGoesOnWhenTheRateChanges) {
   EXPECT_EQ(clock.WorldAt(5 * kSecond), 4 * kSecond);
 }
 
+// So that a jump counts as a fault that struck only where somebody sees it.
+TEST(NodeClockTest, AJumpIsSeenByWhoeverReadsTheWallClock) {
+  NodeClock clock;
+  clock.Jump(kSecond);
+  int seen = 0;
+  clock.on_jump_seen = [&] { ++seen; };
+  EXPECT_EQ(clock.Steady(0), 0);
+  EXPECT_EQ(clock.offset_ns(), kSecond);
+  EXPECT_EQ(seen, 0);
+  EXPECT_EQ(clock.ReadOffset(), kSecond);
+  EXPECT_EQ(clock.ReadOffset(), kSecond);
+  EXPECT_EQ(seen, 1);
+  clock.on_jump_seen = [&] { ++seen; };
+  clock.Start(kSecond);
+  EXPECT_EQ(clock.ReadOffset(), kSecond);
+  EXPECT_EQ(seen, 1) << "the start has seen it";
+}
+
+TEST(NodeClockTest, AClockDoesNotRunBackwards) {
+  NodeClock clock;
+  EXPECT_DEATH(clock.Drift(-kSecond), "does not stand still or run backwards");
+}
+
 TEST(NodeClockTest, ANodeStartsAtItsWallClockAndGoesOnWithItsSteadyClock) {
   TestWorld world;
   world->clock(0).Jump(-3600 * kSecond);
