@@ -118,7 +118,7 @@ bool Links::MayTransmit(Endpoint& sender) {
 }
 
 int64_t Links::Transmit(const Endpoint& sender, int64_t bytes) {
-  const int32_t from = const_cast<Endpoint&>(sender).node().rank;
+  const int32_t from = sender.node().rank;
   Wire& wire = WireOf(from, sender.remote_rank());
   wire.free_ns = std::max(wire.free_ns, world_.now_ns()) +
                  TransferNs(from, sender.remote_rank(), bytes);
