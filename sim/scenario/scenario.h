@@ -166,8 +166,9 @@ struct Scenario {
                                          const ScenarioParams& params)>
       process_faults = nullptr;
   // In a simulated world: the GPUs of each host, and the host of each worker,
-  // by rank. Workers beyond the list run on host 0, and the workers of one host
-  // see the same GPUs. Without GPUs, workers have no `Environment::devices`.
+  // by rank. Workers beyond the list have a host each, unless `topology` says
+  // otherwise. The workers of one host see the same GPUs and can read each
+  // other's memory. Without GPUs, workers have no `Environment::devices`.
   int gpus_per_host = 0;
   std::vector<int> hosts = {};
 };
