@@ -61,8 +61,9 @@ ProcessIdentity IdentityOf(const Node& node, int host) {
 
 SimCluster::SimCluster(const SimRunOptions& options)
     : options(options),
+      network_options(ToNetworkOptions(options)),
       world(std::make_unique<World>(ToWorldOptions(options))),
-      network(*world, ToNetworkOptions(options)),
+      network(*world, network_options),
       store(*world),
       gpus(*world, ToGpuOptions(*options.scenario)),
       process_memories(*world) {}
@@ -70,12 +71,6 @@ SimCluster::SimCluster(const SimRunOptions& options)
 int SimCluster::num_members() const {
   return NumWorkers(*options.scenario, options.params) -
          options.scenario->clients;
-}
-
-int SimCluster::HostOf(int32_t rank) const {
-  const auto index = static_cast<size_t>(rank);
-  const Scenario& scenario = *options.scenario;
-  return index < scenario.hosts.size() ? scenario.hosts[index] : 0;
 }
 
 absl::StatusOr<std::string> SimCluster::DirectoryOf(int32_t rank) {
@@ -119,12 +114,13 @@ SimWorker::SimWorker(SimCluster& cluster, Node& node, AgentOptions options)
 
 std::shared_ptr<GpuDriver> SimWorker::ConnectGpus() {
   if (cluster_.options.scenario->gpus_per_host == 0) return nullptr;
-  return cluster_.gpus.Connect(node_, cluster_.HostOf(node_.rank));
+  return cluster_.gpus.Connect(node_,
+                               cluster_.network_options.HostOf(node_.rank));
 }
 
 std::optional<GpuChannelEnvironment> SimWorker::GpuChannels() {
   if (gpu_driver_ == nullptr) return std::nullopt;
-  const int host = cluster_.HostOf(node_.rank);
+  const int host = cluster_.network_options.HostOf(node_.rank);
   return GpuChannelEnvironment{
       .driver = gpu_driver_.get(),
       .runtime = &runtime_,
@@ -134,7 +130,7 @@ std::optional<GpuChannelEnvironment> SimWorker::GpuChannels() {
 }
 
 CmaEnvironment SimWorker::Cma() {
-  const int host = cluster_.HostOf(node_.rank);
+  const int host = cluster_.network_options.HostOf(node_.rank);
   const ProcessIdentity identity = IdentityOf(node_, host);
   return {.runtime = &runtime_,
           .memory = &cluster_.process_memories.Connect(

@@ -38,13 +38,13 @@ struct SimCluster {
 
   // Without the clients.
   int num_members() const;
-  int HostOf(int32_t rank) const;
   // The scratch directory of a worker, which is made at the first call.
   absl::StatusOr<std::string> DirectoryOf(int32_t rank);
   // Removes the workers' files, or returns where they are.
   std::string LeaveFiles(bool keep);
 
   const SimRunOptions& options;
+  const NetworkOptions network_options;  // with the host of each worker
   const std::unique_ptr<World> world;
   Network network;
   SimStoreServer store;

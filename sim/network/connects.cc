@@ -38,18 +38,12 @@ void Network::ConnectArrives(const Attempt& attempt) {
     return RetryConnect(attempt);
   }
   int64_t extra_ns = 0;
+  int64_t held_until_ns = 0;
   if (attempt.rank >= 0) {
     // The answer has to come back.
-    const int64_t held_until_ns =
-        links_.HeldUntil(attempt.rank, client_node.rank);
+    held_until_ns = links_.HeldUntil(attempt.rank, client_node.rank);
     if (held_until_ns > attempt.begun_ns + kConnectTimeoutNs) {
       return GiveUpConnect(attempt);
-    }
-    if (held_until_ns > 0) {
-      const EventOrder order{client->connection() * 2, UINT64_MAX - 1};
-      world_.At(held_until_ns, order,
-                [this, attempt] { ConnectArrives(attempt); });
-      return;
     }
     extra_ns = links_.ExtraLatency(attempt.rank, client_node.rank);
   }
@@ -72,16 +66,21 @@ void Network::ConnectArrives(const Attempt& attempt) {
       is_refused = true;
     }
   }
-  const int64_t answer_ns = world_.now_ns() + DrawLatency(*client) + extra_ns;
+  const int64_t answer_ns = std::max(
+      world_.now_ns() + DrawLatency(*client) + extra_ns, held_until_ns);
   if (is_refused) return Refuse(attempt, answer_ns);
   auto server =
       std::make_shared<Endpoint>(*this, listener->node(), client->connection(),
                                  /*is_server=*/true, client_node.rank);
-  server->Establish(client);
+  server->Establish(client, answer_ns);
   listener->Arrived(server);
   world_.At(answer_ns, {client->connection() * 2, UINT64_MAX},
-            [client, server] {
-              if (client->node().alive) client->Establish(server);
+            [this, client, server] {
+              if (client->node().alive) {
+                client->Establish(server);
+              } else if (IsMachineUp(client->node().rank)) {
+                server->AnswerWithReset();
+              }
             });
 }
 
@@ -95,10 +94,14 @@ void Network::Refuse(const Attempt& attempt, int64_t answer_ns) {
 }
 
 void Network::RetryConnect(Attempt attempt) {
-  ++attempt.retries;
-  if (attempt.retries > kConnectRetries) return GiveUpConnect(attempt);
-  const int64_t next_ns =
-      attempt.begun_ns + ((int64_t{1} << attempt.retries) - 1) * 1'000'000'000;
+  // The repetitions that have passed were held back with this one.
+  int64_t next_ns = 0;
+  do {
+    ++attempt.retries;
+    if (attempt.retries > kConnectRetries) return GiveUpConnect(attempt);
+    next_ns = attempt.begun_ns +
+              ((int64_t{1} << attempt.retries) - 1) * 1'000'000'000;
+  } while (next_ns <= world_.now_ns());
   const EventOrder order{attempt.client->connection() * 2, UINT64_MAX - 2};
   world_.AtIfRunning(next_ns, order, [this, attempt = std::move(attempt)] {
     if (attempt.client->node().alive && !attempt.client->is_over()) {

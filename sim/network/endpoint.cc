@@ -72,8 +72,10 @@ void Endpoint::Write(Frame frame, bool is_object,
   }
 }
 
-void Endpoint::Establish(const std::shared_ptr<Endpoint>& peer) {
+void Endpoint::Establish(const std::shared_ptr<Endpoint>& peer,
+                         int64_t first_arrival_ns) {
   peer_ = peer;
+  last_arrival_ns_ = std::max(last_arrival_ns_, first_arrival_ns);
   if (established_) return;
   established_ = true;
   if (error_) {
@@ -190,13 +192,13 @@ void Endpoint::Break(BreakKind kind) {
   });
 }
 
-Site& Endpoint::VisitSend() {
+Site& Endpoint::Visit(const Place& place) {
   World& world = network_.world_;
   Fiber* const fiber = world.scheduler().current();
   Site& site = fiber != nullptr
-                   ? fiber->sites.At(network_.send_)
-                   : *world.decisions().SiteAt(node_.label,
-                                               absl::StrCat("send:", name_));
+                   ? fiber->sites.At(place)
+                   : *world.decisions().SiteAt(
+                         node_.label, absl::StrCat(place.label, ":", name_));
   site.Visit();
   return site;
 }
@@ -204,7 +206,8 @@ Site& Endpoint::VisitSend() {
 absl::Duration Endpoint::SinceArrival() const {
   const int64_t now_ns = network_.world_.now_ns();
   for (const FlyingPiece& flying : flying_) {
-    if (flying.begin_ns < now_ns) return absl::ZeroDuration();
+    if (!flying.is_lost && flying.begin_ns < now_ns)
+      return absl::ZeroDuration();
   }
   return last_received_ns_ < 0 ? absl::InfiniteDuration()
                                : absl::Nanoseconds(now_ns - last_received_ns_);

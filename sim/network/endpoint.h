@@ -30,7 +30,8 @@
 namespace reprise {
 
 // Owned by its SimConnection, by the events that bring pieces to it, and by the
-// network after its node has died. Not thread-safe: it is used by whoever runs
+// network while it is closed and has something left to send, and after its node
+// has died. Not thread-safe: it is used by whoever runs
 // in the world.
 class Endpoint : public std::enable_shared_from_this<Endpoint> {
  public:
@@ -54,8 +55,10 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   // transport's own thread has ended.
   void CallBackInline() { calls_inline_ = true; }
 
-  // The connection has been made: sends what was written before.
-  void Establish(const std::shared_ptr<Endpoint>& peer);
+  // The connection has been made: sends what was written before. What is sent
+  // arrives at `first_arrival_ns` at the earliest.
+  void Establish(const std::shared_ptr<Endpoint>& peer,
+                 int64_t first_arrival_ns = 0);
   // Fails all reads and writes, those that wait and those to come, and closes
   // the socket.
   void Fail(const tensorpipe::Error& error);
@@ -65,6 +68,8 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void Die();
   // It is this end's turn on the wire.
   void TakeTurn();
+  // Answers what comes to a socket that is closed there, or is not known.
+  void AnswerWithReset();
   // The peer's machine, which had lost its power, is up again: it answers the
   // next retransmission with a reset.
   void PeerIsUp();
@@ -77,12 +82,13 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   int32_t remote_rank() const { return remote_rank_; }
   uint64_t connection() const { return connection_; }
   bool is_server() const { return is_server_; }
+  bool is_closed() const { return closed_; }
   // Whether it was closed or has failed.
   bool is_over() const { return static_cast<bool>(error_); }
 
-  // Where the latency of what it sends now is drawn, as a new visit: at the
+  // Where something about what it sends now is drawn, as a new visit: at the
   // running fiber's site, or on no fiber at one of this end's own.
-  Site& VisitSend();
+  Site& Visit(const Place& place);
 
  private:
   // Of a stream of bytes that is on its way; they arrive one after another
@@ -91,6 +97,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
     int64_t bytes;
     std::optional<Frame> frame;  // whose last piece it is
     int64_t begin_ns;
+    bool is_lost = false;  // in a reset
   };
   // A frame, with its header, that has not been sent as a whole.
   struct UnsentFrame {
@@ -150,12 +157,15 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   // Closes the socket. Before the end of the stream what is in the send buffer
   // is sent, and before a reset nothing is.
   void CloseSocket(Ending ending);
-  // Closes it without a word.
+  // Closes it without a word. What is on its way to it is lost.
   void DropSocket();
+  // Sends nothing more, not even the end of the stream.
+  void DropUnsent();
+  bool IsWithoutPower() const {
+    return !node_.alive && node_.death == NodeDeath::kPowerCut;
+  }
   void SendEnding(Ending ending);
   void EndArrives(Ending ending);
-  // Answers what comes to a closed socket.
-  void AnswerWithReset();
   // What is sent from now on is lost, or only not acknowledged, so that TCP
   // gives up after its time.
   void BecomeStuck();

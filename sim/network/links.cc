@@ -8,7 +8,7 @@ namespace reprise {
 namespace {
 
 // Orders the events of wires among simultaneous ones: after those of all
-// connections.
+// connections that workers make.
 constexpr uint64_t kWireSource = uint64_t{0xfffe} << 33;
 
 bool Contains(const std::vector<int32_t>& ranks, int32_t rank) {
@@ -17,14 +17,8 @@ bool Contains(const std::vector<int32_t>& ranks, int32_t rank) {
 
 }  // namespace
 
-int64_t Links::HostOf(int32_t rank) const {
-  const auto index = static_cast<size_t>(rank);
-  return rank >= 0 && index < options_.hosts.size() ? options_.hosts[index]
-                                                    : -2 - int64_t{rank};
-}
-
 LinkOptions Links::OptionsOf(int32_t from, int32_t to) const {
-  LinkOptions link = from != to && HostOf(from) == HostOf(to)
+  LinkOptions link = from != to && options_.HostOf(from) == options_.HostOf(to)
                          ? options_.loopback
                          : static_cast<const LinkOptions&>(options_);
   for (const LinkRule& rule : options_.rules) {
@@ -54,6 +48,15 @@ int64_t Links::HeldUntil(int32_t from, int32_t to) {
       until_ns == Scheduler::kNever ? FaultKind::kPartition : FaultKind::kHold,
       from, to);
   return until_ns;
+}
+
+bool Links::IsTooLate(int64_t held_until_ns) const {
+  return held_until_ns - world_.now_ns() > kRetransmissionTimeoutNs;
+}
+
+bool Links::IsSilent(int32_t from, int32_t to) const {
+  const auto it = held_until_ns_.find({from, to});
+  return it != held_until_ns_.end() && IsTooLate(it->second);
 }
 
 void Links::Delay(int32_t from, int32_t to, int64_t delay_ns,
@@ -98,7 +101,8 @@ int64_t Links::PieceBytes(int32_t from, int32_t to) const {
 
 Links::Wire& Links::WireOf(int32_t from, int32_t to) {
   return wires_
-      .try_emplace(std::pair(HostOf(from), HostOf(to)), Wire{wires_.size()})
+      .try_emplace(std::pair(options_.HostOf(from), options_.HostOf(to)),
+                   Wire{wires_.size()})
       .first->second;
 }
 
@@ -118,7 +122,7 @@ bool Links::MayTransmit(Endpoint& sender) {
 }
 
 int64_t Links::Transmit(const Endpoint& sender, int64_t bytes) {
-  const int32_t from = const_cast<Endpoint&>(sender).node().rank;
+  const int32_t from = sender.node().rank;
   Wire& wire = WireOf(from, sender.remote_rank());
   wire.free_ns = std::max(wire.free_ns, world_.now_ns()) +
                  TransferNs(from, sender.remote_rank(), bytes);

@@ -28,7 +28,7 @@ enum class BreakKind : uint8_t {
   kEndOfStream,  // what flies arrives first, then the end of the stream
 };
 
-// Not thread-safe: it is used on the world's OS thread only.
+// Not thread-safe: it is used by whoever runs in the world.
 class Links {
  public:
   using Injected = std::function<void(FaultKind, int32_t, int32_t)>;
@@ -46,8 +46,14 @@ class Links {
   void CutAfter(int32_t from, int32_t to, int64_t byte, BreakKind kind);
 
   // When something that is sent over the link now arrives at the earliest; 0
-  // if the link holds nothing back.
+  // if the link holds nothing back. To be called for what is sent only: a hold
+  // has had an effect then.
   int64_t HeldUntil(int32_t from, int32_t to);
+  // Whether TCP has given up before what is held until then arrives.
+  bool IsTooLate(int64_t held_until_ns) const;
+  // Whether this is so for what is sent over the link now. No hold has an
+  // effect by being asked for.
+  bool IsSilent(int32_t from, int32_t to) const;
   // How much longer something takes that is sent over the link now.
   int64_t ExtraLatency(int32_t from, int32_t to);
   // Whether a frame of so many bytes breaks its connection.
@@ -86,8 +92,6 @@ class Links {
     uint64_t events = 0;
   };
 
-  // Workers on hosts of their own have negative numbers of hosts.
-  int64_t HostOf(int32_t rank) const;
   Wire& WireOf(int32_t from, int32_t to);
   void Arm(Wire& wire);
   void GiveTurns(Wire& wire);
@@ -98,7 +102,7 @@ class Links {
   std::map<Link, int64_t> held_until_ns_;
   std::map<Link, SlowLink> slow_;
   std::map<Link, CutPlan> cuts_;
-  std::map<std::pair<int64_t, int64_t>, Wire> wires_;
+  std::map<std::pair<int, int>, Wire> wires_;  // between two hosts
 };
 
 }  // namespace reprise

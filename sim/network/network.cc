@@ -8,6 +8,7 @@
 #include "sim/network/endpoint.h"
 #include "sim/network/errors.h"
 #include "sim/network/sim_transport.h"
+#include "sim/world/latency.h"
 #include "sim/world/race_annotations.h"
 #include "tensorpipe/channel/basic/factory.h"
 
@@ -16,6 +17,7 @@ namespace reprise {
 Network::Network(World& world, const NetworkOptions& options)
     : world_(world),
       send_(world.decisions().PlaceAt("send")),
+      loss_(world.decisions().PlaceAt("loss")),
       options_(options),
       links_(world, options_, [this](FaultKind kind, int32_t from, int32_t to) {
         Injected(kind, from, to);
@@ -86,40 +88,35 @@ std::shared_ptr<Endpoint> Network::MakeClosedEnd(Node& node) {
 }
 
 int64_t Network::DrawLatency(Endpoint& from) {
-  const Site& site = from.VisitSend();
   const LinkOptions link =
       links_.OptionsOf(from.node().rank, from.remote_rank());
-  uint64_t bits = site.Bits(DecisionKind::kLatency);
-  int64_t latency_ns =
-      link.latency_min_ns +
-      static_cast<int64_t>(
-          Below(bits, static_cast<uint64_t>(link.latency_spread_ns) + 1));
-  if (link.spike_one_in > 0) {
-    bits = Mix(bits);
-    if (Below(bits, static_cast<uint64_t>(link.spike_one_in)) == 0) {
-      latency_ns += static_cast<int64_t>(
-          Below(Mix(bits), static_cast<uint64_t>(link.spike_max_ns)));
-    }
+  const int64_t latency_ns =
+      DrawLatencyNs(world_.decisions(), from.Visit(send_),
+                    {.min_ns = link.latency_min_ns,
+                     .spread_ns = link.latency_spread_ns,
+                     .spike_one_in = link.spike_one_in,
+                     .spike_max_ns = link.spike_max_ns});
+  return link.loss_one_in > 0
+             ? latency_ns + DrawLoss(from.Visit(loss_), link.loss_one_in)
+             : latency_ns;
+}
+
+int64_t Network::DrawLoss(const Site& site, int64_t one_in) {
+  // Each loss doubles the time until it is sent again.
+  int64_t lost_ns = 0;
+  int64_t wait_ns = kFirstRetransmissionNs;
+  for (uint64_t bits = site.Bits(DecisionKind::kLatency);
+       Below(bits, static_cast<uint64_t>(one_in)) == 0 &&
+       wait_ns < kLongestRetransmissionNs;
+       bits = Mix(bits)) {
+    lost_ns += wait_ns;
+    wait_ns *= 2;
   }
-  if (link.loss_one_in > 0) {
-    // Each loss doubles the time until it is sent again.
-    int64_t wait_ns = kFirstRetransmissionNs;
-    for (bits = Mix(bits + 1);
-         Below(bits, static_cast<uint64_t>(link.loss_one_in)) == 0 &&
-         wait_ns < kLongestRetransmissionNs;
-         bits = Mix(bits + 1)) {
-      latency_ns += wait_ns;
-      wait_ns *= 2;
-    }
-  }
-  world_.decisions().CountMade();
-  if (world_.decisions().replaying()) {
-    latency_ns =
-        static_cast<int64_t>(world_.decisions()
-                                 .Recorded(site, DecisionKind::kLatency)
-                                 .value_or(static_cast<uint64_t>(latency_ns)));
-  }
-  return latency_ns;
+  Decisions& decisions = world_.decisions();
+  decisions.CountMade();
+  if (!decisions.replaying()) return lost_ns;
+  return static_cast<int64_t>(decisions.Recorded(site, DecisionKind::kLatency)
+                                  .value_or(static_cast<uint64_t>(lost_ns)));
 }
 
 bool Network::IsMachineUp(int32_t rank) const {
@@ -213,19 +210,24 @@ void Network::NodeCrashed(Node& node) {
       ends.push_back(endpoint->shared_from_this());
     }
   }
+  std::vector<std::shared_ptr<Endpoint>> closed;
   for (const auto& [key, endpoint] : lingering_) {
-    if (&endpoint->node() == &node && node.death == NodeDeath::kPowerCut) {
-      ends.push_back(endpoint);
+    if (&endpoint->node() == &node && endpoint->is_closed()) {
+      closed.push_back(endpoint);
     }
   }
   for (const auto& endpoint : ends) endpoint->Die();
-  // They hold pieces of the abandoned agent. They leave the network and are
-  // never destroyed.
-  std::erase_if(endpoints_, [this, &node](const auto& entry) {
-    if (&entry.second->node() != &node) return false;
-    dead_.push_back(entry.second->shared_from_this());
-    return true;
+  for (const auto& endpoint : closed) {
+    // What a closed end has left is its kernel's, which needs power only.
+    if (node.death == NodeDeath::kPowerCut) endpoint->Die();
+  }
+  std::erase_if(endpoints_, [&node](const auto& entry) {
+    return &entry.second->node() == &node;
   });
+  // They hold pieces of the abandoned agent, and are kept as long as the
+  // network, which a run with such a node leaves undestroyed.
+  dead_.insert(dead_.end(), ends.begin(), ends.end());
+  dead_.insert(dead_.end(), closed.begin(), closed.end());
 }
 
 }  // namespace reprise

@@ -17,9 +17,10 @@
 //
 // Callbacks run on the transport thread ("io") of the endpoint's node.
 //
-// Tensors on CPUs go over TensorPipe's channel "basic", and those on GPUs over
-// the channels of agent/transport/cuda, which are the same object code as over
-// real GPUs.
+// Tensors on CPUs go over TensorPipe's channel "basic" or, if an agent's
+// options name them, over its channel "mpt_uv" or our "cma", and those on GPUs
+// over the channels of agent/transport/cuda. All of them are the same object
+// code as on real machines.
 
 #ifndef REPRISE_SIM_NETWORK_NETWORK_H_
 #define REPRISE_SIM_NETWORK_NETWORK_H_
@@ -46,8 +47,8 @@ namespace reprise {
 class Endpoint;
 class SimListener;
 
-// The network of one world. Not thread-safe: it is used on the world's OS
-// thread only.
+// The network of one world. Not thread-safe: it is used by whoever runs in
+// the world.
 class Network {
  public:
   Network(World& world, const NetworkOptions& options);
@@ -94,6 +95,10 @@ class Network {
   int64_t num_open_endpoints() const {
     return static_cast<int64_t>(endpoints_.size());
   }
+  // The number of closed ends that have something left to send.
+  int64_t num_lingering_endpoints() const {
+    return static_cast<int64_t>(lingering_.size());
+  }
 
  private:
   friend class Endpoint;
@@ -129,6 +134,7 @@ class Network {
 
   uint64_t NextConnection(const Node& node);
   int64_t DrawLatency(Endpoint& from);
+  int64_t DrawLoss(const Site& site, int64_t one_in);
   bool IsMachineUp(int32_t rank) const;
   void NodeCrashed(Node& node);
   void Injected(FaultKind kind, int32_t worker, int32_t other = -1) {
@@ -137,12 +143,13 @@ class Network {
 
   World& world_;
   const Place& send_;
+  const Place& loss_;
   const NetworkOptions options_;
   Links links_;
   std::map<std::string, SimListener*> listeners_;
   std::map<std::string, int32_t> rank_of_;  // of each address there ever was
   std::map<EndpointKey, Endpoint*> endpoints_;
-  // Closed ends that have something left to send.
+  // Ends with closed sockets that have something left to send.
   std::map<EndpointKey, std::shared_ptr<Endpoint>> lingering_;
   std::vector<std::shared_ptr<Endpoint>> dead_;
   std::map<int32_t, const Node*> last_node_;  // of each worker that has died

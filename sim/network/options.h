@@ -37,8 +37,14 @@ struct LinkRule {
 // rule says otherwise; the last rule wins.
 struct NetworkOptions : LinkOptions {
   // The host of each rank; ranks beyond it have a host each. The workers of a
-  // host share its links, and reach each other over its loopback.
+  // host share its links, and reach each other over its loopback. Only what a
+  // worker sends to itself takes as long as between two hosts.
   std::vector<int> hosts = {};
+  // Hosts of one worker, which `hosts` does not list, have negative numbers.
+  int HostOf(int32_t rank) const {
+    const auto index = static_cast<size_t>(rank);
+    return rank >= 0 && index < hosts.size() ? hosts[index] : -2 - rank;
+  }
   LinkOptions loopback = {.latency_min_ns = 5'000,
                           .latency_spread_ns = 20'000,
                           .bytes_per_second = 4'000'000'000};

@@ -19,7 +19,7 @@
 
 namespace reprise {
 
-// Of all processes of a world, which it must outlive. Not thread-safe: it is
+// Of all processes of a world, which must outlive it. Not thread-safe: it is
 // used by whoever runs in the world.
 class SimProcessMemories {
  public:

@@ -88,7 +88,9 @@ class SimConnection : public transport::Connection, public ArrivalClock {
     }
     Endpoint::Frame frame(object.getSize());
     tensorpipe::NopWriter writer(frame.data(), frame.size());
-    if (object.write(writer).has_error()) return done(UvErrorOf(UV_EPROTO));
+    if (object.write(writer).has_error()) {
+      endpoint_->Fail(UvErrorOf(UV_EPROTO));
+    }
     endpoint_->Write(std::move(frame), /*is_object=*/true, std::move(done));
   }
   void setId(std::string id) override {

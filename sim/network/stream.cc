@@ -10,6 +10,7 @@
 namespace reprise {
 
 void Endpoint::Pump(bool is_my_turn) {
+  if (IsWithoutPower()) return;
   const std::shared_ptr<Endpoint> peer = peer_.lock();
   while (!unsent_.empty() && !is_stuck_) {
     if (waits_for_wire_) return;
@@ -54,13 +55,18 @@ void Endpoint::TransmitPiece() {
   if (unsent.bytes_left == 0) unsent_.pop_front();
   int64_t arrival_ns = links.Transmit(*this, bytes) + latency_ns;
   const int64_t held_until_ns = links.HeldUntil(node_.rank, remote_rank_);
-  if (held_until_ns == Scheduler::kNever) return BecomeStuck();
+  if (links.IsTooLate(held_until_ns)) return BecomeStuck();
   arrival_ns += links.ExtraLatency(node_.rank, remote_rank_);
   arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
   std::shared_ptr<Endpoint> peer = peer_.lock();
-  if (peer == nullptr) return AnswerWithReset();
-  if (links.HeldUntil(remote_rank_, node_.rank) == Scheduler::kNever) {
+  if (peer == nullptr) {
+    if (network_.IsMachineUp(remote_rank_)) return AnswerWithReset();
+    return BecomeStuck();
+  }
+  if (links.IsSilent(remote_rank_, node_.rank)) {
+    // The hold strikes: it takes the acknowledgements.
+    links.HeldUntil(remote_rank_, node_.rank);
     BecomeUnacknowledged();
   }
   // What was held back arrives at once when the hold ends.
@@ -86,9 +92,9 @@ void Endpoint::NoteWritten() {
 }
 
 void Endpoint::Arrive() {
-  if (flying_.empty()) return;  // It was lost in a reset.
   FlyingPiece piece = std::move(flying_.front());
   flying_.pop_front();
+  if (piece.is_lost) return;
   last_received_ns_ = network_.world_.now_ns();
   const std::shared_ptr<Endpoint> sender = peer_.lock();
   if (socket_closed_) {
@@ -123,7 +129,7 @@ void Endpoint::TakeBytes(int64_t bytes) {
   World& world = network_.world_;
   Links& links = network_.links_;
   const int64_t held_until_ns = links.HeldUntil(node_.rank, remote_rank_);
-  if (held_until_ns == Scheduler::kNever) return sender->BecomeStuck();
+  if (links.IsTooLate(held_until_ns)) return sender->BecomeStuck();
   const int64_t arrival_ns =
       world.now_ns() +
       links.OptionsOf(node_.rank, remote_rank_).latency_min_ns +
@@ -165,10 +171,21 @@ void Endpoint::CloseSocket(Ending ending) {
 }
 
 void Endpoint::DropSocket() {
+  DropUnsent();
+  // Their events are still to come.
+  for (FlyingPiece& piece : flying_) {
+    piece.is_lost = true;
+    piece.frame = std::nullopt;
+  }
+  socket_closed_ = true;
+}
+
+void Endpoint::DropUnsent() {
   FailWrites();
   unsent_.clear();
-  flying_.clear();
-  socket_closed_ = true;
+  ending_to_send_ = Ending::kNone;
+  waits_for_room_ = false;
+  network_.lingering_.erase(KeyOf(*this));
 }
 
 void Endpoint::SendEnding(Ending ending) {
@@ -178,7 +195,7 @@ void Endpoint::SendEnding(Ending ending) {
   Links& links = network_.links_;
   int64_t arrival_ns = world.now_ns() + ending_latency_ns_;
   const int64_t held_until_ns = links.HeldUntil(node_.rank, remote_rank_);
-  if (held_until_ns == Scheduler::kNever) return;
+  if (links.IsTooLate(held_until_ns)) return;
   arrival_ns += links.ExtraLatency(node_.rank, remote_rank_);
   arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
   last_arrival_ns_ = arrival_ns;
@@ -187,13 +204,13 @@ void Endpoint::SendEnding(Ending ending) {
 }
 
 void Endpoint::EndArrives(Ending ending) {
+  // A closed end has nothing more to send, either.
+  if (ending == Ending::kReset) DropUnsent();
   if (!node_.alive || error_ || ending_ == Ending::kReset) return;
   if (ending == Ending::kReset) {
     // After the end of the stream it is what a write finds.
     const int code = ending_ == Ending::kEndOfStream ? UV_EPIPE : UV_ECONNRESET;
     ending_ = ending;
-    FailWrites();
-    unsent_.clear();
     // What has come can still be read, unless a write has found out.
     if (!failed_.empty() || !HasUnreadBytes()) {
       Fail(UvErrorOf(code));
@@ -210,7 +227,7 @@ void Endpoint::AnswerWithReset() {
   World& world = network_.world_;
   Links& links = network_.links_;
   const int64_t held_until_ns = links.HeldUntil(remote_rank_, node_.rank);
-  if (held_until_ns == Scheduler::kNever) {
+  if (links.IsTooLate(held_until_ns)) {
     is_resetting_ = false;
     return BecomeStuck();
   }
@@ -222,6 +239,8 @@ void Endpoint::AnswerWithReset() {
 
 void Endpoint::BecomeStuck() {
   is_stuck_ = true;
+  // Nobody waits for what a closed end sends.
+  if (socket_closed_) DropUnsent();
   BecomeUnacknowledged();
 }
 
@@ -253,6 +272,8 @@ void Endpoint::PeerIsUp() {
 }
 
 void Endpoint::Die() {
+  // The callbacks are pieces of the abandoned agent: they are kept.
+  FailWrites();
   switch (node_.death) {
     case NodeDeath::kReset:
       Break(BreakKind::kReset);
@@ -261,7 +282,7 @@ void Endpoint::Die() {
       if (established_) CloseSocket(EndingNow());
       break;
     case NodeDeath::kPowerCut:
-      unsent_.clear();
+      DropUnsent();
       // Nobody answers who asks whether there is room.
       if (const auto peer = peer_.lock(); peer && peer->waits_for_room_) {
         peer->BecomeStuck();

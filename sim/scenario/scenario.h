@@ -167,8 +167,8 @@ struct Scenario {
       process_faults = nullptr;
   // In a simulated world: the GPUs of each host, and the host of each worker,
   // by rank. Workers beyond the list have a host each, unless `topology` says
-  // where they run, and the workers of one host see the same GPUs. Without
-  // GPUs, workers have no `Environment::devices`.
+  // otherwise. The workers of one host see the same GPUs and can read each
+  // other's memory. Without GPUs, workers have no `Environment::devices`.
   int gpus_per_host = 0;
   std::vector<int> hosts = {};
 };
