@@ -23,12 +23,13 @@ uint64_t Threshold(double probability) {
 constexpr size_t kManyFibers = 20'000;
 constexpr int64_t kLongWaitNs = 1'000'000'000;
 
-// The first wait, the second, the fourth and so on: threads start deep, and go
-// as deep again each time that there is work for them.
+// The first waits, the fourth, the eighth, the sixteenth: threads start deep,
+// and go as deep again each time that there is work for them.
 bool IsWorthARelease(const Fiber& fiber, int64_t now_ns) {
   const uint64_t waits = (fiber.wait_count + 1) / 2;  // their ends count, too
   return fiber.state == FiberState::kBlocked &&
-         fiber.wake_ns - now_ns >= kLongWaitNs && std::has_single_bit(waits);
+         fiber.wake_ns - now_ns >= kLongWaitNs &&
+         (waits < 4 || std::has_single_bit(waits));
 }
 
 }  // namespace
