@@ -1,6 +1,7 @@
 #include "sim/world/scheduler.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "sim/world/fiber_stacks.h"
@@ -21,6 +22,15 @@ uint64_t Threshold(double probability) {
 // that it takes to give back what a fiber does not use while it waits for long.
 constexpr size_t kManyFibers = 20'000;
 constexpr int64_t kLongWaitNs = 1'000'000'000;
+
+// The first waits, the fourth, the eighth, the sixteenth: threads start deep,
+// and go as deep again each time that there is work for them.
+bool IsWorthARelease(const Fiber& fiber, int64_t now_ns) {
+  const uint64_t waits = (fiber.wait_count + 1) / 2;  // their ends count, too
+  return fiber.state == FiberState::kBlocked &&
+         fiber.wake_ns - now_ns >= kLongWaitNs &&
+         (waits < 4 || std::has_single_bit(waits));
+}
 
 }  // namespace
 
@@ -298,8 +308,7 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
   }
   if (from != nullptr) AnnounceRelease(from);
   if (fibers_.size() >= kManyFibers && from != nullptr &&
-      from->state == FiberState::kBlocked &&
-      from->wake_ns - world_.now_ns() >= kLongWaitNs) {
+      IsWorthARelease(*from, world_.now_ns())) {
     ReleaseUnusedStack(*from);
   }
   const StaticScope::State statics = StaticScope::Suspend();
