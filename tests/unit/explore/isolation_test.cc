@@ -131,7 +131,13 @@ void StartAndEndAnAgent(Worker& worker) {
 
 // It comes first: what the process has read is there for its children.
 TEST(DebugInformationTest, TheAgentAndTensorPipeNeedNone) {
-  RunTimes(2, {.name = "agent", .workers = 2, .body = StartAndEndAnAgent});
+  const Scenario scenario = {
+      .name = "agent", .workers = 2, .body = StartAndEndAnAgent};
+  // In some seeds an end waits for TensorPipe by a std::future.
+  const absl::StatusOr<ExploreResult> result =
+      Explore(OptionsFor(scenario, 100));
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->failures.empty());
   EXPECT_EQ(interpose::NumReadsOfDebugInformation(), 0);
 }
 
