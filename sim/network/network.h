@@ -18,9 +18,9 @@
 // Callbacks run on the transport thread ("io") of the endpoint's node.
 //
 // Tensors on CPUs go over TensorPipe's channel "basic" or, if an agent's
-// options name them, over its channel "mpt_uv" or our "cma", and those on GPUs
-// over the channels of agent/transport/cuda. All of them are the same object
-// code as on real machines.
+// options name it, over our "cma", and those on GPUs over the channels of
+// agent/transport/cuda. All of them are the same object code as on real
+// machines.
 
 #ifndef REPRISE_SIM_NETWORK_NETWORK_H_
 #define REPRISE_SIM_NETWORK_NETWORK_H_
@@ -173,16 +173,13 @@ class SimTransports : public TransportProvider {
         gpus_(std::move(gpus)),
         cma_(std::move(cma)) {}
 
-  // For CPUs the channel "basic" is always there, and "cma" (between our own
-  // workers, on one host) and "mpt_uv" are if `options` names them. Channels
-  // that the simulated network does not have are left out.
+  // For CPUs the channel "basic" is always there, and "cma", between our own
+  // workers on one host, if `options` names it. Channels that the simulated
+  // network does not have are left out.
   absl::StatusOr<TransportSet> Make(const TransportOptions& options,
                                     Devices* devices) override;
 
  private:
-  std::shared_ptr<tensorpipe::channel::Context> MakeMpt(
-      const std::shared_ptr<PipeArrivals>& arrivals);
-
   Network& network_;
   Node& node_;
   const std::optional<GpuChannelEnvironment> gpus_;

@@ -1,7 +1,6 @@
 // Apart from the network, which needs only the channel "basic".
 
 #include <algorithm>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,15 +9,10 @@
 #include "agent/transport/cma/context.h"
 #include "agent/transport/cuda/channels.h"
 #include "sim/network/network.h"
-#include "sim/network/sim_transport.h"
 #include "tensorpipe/channel/basic/factory.h"
-#include "tensorpipe/channel/mpt/factory.h"
 
 namespace reprise {
 namespace {
-
-// Fewer than over uv, where each has a thread.
-constexpr int kSimMptLanes = 3;
 
 // The name under which users ask for a channel.
 std::string_view WantedName(std::string_view channel) {
@@ -43,27 +37,10 @@ void KeepWanted(const std::vector<std::string>& wanted,
 
 }  // namespace
 
-std::shared_ptr<tensorpipe::channel::Context> SimTransports::MakeMpt(
-    const std::shared_ptr<PipeArrivals>& arrivals) {
-  const InSimulator in;
-  std::vector<std::shared_ptr<tensorpipe::transport::Context>> contexts;
-  std::vector<std::shared_ptr<tensorpipe::transport::Listener>> listeners;
-  for (int i = 0; i < kSimMptLanes; ++i) {
-    contexts.push_back(
-        std::make_shared<SimTransport>(network_, node_, "sim", arrivals));
-    listeners.push_back(contexts.back()->listen(""));
-  }
-  return tensorpipe::channel::mpt::create(std::move(contexts),
-                                          std::move(listeners));
-}
-
 absl::StatusOr<TransportSet> SimTransports::Make(
     const TransportOptions& options, Devices* devices) {
   TransportSet set = network_.MakeTransports(node_, options);
   const std::vector<std::string>& wanted = options.channels;
-  if (std::count(wanted.begin(), wanted.end(), "mpt_uv") > 0) {
-    set.channels.push_back({"mpt_uv", 0, MakeMpt(set.arrivals)});
-  }
   if (cma_.has_value() && std::count(wanted.begin(), wanted.end(), "cma") > 0) {
     set.channels.push_back({CmaNameOf(CmaProtocol::kOwn), 0,
                             MakeCmaContext(CmaProtocol::kOwn, *cma_)});
