@@ -8,8 +8,8 @@
 //
 // `reused_memory_calm` does it without faults.
 
-#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,11 +34,12 @@ constexpr int64_t kHugest = 5 << 20;
 Message InReusedMemory(Message message) {
   for (Tensor& tensor : message.tensors) {
     const size_t size = tensor.storage->num_bytes();
-    void* const memory = std::malloc(size);
+    // Not by malloc, which may unmap what is freed.
+    void* const memory = ::operator new(size);
     std::memcpy(memory, tensor.storage->data(), size);
     tensor.storage = AdoptCpu(memory, size, [size](void* data) {
       std::memset(data, 0xdd, size);
-      std::free(data);
+      ::operator delete(data);
     });
   }
   return message;
