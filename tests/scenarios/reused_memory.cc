@@ -9,7 +9,7 @@
 // `reused_memory_calm` does it without faults.
 
 #include <cstring>
-#include <new>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,20 +30,30 @@ constexpr int64_t kLongest = 200'000;
 constexpr int64_t kHuge = 4 << 20;
 constexpr int64_t kHugest = 5 << 20;
 
-// The same message, in memory that is overwritten once nobody needs it.
-Message InReusedMemory(Message message) {
-  for (Tensor& tensor : message.tensors) {
-    const size_t size = tensor.storage->num_bytes();
-    // Not by malloc, which may unmap what is freed.
-    void* const memory = ::operator new(size);
-    std::memcpy(memory, tensor.storage->data(), size);
-    tensor.storage = AdoptCpu(memory, size, [size](void* data) {
-      std::memset(data, 0xdd, size);
-      ::operator delete(data);
-    });
+// Memory that is overwritten once nobody needs it, and stays so to the end of
+// the run: whoever reads it too late gets the same bytes in every process.
+class Memory {
+ public:
+  // The same message, with its tensors here.
+  Message Move(Message message) {
+    for (Tensor& tensor : message.tensors) {
+      const size_t size = tensor.storage->num_bytes();
+      auto block = std::make_shared<std::string>(
+          static_cast<const char*>(tensor.storage->data()), size);
+      tensor.storage =
+          AdoptCpu(block->data(), size, [blocks = blocks_, size](void* data) {
+            std::memset(data, 0xdd, size);
+          });
+      blocks_->push_back(std::move(block));
+    }
+    return message;
   }
-  return message;
-}
+
+ private:
+  // The worker's thread adds to them; deleters keep them alive.
+  using Blocks = std::vector<std::shared_ptr<std::string>>;
+  const std::shared_ptr<Blocks> blocks_ = std::make_shared<Blocks>();
+};
 
 void ReusedMemory(Worker& worker) {
   Draws random = worker.random(absl::StrCat("calls ", worker.incarnation()));
@@ -59,6 +69,7 @@ void ReusedMemory(Worker& worker) {
   }
   if (!worker.CheckOk(agent.status(), "start")) return;
   const bool has_faults = worker.param("faults") != 0;
+  Memory memory;
   struct Pending {
     CallSpec spec;
     Future call;
@@ -82,7 +93,7 @@ void ReusedMemory(Worker& worker) {
                    : absl::Seconds(10);
       calls.push_back({spec,
                        (*agent)->agent().Send(worker.NameOf(to),
-                                              InReusedMemory(MakeRequest(spec)),
+                                              memory.Move(MakeRequest(spec)),
                                               CallOptions{timeout}),
                        is_short});
     }
