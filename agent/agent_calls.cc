@@ -237,12 +237,17 @@ Future Agent::Impl::SendAttempt(
     const MemberPtr& to, const std::shared_ptr<const EncodedMessage>& encoded,
     const Message& request, const CallOptions& options,
     const std::shared_ptr<ReplyMemory>& memory, absl::Duration timeout,
-    bool is_retry) {
+    std::optional<int64_t>& first_id) {
   CallTable::ReserveOptions reserve;
   reserve.num_bytes = encoded->num_bytes();
   reserve.is_attempt = true;
   absl::StatusOr<CallTable::Reservation> call = calls_->Reserve(*to, reserve);
   if (!call.ok()) return Refuse(Explain(call.status(), request.type), options);
+  const bool is_retry = first_id.has_value();
+  if (!is_retry) first_id = call->id();
+  if (is_retry && observer_ != nullptr) {
+    observer_->OnCallRetried(to->id, call->id(), *first_id);
+  }
   std::shared_ptr<const EncodedMessage> again = WithId(encoded, call->id());
   if (is_retry && REPRISE_PLANTED(retry_emptied_message)) {
     Message emptied;
@@ -278,11 +283,11 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
   return retrier_->Start(
       retry, of_attempts.deadline,
       [this, to, encoded = *std::move(encoded), shown = std::move(shown),
-       options = of_attempts, memory = MemoryOf(options),
-       timeout = *timeout](bool is_retry) {
+       options = of_attempts, memory = MemoryOf(options), timeout = *timeout,
+       first_id = std::optional<int64_t>()](bool is_retry) mutable {
         if (!is_retry) {
           return SendAttempt(to, encoded, shown, options, memory, timeout,
-                             is_retry);
+                             first_id);
         }
         // The worker may have left meanwhile, and joined again.
         const MemberPtr now = workers_.Find(to->name);
@@ -294,7 +299,7 @@ Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,
                         options);
         }
         return SendAttempt(now, encoded, shown, options, memory, timeout,
-                           is_retry);
+                           first_id);
       },
       activity_->StartCall(), options.label);
 }

@@ -154,12 +154,13 @@ class Agent::Impl {
                     const CallOptions& options);
   Future SendWithRetries(const MemberPtr& to, Message request,
                          const CallOptions& options, const RetryOptions& retry);
-  // `request` is what an observer is shown.
+  // `request` is what an observer is shown. `first_id` is the id of the first
+  // attempt; if there was none before, this one sets it.
   Future SendAttempt(const MemberPtr& to,
                      const std::shared_ptr<const EncodedMessage>& encoded,
                      const Message& request, const CallOptions& options,
                      const std::shared_ptr<ReplyMemory>& memory,
-                     absl::Duration timeout, bool is_retry);
+                     absl::Duration timeout, std::optional<int64_t>& first_id);
   // Enters the call and writes it.
   Future Dispatch(const MemberPtr& to, CallTable::Reservation call,
                   std::shared_ptr<const EncodedMessage> encoded,

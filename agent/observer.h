@@ -45,6 +45,11 @@ class Observer {
   virtual void OnCallCompleted(WorkerId /*to*/, int64_t /*call_id*/,
                                const absl::Status& /*status*/,
                                const Message* /*reply*/) {}
+  // An attempt of `Agent::SendWithRetries` has failed, and the request is sent
+  // again as the call `call_id`, which may start now. `first_call_id` is that
+  // of the first attempt.
+  virtual void OnCallRetried(WorkerId /*to*/, int64_t /*call_id*/,
+                             int64_t /*first_call_id*/) {}
   // A reply came to a call that had been completed before, because it timed
   // out or was cancelled.
   virtual void OnLateReply(WorkerId /*from*/, int64_t /*call_id*/) {}

@@ -82,6 +82,39 @@ absl::Status ParsePair(const Words& words, std::string_view word,
   if (!other.ok()) return other.status();
   fault.worker = *worker;
   fault.other = *other;
+  fault.is_one_way = separator == '>';
+  return absl::OkStatus();
+}
+
+// "w0,w2".
+absl::StatusOr<std::vector<int32_t>> ParseGroup(const Words& words,
+                                                std::string_view word) {
+  std::vector<int32_t> group;
+  for (const auto part :
+       absl::StrSplit(absl::string_view(word.data(), word.size()), ',')) {
+    const auto worker = words.Worker({part.data(), part.size()});
+    if (!worker.ok()) return worker.status();
+    group.push_back(*worker);
+  }
+  return group;
+}
+
+// "w0-w1", "w0,w1>w2".
+absl::Status ParseGroups(const Words& words, std::string_view word,
+                         Fault& fault) {
+  const size_t at = word.find_first_of("->");
+  if (at == std::string_view::npos) {
+    return words.Bad(word, "two workers or groups, as in w0-w1 or w0,w1>w2");
+  }
+  auto group = ParseGroup(words, word.substr(0, at));
+  if (!group.ok()) return group.status();
+  auto other_group = ParseGroup(words, word.substr(at + 1));
+  if (!other_group.ok()) return other_group.status();
+  fault.group = *std::move(group);
+  fault.other_group = *std::move(other_group);
+  fault.worker = fault.group.front();
+  fault.other = fault.other_group.front();
+  fault.is_one_way = word[at] == '>';
   return absl::OkStatus();
 }
 
@@ -93,8 +126,8 @@ absl::Status ParseTarget(const FaultKindInfo& kind, Words& words,
     fault.worker = kAllWorkers;
     return absl::OkStatus();
   }
-  if (kind.target == FaultTarget::kPair) {
-    return ParsePair(words, word, '-', fault);
+  if (kind.target == FaultTarget::kLinks) {
+    return ParseGroups(words, word, fault);
   }
   if (kind.target == FaultTarget::kLink) {
     return ParsePair(words, word,
@@ -107,6 +140,11 @@ absl::Status ParseTarget(const FaultKindInfo& kind, Words& words,
 }
 
 absl::Status ParseByte(Words& words, Fault& fault) {
+  if (!fault.is_one_way) {
+    return words.Bad("byte",
+                     "'after DURATION' or 'when wN EVENT#N'; bytes are counted "
+                     "in one direction, as in cut w0>w1 byte 4096");
+  }
   const std::string word = words.Take();
   auto [end, error] =
       std::from_chars(word.data(), word.data() + word.size(), fault.byte);
@@ -190,7 +228,20 @@ absl::Status ParseEnding(const FaultKindInfo& kind, Words& words,
                      absl::StrCat("'", std::string(kind.endings[0]), "' or '",
                                   std::string(kind.endings[1]), "'"));
   }
-  fault.end_of_stream = word == "eof";
+  fault.is_second_ending = word == kind.endings[1];
+  return absl::OkStatus();
+}
+
+// A clock that lost a second in each would stand still or run backwards, and
+// one that is much too fast would leave its range within a run.
+absl::Status CheckDrift(const Words& words, const Fault& fault) {
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  if (fault.is_second_ending && fault.delay_ns >= kSecondNs) {
+    return words.Bad(FormatNanoseconds(fault.delay_ns), "less than 1s");
+  }
+  if (fault.delay_ns > 1000 * kSecondNs) {
+    return words.Bad(FormatNanoseconds(fault.delay_ns), "at most 1000s");
+  }
   return absl::OkStatus();
 }
 
@@ -213,7 +264,12 @@ absl::Status ParseRest(const std::vector<FaultKind>& kinds, Words& words,
   if (status.ok() && !kind.endings[0].empty()) {
     status = ParseEnding(kind, words, fault);
   }
+  if (status.ok() && kind.kind == FaultKind::kClockDrift) {
+    status = CheckDrift(words, fault);
+  }
   if (!status.ok()) return status;
+  // At a time, connections break as a whole, whatever the separator is.
+  if (fault.kind == FaultKind::kCut && fault.byte < 0) fault.is_one_way = false;
   if (kind.may_restart && words.TakeIf("restart")) {
     auto restart_ns = words.Duration();
     if (!restart_ns.ok()) return restart_ns.status();

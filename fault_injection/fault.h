@@ -4,6 +4,7 @@
 //
 //   crash w1 when w1 send.payload#3 restart 200ms
 //   hold w0-w1 after 1s for 2s
+//   partition w0,w1>w2 after 1s for ever
 //   cut w0>w1 byte 4096 reset
 //
 // Which parts a line has depends on its kind: see fault_kind.h for the table
@@ -33,7 +34,13 @@ inline constexpr int64_t kForEver = INT64_MAX;
 struct Fault {
   FaultKind kind = FaultKind::kCrash;
   int32_t worker = 0;
-  int32_t other = 0;  // the far end, of a pair or a link
+  int32_t other = 0;  // the far end of a link
+  // Of kinds between groups: the ends, of which `worker` and `other` are the
+  // first.
+  std::vector<int32_t> group;
+  std::vector<int32_t> other_group;
+  // From `group` to `other_group` only; of a cut at a byte, always.
+  bool is_one_way = false;
 
   // It begins at an event or at a time. A cut at a byte has neither.
   bool at_event = false;
@@ -42,11 +49,13 @@ struct Fault {
   int64_t event_number = 0;  // from 1
   int64_t after_ns = 0;
 
-  int64_t byte = -1;           // of kCut; -1: all connections, now
-  bool end_of_stream = false;  // of kCut: "eof", otherwise "reset"
-  int64_t for_ns = 0;          // of kinds that last; kForEver: never ends
-  int64_t restart_ns = -1;     // of kCrash: after so long; -1: never
-  int64_t delay_ns = 0;        // of kinds that have a delay
+  int64_t byte = -1;  // of kCut; -1: all connections, now
+  // Whether its last word is the second of its kind's endings: "eof", not
+  // "reset".
+  bool is_second_ending = false;
+  int64_t for_ns = 0;       // of kinds that last; kForEver: never ends
+  int64_t restart_ns = -1;  // of a worker that dies: after so long; -1: never
+  int64_t delay_ns = 0;     // of kinds that have a delay
 
   std::string text;  // the line, as it was given
 };

@@ -20,12 +20,15 @@ namespace reprise {
 
 enum class FaultKind : uint8_t {
   kCrash,
+  kKill,
+  kPower,
   kPause,
   kNoMemory,
   kCut,
   kRefuse,
   kHold,
   kPartition,
+  kSwizzle,
   kDelay,
   kDropConnect,
   kStoreOutage,
@@ -36,14 +39,21 @@ enum class FaultKind : uint8_t {
   kGpuLost,
   kGpuNoPeer,
   kGpuNoIpc,
+  kSlow,
+  kClockJump,
+  kClockDrift,
+  kStoreSlowKeys,
+  kStoreLostReply,
+  kStoreLateEffect,
+  kStoreRestart,
 };
 
 // What follows the word in a line: whom the fault hits.
 enum class FaultTarget : uint8_t {
   kWorker,       // w1
   kWorkerOrAll,  // w1, or "all"
-  kPair,         // w0-w1, in both directions
   kLink,         // w0-w1, or w0>w1 for the one direction from w0 to w1
+  kLinks,        // the same, also of groups: w0,w1-w2
   kStore,        // nothing: there is one store
 };
 

@@ -9,8 +9,26 @@ namespace {
 // Orders the injector's events among simultaneous ones: after the network's.
 constexpr uint64_t kFaultSource = UINT64_MAX - 1;
 
+bool IsOfTheClock(FaultKind kind) {
+  return kind == FaultKind::kClockJump || kind == FaultKind::kClockDrift;
+}
+
 int64_t Until(int64_t now_ns, int64_t for_ns) {
   return for_ns == kForEver ? Scheduler::kNever : now_ns + for_ns;
+}
+
+BreakKind HowToCut(const Fault& fault) {
+  return fault.is_second_ending ? BreakKind::kEndOfStream : BreakKind::kReset;
+}
+
+template <typename Action>
+void ForEachLink(const Fault& fault, const Action& action) {
+  for (const int32_t from : fault.group) {
+    for (const int32_t to : fault.other_group) {
+      action(from, to);
+      if (!fault.is_one_way) action(to, from);
+    }
+  }
 }
 
 }  // namespace
@@ -24,11 +42,12 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
       gpus_(gpus),
       faults_(std::move(faults)),
       control_(std::move(control)),
-      progress_(faults_.size()) {
+      progress_(faults_.size()),
+      injections_(FaultKinds().size()) {
   const auto struck = [this](FaultKind kind, int32_t worker = -1,
                              int32_t other = -1) {
-    Struck(kind, worker, other);
-    Injected(kind, InfoOf(kind).trace_text());
+    const FaultKind present = Struck(kind, worker, other).value_or(kind);
+    Injected(present, InfoOf(present).trace_text());
   };
   network_.OnInjected(struck);
   store_.OnInjected(
@@ -43,14 +62,48 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
 
 void Injector::Arm(size_t index) {
   const Fault& fault = faults_[index];
+  if (fault.kind == FaultKind::kStoreRestart) store_.KeepHistory();
+  if (IsOfTheClock(fault.kind)) {
+    WatchStartsOf(fault.worker);
+    if (!fault.at_event && fault.after_ns == 0) {
+      progress_[index] = {.begun_ns = 0, .until_ns = Scheduler::kNever};
+      SetClock(fault);
+      return;
+    }
+  }
   if (fault.kind == FaultKind::kCut && fault.byte >= 0) {
     progress_[index] = {.begun_ns = 0, .until_ns = Scheduler::kNever};
-    network_.CutAfter(
-        fault.worker, fault.other, fault.byte,
-        fault.end_of_stream ? BreakKind::kEndOfStream : BreakKind::kReset);
+    network_.CutAfter(fault.worker, fault.other, fault.byte, HowToCut(fault));
   } else if (!fault.at_event) {
     world_.AtIfRunning(fault.after_ns, {kFaultSource, index},
                        [this, index] { Begin(index); });
+  }
+}
+
+void Injector::WatchStartsOf(int32_t rank) {
+  world_.clock(rank).on_wrong_start = [this, rank] {
+    for (const FaultKind kind :
+         {FaultKind::kClockJump, FaultKind::kClockDrift}) {
+      if (Struck(kind, rank, -1).has_value())
+        Injected(kind, InfoOf(kind).trace_text());
+    }
+  };
+}
+
+void Injector::WatchReadsOf(size_t index) {
+  world_.clock(faults_[index].worker).on_jump_seen = [this, index] {
+    progress_[index].struck = true;
+    Injected(FaultKind::kClockJump, faults_[index].text);
+  };
+}
+
+void Injector::SetClock(const Fault& fault) {
+  const int64_t ns = fault.is_second_ending ? -fault.delay_ns : fault.delay_ns;
+  NodeClock& clock = world_.clock(fault.worker);
+  if (fault.kind == FaultKind::kClockJump) {
+    clock.Jump(ns);
+  } else {
+    clock.Drift(ns);
   }
 }
 
@@ -67,8 +120,11 @@ void Injector::OnEvent(const Event& event) {
 }
 
 void Injector::Injected(FaultKind kind, std::string_view trace_text) {
-  const int64_t count = ++injections_[std::string(ToString(kind))];
-  last_effect_ns_ = std::max(last_effect_ns_, world_.now_ns());
+  const int64_t count = ++injections_[static_cast<size_t>(kind)];
+  // The end of what lasts is known from its begin: see `Lasts`.
+  if (!InfoOf(kind).lasts()) {
+    last_effect_ns_ = std::max(last_effect_ns_, world_.now_ns());
+  }
   // A fault that lasts strikes with every message. The first three are enough
   // for the story.
   if (count <= 3) {
@@ -77,38 +133,68 @@ void Injector::Injected(FaultKind kind, std::string_view trace_text) {
 }
 
 void Injector::Lasts(int64_t until_ns) {
-  if (until_ns != Scheduler::kNever) {
-    last_effect_ns_ = std::max(last_effect_ns_, until_ns);
-  }
+  last_effect_ns_ =
+      std::max(last_effect_ns_,
+               until_ns == Scheduler::kNever ? world_.now_ns() : until_ns);
 }
 
-void Injector::Struck(FaultKind kind, int32_t worker, int32_t other) {
+std::map<std::string, int64_t> Injector::injections() const {
+  std::map<std::string, int64_t> by_word;
+  for (const FaultKindInfo& info : FaultKinds()) {
+    const int64_t count = injections_[static_cast<size_t>(info.kind)];
+    if (count != 0) by_word[std::string(info.word)] = count;
+  }
+  return by_word;
+}
+
+std::optional<FaultKind> Injector::Struck(FaultKind kind, int32_t worker,
+                                          int32_t other) {
   const int64_t now_ns = world_.now_ns();
   const auto is = [](int32_t wanted, int32_t rank) {
     return wanted == rank || wanted == -1 || rank == -1;
   };
-  const bool is_pair = InfoOf(kind).target == FaultTarget::kPair ||
-                       InfoOf(kind).target == FaultTarget::kLink;
-  std::vector<Progress*> instant;
-  std::vector<Progress*> lasting;
+  // Whether the fault lies on the way from `from` to `to`.
+  const auto hits = [&](const Fault& fault, int32_t from, int32_t to) {
+    const auto has = [](const std::vector<int32_t>& group, int32_t rank) {
+      return std::find(group.begin(), group.end(), rank) != group.end();
+    };
+    switch (InfoOf(fault.kind).target) {
+      case FaultTarget::kLinks:
+        return has(fault.group, from) && has(fault.other_group, to);
+      case FaultTarget::kLink:
+        return is(fault.worker, from) && is(fault.other, to);
+      default:
+        return is(fault.worker, from);
+    }
+  };
+  std::vector<size_t> instant;
+  std::vector<size_t> lasting;
   for (size_t i = 0; i < faults_.size(); ++i) {
     const Fault& fault = faults_[i];
-    Progress& progress = progress_[i];
-    if (fault.kind != kind || progress.begun_ns < 0 ||
-        now_ns > progress.until_ns) {
+    const Progress& progress = progress_[i];
+    // A link that is held may be so by a swizzle.
+    const bool is_kind =
+        fault.kind == kind ||
+        (fault.kind == FaultKind::kSwizzle && kind == FaultKind::kHold);
+    if (!is_kind || progress.begun_ns < 0 || now_ns > progress.until_ns) {
       continue;
     }
-    if (is_pair ? (is(fault.worker, worker) && is(fault.other, other)) ||
-                      (is(fault.worker, other) && is(fault.other, worker))
-                : is(fault.worker, worker)) {
-      (progress.until_ns == now_ns ? instant : lasting).push_back(&progress);
+    const bool both_ways = !fault.is_one_way && other != -1;
+    if (hits(fault, worker, other) ||
+        (both_ways && hits(fault, other, worker))) {
+      (progress.until_ns == now_ns ? instant : lasting).push_back(i);
     }
   }
   // What strikes now, such as a cut at a time, is not one that waits, such as a
   // cut at a byte.
-  for (Progress* const progress : instant.empty() ? lasting : instant) {
-    progress->struck = true;
-  }
+  const std::vector<size_t>& struck = instant.empty() ? lasting : instant;
+  for (const size_t index : struck) progress_[index].struck = true;
+  if (struck.empty()) return std::nullopt;
+  const bool is_swizzle =
+      std::all_of(struck.begin(), struck.end(), [this](size_t index) {
+        return faults_[index].kind == FaultKind::kSwizzle;
+      });
+  return is_swizzle ? FaultKind::kSwizzle : kind;
 }
 
 std::vector<std::string> Injector::never_struck() const {
@@ -126,25 +212,24 @@ void Injector::Begin(size_t index) {
   const int64_t until_ns = Until(now_ns, fault.for_ns);
   progress_[index].begun_ns = now_ns;
   progress_[index].until_ns = fault.kind == FaultKind::kGpuCopyFails ||
-                                      fault.kind == FaultKind::kGpuLost
+                                      fault.kind == FaultKind::kGpuLost ||
+                                      fault.kind == FaultKind::kClockJump
                                   ? Scheduler::kNever
                                   : until_ns;
+  const auto strike = [this, index, kind = fault.kind] {
+    progress_[index].struck = true;
+    Injected(kind, InfoOf(kind).trace_text());
+  };
   switch (fault.kind) {
-    case FaultKind::kCrash: {
-      Node* const node = control_.node(fault.worker);
-      if (node == nullptr) return;
-      progress_[index].struck = true;
-      Injected(fault.kind, fault.text);
-      if (fault.restart_ns >= 0) {
-        Lasts(now_ns + fault.restart_ns);
-        world_.AtRestart(
-            now_ns + fault.restart_ns,
-            {kFaultSource, static_cast<uint64_t>(fault.worker)},
-            [this, rank = fault.worker] { control_.restart(rank); });
-      }
-      world_.Crash(*node);
+    case FaultKind::kCrash:
+      Kill(index, NodeDeath::kReset);
       return;
-    }
+    case FaultKind::kKill:
+      Kill(index, NodeDeath::kKilled);
+      return;
+    case FaultKind::kPower:
+      Kill(index, NodeDeath::kPowerCut);
+      return;
     case FaultKind::kPause: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr || node->paused) return;
@@ -163,17 +248,27 @@ void Injector::Begin(size_t index) {
       if (node == nullptr) return;
       Lasts(until_ns);
       node->short_of_memory_until_ns = until_ns;
-      node->on_short_of_memory = [this, index] {
-        progress_[index].struck = true;
-        Injected(FaultKind::kNoMemory,
-                 InfoOf(FaultKind::kNoMemory).trace_text());
-      };
+      node->on_short_of_memory = strike;
       return;
     }
+    case FaultKind::kSlow: {
+      Node* const node = control_.node(fault.worker);
+      if (node == nullptr) return;
+      Lasts(until_ns);
+      node->slow_until_ns = until_ns;
+      node->slow_step_ns = fault.delay_ns;
+      node->on_slow_step = strike;
+      return;
+    }
+    case FaultKind::kClockJump:
+      SetClock(fault);
+      if (control_.node(fault.worker) != nullptr) WatchReadsOf(index);
+      return;
+    case FaultKind::kClockDrift:
+      SetClock(fault);
+      return;
     case FaultKind::kCut:
-      network_.Cut(
-          fault.worker, fault.other,
-          fault.end_of_stream ? BreakKind::kEndOfStream : BreakKind::kReset);
+      network_.Cut(fault.worker, fault.other, HowToCut(fault));
       return;
     case FaultKind::kRefuse:
       Lasts(until_ns);
@@ -182,11 +277,19 @@ void Injector::Begin(size_t index) {
     case FaultKind::kHold:
     case FaultKind::kPartition:
       Lasts(until_ns);
-      network_.Hold(fault.worker, fault.other, until_ns);
+      ForEachLink(fault, [&](int32_t from, int32_t to) {
+        network_.HoldOneWay(from, to, until_ns);
+      });
+      return;
+    case FaultKind::kSwizzle:
+      Lasts(until_ns);
+      Swizzle(fault, until_ns);
       return;
     case FaultKind::kDelay:
       Lasts(until_ns);
-      network_.Delay(fault.worker, fault.other, fault.delay_ns, until_ns);
+      ForEachLink(fault, [&](int32_t from, int32_t to) {
+        network_.DelayOneWay(from, to, fault.delay_ns, until_ns);
+      });
       return;
     case FaultKind::kDropConnect:
       network_.DropConnect(fault.worker);
@@ -198,6 +301,22 @@ void Injector::Begin(size_t index) {
     case FaultKind::kStoreDelay:
       Lasts(until_ns);
       store_.SetDelay(fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kStoreSlowKeys:
+      Lasts(until_ns);
+      store_.SetSlowKeys(fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kStoreLostReply:
+      Lasts(until_ns);
+      store_.LoseReplies(fault.worker, fault.is_second_ending, until_ns);
+      return;
+    case FaultKind::kStoreLateEffect:
+      Lasts(until_ns + fault.delay_ns);
+      store_.DelayEffects(fault.worker, fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kStoreRestart:
+      Lasts(until_ns);
+      store_.Restart(fault.delay_ns, until_ns);
       return;
     case FaultKind::kGpuNoMemory:
       Lasts(until_ns);
@@ -221,6 +340,60 @@ void Injector::Begin(size_t index) {
       Lasts(until_ns);
       gpus_.RefuseSharing(fault.worker, until_ns);
       return;
+  }
+}
+
+void Injector::Kill(size_t index, NodeDeath death) {
+  const Fault& fault = faults_[index];
+  Node* const node = control_.node(fault.worker);
+  if (node == nullptr) return;
+  progress_[index].struck = true;
+  Injected(fault.kind, fault.text);
+  const int64_t restart_ns = world_.now_ns() + fault.restart_ns;
+  if (fault.restart_ns >= 0) {
+    Lasts(restart_ns);
+    world_.AtRestart(restart_ns,
+                     {kFaultSource, static_cast<uint64_t>(fault.worker)},
+                     [this, rank = fault.worker] { control_.restart(rank); });
+  }
+  world_.Crash(*node, death);
+}
+
+void Injector::Swizzle(const Fault& fault, int64_t until_ns) {
+  std::vector<int32_t> peers;
+  for (int32_t rank = 0; rank < control_.num_workers; ++rank) {
+    if (rank != fault.worker) peers.push_back(rank);
+  }
+  // Each peer has its place in the order in which links are held, and another
+  // one in the order in which they heal.
+  const int64_t now_ns = world_.now_ns();
+  const uint64_t stream = HashBytes("swizzle " + fault.text);
+  const auto shuffle = [&](uint64_t count) {
+    std::vector<std::pair<uint64_t, int32_t>> order;
+    for (const int32_t peer : peers) {
+      order.emplace_back(
+          Draw(world_.decisions().seed(), stream,
+               count * peers.size() + static_cast<uint64_t>(peer)),
+          peer);
+    }
+    std::sort(order.begin(), order.end());
+    return order;
+  };
+  const auto held = shuffle(0);
+  const auto healed = shuffle(2);
+  const auto steps = static_cast<int64_t>(2 * peers.size());
+  const int64_t step_ns = (until_ns - now_ns) / std::max<int64_t>(steps, 1);
+  for (size_t i = 0; i < held.size(); ++i) {
+    const int32_t peer = held[i].second;
+    const auto place = std::find_if(
+        healed.begin(), healed.end(),
+        [peer](const auto& entry) { return entry.second == peer; });
+    const int64_t heal_ns = until_ns - step_ns * (healed.end() - place - 1);
+    world_.AtIfRunning(now_ns + step_ns * static_cast<int64_t>(i),
+                       {kFaultSource, static_cast<uint64_t>(peer)},
+                       [this, worker = fault.worker, peer, heal_ns] {
+                         network_.Hold(worker, peer, heal_ns);
+                       });
   }
 }
 

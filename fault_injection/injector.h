@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,9 +28,10 @@ struct WorkerControl {
   std::function<Node*(int32_t rank)> node;
   // Starts the next incarnation. Called on no fiber.
   std::function<void(int32_t rank)> restart;
+  int32_t num_workers = 0;
 };
 
-// Must live as long as its world, and is used on the world's OS thread only. It
+// Must live as long as its world, and is used by whoever runs in the world. It
 // listens to the trace, so make it before the first event.
 class Injector {
  public:
@@ -41,11 +43,11 @@ class Injector {
 
   // How often each kind of fault struck, that is, had an effect on a worker, by
   // the kind's word.
-  const std::map<std::string, int64_t>& injections() const {
-    return injections_;
-  }
+  std::map<std::string, int64_t> injections() const;
 
-  // The virtual time at which the last effect of a fault ended; 0 for none.
+  // The virtual time at which the last effect of a fault ended; 0 for none. A
+  // fault that lasts for ever counts as over when it has begun: it may strike
+  // with every step of a worker that hangs.
   int64_t last_effect_ns() const { return last_effect_ns_; }
 
  private:
@@ -59,10 +61,21 @@ class Injector {
   void Arm(size_t index);
   void OnEvent(const Event& event);
   void Begin(size_t index);
+  void Kill(size_t index, NodeDeath death);
+  // Holds the links of the worker one after another.
+  void Swizzle(const Fault& fault, int64_t until_ns);
   void Injected(FaultKind kind, std::string_view trace_text);
-  // Marks which faults it was. -1 stands for any worker.
-  void Struck(FaultKind kind, int32_t worker, int32_t other);
+  // Marks which faults it was, and returns what kind they are: the network
+  // does not tell a link that is held by a swizzle from another one. Nothing if
+  // there are none. -1 stands for any worker.
+  std::optional<FaultKind> Struck(FaultKind kind, int32_t worker,
+                                  int32_t other);
+  // A fault begins now and has effects until then.
   void Lasts(int64_t until_ns);
+  void WatchStartsOf(int32_t rank);
+  // A jump of a clock that is running strikes when the clock is next read.
+  void WatchReadsOf(size_t index);
+  void SetClock(const Fault& fault);
 
   World& world_;
   Network& network_;
@@ -70,8 +83,8 @@ class Injector {
   SimGpus& gpus_;
   const std::vector<Fault> faults_;
   const WorkerControl control_;
-  std::vector<Progress> progress_;  // per fault
-  std::map<std::string, int64_t> injections_;
+  std::vector<Progress> progress_;   // per fault
+  std::vector<int64_t> injections_;  // per kind
   int64_t last_effect_ns_ = 0;
 };
 

@@ -45,6 +45,8 @@ FLOORS = [
     ["fault_injection:fault_kind"],
     ["sim"],
     ["sim/trace"],
+    # Fault lines, which stories read too.
+    ["fault_injection:fault"],
     ["sim/world"],
     ["sim/interpose"],
     ["sim/device", "sim/network", "sim/store", "sim/scenario"],

@@ -167,10 +167,14 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   }
   CallExtras extras;
   if (call.deadline != absl::InfiniteFuture()) {
-    extras.remaining = call.deadline - runtime_.Now();
+    const absl::Time now = runtime_.Now();
+    extras.remaining = call.deadline - now;
     if (extras.remaining <= absl::ZeroDuration()) {
       NoteWritten(*call.message);  // the call's timer completes it
       return;
+    }
+    if (REPRISE_PLANTED(absolute_deadline)) {
+      extras.remaining += (now - absl::UnixEpoch()) % absl::Hours(24);
     }
     if (!features_.deadline) extras.remaining = absl::InfiniteDuration();
   }

@@ -11,13 +11,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
 #include "absl/base/thread_annotations.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/wire/call_extras.h"
@@ -50,7 +50,7 @@ class SentKeys {
   // By the hash of the peer and the key. Two keys with one hash share a number:
   // the later one may be refused, and neither runs twice.
   std::unordered_map<uint64_t, Key> keys_ ABSL_GUARDED_BY(mutex_);
-  std::deque<uint64_t> order_ ABSL_GUARDED_BY(mutex_);  // oldest first
+  Fifo<uint64_t> order_ ABSL_GUARDED_BY(mutex_);  // oldest first
 };
 
 }  // namespace reprise

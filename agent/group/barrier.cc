@@ -102,8 +102,11 @@ absl::Status Barrier::Arrive(int64_t number, int64_t count,
       !status.ok()) {
     return status;
   }
+  const std::string arrivals = Key(kProcessCount, number);
   const absl::StatusOr<int64_t> arrived =
-      store_.AddAtMostOnce(Key(kProcessCount, number), 1, deadline);
+      REPRISE_PLANTED(add_retried)
+          ? store_.AddAtLeastOnce(arrivals, 1, deadline)
+          : store_.AddAtMostOnce(arrivals, 1, deadline);
   if (!arrived.ok()) {
     VLOG(1) << "barrier " << number << ": " << arrived.status();
     return absl::IsInvalidArgument(arrived.status()) ? arrived.status()

@@ -163,7 +163,9 @@ void GroupToken::Release(absl::Time deadline) {
   if (!lease.ok() || !lease->empty()) return;
   const absl::StatusOr<std::string> token =
       store_.CompareSet(kTokenKey, token_, "", deadline);
-  if (!token.ok() || !token->empty()) return;
+  // Any value but ours shows that we have let it go: the answer to an earlier
+  // attempt may have been lost, and another worker may have it by now.
+  if (!token.ok() || *token == token_) return;
   store_.Set(token_, kDone, deadline).IgnoreError();
 }
 

@@ -11,7 +11,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,6 +19,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "agent/device/device_map.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/wire/call_extras.h"
@@ -109,7 +109,7 @@ class WorkerDirectory {
 
   mutable Mutex mutex_;
   std::shared_ptr<const MemberSnapshot> current_ ABSL_GUARDED_BY(mutex_);
-  std::deque<WorkerInfo> gone_ ABSL_GUARDED_BY(mutex_);
+  Fifo<WorkerInfo> gone_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

@@ -1,5 +1,8 @@
 #include "agent/metrics/metrics.h"
 
+#include <memory>
+#include <new>
+
 #include "absl/strings/str_cat.h"
 
 namespace reprise {
@@ -91,6 +94,12 @@ void AppendCounter(const CounterOf& of, MetricFamily::Type type,
 
 }  // namespace
 
+LatencyByType::~LatencyByType() {
+  for (const std::atomic<Histogram*>& histogram : histograms_) {
+    delete histogram.load();
+  }
+}
+
 void LatencyByType::Record(MessageType type, absl::Duration latency) {
   const int32_t value = static_cast<int32_t>(type);
   size_t i = 0;
@@ -102,19 +111,33 @@ void LatencyByType::Record(MessageType type, absl::Duration latency) {
     }
     if (present == value) break;
   }
-  histograms_[i].Record(absl::ToInt64Nanoseconds(latency));
+  Histogram* histogram = histograms_[i].load(std::memory_order_acquire);
+  if (histogram == nullptr) {
+    // The callers are callbacks that must not throw, so a value for which there
+    // is no memory is dropped.
+    std::unique_ptr<Histogram> made(new (std::nothrow) Histogram());
+    if (made == nullptr) return;
+    if (histograms_[i].compare_exchange_strong(histogram, made.get(),
+                                               std::memory_order_acq_rel)) {
+      histogram = made.release();
+    }
+  }
+  histogram->Record(absl::ToInt64Nanoseconds(latency));
 }
 
 void LatencyByType::ForEach(
     const std::function<void(MessageType, const Histogram&)>& f) const {
   for (size_t i = 0; i <= kTypes; ++i) {
+    const Histogram* const histogram =
+        histograms_[i].load(std::memory_order_acquire);
+    if (histogram == nullptr) continue;
     uint64_t total = 0;
-    for (const uint64_t count : histograms_[i].counts()) total += count;
+    for (const uint64_t count : histogram->counts()) total += count;
     if (total == 0) continue;
     f(i == kTypes
           ? MessageType::kUnknown
           : static_cast<MessageType>(types_[i].load(std::memory_order_relaxed)),
-      histograms_[i]);
+      *histogram);
   }
 }
 

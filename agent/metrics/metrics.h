@@ -1,8 +1,9 @@
 // What an agent counts, always: calls, bytes, errors and latencies, by peer.
 //
-// To count costs relaxed additions to atomics, no lock and no memory. A peer's
-// counters are made when a pipe to or from it is, and live as long as the
-// agent: those of a peer that came back go on.
+// To count costs relaxed additions to atomics and no lock. A peer's counters
+// are made when a pipe to or from it is, its histograms with the first call of
+// their type, and live as long as the agent: those of a peer that came back go
+// on.
 
 #ifndef REPRISE_AGENT_METRICS_METRICS_H_
 #define REPRISE_AGENT_METRICS_METRICS_H_
@@ -43,6 +44,13 @@ class Counter {
 // are met have a histogram each, all others share one. Thread-safe.
 class LatencyByType {
  public:
+  LatencyByType() = default;
+  LatencyByType(const LatencyByType&) = delete;
+  LatencyByType& operator=(const LatencyByType&) = delete;
+  ~LatencyByType();
+
+  // Does not throw: a value that needs a histogram for which there is no memory
+  // is dropped.
   void Record(MessageType type, absl::Duration latency);
 
   // `f(type, histogram)`; the shared one comes as MessageType::kUnknown. Those
@@ -54,7 +62,9 @@ class LatencyByType {
   static constexpr size_t kTypes = 4;
   // 0: free. Never changes once it is set.
   std::array<std::atomic<int32_t>, kTypes> types_{};
-  std::array<Histogram, kTypes + 1> histograms_;
+  // Made with the first value, and owned: most peers are called with one type,
+  // and those that only call us with none.
+  std::array<std::atomic<Histogram*>, kTypes + 1> histograms_{};
 };
 
 // Of one peer, in one direction: our calls to it, or its calls to us.

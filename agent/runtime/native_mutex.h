@@ -19,7 +19,7 @@ namespace reprise {
 // Not recursive.
 class ABSL_LOCKABLE NativeMutex {
  public:
-  NativeMutex() = default;
+  constexpr NativeMutex() = default;
   NativeMutex(const NativeMutex&) = delete;
   NativeMutex& operator=(const NativeMutex&) = delete;
 

@@ -1,7 +1,6 @@
 #include "agent/runtime/thread_pool.h"
 
 #include <algorithm>
-#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/mutex.h"
 #include "glog/logging.h"
 
@@ -54,7 +54,7 @@ struct ThreadPool::State {
   const int max_threads;
   Mutex mutex;
   CondVar changed;  // a task was queued, stopping was set, the threads ended
-  std::deque<absl::AnyInvocable<void()>> queue ABSL_GUARDED_BY(mutex);
+  Fifo<absl::AnyInvocable<void()>> queue ABSL_GUARDED_BY(mutex);
   std::vector<std::unique_ptr<Thread>> threads ABSL_GUARDED_BY(mutex);
   // What `Runtime::CurrentThread` returns on each of them.
   std::vector<const void*> thread_names ABSL_GUARDED_BY(mutex);
@@ -141,7 +141,7 @@ bool ThreadPool::Run(absl::AnyInvocable<void()> task) {
 
 bool ThreadPool::Stop(absl::Time deadline) {
   // Declared before the lock: they are destroyed after it is released.
-  std::deque<absl::AnyInvocable<void()>> dropped;
+  Fifo<absl::AnyInvocable<void()>> dropped;
   std::vector<std::unique_ptr<Thread>> threads;
   {
     MutexLock lock(state_->mutex);

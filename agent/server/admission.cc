@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/planted.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/memory_reserve.h"
 
 namespace reprise {
@@ -48,7 +49,7 @@ class Admission::Peer {
   friend class Admission;
   const std::string name_;
   // All are guarded by the lock of the admission.
-  std::deque<Queued> queue_;
+  Fifo<Queued> queue_;
   Loads loads_;
   bool in_turns_ = false;
 };
@@ -258,7 +259,7 @@ void Admission::EraseIfIdle(Peer& peer) {
 }
 
 void Admission::Close() {
-  std::vector<std::deque<Queued>> dropped;  // destroyed with no lock held
+  std::vector<Fifo<Queued>> dropped;  // destroyed with no lock held
   MutexLock lock(mutex_);
   closed_ = true;
   turns_.clear();
@@ -269,8 +270,7 @@ void Admission::Close() {
     loads_.queued.bytes -= peer.loads_.queued.bytes;
     peer.loads_.queued = {};
     peer.in_turns_ = false;
-    dropped.push_back(std::move(peer.queue_));
-    peer.queue_.clear();
+    dropped.push_back(std::exchange(peer.queue_, {}));
     EraseIfIdle(peer);
   }
 }

@@ -15,7 +15,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,6 +26,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/thread_pool.h"
@@ -134,7 +134,7 @@ class Admission : public std::enable_shared_from_this<Admission> {
   // Those that have a connection or anything that counts.
   std::map<std::string, PeerPtr, std::less<>> peers_ ABSL_GUARDED_BY(mutex_);
   // Peers with queued requests that may be started, in the order of their turn.
-  std::deque<PeerPtr> turns_ ABSL_GUARDED_BY(mutex_);
+  Fifo<PeerPtr> turns_ ABSL_GUARDED_BY(mutex_);
   // Peers with queued requests that may not be started.
   size_t num_blocked_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t num_threads_ ABSL_GUARDED_BY(mutex_) =

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/call_error.h"
+#include "agent/runtime/fifo.h"
 
 namespace reprise {
 
@@ -114,7 +115,7 @@ void HandlerGate::Answered() {
 }
 
 void HandlerGate::Serve() {
-  std::deque<Waiting> waiting;
+  Fifo<Waiting> waiting;
   {
     MutexLock lock(mutex_);
     if (state_ == State::kClosed) return;
@@ -135,7 +136,7 @@ void HandlerGate::Serve() {
 }
 
 bool HandlerGate::Drain(absl::Time deadline) {
-  std::deque<Waiting> refused;
+  Fifo<Waiting> refused;
   {
     MutexLock lock(mutex_);
     if (state_ != State::kClosed) state_ = State::kDraining;
@@ -150,7 +151,7 @@ bool HandlerGate::Drain(absl::Time deadline) {
 }
 
 void HandlerGate::Close() {
-  std::deque<Waiting> dropped;
+  Fifo<Waiting> dropped;
   MutexLock lock(mutex_);
   state_ = State::kClosed;
   dropped.swap(waiting_);

@@ -10,7 +10,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,6 +21,7 @@
 #include "agent/message.h"
 #include "agent/metrics/metrics.h"
 #include "agent/request.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/runtime/thread_pool.h"
@@ -99,7 +99,7 @@ class HandlerGate final : public std::enable_shared_from_this<HandlerGate> {
 
   Mutex mutex_;
   CondVar answered_;  // num_unanswered_ fell to 0
-  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
+  Fifo<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

@@ -21,7 +21,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <map>
 #include <memory>
@@ -34,6 +33,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/request.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 #include "agent/server/server_pipe.h"
@@ -170,7 +170,7 @@ class IdempotentCalls {
   // The highest number that was forgotten, by the caller's agent; and these
   // agents, the first to lose a key first.
   std::map<uint64_t, uint64_t> forgotten_ ABSL_GUARDED_BY(mutex_);
-  std::deque<uint64_t> forgotten_order_ ABSL_GUARDED_BY(mutex_);
+  Fifo<uint64_t> forgotten_order_ ABSL_GUARDED_BY(mutex_);
   // Whether an entry of `forgotten_` was itself forgotten.
   bool forgot_an_agent_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -119,6 +119,9 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
     }
     extras = *std::move(decoded);
     deadline = now + extras.remaining;
+    if (REPRISE_PLANTED(absolute_deadline)) {
+      deadline -= (now - absl::UnixEpoch()) % absl::Hours(24);
+    }
     if (REPRISE_PLANTED(idempotency_ignored)) extras.idempotency_key.clear();
   }
   pipe->counters().calls.Add();

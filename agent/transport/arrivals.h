@@ -14,7 +14,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <set>
@@ -25,6 +24,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/native_mutex.h"
 #include "tensorpipe/channel/mpt/nop_types.h"
 #include "tensorpipe/common/device.h"
@@ -117,7 +117,7 @@ class PipeArrivals {
   std::map<uint64_t, Pipe> pipes_ ABSL_GUARDED_BY(mutex_);
   std::map<ArrivalClock*, uint64_t> pipe_of_ ABSL_GUARDED_BY(mutex_);
   std::map<Lane, uint64_t> offers_ ABSL_GUARDED_BY(mutex_);
-  std::deque<Lane> oldest_offers_ ABSL_GUARDED_BY(mutex_);
+  Fifo<Lane> oldest_offers_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace reprise

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <thread>
 
+#include "agent/runtime/fifo.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -85,7 +86,7 @@ void DescriptorRoom::Await(Begin begin) {
     std::thread([this] { Watch(); }).detach();
   } catch (const std::system_error& error) {
     LOG(WARNING) << "no thread to wait for file descriptors: " << error.what();
-    std::deque<Waiter> waiting;
+    Fifo<Waiter> waiting;
     {
       NativeMutexLock lock(mutex_);
       waiting.swap(waiting_);
@@ -127,7 +128,7 @@ bool DescriptorRoom::BeginWaiting() {
 
 bool DescriptorRoom::HasRoom() {
   const auto now = std::chrono::steady_clock::now();
-  std::erase_if(reservations_, [now](const Reservation& reservation) {
+  reservations_.EraseIf([now](const Reservation& reservation) {
     return reservation.until <= now || reservation.ticket.expired();
   });
   // Reservations count what happens between two counts.

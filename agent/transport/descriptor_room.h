@@ -11,12 +11,12 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/native_mutex.h"
 
 namespace reprise {
@@ -78,8 +78,8 @@ class DescriptorRoom {
   const std::function<int64_t()> count_spare_;
   const std::chrono::milliseconds longest_wait_;
   NativeMutex mutex_;
-  std::deque<Reservation> reservations_ ABSL_GUARDED_BY(mutex_);
-  std::deque<Waiter> waiting_ ABSL_GUARDED_BY(mutex_);
+  Fifo<Reservation> reservations_ ABSL_GUARDED_BY(mutex_);
+  Fifo<Waiter> waiting_ ABSL_GUARDED_BY(mutex_);
   bool is_watched_ ABSL_GUARDED_BY(mutex_) = false;
   // How many were spare when they were last counted.
   int64_t spare_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -9,7 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "agent/runtime/fifo.h"
 #include "agent/runtime/native_mutex.h"
 #include "agent/transport/arrivals.h"
 #include "agent/transport/transports.h"
@@ -92,7 +92,7 @@ class PeerCheck {
   NativeMutex mutex_;
   // Which transport a number is for.
   std::unordered_map<uint64_t, std::string> handed_out_ ABSL_GUARDED_BY(mutex_);
-  std::deque<uint64_t> oldest_first_ ABSL_GUARDED_BY(mutex_);
+  Fifo<uint64_t> oldest_first_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The number of lanes that the channel mpt_uv of every agent has, as in

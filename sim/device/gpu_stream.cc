@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "sim/device/sim_gpu_driver.h"
 #include "sim/device/sim_gpus.h"
+#include "sim/world/latency.h"
 
 namespace reprise {
 namespace {
@@ -69,25 +70,12 @@ uint64_t SimGpuStream::Put(SimGpuWork work) {
 
 int64_t SimGpuStream::DrawLatencyNs() {
   const SimGpuOptions& options = driver_.options();
-  Decisions& decisions = world_.decisions();
   site_.Visit();
-  uint64_t bits = site_.Bits(DecisionKind::kLatency);
-  uint64_t latency_ns =
-      static_cast<uint64_t>(options.latency_min_ns) +
-      Below(bits, static_cast<uint64_t>(options.latency_spread_ns) + 1);
-  if (options.spike_one_in > 0) {
-    bits = Mix(bits);
-    if (Below(bits, static_cast<uint64_t>(options.spike_one_in)) == 0) {
-      latency_ns +=
-          Below(Mix(bits), static_cast<uint64_t>(options.spike_max_ns));
-    }
-  }
-  decisions.CountMade();
-  if (decisions.replaying()) {
-    latency_ns =
-        decisions.Recorded(site_, DecisionKind::kLatency).value_or(latency_ns);
-  }
-  return static_cast<int64_t>(latency_ns);
+  return reprise::DrawLatencyNs(world_.decisions(), site_,
+                                {.min_ns = options.latency_min_ns,
+                                 .spread_ns = options.latency_spread_ns,
+                                 .spike_one_in = options.spike_one_in,
+                                 .spike_max_ns = options.spike_max_ns});
 }
 
 void SimGpuStream::RunNext() {

@@ -88,11 +88,7 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
 }
 
 absl::Status ChildProcess::Fork(const Work& work) {
-  static const bool is_prepared = [] {
-    if (interposition != nullptr) interposition->prepare_children();
-    return true;
-  }();
-  (void)is_prepared;
+  if (interposition != nullptr) interposition->prepare_child();
   // Else the child would write what the parent has not written yet.
   std::fflush(nullptr);
   const pid_t parent = getpid();

@@ -1,17 +1,24 @@
 #include "sim/explore/result_log.h"
 
 #include <bit>
+#include <concepts>
+#include <type_traits>
 #include <utility>
 
 namespace reprise {
 namespace {
 
+template <typename T>
+concept Number = std::integral<T> || std::is_enum_v<T>;
+
 class Writer {
  public:
   explicit Writer(SharedLog& log) : log_(log) {}
   void operator()(const std::string& text) { log_.Put(text); }
-  void operator()(uint64_t number) { log_.Put(number); }
-  void operator()(int64_t number) { log_.Put(static_cast<uint64_t>(number)); }
+  template <Number T>
+  void operator()(T number) {
+    log_.Put(static_cast<uint64_t>(number));
+  }
   void operator()(double number) { log_.Put(std::bit_cast<uint64_t>(number)); }
   template <typename T>
   void operator()(const std::vector<T>& all) {
@@ -38,9 +45,9 @@ class Reader {
  public:
   explicit Reader(SharedLog& log) : log_(log) {}
   void operator()(std::string& text) { text = log_.TakeText(); }
-  void operator()(uint64_t& number) { number = log_.TakeNumber(); }
-  void operator()(int64_t& number) {
-    number = static_cast<int64_t>(log_.TakeNumber());
+  template <Number T>
+  void operator()(T& number) {
+    number = static_cast<T>(log_.TakeNumber());
   }
   void operator()(double& number) {
     number = std::bit_cast<double>(log_.TakeNumber());
@@ -65,9 +72,35 @@ class Reader {
   SharedLog& log_;
 };
 
-// All fields but the events and decisions.
-template <typename Archive, typename Result>
-void Visit(Archive archive, Result& result) {
+// The fields of an entry, for both ways: `Fields` is an Event, a Decision or a
+// RunResult, const for a Writer.
+template <typename Archive, typename Fields>
+requires std::same_as<std::remove_const_t<Fields>, Event>
+void Visit(Archive archive, Fields& event) {
+  archive(event.time_ns);
+  archive(event.node);
+  archive(event.kind);
+  archive(event.id);
+  archive(event.a);
+  archive(event.b);
+  archive(event.c);
+  archive(event.text);
+}
+
+template <typename Archive, typename Fields>
+requires std::same_as<std::remove_const_t<Fields>, Decision>
+void Visit(Archive archive, Fields& decision) {
+  archive(decision.site);
+  archive(decision.count);
+  archive(decision.kind);
+  archive(decision.value);
+  archive(decision.text);
+}
+
+// All but the events and decisions.
+template <typename Archive, typename Fields>
+requires std::same_as<std::remove_const_t<Fields>, RunResult>
+void Visit(Archive archive, Fields& result) {
   archive(result.rule);
   archive(result.detail);
   archive(result.hash);
@@ -90,61 +123,37 @@ void Visit(Archive archive, Result& result) {
 
 bool WriteEvent(SharedLog& log, const Event& event) {
   log.Begin(kEventEntry);
-  log.Put(static_cast<uint64_t>(event.time_ns));
-  log.Put(static_cast<uint64_t>(event.node));
-  log.Put(static_cast<uint64_t>(event.kind));
-  log.Put(event.id);
-  log.Put(static_cast<uint64_t>(event.a));
-  log.Put(static_cast<uint64_t>(event.b));
-  log.Put(event.c);
-  log.Put(event.text);
+  Visit(Writer(log), event);
   return log.Commit();
 }
 
 Event ReadEvent(SharedLog& log) {
   Event event;
-  event.time_ns = static_cast<int64_t>(log.TakeNumber());
-  event.node = static_cast<int32_t>(log.TakeNumber());
-  event.kind = static_cast<EventKind>(log.TakeNumber());
-  event.id = log.TakeNumber();
-  event.a = static_cast<int64_t>(log.TakeNumber());
-  event.b = static_cast<int64_t>(log.TakeNumber());
-  event.c = log.TakeNumber();
-  event.text = log.TakeText();
+  Visit(Reader(log), event);
   return event;
 }
 
 bool WriteDecision(SharedLog& log, const Decision& decision) {
   log.Begin(kDecisionEntry);
-  log.Put(decision.site);
-  log.Put(decision.count);
-  log.Put(static_cast<uint64_t>(decision.kind));
-  log.Put(decision.value);
-  log.Put(decision.text);
+  Visit(Writer(log), decision);
   return log.Commit();
 }
 
 Decision ReadDecision(SharedLog& log) {
   Decision decision;
-  decision.site = log.TakeText();
-  decision.count = log.TakeNumber();
-  decision.kind = static_cast<DecisionKind>(log.TakeNumber());
-  decision.value = log.TakeNumber();
-  decision.text = log.TakeText();
+  Visit(Reader(log), decision);
   return decision;
 }
 
 bool WritePlan(SharedLog& log, const std::vector<std::string>& faults) {
   log.Begin(kPlanEntry);
-  Writer writer(log);
-  writer(faults);
+  Writer{log}(faults);
   return log.Commit();
 }
 
 std::vector<std::string> ReadPlan(SharedLog& log) {
   std::vector<std::string> faults;
-  Reader reader(log);
-  reader(faults);
+  Reader{log}(faults);
   return faults;
 }
 

@@ -26,11 +26,9 @@ constexpr int64_t kBootStartNs = int64_t{1'000} * 1'000'000'000;
 constexpr const char* kVerbs[] = {"lock",  "wait", "sleep",  "start", "join",
                                   "futex", "sem",  "rwlock", "once",  "poll"};
 
-// Ids of threads are below 2^22. Bit 29 tells those of fibers; 9 bits are the
-// run's and 20 the fiber's.
+// The ids of a run's fibers have its number in common.
 constexpr int kFiberIdBit = 1 << 29;
 constexpr int kRunBits = 9;
-constexpr int kFiberBits = 20;
 std::atomic<int> next_run{0};
 std::atomic<bool> run_lives[1 << kRunBits];
 
@@ -83,6 +81,7 @@ void TakeRunNumber(InterposedWorld& state) {
   state.run =
       next_run.fetch_add(1, std::memory_order_relaxed) & ((1 << kRunBits) - 1);
   run_lives[state.run] = true;
+  state.owner_bits = kFiberIdBit | (state.run << kFiberBits);
 }
 
 void ReturnRunNumber(InterposedWorld& state) { run_lives[state.run] = false; }
@@ -245,18 +244,31 @@ void FailCall(World& world, const void* return_address, std::string_view what,
   }
 }
 
+// What a clock shows beyond the steady clock of its node.
+int64_t OffsetOf(NodeClock& clock, bool is_wall) {
+  if (!is_wall) return kBootStartNs;
+  const InSimulator in_simulator;
+  return kWallStartNs + clock.ReadOffset();
+}
+
 int64_t ClockNow(World& world, clockid_t clock) {
   const bool is_wall = clock == CLOCK_REALTIME ||
                        clock == CLOCK_REALTIME_COARSE || clock == CLOCK_TAI;
-  return world.now_ns() + (is_wall ? kWallStartNs : kBootStartNs);
+  const Fiber* const fiber = world.scheduler().current();
+  if (fiber == nullptr) {
+    return world.now_ns() + (is_wall ? kWallStartNs : kBootStartNs);
+  }
+  NodeClock& own = *fiber->node->clock;
+  return own.Steady(world.now_ns()) + OffsetOf(own, is_wall);
 }
 
 int64_t DeadlineOn(clockid_t clock, const timespec* time) {
   constexpr int64_t kMaxSeconds = 9'000'000'000;
   if (time == nullptr || time->tv_sec > kMaxSeconds) return Scheduler::kNever;
   const bool is_wall = clock == CLOCK_REALTIME || clock == CLOCK_TAI;
-  return int64_t{time->tv_sec} * 1'000'000'000 + time->tv_nsec -
-         (is_wall ? kWallStartNs : kBootStartNs);
+  NodeClock& own = *Self(*World::Current()).node->clock;
+  return own.WorldAt(int64_t{time->tv_sec} * 1'000'000'000 + time->tv_nsec -
+                     OffsetOf(own, is_wall));
 }
 
 int64_t DeadlineAfter(World& world, const timespec* duration) {
@@ -264,13 +276,10 @@ int64_t DeadlineAfter(World& world, const timespec* duration) {
   if (duration == nullptr || duration->tv_sec > kMaxSeconds) {
     return Scheduler::kNever;
   }
-  return world.now_ns() + int64_t{duration->tv_sec} * 1'000'000'000 +
-         duration->tv_nsec;
-}
-
-int OwnerIdOf(World& world, const Fiber& fiber) {
-  return kFiberIdBit | (world.interposed->run << kFiberBits) |
-         static_cast<int>(fiber.id & ((1 << kFiberBits) - 1));
+  const NodeClock& own = *Self(world).node->clock;
+  return own.WorldAt(own.Steady(world.now_ns()) +
+                     int64_t{duration->tv_sec} * 1'000'000'000 +
+                     duration->tv_nsec);
 }
 
 bool IsFiberId(int owner) { return (owner >> (kRunBits + kFiberBits)) == 1; }

@@ -145,9 +145,9 @@ int64_t DeadlineOn(clockid_t clock, const timespec* time);
 // A duration, as virtual time.
 int64_t DeadlineAfter(World& world, const timespec* duration);
 
-// Whether the fiber of this thread id, as mutexes note their owner, lives. Ids
-// of other worlds in this process are those of the living.
-int OwnerIdOf(World& world, const Fiber& fiber);
+// Of the thread ids by which mutexes note their owners (`OwnerIdOf`): whether
+// they are of fibers, of this run, and of the dead. Ids of other worlds in this
+// process are those of the living.
 bool IsFiberId(int owner);
 bool IsOfAnotherRun(World& world, int owner);
 bool IsDeadOwner(World& world, int owner, const void* holder);

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sim/interpose/debug_information.h"
 #include "sim/interpose/interposed_world.h"
 #include "sim/interpose/keys.h"
-#include "sim/interpose/place.h"
 #include "sim/interpose/rwlocks.h"
 #include "sim/interpose/state.h"
 #include "sim/world/race_annotations.h"
@@ -105,12 +105,11 @@ void RunEnds(World& world) {
   delete std::exchange(world.interposed, nullptr);
 }
 
-constexpr Interposition kInterposition = {
-    .prepare_children = &ReadDebugInformation,
-    .run_begins = &RunBegins,
-    .run_ends = &RunEnds,
-    .fiber_ends = &FiberEnds,
-    .node_crashed = &NodeCrashed};
+constexpr Interposition kInterposition = {.prepare_child = &PrepareChild,
+                                          .run_begins = &RunBegins,
+                                          .run_ends = &RunEnds,
+                                          .fiber_ends = &FiberEnds,
+                                          .node_crashed = &NodeCrashed};
 [[maybe_unused]] const bool registered =
     (interposition = &kInterposition, true);
 

@@ -14,6 +14,7 @@
 #include <cerrno>
 
 #include "sim/interpose/real.h"
+#include "sim/interpose/state.h"
 #include "sim/world/race_annotations.h"
 
 namespace reprise::interpose {
@@ -94,8 +95,8 @@ int AcquireContended(World& world, pthread_mutex_t& mutex, int64_t deadline_ns,
 
 // A point at the user's locks, and at TensorPipe's if the schedule says so.
 void PointAtLock(World& world, const void* return_address) {
-  if (IsInQuietLibrary(return_address) &&
-      !world.options().schedule.tensorpipe_locks) {
+  if (IsQuietCall(return_address) &&
+      __builtin_expect(!world.options().schedule.tensorpipe_locks, 1)) {
     return;
   }
   const CodePlace& place = ImmediatePlace(world, return_address);
@@ -108,11 +109,23 @@ void PointAtLock(World& world, const void* return_address) {
   world.scheduler().MaybePreempt(*call.site);
 }
 
+// `AcquireMutex`, at most of whose calls the mutex is an ordinary one and free.
+inline int Acquire(World& world, pthread_mutex_t* mutex, int64_t deadline_ns,
+                   bool only_try, const void* return_address) {
+  if (__builtin_expect(
+          mutex->__data.__kind == PTHREAD_MUTEX_NORMAL && TryTake(*mutex, 1),
+          1)) {
+    BecomeOwner(world, *mutex);
+    return 0;
+  }
+  return AcquireMutex(world, mutex, deadline_ns, only_try, return_address);
+}
+
 int Lock(World& world, pthread_mutex_t* mutex, int64_t deadline_ns,
          bool only_try, const void* return_address) {
   const InSimulator in_simulator;
   PointAtLock(world, return_address);
-  return AcquireMutex(world, mutex, deadline_ns, only_try, return_address);
+  return Acquire(world, mutex, deadline_ns, only_try, return_address);
 }
 
 }  // namespace
@@ -141,8 +154,8 @@ int AcquireMutex(World& world, pthread_mutex_t* mutex, int64_t deadline_ns,
 
 int ReleaseMutex(World& world, pthread_mutex_t* mutex) {
   auto& data = mutex->__data;
-  const int type = TypeOf(*mutex);
-  if (type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK) {
+  if (const int type = TypeOf(*mutex);
+      type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK) {
     if (data.__owner != OwnerIdOf(world, Self(world))) return EPERM;
     if (type == PTHREAD_MUTEX_RECURSIVE && --data.__count != 0) return 0;
   }

@@ -11,16 +11,13 @@
 #define REPRISE_SIM_INTERPOSE_PLACE_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
-namespace reprise::interpose {
+#include "sim/interpose/code_kind.h"
 
-enum class PlaceKind : uint8_t {
-  kUser,     // the code under test
-  kLibrary,  // std::, absl::, libc: its caller counts
-  kQuiet,    // TensorPipe, glog, the project itself: no points, no sites
-};
+namespace reprise::interpose {
 
 // Made once for each address, and never destroyed.
 struct CodePlace {
@@ -41,16 +38,26 @@ const CodePlace& PlaceOf(const void* return_address);
 // place in it was asked for.
 inline constinit std::atomic<uintptr_t> quiet_code_low = 0;
 inline constinit std::atomic<uintptr_t> quiet_code_size = 0;
+// Of the calls in other code that are known to be of kind kQuiet, such as those
+// of TensorPipe's templates, the last one with each hash.
+inline constexpr size_t kQuietCalls = 256;
+inline constinit std::atomic<uintptr_t> quiet_calls[kQuietCalls] = {};
 
-// Whether the place is known to be of kind kQuiet. May say no to one that is.
-inline bool IsInQuietLibrary(const void* return_address) {
-  return reinterpret_cast<uintptr_t>(return_address) -
-             quiet_code_low.load(std::memory_order_relaxed) <
-         quiet_code_size.load(std::memory_order_relaxed);
+inline std::atomic<uintptr_t>& QuietCallLike(uintptr_t address) {
+  return quiet_calls[(address ^ address >> 8) % kQuietCalls];
+}
+inline void NoteQuietCall(const void* return_address) {
+  const auto address = reinterpret_cast<uintptr_t>(return_address);
+  QuietCallLike(address).store(address, std::memory_order_relaxed);
 }
 
-// The first call of the others takes some 40 ms for this.
-void ReadDebugInformation();
+// Whether the place is known to be of kind kQuiet. May say no to one that is.
+inline bool IsQuietCall(const void* return_address) {
+  const auto address = reinterpret_cast<uintptr_t>(return_address);
+  return address - quiet_code_low.load(std::memory_order_relaxed) <
+             quiet_code_size.load(std::memory_order_relaxed) ||
+         QuietCallLike(address).load(std::memory_order_relaxed) == address;
+}
 
 // The same for the innermost caller that is not a library's, found on the
 // stack of the calling thread above the frame that `return_address` returns to.

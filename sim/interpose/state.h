@@ -43,11 +43,20 @@ struct InterposedWorld {
   CachedSite sites[kCached];
   std::vector<std::pair<const Node*, uint64_t>> rand_states;
   int run = 0;
+  int owner_bits = 0;
   bool prepared = false;  // the process, for user code
   bool has_detached = false;
 };
 
 namespace interpose {
+
+// By these ids mutexes note their owners. Ids of threads are below 2^22. Bit 29
+// tells those of fibers; 9 bits are the run's and 20 the fiber's.
+inline constexpr int kFiberBits = 20;
+inline int OwnerIdOf(World& world, const Fiber& fiber) {
+  return world.interposed->owner_bits |
+         static_cast<int>(fiber.id & ((1 << kFiberBits) - 1));
+}
 
 // Tells the owners of mutexes in this run from those in other ones.
 void TakeRunNumber(InterposedWorld& state);

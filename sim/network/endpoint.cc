@@ -1,37 +1,24 @@
 #include "sim/network/endpoint.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/transport/uv/frame_reader.h"
+#include "sim/network/errors.h"
 #include "sim/world/race_annotations.h"
-#include "tensorpipe/common/error_macros.h"
-#include "tensorpipe/transport/error.h"
 
 namespace reprise {
 namespace {
 
 using tensorpipe::Error;
 
-Error ErrorOf(BreakKind kind) {
-  return kind == BreakKind::kReset
-             ? TP_CREATE_ERROR(tensorpipe::SystemError, "read", ECONNRESET)
-             : TP_CREATE_ERROR(tensorpipe::EOFError);
-}
+constexpr int64_t kFrameHeaderBytes = 8;  // as on uv
 
-Error ClosedError() {
-  return TP_CREATE_ERROR(tensorpipe::transport::ConnectionClosedError);
+int64_t BytesOf(const std::vector<uint8_t>& frame) {
+  return static_cast<int64_t>(frame.size()) + kFrameHeaderBytes;
 }
-
-Error ShortReadErrorOf(size_t expected, size_t actual) {
-  return TP_CREATE_ERROR(tensorpipe::ShortReadError,
-                         static_cast<ssize_t>(expected),
-                         static_cast<ssize_t>(actual));
-}
-
-constexpr size_t kFrameHeaderBytes = 8;  // as on uv
 
 }  // namespace
 
@@ -62,38 +49,44 @@ void Endpoint::Read(void* into, size_t length,
 
 void Endpoint::AddRead(PendingRead read) {
   AnnounceRelease(this);
+  read.is_late = is_over();
   reads_.push_back(std::move(read));
-  if (error_ || end_of_stream_ || !arrived_.empty()) PostProgress();
+  if (error_ || ending_ != Ending::kNone || !arrived_.empty() ||
+      partial_ > front_taken_) {
+    PostProgress();
+  }
 }
 
 void Endpoint::Write(Frame frame, bool is_object,
                      Connection::write_callback_fn done) {
   AnnounceRelease(this);
-  if (!established_ && !error_) {
+  if (!error_ && ending_ == Ending::kReset) Fail(UvErrorOf(UV_ECONNRESET));
+  if (error_) {
+    failed_.push_back(std::move(done));
+    PostProgress();
+  } else if (!established_) {
     writes_.push_back({std::move(frame), is_object, std::move(done)});
-    return;
+  } else {
+    Send(std::move(frame), is_object, std::move(done));
+    PostProgress();
   }
-  if (!error_) Send(std::move(frame), is_object);
-  // The write is over when the frame has been taken over or has failed, and not
-  // only when it has arrived.
-  written_.emplace_back(error_, std::move(done));
-  PostProgress();
 }
 
-void Endpoint::Establish(const std::shared_ptr<Endpoint>& peer) {
+void Endpoint::Establish(const std::shared_ptr<Endpoint>& peer,
+                         int64_t first_arrival_ns) {
+  peer_ = peer;
+  last_arrival_ns_ = std::max(last_arrival_ns_, first_arrival_ns);
+  if (established_) return;
+  established_ = true;
   if (error_) {
     // Closed while it was being made.
-    peer_ = peer;
-    SendEndOfStream();
+    CloseSocket(EndingNow());
     return;
   }
-  peer_ = peer;
-  established_ = true;
   while (!writes_.empty() && !error_) {
     PendingWrite write = std::move(writes_.front());
     writes_.pop_front();
-    Send(std::move(write.frame), write.is_object);
-    written_.emplace_back(error_, std::move(write.done));
+    Send(std::move(write.frame), write.is_object, std::move(write.done));
   }
   PostProgress();
 }
@@ -111,80 +104,41 @@ EventKind Endpoint::PhaseOf(bool is_object) {
                                   : EventKind::kSendTensor;
 }
 
-void Endpoint::Send(Frame frame, bool is_object) {
+void Endpoint::Send(Frame frame, bool is_object,
+                    Connection::write_callback_fn done) {
   World& world = network_.world_;
   const EventKind phase = PhaseOf(is_object);
   if (is_object) ++objects_sent_;
-  const size_t bytes = frame.size() + kFrameHeaderBytes;
+  const int64_t bytes = BytesOf(frame);
   const uint64_t number = frames_sent_++;
+  // It is there before the event, which may end everything, but not in the
+  // send buffer.
+  unsent_.push_back({.frame = {},
+                     .bytes_left = bytes,
+                     .end = INT64_MAX,
+                     .is_cut_off = false,
+                     .latency_ns = 0,
+                     .done = std::move(done)});
+  UnsentFrame& unsent = unsent_.back();
   // `Record` may crash this very node. Then it does not return, unless this
   // runs on no fiber.
   world.Record(&node_, {.kind = phase,
                         .id = connection_,
                         .frame = static_cast<int64_t>(number),
-                        .num_bytes = static_cast<int64_t>(bytes)});
+                        .num_bytes = bytes});
   if (error_ || !node_.alive) return;
   BreakKind kind = BreakKind::kReset;
-  if (network_.TakeCut(node_.rank, remote_rank_, bytes, kind)) {
+  if (network_.links_.TakeCut(node_.rank, remote_rank_,
+                              static_cast<size_t>(bytes), kind)) {
     Break(kind);
     return;
   }
-  std::shared_ptr<Endpoint> peer = peer_.lock();
-  if (peer == nullptr || peer->closed_) return;
-  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*this, bytes);
-  const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
-  if (held_until_ns == Scheduler::kNever) return;
-  arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
-  arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
-  last_arrival_ns_ = arrival_ns;
-  // What was held back arrives at once when the hold ends.
-  int64_t begin_ns = arrival_ns;
-  if (held_until_ns == 0) begin_ns -= network_.TransferNs(bytes);
-  peer->flying_.push_back(
-      {std::move(frame), std::max(begin_ns, world.now_ns())});
-  world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
-           [peer = std::move(peer)] { peer->Deliver(); });
-}
-
-void Endpoint::Deliver() {
-  if (flying_.empty()) return;  // It was lost in a reset.
-  Frame frame = std::move(flying_.front().frame);
-  flying_.pop_front();
-  last_received_ns_ = network_.world_.now_ns();
-  if (!node_.alive || error_) return;
-  network_.world_.Record(&node_,
-                         {.kind = EventKind::kDeliver,
-                          .id = connection_,
-                          .num_bytes = static_cast<int64_t>(frame.size())});
-  arrived_.push_back(std::move(frame));
-  if (!reads_.empty()) PostProgress();
-}
-
-absl::Duration Endpoint::SinceArrival() const {
-  const int64_t now_ns = network_.world_.now_ns();
-  for (const FlyingFrame& flying : flying_) {
-    if (flying.begin_ns < now_ns) return absl::ZeroDuration();
-  }
-  return last_received_ns_ < 0 ? absl::InfiniteDuration()
-                               : absl::Nanoseconds(now_ns - last_received_ns_);
-}
-
-void Endpoint::SendEndOfStream() {
-  std::shared_ptr<Endpoint> peer = peer_.lock();
-  if (peer == nullptr || peer->closed_) return;
-  World& world = network_.world_;
-  int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*this, 0);
-  const int64_t held_until_ns = network_.HeldUntil(node_.rank, remote_rank_);
-  if (held_until_ns == Scheduler::kNever) return;
-  arrival_ns += network_.ExtraLatency(node_.rank, remote_rank_);
-  arrival_ns = std::max({arrival_ns, last_arrival_ns_, held_until_ns});
-  last_arrival_ns_ = arrival_ns;
-  world.At(arrival_ns, {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
-           [peer = std::move(peer)] {
-             if (!peer->node_.alive || peer->error_) return;
-             peer->end_of_stream_ = true;
-             if (!peer->reads_.empty()) peer->PostProgress();
-           });
+  stream_bytes_ += bytes;
+  unsent.end = stream_bytes_;
+  unsent.frame = std::move(frame);
+  unsent.latency_ns = network_.DrawLatency(*this);
+  NoteWritten();
+  Pump(/*is_my_turn=*/false);
 }
 
 void Endpoint::Close() {
@@ -192,27 +146,25 @@ void Endpoint::Close() {
   closed_ = true;
   AnnounceRelease(this);
   network_.endpoints_.erase({connection_, is_server_});
-  if (!error_) {
-    error_ = ClosedError();
-    if (established_) SendEndOfStream();
-  }
-  while (!writes_.empty()) {
-    written_.emplace_back(error_, std::move(writes_.front().done));
-    writes_.pop_front();
-  }
-  PostProgress();
+  Fail(ConnectionClosed());
 }
 
 void Endpoint::Fail(const Error& error) {
   if (error_ || !node_.alive) return;
   error_ = error;
-  flying_.clear();
+  FailWrites();
+  if (established_) CloseSocket(EndingNow());
   arrived_.clear();
-  while (!writes_.empty()) {
-    written_.emplace_back(error_, std::move(writes_.front().done));
-    writes_.pop_front();
-  }
   PostProgress();
+}
+
+void Endpoint::FailWrites() {
+  for (UnsentFrame& unsent : unsent_) {
+    if (unsent.done == nullptr) continue;
+    failed_.push_back(std::exchange(unsent.done, nullptr));
+  }
+  for (PendingWrite& write : writes_) failed_.push_back(std::move(write.done));
+  writes_.clear();
 }
 
 void Endpoint::Break(BreakKind kind) {
@@ -220,32 +172,51 @@ void Endpoint::Break(BreakKind kind) {
   world.Record(&node_, {.kind = EventKind::kBreak,
                         .id = connection_,
                         .break_kind = static_cast<int64_t>(kind)});
-  std::shared_ptr<Endpoint> peer = peer_.lock();
   if (kind == BreakKind::kEndOfStream) {
-    SendEndOfStream();
-    Fail(ErrorOf(kind));
+    FailWrites();
+    CloseSocket(Ending::kEndOfStream);
+    Fail(UvErrorOf(UV_EOF));
     return;
   }
-  Fail(ErrorOf(kind));
+  const std::shared_ptr<Endpoint> peer = peer_.lock();
+  DropSocket();
+  Fail(UvErrorOf(UV_ECONNRESET));
   if (peer == nullptr) return;
-  world.At(world.now_ns() + network_.DrawLatency(*this, 0),
-           {connection_ * 2 + (is_server_ ? 1 : 0), events_sent_++},
-           [peer = std::move(peer), kind] { peer->Fail(ErrorOf(kind)); });
+  const int64_t held_until_ns =
+      network_.links_.HeldUntil(node_.rank, remote_rank_);
+  if (held_until_ns == Scheduler::kNever) return;
+  const int64_t arrival_ns = world.now_ns() + network_.DrawLatency(*this);
+  world.At(std::max(arrival_ns, held_until_ns), NextOrder(), [peer] {
+    peer->DropSocket();
+    peer->Fail(UvErrorOf(UV_ECONNRESET));
+  });
 }
 
-Site& Endpoint::VisitSend() {
+Site& Endpoint::Visit(const Place& place) {
   World& world = network_.world_;
   Fiber* const fiber = world.scheduler().current();
   Site& site = fiber != nullptr
-                   ? fiber->sites.At(network_.send_)
-                   : *world.decisions().SiteAt(node_.label,
-                                               absl::StrCat("send:", name_));
+                   ? fiber->sites.At(place)
+                   : *world.decisions().SiteAt(
+                         node_.label, absl::StrCat(place.label, ":", name_));
   site.Visit();
   return site;
 }
 
+absl::Duration Endpoint::SinceArrival() const {
+  const int64_t now_ns = network_.world_.now_ns();
+  for (const FlyingPiece& flying : flying_) {
+    if (!flying.is_lost && flying.begin_ns < now_ns)
+      return absl::ZeroDuration();
+  }
+  return last_received_ns_ < 0 ? absl::InfiniteDuration()
+                               : absl::Nanoseconds(now_ns - last_received_ns_);
+}
+
 void Endpoint::PostProgress() {
-  if (progress_posted_ || !node_.alive) return;
+  if (!node_.alive) return;
+  if (calls_inline_ && error_) return Progress();
+  if (progress_posted_) return;
   progress_posted_ = true;
   network_.world_.PostIo(node_,
                          [self = shared_from_this()] { self->Progress(); });
@@ -268,43 +239,62 @@ void Endpoint::Progress() {
   if (const std::shared_ptr<Endpoint> peer = peer_.lock()) {
     AnnounceAcquire(peer.get());
   }
-  for (;;) {
-    if (!written_.empty()) {
-      auto [error, done] = std::move(written_.front());
-      written_.pop_front();
-      const OutOfSimulator out;
-      done(error);
-      continue;
-    }
-    if (reads_.empty()) return;
-    if (error_ || (arrived_.empty() && end_of_stream_)) {
-      const Error error = error_ ? error_ : ErrorOf(BreakKind::kEndOfStream);
-      PendingRead read = std::move(reads_.front());
-      reads_.pop_front();
-      const OutOfSimulator out;
-      read.done(error, nullptr, 0);
-      continue;
-    }
-    if (arrived_.empty()) return;
-    const Frame frame = std::move(arrived_.front());
-    arrived_.pop_front();
-    PendingRead read = std::move(reads_.front());
-    reads_.pop_front();
-    BeginSection(read.is_sized);
-    if (!read.is_sized) {
-      const OutOfSimulator out;
-      read.done(Error::kSuccess, frame.data(), frame.size());
-    } else if (frame.size() != read.length) {
-      Fail(ShortReadErrorOf(read.length, frame.size()));
-      const OutOfSimulator out;
-      read.done(error_, nullptr, 0);
-    } else {
-      // An empty frame may have no memory at all.
-      if (!frame.empty()) std::memcpy(read.into, frame.data(), frame.size());
-      const OutOfSimulator out;
-      read.done(Error::kSuccess, read.into, frame.size());
-    }
+  while (CompleteWrite() || CompleteRead()) {
   }
+}
+
+// Writes that fail do so after the reads, as on uv.
+bool Endpoint::CompleteWrite() {
+  const bool is_written = !written_.empty();
+  if (!is_written && (failed_.empty() || !reads_.empty())) return false;
+  std::list<Connection::write_callback_fn>& list =
+      is_written ? written_ : failed_;
+  const Connection::write_callback_fn done = std::move(list.front());
+  list.pop_front();
+  const OutOfSimulator out;
+  done(is_written ? Error::kSuccess : error_);
+  return true;
+}
+
+bool Endpoint::CompleteRead() {
+  if (reads_.empty()) return false;
+  if (!error_ && arrived_.empty()) {
+    if (partial_ > front_taken_) {
+      TakeBytes(partial_ - front_taken_);
+      front_taken_ = partial_;
+    }
+    if (ending_ == Ending::kNone) return false;
+    Fail(UvErrorOf(ending_ == Ending::kReset ? UV_ECONNRESET : UV_EOF));
+  }
+  const PendingRead read = std::move(reads_.front());
+  reads_.pop_front();
+  if (error_) {
+    const OutOfSimulator out;
+    read.done(error_, read.is_late ? read.into : nullptr,
+              read.is_late ? read.length : 0);
+    return true;
+  }
+  const Frame frame = std::move(arrived_.front());
+  arrived_.pop_front();
+  TakeBytes(BytesOf(frame) - front_taken_);
+  front_taken_ = 0;
+  BeginSection(read.is_sized);
+  if (read.is_sized ? frame.size() != read.length
+                    : frame.size() > kLongestObject) {
+    Fail(UvErrorOf(UV_EPROTO));
+    const OutOfSimulator out;
+    read.done(error_, nullptr, 0);
+    return true;
+  }
+  const void* bytes = frame.data();
+  if (read.is_sized) {
+    // An empty frame may have no memory at all.
+    if (!frame.empty()) std::memcpy(read.into, frame.data(), frame.size());
+    bytes = read.into;
+  }
+  const OutOfSimulator out;
+  read.done(Error::kSuccess, bytes, frame.size());
+  return true;
 }
 
 }  // namespace reprise

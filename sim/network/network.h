@@ -1,22 +1,26 @@
 // The simulated network: a TensorPipe transport under the real TensorPipe core.
 //
-// Connections carry frames, in order, each after a latency drawn at the site
-// "send" of the fiber that sends it. What can go wrong goes wrong as on TCP: a
-// connect is refused, a connection breaks at a byte (the frame in which that
-// byte lies never arrives) by a reset or an end of stream, or a link holds
-// everything back and either heals, and then everything arrives late, or never
-// does.
+// Connections carry frames, in order, as TCP carries them: a frame takes the
+// latency of its link, drawn at the site "send" of the fiber that sends it, and
+// the time of its bytes on a wire that others use too; what a peer does not
+// read fills the buffers, and then writes wait. What can go wrong goes wrong as
+// on TCP: a connect is refused or never answered, a connection breaks at a byte
+// (the frame in which that byte lies never arrives) by a reset or an end of
+// stream, a link holds everything back, in one direction or both, and a machine
+// dies with or without a word.
 //
 //   node w0                              node w1
 //   tensorpipe::Context                  tensorpipe::Context
-//   SimTransport -- SimConnection ====== SimConnection -- SimTransport
-//                        Endpoint  wire  Endpoint
+//   SimTransport -- SimConnection        SimConnection -- SimTransport
+//                        |                    |
+//                     Endpoint ==== Links === Endpoint
 //
 // Callbacks run on the transport thread ("io") of the endpoint's node.
 //
-// Tensors on CPUs go over TensorPipe's channel "basic", and those on GPUs over
-// the channels of agent/transport/cuda, which are the same object code as over
-// real GPUs.
+// Tensors on CPUs go over TensorPipe's channel "basic" or, if an agent's
+// options name it, over our "cma", and those on GPUs over the channels of
+// agent/transport/cuda. All of them are the same object code as on real
+// machines.
 
 #ifndef REPRISE_SIM_NETWORK_NETWORK_H_
 #define REPRISE_SIM_NETWORK_NETWORK_H_
@@ -30,31 +34,21 @@
 #include <utility>
 #include <vector>
 
+#include "agent/transport/cma/environment.h"
 #include "agent/transport/cuda/environment.h"
 #include "agent/transport/transports.h"
 #include "fault_injection/fault_kind.h"
+#include "sim/network/links.h"
+#include "sim/network/options.h"
 #include "sim/world/world.h"
 
 namespace reprise {
 
-struct NetworkOptions {
-  int64_t latency_min_ns = 20'000;
-  int64_t latency_spread_ns = 80'000;  // uniform on top
-  int64_t spike_one_in = 200;          // frames; 0: no spikes
-  int64_t spike_max_ns = 5'000'000;
-  int64_t bytes_per_second = 1'000'000'000;
-};
-
 class Endpoint;
 class SimListener;
 
-enum class BreakKind : uint8_t {
-  kReset,        // both ends: "Connection reset by peer"; what flies is lost
-  kEndOfStream,  // what flies arrives first, then "eof"
-};
-
-// The network of one world. Not thread-safe: it is used on the world's OS
-// thread only.
+// The network of one world. Not thread-safe: it is used by whoever runs in
+// the world.
 class Network {
  public:
   Network(World& world, const NetworkOptions& options);
@@ -64,15 +58,23 @@ class Network {
   // their node has crashed.
   TransportSet MakeTransports(Node& node, const TransportOptions& options);
 
+  // The machine of this worker is up: `node` is its new incarnation. Need not
+  // be called for the first one.
+  void NodeIsUp(Node& node);
+
   // Faults. They concern ranks, whatever incarnation of the worker is alive.
 
   // Connects to `rank` are refused until `until_ns`.
   void RefuseConnects(int32_t rank, int64_t until_ns);
-  // Frames and connects between the two, both ways, arrive only after
-  // `until_ns` (kNever: never, which is a partition).
+  // What is sent from one to the other arrives only after `until_ns`; kNever:
+  // never, which is a partition.
+  void HoldOneWay(int32_t from, int32_t to, int64_t until_ns);
+  // The same both ways.
   void Hold(int32_t rank_a, int32_t rank_b, int64_t until_ns);
-  // Frames and connects between the two, both ways, that are sent before
-  // `until_ns` take `delay_ns` longer.
+  // What is sent from one to the other before `until_ns` takes `delay_ns`
+  // longer.
+  void DelayOneWay(int32_t from, int32_t to, int64_t delay_ns,
+                   int64_t until_ns);
   void Delay(int32_t rank_a, int32_t rank_b, int64_t delay_ns,
              int64_t until_ns);
   // Breaks the connection of the write of `from` to `to` that crosses the
@@ -93,42 +95,47 @@ class Network {
   int64_t num_open_endpoints() const {
     return static_cast<int64_t>(endpoints_.size());
   }
+  // The number of closed ends that have something left to send.
+  int64_t num_lingering_endpoints() const {
+    return static_cast<int64_t>(lingering_.size());
+  }
 
  private:
   friend class Endpoint;
   friend class SimListener;
   friend class SimTransport;
   using EndpointKey = std::pair<uint64_t, bool>;  // connection, is server
-  using Link = std::pair<int32_t, int32_t>;
 
-  struct CutPlan {
-    int64_t bytes_left;
-    BreakKind kind;
+  // A client that connects.
+  struct Attempt {
+    std::shared_ptr<Endpoint> client;
+    std::string address;
+    int32_t rank;  // of the server; -1 if nobody ever listened there
+    int64_t begun_ns;
+    int retries;
   };
 
-  struct SlowLink {
-    int64_t delay_ns;
-    int64_t until_ns;
-  };
-
-  std::string Bind(Node& node, SimListener* listener);
+  // Listens at `wanted`, or at a new port of the node if that is empty. Returns
+  // the address, or nothing if somebody listens there already.
+  std::string Bind(Node& node, const std::string& wanted,
+                   SimListener* listener);
   void Unbind(const std::string& address);
   std::shared_ptr<Endpoint> Connect(Node& node, const std::string& address);
-  void Arrive(const std::shared_ptr<Endpoint>& client,
-              const std::string& address);
-  int64_t DrawLatency(Endpoint& from, size_t bytes);
-  // How long so many bytes take to arrive, the first to the last.
-  int64_t TransferNs(size_t bytes) const {
-    return static_cast<int64_t>(bytes) * 1'000'000'000 /
-           options_.bytes_per_second;
-  }
-  // When something that is sent over the link now arrives at the earliest; 0
-  // if the link holds nothing back.
-  int64_t HeldUntil(int32_t from, int32_t to);
-  // How much longer something takes that is sent over the link now.
-  int64_t ExtraLatency(int32_t from, int32_t to);
-  // Whether the frame breaks its connection.
-  bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
+  // An end that no connection is made for.
+  std::shared_ptr<Endpoint> MakeClosedEnd(Node& node);
+
+  // connects.cc
+  void SendConnect(Attempt attempt);
+  void ConnectArrives(const Attempt& attempt);
+  void Refuse(const Attempt& attempt, int64_t answer_ns);
+  // The attempt is not answered: it is made again, or given up.
+  void RetryConnect(Attempt attempt);
+  void GiveUpConnect(const Attempt& attempt);
+
+  uint64_t NextConnection(const Node& node);
+  int64_t DrawLatency(Endpoint& from);
+  int64_t DrawLoss(const Site& site, int64_t one_in);
+  bool IsMachineUp(int32_t rank) const;
   void NodeCrashed(Node& node);
   void Injected(FaultKind kind, int32_t worker, int32_t other = -1) {
     if (on_injected_) on_injected_(kind, worker, other);
@@ -136,16 +143,19 @@ class Network {
 
   World& world_;
   const Place& send_;
+  const Place& loss_;
   const NetworkOptions options_;
+  Links links_;
   std::map<std::string, SimListener*> listeners_;
+  std::map<std::string, int32_t> rank_of_;  // of each address there ever was
   std::map<EndpointKey, Endpoint*> endpoints_;
+  // Ends with closed sockets that have something left to send.
+  std::map<EndpointKey, std::shared_ptr<Endpoint>> lingering_;
   std::vector<std::shared_ptr<Endpoint>> dead_;
+  std::map<int32_t, const Node*> last_node_;  // of each worker that has died
   std::map<int32_t, int64_t> next_port_;
   std::map<int32_t, uint64_t> connects_;
   std::map<int32_t, int64_t> refused_until_ns_;
-  std::map<Link, int64_t> held_until_ns_;
-  std::map<Link, SlowLink> slow_;
-  std::map<Link, CutPlan> cuts_;
   std::function<void(FaultKind, int32_t, int32_t)> on_injected_;
 };
 
@@ -154,12 +164,18 @@ class SimTransports : public TransportProvider {
  public:
   // `gpus`: what the channels for GPUs are built on, of the devices that `Make`
   // is given; nothing on a node without GPUs.
+  // `cma`: what that channel is built on; without it there is none.
   SimTransports(Network& network, Node& node,
-                std::optional<GpuChannelEnvironment> gpus = std::nullopt)
-      : network_(network), node_(node), gpus_(std::move(gpus)) {}
+                std::optional<GpuChannelEnvironment> gpus = std::nullopt,
+                std::optional<CmaEnvironment> cma = std::nullopt)
+      : network_(network),
+        node_(node),
+        gpus_(std::move(gpus)),
+        cma_(std::move(cma)) {}
 
-  // Channels that `options` names and the simulated network does not have are
-  // left out; "basic" is always there.
+  // For CPUs the channel "basic" is always there, and "cma", between our own
+  // workers on one host, if `options` names it. Channels that the simulated
+  // network does not have are left out.
   absl::StatusOr<TransportSet> Make(const TransportOptions& options,
                                     Devices* devices) override;
 
@@ -167,6 +183,7 @@ class SimTransports : public TransportProvider {
   Network& network_;
   Node& node_;
   const std::optional<GpuChannelEnvironment> gpus_;
+  const std::optional<CmaEnvironment> cma_;
 };
 
 }  // namespace reprise

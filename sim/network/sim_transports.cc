@@ -1,34 +1,60 @@
-// Apart from the network, which needs no channels for GPUs.
+// Apart from the network, which needs only the channel "basic".
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "agent/transport/cma/context.h"
 #include "agent/transport/cuda/channels.h"
 #include "sim/network/network.h"
 #include "tensorpipe/channel/basic/factory.h"
 
 namespace reprise {
+namespace {
+
+// The name under which users ask for a channel.
+std::string_view WantedName(std::string_view channel) {
+  return channel == CmaNameOf(CmaProtocol::kOwn)
+             ? CmaNameOf(CmaProtocol::kStock)
+             : channel;
+}
+
+void KeepWanted(const std::vector<std::string>& wanted,
+                std::vector<ChannelEntry>& channels) {
+  std::vector<ChannelEntry> kept;
+  for (ChannelEntry& channel : channels) {
+    const auto place =
+        std::find(wanted.begin(), wanted.end(), WantedName(channel.name));
+    // Without "basic" there would be nothing between two hosts.
+    if (place == wanted.end() && channel.name != "basic") continue;
+    channel.priority = wanted.end() - place;
+    kept.push_back(std::move(channel));
+  }
+  channels = std::move(kept);
+}
+
+}  // namespace
 
 absl::StatusOr<TransportSet> SimTransports::Make(
     const TransportOptions& options, Devices* devices) {
   TransportSet set = network_.MakeTransports(node_, options);
-  if (!gpus_.has_value() || devices == nullptr || devices->gpu_count() == 0) {
-    return set;
-  }
   const std::vector<std::string>& wanted = options.channels;
-  const auto make_basic = [] { return tensorpipe::channel::basic::create(); };
-  for (GpuChannel& channel : MakeGpuChannels(*gpus_, make_basic, make_basic)) {
-    const auto place = std::find(wanted.begin(), wanted.end(), channel.name);
-    if (channel.context == nullptr ||
-        (place == wanted.end() && !wanted.empty())) {
-      continue;
-    }
-    if (place != wanted.end()) channel.priority = wanted.end() - place;
-    set.channels.push_back({std::move(channel.name), channel.priority,
-                            std::move(channel.context)});
+  if (cma_.has_value() && std::count(wanted.begin(), wanted.end(), "cma") > 0) {
+    set.channels.push_back({CmaNameOf(CmaProtocol::kOwn), 0,
+                            MakeCmaContext(CmaProtocol::kOwn, *cma_)});
   }
+  if (gpus_.has_value() && devices != nullptr && devices->gpu_count() > 0) {
+    const auto make_basic = [] { return tensorpipe::channel::basic::create(); };
+    for (GpuChannel& channel :
+         MakeGpuChannels(*gpus_, make_basic, make_basic)) {
+      if (channel.context == nullptr) continue;
+      set.channels.push_back({std::move(channel.name), channel.priority,
+                              std::move(channel.context)});
+    }
+  }
+  if (!wanted.empty()) KeepWanted(wanted, set.channels);
   std::stable_sort(set.channels.begin(), set.channels.end(),
                    [](const ChannelEntry& a, const ChannelEntry& b) {
                      return a.priority > b.priority;

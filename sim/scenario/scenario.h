@@ -148,9 +148,12 @@ struct Scenario {
   std::vector<std::string> probes = {};
   std::vector<std::string> fault_kinds = {};
   int enough_seeds = 200;
-  // In a simulated world: what each connection carries in each direction. 0:
-  // the simulated network's default, 1 GB/s.
+  // In a simulated world: what the links between two hosts carry together in
+  // each direction. 0: the simulated network's default, 1 GB/s.
   int64_t bytes_per_second = 0;
+  // In a simulated world: links that are not as the others, a line each, as
+  // sim/network/topology.h describes them: "link w0-w1,w2 latency 20ms".
+  std::vector<std::string> topology = {};
   // A run fails if it takes longer than `max_time`, or if a worker ends later
   // than `settle_time` after the last fault. Both are virtual time.
   absl::Duration max_time = absl::Minutes(10);
@@ -163,8 +166,9 @@ struct Scenario {
                                          const ScenarioParams& params)>
       process_faults = nullptr;
   // In a simulated world: the GPUs of each host, and the host of each worker,
-  // by rank. Workers beyond the list run on host 0, and the workers of one host
-  // see the same GPUs. Without GPUs, workers have no `Environment::devices`.
+  // by rank. Workers beyond the list have a host each, unless `topology` says
+  // otherwise. The workers of one host see the same GPUs and can read each
+  // other's memory. Without GPUs, workers have no `Environment::devices`.
   int gpus_per_host = 0;
   std::vector<int> hosts = {};
 };

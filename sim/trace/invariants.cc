@@ -51,7 +51,9 @@ void Invariants::Fail(std::string_view rule, const Event& event,
 
 void Invariants::OnEvent(const Event& event) {
   if (failed_ || event.node < 0) return;
-  Member& member = members_[event.node];
+  const auto rank = static_cast<size_t>(event.node);
+  if (rank >= members_.size()) members_.resize(rank + 1);
+  Member& member = members_[rank];
   if (member.agent_was_shut_down && IsOfRunningAgent(event.kind)) {
     Fail("after-shutdown", event,
          absl::StrCat("'", std::string(ToString(event.kind)),
@@ -164,10 +166,11 @@ void Invariants::CallCompleted(const Event& event) {
 void Invariants::Forget(int32_t rank) { members_[rank] = Member(); }
 
 void Invariants::Finish() {
-  for (const auto& [rank, member] : members_) {
+  for (size_t rank = 0; rank < members_.size(); ++rank) {
+    const Member& member = members_[rank];
     if (member.open_calls.empty()) continue;
     Event event;
-    event.node = rank;
+    event.node = static_cast<int32_t>(rank);
     event.id = member.open_calls.begin()->first;
     Fail("exactly-once", event, "never completed");
     return;

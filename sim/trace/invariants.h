@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "sim/trace/trace.h"
 
@@ -68,7 +69,7 @@ class Invariants {
   const int num_workers_;
   const Violated violated_;
   bool failed_ = false;
-  std::map<int32_t, Member> members_;
+  std::vector<Member> members_;  // by rank, of those that did something
   // The digests of each caller's requests, and of the replies to them. A caller
   // that was restarted uses the same call ids again, so these are sets.
   std::map<CallKey, std::set<uint64_t>> requests_;

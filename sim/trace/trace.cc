@@ -26,7 +26,8 @@ constexpr std::array<std::string_view, static_cast<size_t>(EventKind::kCount)>
         "net.break",      "store",           "sched.switch",
         "sched.stall",    "sched.started",   "sched.ended",
         "fault",          "crash",           "restart",
-        "gpu.put",        "gpu.done",
+        "gpu.put",        "gpu.done",        "call.retried",
+        "memory.read",
 };
 static_assert(!kNames.back().empty());
 
@@ -111,13 +112,15 @@ Event MakeEvent(int64_t time_ns, int32_t node, const EventDetails& details) {
 
 void Trace::Record(int64_t time_ns, int32_t node, EventKind kind, uint64_t id,
                    int64_t a, int64_t b, uint64_t c, std::string_view text) {
-  uint64_t hash = hash_ ^ static_cast<uint64_t>(time_ns);
-  hash = HashCombine(
-      hash, (static_cast<uint64_t>(kind) << 32) | static_cast<uint32_t>(node));
-  hash = HashCombine(hash, id + (static_cast<uint64_t>(a) << 20));
-  hash = HashCombine(hash, static_cast<uint64_t>(b) ^ c);
-  if (!text.empty()) hash = HashCombine(hash, HashBytes(text));
-  hash_ = hash;
+  if (kind != EventKind::kCallRetried) {
+    uint64_t hash = hash_ ^ static_cast<uint64_t>(time_ns);
+    hash = HashCombine(hash, (static_cast<uint64_t>(kind) << 32) |
+                                 static_cast<uint32_t>(node));
+    hash = HashCombine(hash, id + (static_cast<uint64_t>(a) << 20));
+    hash = HashCombine(hash, static_cast<uint64_t>(b) ^ c);
+    if (!text.empty()) hash = HashCombine(hash, HashBytes(text));
+    hash_ = hash;
+  }
   ++num_events_;
   const bool tell = !listeners_.empty() && !IsSchedulers(kind);
   if (!keep_events_ && !tell) return;

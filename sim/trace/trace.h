@@ -72,12 +72,19 @@ enum class EventKind : uint8_t {
   kFiberEnded,
   // The world.
   kFault,    // text: the fault that struck
-  kCrash,    // incarnation
+  kCrash,    // incarnation; death
   kRestart,  // incarnation: the new one
   // Simulated GPUs. id: the number of the work on its stream; text: what it is,
   // and its stream.
   kGpuPut,   // num_bytes of a copy: the node puts work on a stream
   kGpuDone,  // code: the work has ended
+  // A call is sent again. id: the new attempt's; rank: of the callee; earlier.
+  // Not part of the hash: the events of its calls are, and older replay files
+  // stay valid.
+  kCallRetried,
+  // The channel cma. rank: of the worker whose memory was read, -1 if there is
+  // none; num_bytes: 0 if that failed
+  kCopied,
   kCount,
 };
 
@@ -85,6 +92,13 @@ std::string_view ToString(EventKind kind);
 
 // Returns kCount for a name that no kind has.
 EventKind EventKindFromString(std::string_view name);
+
+// How a node ends, as its peers see it.
+enum class NodeDeath : uint8_t {
+  kReset,     // its connections are reset at once
+  kKilled,    // its process ends, and its kernel closes the connections
+  kPowerCut,  // nothing is heard of it any more
+};
 
 // What is recorded of an event besides its time and its node:
 //
@@ -109,9 +123,11 @@ struct EventDetails {
   absl::StatusCode code = absl::StatusCode::kOk;
   int64_t deadline_ns = 0;  // of the run's clock; the maximum for none
   int64_t num_bytes = 0;
+  NodeDeath death = NodeDeath::kReset;
 
-  // `c`: see digest.h; 0 for none.
-  uint64_t digest = 0;
+  // `c`: at most one of these.
+  uint64_t digest = 0;   // see digest.h; 0 for none
+  uint64_t earlier = 0;  // the id of the first attempt
 
   std::string_view text = {};
 
@@ -119,9 +135,10 @@ struct EventDetails {
     return rank + incarnation + frame + break_kind + stall_ns;
   }
   int64_t b() const {
-    return static_cast<int64_t>(code) + deadline_ns + num_bytes;
+    return static_cast<int64_t>(code) + deadline_ns + num_bytes +
+           static_cast<int64_t>(death);
   }
-  uint64_t c() const { return digest; }
+  uint64_t c() const { return digest + earlier; }
 };
 
 // An event, as it is kept, written and read.
@@ -142,7 +159,10 @@ struct Event {
   absl::StatusCode code() const { return static_cast<absl::StatusCode>(b); }
   bool is_ok() const { return code() == absl::StatusCode::kOk; }
   int64_t deadline_ns() const { return b; }
+  int64_t num_bytes() const { return b; }
+  NodeDeath death() const { return static_cast<NodeDeath>(b); }
   uint64_t digest() const { return c; }
+  uint64_t earlier() const { return c; }
 };
 
 Event MakeEvent(int64_t time_ns, int32_t node, const EventDetails& details);

@@ -57,6 +57,14 @@ void TraceObserver::OnCallCompleted(WorkerId to, int64_t call_id,
            .text = TextOf(status)});
 }
 
+void TraceObserver::OnCallRetried(WorkerId to, int64_t call_id,
+                                  int64_t first_call_id) {
+  record_({.kind = EventKind::kCallRetried,
+           .id = Id(call_id),
+           .rank = to,
+           .earlier = Id(first_call_id)});
+}
+
 void TraceObserver::OnLateReply(WorkerId from, int64_t call_id) {
   record_({.kind = EventKind::kCallLateReply, .id = Id(call_id), .rank = from});
 }

@@ -211,6 +211,8 @@ class Choice {
       case EventKind::kGpuPut:
       case EventKind::kGpuDone:
         return ScoreOfGpu(event);
+      case EventKind::kCopied:
+        return IsNear(event.node) && IsNear(event.rank()) ? 36 : 10;
       default:
         return 8;
     }

@@ -75,12 +75,35 @@ std::optional<CallKey> LastCall(const RunResult& result, int32_t node,
   return std::nullopt;
 }
 
+// Whether there was this call. A scenario may number its calls otherwise.
+bool HasCall(const RunResult& result, const CallKey& call, size_t end) {
+  const auto last = result.events.begin() + static_cast<std::ptrdiff_t>(end);
+  return std::any_of(result.events.begin(), last, [&](const Event& event) {
+    return IsOfCall(event.kind) && CallOf(event) == call;
+  });
+}
+
+// All attempts of a call of the subject belong to it.
+void AddAttempts(const RunResult& result, Subject& subject) {
+  for (int pass = 0; pass < 2; ++pass) {
+    for (size_t i = 0; i < subject.end; ++i) {
+      const Event& event = result.events[i];
+      if (event.kind != EventKind::kCallRetried) continue;
+      const CallKey first{event.node, event.earlier()};
+      if (subject.calls.contains(first) ||
+          subject.calls.contains(CallOf(event))) {
+        subject.calls.insert({first, CallOf(event)});
+      }
+    }
+  }
+}
+
 }  // namespace
 
 bool IsOfCall(EventKind kind) {
   return kind == EventKind::kCallStarted || kind == EventKind::kCallCompleted ||
          kind == EventKind::kCallLateReply || kind == EventKind::kRequest ||
-         kind == EventKind::kReply;
+         kind == EventKind::kReply || kind == EventKind::kCallRetried;
 }
 
 bool IsOfCaller(EventKind kind) {
@@ -124,12 +147,17 @@ Subject SubjectOf(const RunResult& result) {
   subject.barriers = NumbersAfter(result.detail, "barrier ");
   const std::set<uint64_t> ids = NumbersAfter(result.detail, " call ");
   for (const int32_t node : subject.nodes) {
-    for (const uint64_t id : ids) subject.calls.insert({node, id});
-    if (!ids.empty() || subject.nodes.size() > 1) continue;
+    for (const uint64_t id : ids) {
+      if (HasCall(result, {node, id}, subject.end)) {
+        subject.calls.insert({node, id});
+      }
+    }
+    if (!subject.calls.empty() || subject.nodes.size() > 1) continue;
     if (const auto last = LastCall(result, node, subject.end)) {
       subject.calls.insert(*last);
     }
   }
+  AddAttempts(result, subject);
   // Both ends of these calls, as far as they are seen.
   for (size_t i = 0; i < subject.end; ++i) {
     const Event& event = result.events[i];

@@ -1,10 +1,13 @@
 #include "sim/view/words.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstddef>
+#include <limits>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "fault_injection/fault_kind.h"
@@ -38,6 +41,12 @@ std::string PresentWord(const RunResult& result, const std::string& text) {
     absl::StrAppend(&words, words.empty() ? "" : " or ", word);
   }
   return words.empty() ? text : words;
+}
+
+// Whether a fault of the plan is of a kind that has `word` in the trace.
+bool IsOfKind(FaultKind kind, std::string_view word) {
+  const std::vector<FaultKind> kinds = FaultKindsNamed(word);
+  return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
 }
 
 // The place of a stall, if the run has a decision to stall for just so long.
@@ -141,6 +150,44 @@ std::string MeaningOf(std::string_view rule) {
   return "This is a rule of the scenario's own (`Worker::Check`).";
 }
 
+Narrator::Narrator(const RunResult& result) : result_(result) {
+  for (const std::string& line : result.faults) {
+    if (std::find(result.never_struck.begin(), result.never_struck.end(),
+                  line) != result.never_struck.end()) {
+      continue;
+    }
+    // The workers that a line names were checked when the run began.
+    absl::StatusOr<Fault> fault =
+        ParseFault(line, std::numeric_limits<int>::max());
+    if (!fault.ok()) continue;
+    Planned planned;
+    planned.begin_ns = fault->after_ns;
+    planned.events_to_come = fault->event_number;
+    planned.fault = *std::move(fault);
+    plan_.push_back(std::move(planned));
+  }
+}
+
+std::string Narrator::FaultWords(const Event& event) const {
+  // Of some the trace has the whole line.
+  if (event.text.find(' ') != std::string::npos) return event.text;
+  std::string now;
+  std::string ever;
+  for (const Planned& planned : plan_) {
+    if (!IsOfKind(planned.fault.kind, event.text)) continue;
+    const std::string& line = planned.fault.text;
+    absl::StrAppend(&ever, ever.empty() ? "" : ", or ", line);
+    if (planned.events_to_come > 0 || event.time_ns < planned.begin_ns ||
+        (planned.fault.for_ns != 0 &&
+         event.time_ns - planned.begin_ns > planned.fault.for_ns)) {
+      continue;
+    }
+    absl::StrAppend(&now, now.empty() ? "" : ", or ", line);
+  }
+  if (!now.empty()) return now;
+  return ever.empty() ? PresentWord(result_, event.text) : ever;
+}
+
 std::optional<std::string> Narrator::Tell(const Event& event) {
   Learn(event);
   if (IsTooSmallToTell(event.kind)) return std::nullopt;
@@ -148,6 +195,13 @@ std::optional<std::string> Narrator::Tell(const Event& event) {
 }
 
 void Narrator::Learn(const Event& event) {
+  for (Planned& planned : plan_) {
+    const Fault& fault = planned.fault;
+    if (fault.at_event && fault.event == event.kind &&
+        fault.event_worker == event.node && --planned.events_to_come == 0) {
+      planned.begin_ns = event.time_ns;
+    }
+  }
   if (event.kind == EventKind::kCallStarted) {
     // A worker that was restarted counts its calls from the beginning.
     labels_[{event.node, event.id}] = event.text;
@@ -194,6 +248,10 @@ std::string Narrator::Words(const Event& event) const {
     case EventKind::kCallCompleted:
       return absl::StrCat(own_call(), " to ", PeerName(event.rank()),
                           " is done:", Outcome(event));
+    case EventKind::kCallRetried:
+      return absl::StrCat("sends ", CallName({event.node, event.earlier()}),
+                          " to ", PeerName(event.rank()), " again, as call ",
+                          event.id);
     case EventKind::kCallLateReply:
       return absl::StrCat("drops a late reply to ", own_call());
     case EventKind::kRequest:
@@ -241,9 +299,11 @@ std::string Narrator::Words(const Event& event) const {
                              static_cast<double>(event.stall_ns()) * 1e-3,
                              PlaceOfStall(result_, event));
     case EventKind::kFault:
-      return absl::StrCat("FAULT ", PresentWord(result_, event.text));
+      return absl::StrCat("FAULT ", FaultWords(event));
     case EventKind::kCrash:
-      return "CRASHES";
+      return event.death() == NodeDeath::kKilled     ? "IS KILLED"
+             : event.death() == NodeDeath::kPowerCut ? "LOSES ITS POWER"
+                                                     : "CRASHES";
     case EventKind::kRestart:
       return "is restarted";
     case EventKind::kGpuPut:
@@ -252,6 +312,11 @@ std::string Narrator::Words(const Event& event) const {
       return absl::StrCat("is done on its stream: ", event.text,
                           event.is_ok() ? "" : ": ",
                           event.is_ok() ? "" : CodeName(event));
+    case EventKind::kCopied:
+      return event.rank() < 0 || event.num_bytes() == 0
+                 ? std::string("cannot read another worker's memory")
+                 : absl::StrCat("reads ", event.num_bytes(), " bytes of w",
+                                event.rank(), "'s memory");
     default:
       return "";
   }

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "fault_injection/fault.h"
 #include "sim/scenario/run_result.h"
 #include "sim/trace/trace.h"
 
@@ -40,7 +41,7 @@ std::string MeaningOf(std::string_view rule);
 class Narrator {
  public:
   // `result` must outlive the narrator.
-  explicit Narrator(const RunResult& result) : result_(result) {}
+  explicit Narrator(const RunResult& result);
 
   // What happened, without the time and the worker: "gets call 53 (push) of
   // w0". Nothing for what is too small to tell.
@@ -52,10 +53,20 @@ class Narrator {
   std::string PeerName(int32_t id) const;
 
  private:
+  // A fault of the plan.
+  struct Planned {
+    Fault fault;
+    int64_t events_to_come = 0;  // 0: it begins at a time, or has begun
+    int64_t begin_ns = 0;
+  };
+
   void Learn(const Event& event);
   std::string Words(const Event& event) const;
+  // The lines of the plan that the fault may be, or its word alone.
+  std::string FaultWords(const Event& event) const;
 
   const RunResult& result_;
+  std::vector<Planned> plan_;  // without what never struck
   std::map<CallKey, std::string> labels_;
   std::map<int32_t, std::string> names_;  // of a dynamic group's members, by id
 };

@@ -33,12 +33,14 @@ constexpr size_t kKeepBytes = size_t{64} << 20;  // kept touched between runs
 constexpr size_t kHeader = 8;
 constexpr int kLanes = 16;  // of scattered allocation
 
-// Block sizes: steps of 16 up to 1 KiB, then four steps per power of two.
-constexpr int kSmallClasses = 64;
+// A block of memory is a header and what the user gets, together a multiple of
+// 16 bytes: 16 to 1,040 in steps of 16, then four steps for each power of two
+// and the 16 bytes in addition. A size class stands for what the user gets.
+constexpr int kSmallClasses = 65;
 constexpr int kClasses = kSmallClasses + 4 * 30;
 
 constexpr int ClassOf(size_t size) {
-  if (size <= 1024) return static_cast<int>((size + 15) / 16) - 1;
+  if (size <= 1024 + kHeader) return static_cast<int>((size + 7) / 16);
   // 2^log < size <= 2^(log+1)
   const int log = static_cast<int>(std::bit_width(size - 1)) - 1;
   const size_t step = size_t{1} << (log - 2);
@@ -47,17 +49,23 @@ constexpr int ClassOf(size_t size) {
   return kSmallClasses + (log - 10) * 4 + quarter;
 }
 
-constexpr size_t SizeOf(int size_class) {
+constexpr size_t BlockOf(int size_class) {
   if (size_class < kSmallClasses) {
     return static_cast<size_t>(size_class + 1) * 16;
   }
   const int log = 10 + (size_class - kSmallClasses) / 4;
   const size_t step = size_t{1} << (log - 2);
   return (size_t{1} << log) +
-         static_cast<size_t>((size_class - kSmallClasses) % 4 + 1) * step;
+         static_cast<size_t>((size_class - kSmallClasses) % 4 + 1) * step + 16;
 }
-static_assert(SizeOf(ClassOf(1025)) >= 1025 && SizeOf(ClassOf(4096)) == 4096);
-static_assert(SizeOf(ClassOf(1)) == 16 && SizeOf(ClassOf(1281)) >= 1281);
+
+constexpr bool IsWideEnough(size_t size) {
+  return BlockOf(ClassOf(size)) >= size + kHeader;
+}
+static_assert(BlockOf(ClassOf(8)) == 16 && BlockOf(ClassOf(9)) == 32);
+static_assert(BlockOf(ClassOf(24)) == 32 && BlockOf(ClassOf(4096)) == 4112);
+static_assert(IsWideEnough(1) && IsWideEnough(1024) && IsWideEnough(1032) &&
+              IsWideEnough(1033) && IsWideEnough(1280) && IsWideEnough(1281));
 
 struct Header {
   uint32_t size_class;  // kFreed is added while it is free
@@ -119,7 +127,7 @@ class Arena {
       free_[size_class] = free_[size_class]->next;
     } else {
       const int lane = scatter_ == 0 ? 0 : static_cast<int>(Bits() % kLanes);
-      const size_t bytes = SizeOf(size_class) + 16;
+      const size_t bytes = BlockOf(size_class);
       if (static_cast<size_t>(lane_ends_[lane] - lanes_[lane]) < bytes) {
         return nullptr;
       }

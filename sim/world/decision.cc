@@ -3,6 +3,8 @@
 #include <charconv>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace reprise {
 namespace {
 
@@ -89,6 +91,15 @@ const Place& Decisions::PlaceAt(std::string_view label) {
   return *it->second;
 }
 
+const Place& Decisions::PlaceAt(const char* verb, const char* name) {
+  for (const LiteralPlace& known : literal_places_) {
+    if (known.verb == verb && known.name == name) return *known.place;
+  }
+  const Place& place = PlaceAt(absl::StrCat(verb, ":", name));
+  literal_places_.push_back({verb, name, &place});
+  return place;
+}
+
 std::vector<std::string> Decisions::places() const {
   std::vector<std::string> labels;
   for (const auto& [label, place] : places_) labels.push_back(label);
@@ -96,16 +107,16 @@ std::vector<std::string> Decisions::places() const {
 }
 
 Site* Decisions::SiteAt(std::string_view node, std::string_view label) {
-  auto [it, is_new] =
-      sites_.try_emplace({std::string(node), std::string(label)});
-  Site& site = it->second;
-  if (is_new) {
-    site.owner = it->first.first;
-    site.place = it->first.second;
+  auto it = sites_.find(SiteNameView(node, label));
+  if (it == sites_.end()) {
+    it = sites_.try_emplace({std::string(node), std::string(label)}).first;
+    Site& site = it->second;
+    site.owner = &it->first.first;
+    site.place = &it->first.second;
     site.stream =
         HashCombine(HashCombine(seed_, HashBytes(node)), HashBytes(label));
   }
-  return &site;
+  return &it->second;
 }
 
 std::optional<uint64_t> Decisions::Recorded(const Site& site,

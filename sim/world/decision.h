@@ -58,6 +58,9 @@ class Decisions {
   // object.
   const Place& PlaceAt(std::string_view label);
   Site* SiteAt(std::string_view node, std::string_view label);
+  // The place with the label "verb:name". Both are literals, so they are looked
+  // up by address first: objects with a lock come and go with every call.
+  const Place& PlaceAt(const char* verb, const char* name);
 
   // The labels of all places, in an order that only the run decides.
   std::vector<std::string> places() const;
@@ -95,7 +98,31 @@ class Decisions {
   const bool keep_;
   int64_t num_made_ = 0;
   std::map<std::string, std::unique_ptr<Place>, std::less<>> places_;
-  std::map<std::pair<std::string, std::string>, Site> sites_;
+  // By node and label. Looked up only, never iterated.
+  using SiteName = std::pair<std::string, std::string>;
+  using SiteNameView = std::pair<std::string_view, std::string_view>;
+  struct SiteNameHash {
+    using is_transparent = void;
+    size_t operator()(const SiteNameView& name) const {
+      return HashCombine(HashBytes(name.first), HashBytes(name.second));
+    }
+    size_t operator()(const SiteName& name) const {
+      return (*this)(SiteNameView(name));
+    }
+  };
+  struct SameSiteName {
+    using is_transparent = void;
+    bool operator()(const SiteNameView& a, const SiteNameView& b) const {
+      return a == b;
+    }
+  };
+  std::unordered_map<SiteName, Site, SiteNameHash, SameSiteName> sites_;
+  struct LiteralPlace {
+    const char* verb;
+    const char* name;
+    const Place* place;
+  };
+  std::vector<LiteralPlace> literal_places_;
   // Looked up only, never iterated.
   std::unordered_map<uint64_t, Override> overrides_;
   std::vector<bool> followed_;

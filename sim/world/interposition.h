@@ -18,9 +18,9 @@ struct Node;
 // starts; a program without it has none, and its fibers must not use threads,
 // locks or clocks of libc.
 struct Interposition {
-  // Before a process forks children that run worlds: takes what else each of
-  // them would take its time for, some 40 ms.
-  void (*prepare_children)();
+  // Before each fork of a child that runs worlds: does once what else each
+  // child would take its time for.
+  void (*prepare_child)();
   // On the OS thread that called `World::Run`, before the first fiber runs and
   // after the last one has. `run_ends` may fail the run.
   void (*run_begins)(World& world);

@@ -1,8 +1,10 @@
 #include "sim/world/scheduler.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
+#include "sim/world/fiber_stacks.h"
 #include "sim/world/interposition.h"
 #include "sim/world/race_annotations.h"
 #include "sim/world/static_guard.h"
@@ -14,6 +16,20 @@ namespace {
 uint64_t Threshold(double probability) {
   return static_cast<uint64_t>(std::clamp(probability, 0.0, 1.0) *
                                4294967296.0);
+}
+
+// In a world with so many fibers the memory of their stacks is worth the time
+// that it takes to give back what a fiber does not use while it waits for long.
+constexpr size_t kManyFibers = 20'000;
+constexpr int64_t kLongWaitNs = 1'000'000'000;
+
+// The first waits, the fourth, the eighth, the sixteenth: threads start deep,
+// and go as deep again each time that there is work for them.
+bool IsWorthARelease(const Fiber& fiber, int64_t now_ns) {
+  const uint64_t waits = (fiber.wait_count + 1) / 2;  // their ends count, too
+  return fiber.state == FiberState::kBlocked &&
+         fiber.wake_ns - now_ns >= kLongWaitNs &&
+         (waits < 4 || std::has_single_bit(waits));
 }
 
 }  // namespace
@@ -162,7 +178,11 @@ Site& Scheduler::SiteHere(const Node& node, const Place& place) {
 
 void Scheduler::MakeReady(Fiber* fiber) {
   fiber->state = FiberState::kReady;
-  (fiber->node->paused ? fiber->node->paused_ready : ready_).push_back(fiber);
+  if (fiber->node->paused) {
+    fiber->node->paused_ready.push_back(fiber);
+  } else {
+    ready_.push_back(fiber);
+  }
 }
 
 void Scheduler::Wake(Fiber* fiber) {
@@ -188,6 +208,12 @@ void Scheduler::MaybePreempt(Site& site) {
   ++num_points_;
   site.Visit();
   if (current() == nullptr) return;
+  if (const Node& node = *current_->node;
+      node.slow_until_ns > world_.now_ns()) {
+    node.on_slow_step();
+    Block(site, {"stalls", "", nullptr}, world_.now_ns() + node.slow_step_ns);
+    return;
+  }
   if (const int64_t stall_ns = DecideStall(site); stall_ns > 0) {
     world_.Record(
         current_->node,
@@ -281,6 +307,10 @@ void Scheduler::SwitchAway(Site& site, bool for_good) {
     finished_ = nullptr;
   }
   if (from != nullptr) AnnounceRelease(from);
+  if (fibers_.size() >= kManyFibers && from != nullptr &&
+      IsWorthARelease(*from, world_.now_ns())) {
+    ReleaseUnusedStack(*from);
+  }
   const StaticScope::State statics = StaticScope::Suspend();
   ExecutionContext::Switch(from == nullptr ? main_ : from->context,
                            to == nullptr ? main_ : to->context, for_good);

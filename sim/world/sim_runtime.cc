@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "agent/runtime/mutex.h"
 #include "sim/world/race_annotations.h"
 
@@ -76,11 +75,11 @@ SimRuntime::SimRuntime(World& world, Node& node)
       join_(world.decisions().PlaceAt("join")),
       random_(world.decisions().PlaceAt("random")) {}
 
-absl::Time SimRuntime::Now() { return world_.Now(); }
+absl::Time SimRuntime::Now() { return node_.Now(); }
 
 void SimRuntime::SleepUntil(absl::Time deadline) {
   const InSimulator in;
-  const int64_t deadline_ns = World::ToNanoseconds(deadline);
+  const int64_t deadline_ns = node_.ToNanoseconds(deadline);
   Site& site = SiteAt(sleep_);
   world_.scheduler().MaybePreempt(site);
   if (deadline_ns <= world_.now_ns()) return;
@@ -115,20 +114,10 @@ Site& SimRuntime::SiteAt(const Place& place) {
 }
 
 Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
-  if (slot == nullptr) slot = const_cast<Place*>(&PlaceOf(verb, name));
-  return SiteAt(*static_cast<const Place*>(slot));
-}
-
-const Place& SimRuntime::PlaceOf(const char* verb, const char* name) {
-  // Verbs and names are literals, so they are looked up by address first:
-  // objects with a lock of their own come and go with every call.
-  for (const CachedPlace& cached : cache_) {
-    if (cached.verb == verb && cached.name == name) return *cached.place;
+  if (slot == nullptr) {
+    slot = const_cast<Place*>(&world_.decisions().PlaceAt(verb, name));
   }
-  const Place& place =
-      world_.decisions().PlaceAt(absl::StrCat(verb, ":", name));
-  cache_.push_back({verb, name, &place});
-  return place;
+  return SiteAt(*static_cast<const Place*>(slot));
 }
 
 bool SimRuntime::HasMemory() {
@@ -172,7 +161,7 @@ bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
   CondVar::Slots& slots = cond_var.slots();
   Scheduler& scheduler = world_.scheduler();
   Site& site = SiteOf(slots.site, "wait", cond_var.name());
-  const int64_t deadline_ns = World::ToNanoseconds(deadline);
+  const int64_t deadline_ns = node_.ToNanoseconds(deadline);
   // This point lies between a caller's test of its condition and its sleep.
   scheduler.MaybePreempt(site);
   if (deadline_ns <= world_.now_ns()) {

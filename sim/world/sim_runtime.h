@@ -37,16 +37,9 @@ class SimRuntime : public Runtime {
   // keeps the place.
   Site& SiteOf(void*& slot, const char* verb, const char* name);
   Site& SiteAt(const Place& place);
-  const Place& PlaceOf(const char* verb, const char* name);
 
   World& world_;
   Node& node_;
-  struct CachedPlace {
-    const char* verb;
-    const char* name;
-    const Place* place;
-  };
-  std::vector<CachedPlace> cache_;
   const Place& sleep_;
   const Place& start_;
   const Place& join_;

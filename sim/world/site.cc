@@ -35,6 +35,7 @@ void Section::Begin(SectionKind kind, std::string_view who, uint64_t number,
 
 void Section::Name(SectionKind kind, std::string_view who) {
   kind_ = kind;
+  if (who_ == who && !who.empty()) return;  // its hash is known
   who_.assign(who);
   for (char& c : who_) {
     if (!kIsPlain[static_cast<unsigned char>(c)]) c = '_';
@@ -82,25 +83,49 @@ std::optional<Section> Section::Parse(std::string_view text) {
 }
 
 std::string Site::Label() const {
-  std::string label(owner);
-  label += ' ';
+  std::string label = *owner + ' ';
   if (section != nullptr) label += "[" + section->ToString() + "] ";
-  return label.append(place);
+  return label.append(*place);
 }
 
-void ThreadSites::Start(uint64_t seed, std::string_view thread, uint64_t hash) {
-  thread_ = thread;
+void ThreadSites::Start(uint64_t seed, const std::string& thread,
+                        uint64_t hash) {
+  thread_ = &thread;
   stream_ = HashCombine(seed, hash);
 }
 
-void ThreadSites::Make(const Place& place) {
-  if (place.index >= sites_.size()) sites_.resize(place.index + 1);
+size_t ThreadSites::SlotOf(const Place& place) const {
+  const size_t mask = table_.size() - 1;
+  size_t slot = place.index & mask;
+  while (table_[slot].site != nullptr && table_[slot].place != &place) {
+    slot = (slot + 1) & mask;
+  }
+  return slot;
+}
+
+Site& ThreadSites::FindOrMake(const Place& place) {
+  if (!table_.empty()) {
+    const Entry& entry = table_[SlotOf(place)];
+    if (entry.site != nullptr) return *entry.site;
+  }
+  // One slot of four stays free.
+  if (4 * (num_sites_ + 1) > 3 * table_.size()) {
+    std::vector<Entry> old(table_.empty() ? 4 : 2 * table_.size());
+    old.swap(table_);
+    for (Entry& entry : old) {
+      if (entry.site == nullptr) continue;
+      table_[SlotOf(*entry.place)] = std::move(entry);
+    }
+  }
   auto site = std::make_unique<Site>();
   site->owner = thread_;
-  site->place = place.label;
+  site->place = &place.label;
   site->stream = HashCombine(stream_, place.hash);
   site->section = &section_;
-  sites_[place.index] = std::move(site);
+  Entry& entry = table_[SlotOf(place)];
+  entry = {&place, std::move(site)};
+  ++num_sites_;
+  return *entry.site;
 }
 
 void ThreadSites::Begin(SectionKind kind, std::string_view who,

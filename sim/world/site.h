@@ -85,8 +85,8 @@ class Section {
 // Where decisions are made: a place as one thread visits it, or, outside of
 // threads, a label on one node.
 struct Site {
-  std::string_view owner;  // the label of the thread or of the node
-  std::string_view place;
+  const std::string* owner = nullptr;  // the label of the thread or of the node
+  const std::string* place = nullptr;
   uint64_t stream = 0;  // keys its draws, together with the seed
   // The owner's, as it is now, and at the last visit; null outside of threads.
   const Section* section = nullptr;
@@ -119,14 +119,15 @@ class ThreadSites {
  public:
   // `thread` is the thread's label, which must outlive this object, and `hash`
   // its hash.
-  void Start(uint64_t seed, std::string_view thread, uint64_t hash);
+  void Start(uint64_t seed, const std::string& thread, uint64_t hash);
 
   // Valid as long as this object. The place must be of the same world.
   Site& At(const Place& place) {
-    if (place.index >= sites_.size() || sites_[place.index] == nullptr) {
-      Make(place);
+    if (!table_.empty()) {
+      const Entry& entry = table_[place.index & (table_.size() - 1)];
+      if (entry.place == &place) return *entry.site;
     }
-    return *sites_[place.index];
+    return FindOrMake(place);
   }
 
   // Begins a section. A number of its own tells it from others of the same
@@ -139,12 +140,21 @@ class ThreadSites {
   }
 
  private:
-  void Make(const Place& place);
+  struct Entry {
+    const Place* place = nullptr;
+    std::unique_ptr<Site> site;
+  };
+  Site& FindOrMake(const Place& place);
+  // Where the site of the place is, or where it belongs. A slot must be free.
+  size_t SlotOf(const Place& place) const;
 
-  std::string_view thread_;
+  const std::string* thread_ = nullptr;
   uint64_t stream_ = 0;
   Section section_;
-  std::vector<std::unique_ptr<Site>> sites_;      // by the index of the place
+  // By the index of the place, and behind it what found its slot taken. A
+  // thread visits few of the places of a world.
+  std::vector<Entry> table_;  // a power of two long, or empty
+  size_t num_sites_ = 0;
   std::unordered_map<uint64_t, uint64_t> times_;  // begun, by hash
 };
 

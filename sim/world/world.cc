@@ -59,6 +59,10 @@ Node& World::AddNode(int32_t rank, std::string name, int32_t incarnation) {
   node->label =
       incarnation == 0 ? name : name + "+" + std::to_string(incarnation);
   node->name = std::move(name);
+  NodeClock& clock = clocks_[rank];
+  clock.Start(now_ns_);
+  node->clock = &clock;
+  node->clock_offset_ns = clock.offset_ns();
   nodes_.push_back(std::move(node));
   return *nodes_.back();
 }
@@ -92,6 +96,19 @@ absl::Time World::Now() const {
   return Epoch() + absl::Nanoseconds(now_ns_);
 }
 
+absl::Time Node::Now() const {
+  const InSimulator in;
+  return Epoch() +
+         absl::Nanoseconds(clock->Steady(world->now_ns()) + clock_offset_ns);
+}
+
+int64_t Node::ToNanoseconds(absl::Time time) const {
+  const InSimulator in;
+  if (time == absl::InfiniteFuture()) return Scheduler::kNever;
+  return clock->WorldAt(
+      World::ToNanoseconds(time - absl::Nanoseconds(clock_offset_ns)));
+}
+
 int64_t World::ToNanoseconds(absl::Time time) {
   if (time == absl::InfiniteFuture()) return Scheduler::kNever;
   const absl::Duration since = time - Epoch();
@@ -100,16 +117,10 @@ int64_t World::ToNanoseconds(absl::Time time) {
   return absl::Nanoseconds(floor_ns) < since ? floor_ns + 1 : floor_ns;
 }
 
-bool World::Later(const Event& x, const Event& y) {
-  if (x.time_ns != y.time_ns) return x.time_ns > y.time_ns;
-  if (x.order.source != y.order.source) return x.order.source > y.order.source;
-  return x.order.number > y.order.number;
-}
-
 void World::Push(Event event) {
   event.time_ns = std::max(event.time_ns, now_ns_);
   events_.push_back(event);
-  std::push_heap(events_.begin(), events_.end(), &World::Later);
+  std::push_heap(events_.begin(), events_.end(), Later());
 }
 
 void World::Schedule(int64_t time_ns, EventOrder order, EventKeep keep,
@@ -137,12 +148,12 @@ bool World::DeliverNextEvents() {
     const Event event = events_.front();
     if (event.fiber != nullptr &&
         scheduler_.IsAlarmStale(event.fiber, event.wait_count)) {
-      std::pop_heap(events_.begin(), events_.end(), &World::Later);
+      std::pop_heap(events_.begin(), events_.end(), Later());
       events_.pop_back();
       continue;  // A stale alarm must not move the clock.
     }
     if (event.keep == EventKeep::kIfRunning && IsOver()) {
-      std::pop_heap(events_.begin(), events_.end(), &World::Later);
+      std::pop_heap(events_.begin(), events_.end(), Later());
       events_.pop_back();
       calls_[event.slot] = nullptr;
       free_calls_.push_back(event.slot);
@@ -153,7 +164,7 @@ bool World::DeliverNextEvents() {
       over_limit_ = true;
       return false;
     }
-    std::pop_heap(events_.begin(), events_.end(), &World::Later);
+    std::pop_heap(events_.begin(), events_.end(), Later());
     events_.pop_back();
     now_ns_ = event.time_ns;
     delivered = true;
@@ -232,12 +243,15 @@ void World::Fail(std::string_view rule, std::string_view detail) {
   scheduler_.Stop();
 }
 
-void World::Crash(Node& node) {
+void World::Crash(Node& node, NodeDeath death) {
   const InSimulator in;
   if (!node.alive) return;
   node.alive = false;
+  node.death = death;
   AbandonFibers();
-  Record(&node, {.kind = EventKind::kCrash, .incarnation = node.incarnation});
+  Record(&node, {.kind = EventKind::kCrash,
+                 .incarnation = node.incarnation,
+                 .death = death});
   for (const auto& watcher : crash_watchers_) watcher(node);
   pending_statics_.ReleaseOf(node);
   scheduler_.Abandon(node);

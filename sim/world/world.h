@@ -10,7 +10,6 @@
 #define REPRISE_SIM_WORLD_WORLD_H_
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,8 +19,10 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "agent/runtime/fifo.h"
 #include "sim/trace/trace.h"
 #include "sim/world/decision.h"
+#include "sim/world/node_clock.h"
 #include "sim/world/race_annotations.h"
 #include "sim/world/scheduler.h"
 #include "sim/world/static_guard.h"
@@ -63,16 +64,28 @@ struct Node {
   std::string name;   // "w1"
   std::string label;  // "w1", after a restart "w1+1"
   bool alive = true;
+  NodeDeath death = NodeDeath::kReset;  // once it is not
   bool paused = false;
   int64_t short_of_memory_until_ns = 0;
   std::function<void()> on_short_of_memory;  // when its agent is told so
-  std::deque<Fiber*> paused_ready;
+  std::vector<Fiber*> paused_ready;
   std::vector<Fiber*> fibers;
   std::map<std::string, int> thread_names;  // number of threads, by name
   // The node's transport thread and the work that waits for it.
   Fiber* io = nullptr;
   bool io_waits = false;
-  std::deque<absl::AnyInvocable<void()>> io_work;
+  Fifo<absl::AnyInvocable<void()>> io_work;
+  NodeClock* clock = nullptr;   // of the machine
+  int64_t clock_offset_ns = 0;  // of the wall clock, when the node began
+  int64_t slow_until_ns = 0;    // until then each step takes longer
+  int64_t slow_step_ns = 0;
+  std::function<void()> on_slow_step;  // when one does
+
+  // The time of the agent's runtime on this node: it starts at the wall clock's
+  // reading and goes on with the steady clock.
+  absl::Time Now() const;
+  // The first virtual time at which that clock reads `time`, in nanoseconds.
+  int64_t ToNanoseconds(absl::Time time) const;
 };
 
 // Orders events of the same time: first by the source, such as a connection or
@@ -100,6 +113,9 @@ class World {
 
   // For the scheduler: makes this world the current one of this OS thread.
   void RunOnThisThread();
+
+  // The clock of the machine of this rank, from before its first node on.
+  NodeClock& clock(int32_t rank) { return clocks_[rank]; }
 
   Node& AddNode(int32_t rank, std::string name, int32_t incarnation = 0);
 
@@ -145,9 +161,9 @@ class World {
   const std::string& failed_rule() const { return failed_rule_; }
   const std::string& failed_detail() const { return failed_detail_; }
 
-  // A power cut at `node`: its fibers never run again, and the watchers are
-  // called. Does not return if it is called on one of its fibers.
-  void Crash(Node& node);
+  // The end of `node`: its fibers never run again, and the watchers are called.
+  // Does not return if it is called on one of its fibers.
+  void Crash(Node& node, NodeDeath death = NodeDeath::kReset);
   void Pause(Node& node);
   void Resume(Node& node);
   void OnCrash(std::function<void(Node&)> watcher) {
@@ -206,7 +222,15 @@ class World {
   Outcome Judge() const;
   // Of the running fiber, by an event of a call.
   void BeginSection(const EventDetails& details);
-  static bool Later(const Event& x, const Event& y);
+  struct Later {  // the order of a heap, whose earliest comes first
+    bool operator()(const Event& x, const Event& y) const {
+      if (x.time_ns != y.time_ns) return x.time_ns > y.time_ns;
+      if (x.order.source != y.order.source) {
+        return x.order.source > y.order.source;
+      }
+      return x.order.number > y.order.number;
+    }
+  };
   void Push(Event event);
 
   static inline thread_local constinit World* running_ = nullptr;
@@ -220,6 +244,7 @@ class World {
   std::vector<absl::AnyInvocable<void()>> calls_;
   std::vector<uint32_t> free_calls_;
   int64_t restarts_to_come_ = 0;
+  std::map<int32_t, NodeClock> clocks_;  // by rank
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<std::function<void(Node&)>> crash_watchers_;
   bool over_limit_ = false;

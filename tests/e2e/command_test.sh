@@ -28,7 +28,7 @@ expect 2 'no scenario .nonsense.; there are .*echo' run nonsense
 expect 2 'no schedule .x.' run echo --schedule x
 expect 2 'must be name=value' run echo --param x
 expect 2 'has (only|no parameters)' run echo --param nonsense=1
-expect 2 'one of crash, pause' run echo --fault 'explode w1'
+expect 2 'one of crash, kill, power' run echo --fault 'explode w1'
 expect 2 'a worker, w0 to' run echo --fault 'crash w99 after 1s'
 expect 2 'there are sim, shm, uv and cuda' run echo --on mars
 expect 2 'give it with --on cuda' run echo --device 0

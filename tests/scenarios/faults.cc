@@ -5,6 +5,13 @@
 #include <string_view>
 
 namespace reprise::scenarios {
+
+std::string_view DrawDeath(Draws& random, DrawName name) {
+  constexpr std::array<std::string_view, 3> kDeaths = {"crash ", "kill ",
+                                                       "power "};
+  return kDeaths[random.Below(name, kDeaths.size())];
+}
+
 namespace {
 
 constexpr int kWorkers = 3;
@@ -78,10 +85,20 @@ std::string BreakKind(Draws& random, DrawName name) {
   return random.OneIn(name, 2) ? " reset" : " eof";
 }
 
+std::string DrawHold(Draws random) {
+  std::string line = "swizzle " + Pick(random, "worker");
+  if (!random.OneIn("of all links", 4)) {
+    const bool is_one_way = random.OneIn("one way", 3);
+    line = "hold " + PickPair(random.Part("pair"), is_one_way ? ">" : "-");
+  }
+  return line + AtSomePoint(random.Part("point")) +
+         ForAWhile(random.Part("length"));
+}
+
 std::string DrawCrash(Draws random) {
   const std::string victim = Pick(random, "victim");
   // Mostly at an event of the victim itself.
-  std::string line = "crash " + victim;
+  std::string line = std::string(DrawDeath(random, "death")) + victim;
   line += random.OneIn("at any event", 4)
               ? AtSomePoint(random.Part("point"))
               : AtAnEvent(random.Part("event"), victim);
@@ -117,11 +134,7 @@ constexpr std::array<Family, 8> kFamilies = {{
              AtSomePoint(random.Part("point")) +
              ForAWhile(random.Part("length"));
     },
-    [](Draws random) {
-      return "hold " + PickPair(random.Part("pair"), "-") +
-             AtSomePoint(random.Part("point")) +
-             ForAWhile(random.Part("length"));
-    },
+    &DrawHold,
     [](Draws random) {
       return "drop-connect " + Pick(random, "worker") +
              AtSomePoint(random.Part("point"));
@@ -160,6 +173,41 @@ std::vector<std::string> DrawFaults(Draws random,
     lines.push_back(families[family](random.Part("fault")));
   }
   return lines;
+}
+
+void AddStoreDoubts(Draws random, StoreDoubts doubts, int workers,
+                    int64_t latest_ms, std::vector<std::string>& lines) {
+  if (!random.OneIn("in doubt of the store", 3)) return;
+  const std::string worker =
+      "w" +
+      std::to_string(random.Below("worker", static_cast<uint64_t>(workers)));
+  // A single operation, or all for a while.
+  const bool single = random.OneIn("a single one", 2);
+  const std::string when =
+      single ? " when " + worker + " store#" +
+                   std::to_string(DrawNumber(random.Part("count"), 100))
+             : " after " + Ms(random.Between("at", 1, latest_ms));
+  const std::string length =
+      " for " + (single ? "1us" : Ms(random.Between("length", 1, 1000)));
+  const bool all = !single && random.OneIn("all workers", 3);
+  const std::string whose = all ? " all" : " " + worker;
+  const int64_t kinds = doubts == StoreDoubts::kLateEffects ? 4 : 3;
+  switch (random.Below("kind", static_cast<uint64_t>(kinds))) {
+    case 0:
+      lines.push_back("store-slow-keys " + Ms(random.Between("delay", 1, 200)) +
+                      when + length);
+      break;
+    case 1:
+    case 2:
+      lines.push_back("store-lost-reply" + whose + when + length +
+                      (random.OneIn("silent", 4) ? " silent" : " reset"));
+      break;
+    default:
+      lines.push_back("store-late-effect" + whose + " " +
+                      Ms(DrawNumber(random.Part("late"), 2000)) + when +
+                      length);
+      break;
+  }
 }
 
 std::vector<std::string> DrawProcessFaults(Draws random,

@@ -23,6 +23,8 @@ std::vector<std::string> DrawStoreFaults(Draws random,
                     std::to_string(random.Between("at", 1, 12000)) + "ms for " +
                     std::to_string(random.Between("length", 100, 3000)) + "ms");
   }
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLateEffects, 4, 12000,
+                 lines);
   return lines;
 }
 
@@ -33,7 +35,8 @@ std::vector<std::string> DrawGroupFaults(Draws random,
     lines = DrawFaults(random.Part("of any group"), params);
   if (lines.empty() || random.OneIn("crash", 2)) {
     const std::string victim = "w" + std::to_string(random.Below("victim", 4));
-    std::string line = "crash " + victim + " when " + victim + " store#" +
+    std::string line = std::string(DrawDeath(random, "death")) + victim +
+                       " when " + victim + " store#" +
                        std::to_string(random.Between("count", 1, 40));
     if (!random.OneIn("stays away", 4)) {
       line += " restart " + std::to_string(random.Between("restart", 1, 1500)) +
@@ -56,7 +59,9 @@ std::vector<std::string> DrawGroupFaults(Draws random,
                       when_and_how_long);
       break;
     case 1:
-      lines.push_back("hold " + first + "-" + second + when_and_how_long);
+      lines.push_back("hold " + first +
+                      (random.OneIn("one way", 3) ? ">" : "-") + second +
+                      when_and_how_long);
       break;
     case 2:
       lines.push_back("refuse " + first + when_and_how_long);
@@ -66,9 +71,16 @@ std::vector<std::string> DrawGroupFaults(Draws random,
                       std::to_string(random.Between("cut at", 1, 12000)) +
                       "ms reset");
       break;
+    case 4:
+      if (random.OneIn("swizzle", 2)) {
+        lines.push_back("swizzle " + first + when_and_how_long);
+      }
+      break;
     default:
       break;
   }
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLateEffects, 4, 12000,
+                 lines);
   return lines;
 }
 

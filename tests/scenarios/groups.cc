@@ -33,7 +33,9 @@ REPRISE_SCENARIO(
      .faults = DrawGroupFaults,
      .probes = {"agreed", "came back", "could not join",
                 "waited for one in vain"},
-     .fault_kinds = {"crash", "pause", "store-outage", "store-delay"},
+     .fault_kinds = {"crash", "kill", "power", "pause", "hold", "swizzle",
+                     "store-outage", "store-delay", "store-slow-keys",
+                     "store-lost-reply", "store-late-effect"},
      .enough_seeds = 200,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(3)});
@@ -52,8 +54,10 @@ REPRISE_SCENARIO(
      .faults = DrawGroupFaults,
      .probes = {"agreed", "came back", "joined again", "left", "left too late",
                 "went without leaving", "called one that was not there"},
-     .fault_kinds = {"crash", "pause", "cut", "hold", "store-outage",
-                     "store-delay"},
+     .fault_kinds = {"crash", "kill", "power", "pause", "cut", "hold",
+                     "swizzle", "store-outage", "store-delay",
+                     "store-slow-keys", "store-lost-reply",
+                     "store-late-effect"},
      .enough_seeds = 200,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(3)});
@@ -71,8 +75,10 @@ REPRISE_SCENARIO(
      .body = LiveInAGroup,
      .faults = DrawGroupFaults,
      .probes = {"agreed", "came back", "joined again", "went without leaving"},
-     .fault_kinds = {"crash", "pause", "cut", "refuse", "hold", "store-outage",
-                     "store-delay"},
+     .fault_kinds = {"crash", "kill", "power", "pause", "cut", "refuse", "hold",
+                     "swizzle", "store-outage", "store-delay",
+                     "store-slow-keys", "store-lost-reply",
+                     "store-late-effect"},
      .enough_seeds = 200,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(3)});
@@ -109,8 +115,9 @@ REPRISE_SCENARIO(
      .body = LiveInAGroup,
      .faults = DrawStoreFaults,
      .probes = {"agreed", "joined again", "left"},
-     .fault_kinds = {"store-outage", "store-delay"},
-     .enough_seeds = 100,
+     .fault_kinds = {"store-outage", "store-delay", "store-slow-keys",
+                     "store-lost-reply", "store-late-effect"},
+     .enough_seeds = 200,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(3)});
 

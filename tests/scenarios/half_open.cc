@@ -82,12 +82,24 @@ std::vector<std::string> DrawFaults(Draws random, const ScenarioParams&) {
   if (random.OneIn("no fault", 6)) return {};
   const int64_t first = static_cast<int64_t>(random.Below("first", 3));
   const int64_t second = (first + random.Between("second", 1, 2)) % 3;
-  const std::string line =
-      " w" + std::to_string(first) + "-w" + std::to_string(second) + " after " +
-      std::to_string(random.Between("at", 500, 8000)) + "ms for ";
-  if (random.OneIn("for ever", 3)) return {"partition" + line + "ever"};
-  return {"hold" + line + std::to_string(random.Between("length", 100, 8000)) +
-          "ms"};
+  const std::string when =
+      " after " + std::to_string(random.Between("at", 500, 8000)) + "ms";
+  if (random.OneIn("a machine", 4)) {
+    return {"power w" + std::to_string(first) + when};
+  }
+  std::string line = " w" + std::to_string(first) +
+                     (random.OneIn("one way", 3) ? ">w" : "-w") +
+                     std::to_string(second);
+  // Sometimes one worker is cut off from all others.
+  if (random.OneIn("both others", 5)) {
+    line = " w" + std::to_string(first) + "-w" + std::to_string(second) + ",w" +
+           std::to_string(3 - first - second);
+  }
+  if (random.OneIn("for ever", 3)) {
+    return {"partition" + line + when + " for ever"};
+  }
+  return {"hold" + line + when + " for " +
+          std::to_string(random.Between("length", 100, 8000)) + "ms"};
 }
 
 REPRISE_SCENARIO(half_open, {.description = "peers that say nothing any more",
@@ -96,7 +108,7 @@ REPRISE_SCENARIO(half_open, {.description = "peers that say nothing any more",
                              .body = HalfOpen,
                              .faults = DrawFaults,
                              .probes = {"healed", "no sign of life"},
-                             .fault_kinds = {"hold", "partition"},
+                             .fault_kinds = {"hold", "partition", "power"},
                              .max_time = absl::Minutes(5),
                              .settle_time = absl::Minutes(3),
                              .process_params = {{"slack_ms", 2000}}});

@@ -119,10 +119,16 @@ std::vector<std::string> Holds(Draws random, const ScenarioParams&) {
   std::vector<std::string> faults;
   for (int64_t left = random.Between("holds", 1, 2); left > 0; --left) {
     const int64_t first = random.Between("first", 0, 2);
-    faults.push_back(absl::StrCat(
-        "hold w", first, "-w", (first + random.Between("second", 1, 2)) % 3,
-        " after ", random.Between("at", 0, 3000), "ms for ",
-        random.Between("length", 1, 4000), "ms"));
+    const std::string span =
+        absl::StrCat(" after ", random.Between("at", 0, 3000), "ms for ",
+                     random.Between("length", 1, 4000), "ms");
+    if (random.OneIn("all links", 4)) {
+      faults.push_back(absl::StrCat("swizzle w", first, span));
+      continue;
+    }
+    faults.push_back(
+        absl::StrCat("hold w", first, random.OneIn("one way", 3) ? ">w" : "-w",
+                     (first + random.Between("second", 1, 2)) % 3, span));
   }
   return faults;
 }
@@ -140,7 +146,7 @@ REPRISE_SCENARIO(
      .body = LinkCut,
      .faults = Holds,
      .probes = {"failed", "healed"},
-     .fault_kinds = {"hold"},
+     .fault_kinds = {"hold", "swizzle"},
      .enough_seeds = 50,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(1),

@@ -64,6 +64,13 @@ std::vector<std::string> BreakTheChecks(Draws random,
   for (int64_t i = 1; i <= breaks; ++i) {
     lines.push_back("cut w0-w1 when w0 net.accept#" + std::to_string(i) + end);
   }
+  // Not of the member, which must be there before its twin comes.
+  if (random.OneIn("in doubt of the store", 3)) {
+    lines.push_back("store-lost-reply w1 when w1 store#" +
+                    std::to_string(random.Between("operation", 1, 40)) +
+                    " for 1us" +
+                    (random.OneIn("silent", 2) ? " silent" : " reset"));
+  }
   return lines;
 }
 
@@ -73,7 +80,7 @@ REPRISE_SCENARIO(live_twin,
                   .body = LiveTwin,
                   .faults = BreakTheChecks,
                   .probes = {"was refused", "could not tell"},
-                  .fault_kinds = {"cut"},
+                  .fault_kinds = {"cut", "store-lost-reply"},
                   .enough_seeds = 50,
                   .max_time = absl::Minutes(5),
                   .settle_time = absl::Minutes(3)});

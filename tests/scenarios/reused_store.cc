@@ -15,6 +15,7 @@
 #include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
+#include "tests/scenarios/faults.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -196,23 +197,27 @@ std::vector<std::string> DrawReuseFaults(Draws random,
         break;
     }
   }
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLateEffects, 2, 20000,
+                 lines);
   return lines;
 }
 
-REPRISE_SCENARIO(
-    reused_store,
-    {.description = "a job runs again and again over one store",
-     .workers = 2,
-     .params = {{"runs", 4}},
-     .smallest = {{"runs", 1}},
-     .body = ReusedStore,
-     .faults = DrawReuseFaults,
-     .probes = {"ran several times", "came too early", "a twin was refused"},
-     .fault_kinds = {"store-outage", "store-delay", "pause", "refuse"},
-     .enough_seeds = 100,
-     .max_time = absl::Minutes(10),
-     .settle_time = absl::Minutes(5),
-     .process_params = {{"runs", 2}}});
+REPRISE_SCENARIO(reused_store,
+                 {.description = "a job runs again and again over one store",
+                  .workers = 2,
+                  .params = {{"runs", 4}},
+                  .smallest = {{"runs", 1}},
+                  .body = ReusedStore,
+                  .faults = DrawReuseFaults,
+                  .probes = {"ran several times", "came too early",
+                             "a twin was refused"},
+                  .fault_kinds = {"store-outage", "store-delay", "pause",
+                                  "refuse", "store-slow-keys",
+                                  "store-lost-reply", "store-late-effect"},
+                  .enough_seeds = 100,
+                  .max_time = absl::Minutes(10),
+                  .settle_time = absl::Minutes(5),
+                  .process_params = {{"runs", 2}}});
 
 }  // namespace
 }  // namespace reprise::scenarios

@@ -188,10 +188,17 @@ void ShutdownBarrier(Worker& worker) {
   Leaver(worker, **agent, board).Leave();
 }
 
-// In a third of the runs a worker dies and never comes.
-std::vector<std::string> SomebodyDies(Draws random,
-                                      const ScenarioParams& params) {
-  if (!random.OneIn("dies", 3)) return {};
+// In a third of the runs a worker dies and never comes. In some others a worker
+// does not know whether the store has done what it asked for.
+std::vector<std::string> DrawShutdownFaults(Draws random,
+                                            const ScenarioParams& params) {
+  if (!random.OneIn("dies", 3)) {
+    if (!random.OneIn("in doubt of the store", 2)) return {};
+    const std::string worker = "w" + std::to_string(random.Below("doubter", 4));
+    return {"store-lost-reply " + worker + " when " + worker + " store#" +
+            std::to_string(random.Between("operation", 1, 60)) +
+            " for 1us reset"};
+  }
   const std::string victim = "w" + std::to_string(random.Below("victim", 4));
   if (random.OneIn("in the barrier", 2)) {
     return {"crash " + victim + " when " + victim + " barrier.entered#" +
@@ -210,12 +217,12 @@ REPRISE_SCENARIO(
      .workers = 4,
      .params = {{"join_ms", 10000}, {"slack_ms", 100}},
      .body = ShutdownBarrier,
-     .faults = SomebodyDies,
+     .faults = DrawShutdownFaults,
      .probes = {"joined", "join ran out of time", "came with calls running",
                 "came when the others were gone",
                 "shut down with handlers running",
                 "shut down with calls running"},
-     .fault_kinds = {"crash"},
+     .fault_kinds = {"crash", "store-lost-reply"},
      .enough_seeds = 50,
      .max_time = absl::Minutes(2),
      .settle_time = absl::Seconds(60),

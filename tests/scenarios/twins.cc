@@ -13,6 +13,7 @@
 #include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
+#include "tests/scenarios/faults.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -138,6 +139,9 @@ std::vector<std::string> DrawTwinFaults(Draws random,
         break;
     }
   }
+  // The workers' own notes of who lives would be spoiled by late effects.
+  AddStoreDoubts(random.Part("doubts"), StoreDoubts::kLostReplies, 3, active_ms,
+                 lines);
   return lines;
 }
 
@@ -149,7 +153,8 @@ REPRISE_SCENARIO(
      .body = Twins,
      .faults = DrawTwinFaults,
      .probes = {"was refused", "gave up", "started as w0", "started as w1"},
-     .fault_kinds = {"store-outage", "store-delay", "pause", "refuse", "hold"},
+     .fault_kinds = {"store-outage", "store-delay", "pause", "refuse", "hold",
+                     "store-slow-keys", "store-lost-reply"},
      .enough_seeds = 50,
      .max_time = absl::Minutes(10),
      .settle_time = absl::Minutes(5)});

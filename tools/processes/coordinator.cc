@@ -142,6 +142,7 @@ void Coordinator::Begin(const Fault& fault) {
   if (member.child == nullptr || member.crash != nullptr) return;
   switch (fault.kind) {
     case FaultKind::kCrash:
+    case FaultKind::kKill:
       member.crash = &fault;
       member.child->Signal(SIGKILL);
       break;

@@ -1,7 +1,5 @@
 #include "agent/transport/cma/channel.h"
 
-#include <sys/random.h>
-
 #include <utility>
 
 #include "agent/transport/cma/error.h"
@@ -32,9 +30,7 @@ CmaChannel::CmaChannel(ConstructorToken token,
 void CmaChannel::initImplFromLoop() {
   context_->enroll(*this);
   if (!is_own()) return;
-  if (getrandom(&secret_, sizeof(secret_), 0) != sizeof(secret_)) {
-    return setError(CmaErrorOf("the kernel has no random number"));
-  }
+  secret_ = context_->runtime().RandomBits();
   const auto ours =
       std::make_shared<const OwnHello>(OwnHello{OwnHello::kVersion, secret_});
   completions_->write(ours.get(), sizeof(*ours),

@@ -1,22 +1,22 @@
 #include "agent/transport/cma/context.h"
 
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
+#include <utility>
+
 #include "agent/transport/cma/channel.h"
 #include "agent/transport/cma/context_impl.h"
-#include "agent/transport/cma/domain.h"
 #include "tensorpipe/channel/context_boilerplate.h"
 #include "tensorpipe/common/device.h"
 
 namespace reprise {
 
-std::shared_ptr<CmaContextImpl> CmaContextImpl::create(CmaProtocol protocol) {
-  absl::StatusOr<std::string> domain = CmaDomain();
-  if (!domain.ok() || !AllowCmaPeers().ok()) return nullptr;
+std::shared_ptr<CmaContextImpl> CmaContextImpl::create(
+    CmaProtocol protocol, const CmaEnvironment& environment) {
+  if (!environment.domain.ok()) return nullptr;
   const tensorpipe::Device memory(tensorpipe::kCpuDeviceType, 0);
   return std::make_shared<CmaContextImpl>(
-      protocol, std::unordered_map<tensorpipe::Device, std::string>{
-                    {memory, *std::move(domain)}});
+      protocol, environment,
+      std::unordered_map<tensorpipe::Device, std::string>{
+          {memory, *environment.domain}});
 }
 
 std::shared_ptr<tensorpipe::channel::Channel> CmaContextImpl::createChannel(
@@ -27,10 +27,10 @@ std::shared_ptr<tensorpipe::channel::Channel> CmaContextImpl::createChannel(
 }
 
 std::shared_ptr<tensorpipe::channel::Context> MakeCmaContext(
-    CmaProtocol protocol) {
+    CmaProtocol protocol, CmaEnvironment environment) {
   return std::make_shared<
       tensorpipe::channel::ContextBoilerplate<CmaContextImpl, CmaChannel>>(
-      protocol);
+      protocol, std::move(environment));
 }
 
 }  // namespace reprise

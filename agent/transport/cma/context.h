@@ -26,6 +26,7 @@
 
 #include <memory>
 
+#include "agent/transport/cma/environment.h"
 #include "tensorpipe/channel/context.h"
 
 namespace reprise {
@@ -38,10 +39,10 @@ constexpr const char* CmaNameOf(CmaProtocol protocol) {
 }
 
 // `isViable()` is false when no other process could read this one's memory; why
-// is what `CmaDomain` says. Does not throw. Threads are started when there is
-// something to copy.
+// is what the environment's `domain` says. Does not throw. Threads are started
+// when there is something to copy.
 std::shared_ptr<tensorpipe::channel::Context> MakeCmaContext(
-    CmaProtocol protocol);
+    CmaProtocol protocol, CmaEnvironment environment = RealCmaEnvironment());
 
 }  // namespace reprise
 

@@ -11,6 +11,7 @@
 
 #include "agent/transport/cma/context.h"
 #include "agent/transport/cma/copier.h"
+#include "agent/transport/cma/environment.h"
 #include "tensorpipe/channel/context_impl_boilerplate.h"
 #include "tensorpipe/common/deferred_executor.h"
 
@@ -25,12 +26,17 @@ class CmaContextImpl final
                                                          CmaChannel> {
  public:
   // Null when the channel cannot work here.
-  static std::shared_ptr<CmaContextImpl> create(CmaProtocol protocol);
+  static std::shared_ptr<CmaContextImpl> create(
+      CmaProtocol protocol, const CmaEnvironment& environment);
 
   CmaContextImpl(
-      CmaProtocol protocol,
+      CmaProtocol protocol, const CmaEnvironment& environment,
       std::unordered_map<tensorpipe::Device, std::string> descriptors)
-      : ContextImplBoilerplate(std::move(descriptors)), protocol_(protocol) {}
+      : ContextImplBoilerplate(std::move(descriptors)),
+        protocol_(protocol),
+        runtime_(*environment.runtime),
+        memory_(*environment.memory),
+        copier_(runtime_) {}
 
   std::shared_ptr<tensorpipe::channel::Channel> createChannel(
       std::vector<std::shared_ptr<tensorpipe::transport::Connection>>
@@ -42,6 +48,8 @@ class CmaContextImpl final
   void deferToLoop(TTask task) override { loop_.deferToLoop(std::move(task)); }
 
   CmaProtocol protocol() const { return protocol_; }
+  Runtime& runtime() { return runtime_; }
+  ProcessMemory& memory() { return memory_; }
   Copier& copier() { return copier_; }
 
  protected:
@@ -50,6 +58,8 @@ class CmaContextImpl final
 
  private:
   const CmaProtocol protocol_;
+  Runtime& runtime_;
+  ProcessMemory& memory_;
   tensorpipe::OnDemandDeferredExecutor loop_;
   Copier copier_;
 };

@@ -1,17 +1,16 @@
 #include "agent/transport/cma/copier.h"
 
-#include <system_error>
 #include <utility>
 
+#include "absl/time/time.h"
 #include "glog/logging.h"
-#include "tensorpipe/common/system.h"
 
 namespace reprise {
 
 bool Copier::Run(Step step) {
   bool is_queued = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (joining_) return false;
     is_queued = steps_.size() < num_idle_ || threads_.size() >= kMaxThreads ||
                 StartThread();
@@ -22,62 +21,66 @@ bool Copier::Run(Step step) {
     }
   }
   if (is_queued) {
-    changed_.notify_one();
+    changed_.NotifyOne();
     return true;
   }
   while (step()) {
   }
   // Before `Join` returns, as it may take locks.
   step = nullptr;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   --num_here_;
-  changed_.notify_all();
+  changed_.NotifyAll();
   return true;
 }
 
 bool Copier::StartThread() {
-  try {
-    threads_.emplace_back([this] { Work(); });
-  } catch (const std::system_error& error) {
-    LOG_EVERY_N(WARNING, 100)
-        << "cannot start a thread that copies tensors, " << threads_.size()
-        << " are there: " << error.what();
+  std::unique_ptr<Thread> thread =
+      runtime_.StartThread("reprise_cma", [this] { Work(); });
+  if (thread != nullptr) {
+    threads_.push_back(std::move(thread));
+  } else {
+    LOG_EVERY_N(WARNING, 100) << "cannot start a thread that copies tensors, "
+                              << threads_.size() << " are there";
   }
   return !threads_.empty();
 }
 
+void Copier::Wait() { changed_.WaitUntil(mutex_, absl::InfiniteFuture()); }
+
 void Copier::Work() {
-  tensorpipe::setThreadName("reprise_cma");
-  std::unique_lock lock(mutex_);
   while (true) {
-    ++num_idle_;
-    changed_.wait(lock, [&] { return joining_ || !steps_.empty(); });
-    --num_idle_;
-    if (steps_.empty()) return;
-    Step step = std::move(steps_.front());
-    steps_.pop_front();
-    lock.unlock();
+    Step step;
+    {
+      const MutexLock lock(mutex_);
+      ++num_idle_;
+      while (!joining_ && steps_.empty()) Wait();
+      --num_idle_;
+      if (steps_.empty()) return;
+      step = std::move(steps_.front());
+      steps_.pop_front();
+    }
     const bool has_more = step();
     // The destruction of a step may take locks.
     if (!has_more) step = nullptr;
-    lock.lock();
+    const MutexLock lock(mutex_);
     if (has_more) steps_.push_back(std::move(step));
   }
 }
 
 void Copier::Join() {
-  std::vector<std::thread> threads;
+  std::vector<std::unique_ptr<Thread>> threads;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     joining_ = true;
     threads.swap(threads_);
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return num_here_ == 0; });
+    const MutexLock lock(mutex_);
+    while (num_here_ > 0) Wait();
   }
-  for (std::thread& thread : threads) thread.join();
+  for (const auto& thread : threads) thread->Join();
 }
 
 }  // namespace reprise

@@ -4,13 +4,15 @@
 #ifndef REPRISE_AGENT_TRANSPORT_CMA_COPIER_H_
 #define REPRISE_AGENT_TRANSPORT_CMA_COPIER_H_
 
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <mutex>
-#include <thread>
+#include <memory>
 #include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "agent/runtime/mutex.h"
+#include "agent/runtime/runtime.h"
 
 namespace reprise {
 
@@ -20,6 +22,8 @@ class Copier {
   // As much as is copied at a time: about a millisecond.
   static constexpr size_t kPieceBytes = size_t{4} << 20;
   static constexpr size_t kMaxThreads = 4;
+
+  explicit Copier(Runtime& runtime) : runtime_(runtime) {}
 
   // Copies a piece, and returns whether there are more. Must not throw.
   using Step = std::function<bool()>;
@@ -36,16 +40,19 @@ class Copier {
 
  private:
   // False when there is no thread at all.
-  bool StartThread();
+  bool StartThread() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Work();
+  void Wait() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Step> steps_;
-  std::vector<std::thread> threads_;
-  size_t num_idle_ = 0;
-  size_t num_here_ = 0;  // steps without a thread
-  bool joining_ = false;
+  Runtime& runtime_;
+  Mutex mutex_{runtime_, "Copier"};
+  CondVar changed_{runtime_, "Copier.changed"};
+  std::deque<Step> steps_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Thread>> threads_ ABSL_GUARDED_BY(mutex_);
+  size_t num_idle_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Steps without a thread.
+  size_t num_here_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool joining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace reprise

@@ -73,6 +73,7 @@ void CmaChannel::ReadDescriptor(const std::shared_ptr<Receive>& receive) {
 void CmaChannel::Copy(const std::shared_ptr<Receive>& receive,
                       RemoteCopy copy) {
   if (error_) return;  // `receive` has failed
+  copy.memory = &context_->memory();
   copy.into = receive->into;
   copy.length = receive->length;
   copy.stop = stop_;

@@ -1,8 +1,5 @@
 #include "agent/transport/cma/remote_copy.h"
 
-#include <errno.h>
-#include <sys/uio.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -11,28 +8,8 @@
 #include "agent/transport/cma/error.h"
 
 namespace reprise {
-namespace {
 
 using tensorpipe::Error;
-
-Error Read(pid_t pid, uint64_t from, void* into, size_t size) {
-  iovec local = {into, size};
-  iovec remote = {reinterpret_cast<void*>(from), size};
-  const ssize_t count = process_vm_readv(pid, &local, 1, &remote, 1, 0);
-  if (count < 0) {
-    return {
-        std::make_shared<tensorpipe::SystemError>("process_vm_readv", errno),
-        __FILE__, __LINE__};
-  }
-  if (static_cast<size_t>(count) != size) {
-    return {std::make_shared<tensorpipe::ShortReadError>(
-                static_cast<ssize_t>(size), count),
-            __FILE__, __LINE__};
-  }
-  return Error::kSuccess;
-}
-
-}  // namespace
 
 bool RemoteCopy::Step() {
   const size_t size = std::min(length - copied, Copier::kPieceBytes);
@@ -50,7 +27,7 @@ Error RemoteCopy::CopyPiece(size_t size) {
     if (Error error = Check()) return error;
   }
   Error error =
-      Read(pid, from + copied, static_cast<char*>(into) + copied, size);
+      memory->Read(pid, from + copied, static_cast<char*>(into) + copied, size);
   return error ? error : Check();
 }
 
@@ -78,7 +55,7 @@ Error RemoteCopy::Check() const {
   // every processor.
   std::atomic_thread_fence(std::memory_order_acquire);
   uint64_t now = 0;
-  if (Error error = Read(pid, word, &now, sizeof(now))) return error;
+  if (Error error = memory->Read(pid, word, &now, sizeof(now))) return error;
   if (now == value) return Error::kSuccess;
   return CmaErrorOf("the sender let go of its tensor before it was copied");
 }

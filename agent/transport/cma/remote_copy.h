@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 
+#include "agent/transport/cma/environment.h"
 #include "agent/transport/peer_liveness.h"
 #include "tensorpipe/common/error.h"
 
@@ -19,6 +20,7 @@ namespace reprise {
 
 // What is copied, and what shows that it was good.
 struct RemoteCopy {
+  ProcessMemory* memory = nullptr;
   pid_t pid = 0;
   uint64_t from = 0;
   void* into = nullptr;

@@ -1,7 +1,5 @@
 // The sending half of the channel cma (channel.h).
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -64,8 +62,8 @@ bool CmaChannel::OfferOwn(Send& send) {
     return false;
   }
   const auto descriptor = std::make_shared<const OwnDescriptor>(OwnDescriptor{
-      static_cast<uint64_t>(getpid()), reinterpret_cast<uint64_t>(send.bytes),
-      send.word.address()});
+      static_cast<uint64_t>(context_->memory().OwnPid()),
+      reinterpret_cast<uint64_t>(send.bytes), send.word.address()});
   descriptors_->write(descriptor.get(), sizeof(*descriptor),
                       callbackWrapper_([descriptor](CmaChannel&) {}));
   completions_->read(nullptr, 0,
@@ -110,7 +108,8 @@ void CmaChannel::OnStaged(Send& send) {
 void CmaChannel::OfferStaged(const Send& send) {
   const auto descriptor =
       std::make_shared<tensorpipe::NopHolder<StockDescriptor>>();
-  descriptor->getObject().pid = static_cast<uint32_t>(getpid());
+  descriptor->getObject().pid =
+      static_cast<uint32_t>(context_->memory().OwnPid());
   descriptor->getObject().ptr = reinterpret_cast<uint64_t>(
       REPRISE_PLANTED(cma_in_place) ? send.bytes : send.staging.data());
   descriptors_->write(*descriptor,

@@ -3,9 +3,10 @@
 #include <sys/mman.h>
 
 #include <cstddef>
-#include <mutex>
 #include <new>
-#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "agent/runtime/native_mutex.h"
 
 namespace reprise {
 namespace {
@@ -16,54 +17,65 @@ using Word = std::atomic<uint64_t>;
 
 constexpr size_t kPageBytes = 4096;
 
+// Words, and which of them are free. Never unmapped, and not from the heap: a
+// late reader must find words there.
+struct Page {
+  static constexpr size_t kWords =
+      (kPageBytes - 16) / (sizeof(Word) + sizeof(uint16_t));
+
+  Page* next = nullptr;  // of those with free words
+  size_t num_free = kWords;
+  uint16_t free[kWords];
+  Word words[kWords];
+};
+
+static_assert(sizeof(Page) <= kPageBytes);
+
 // The words of the process. Memory that was once a word stays a word, so that a
 // late reader never finds other data there.
 class Words {
  public:
   Word* Take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty() && !AddPage()) return nullptr;
-    Word* const word = free_.back();
-    free_.pop_back();
+    const NativeMutexLock lock(mutex_);
+    if (first_ == nullptr && !AddPage()) return nullptr;
+    Page* const page = first_;
+    Word* const word = &page->words[page->free[--page->num_free]];
+    if (page->num_free == 0) first_ = page->next;
     return word;
   }
   void GiveBack(Word* word) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(word);  // has room: see `AddPage`
+    auto* const page = reinterpret_cast<Page*>(
+        reinterpret_cast<uintptr_t>(word) / kPageBytes * kPageBytes);
+    const NativeMutexLock lock(mutex_);
+    if (page->num_free == 0) {
+      page->next = first_;
+      first_ = page;
+    }
+    page->free[page->num_free++] = static_cast<uint16_t>(word - page->words);
   }
 
  private:
-  bool AddPage() {
-    constexpr size_t kWords = kPageBytes / sizeof(Word);
-    try {
-      free_.reserve(num_words_ + kWords);
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
-    void* const page = mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) return false;
-    num_words_ += kWords;
-    for (size_t i = 0; i < kWords; ++i) {
-      free_.push_back(new (static_cast<char*>(page) + i * sizeof(Word)) Word());
+  bool AddPage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    void* const memory = mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return false;
+    first_ = new (memory) Page();
+    for (size_t i = 0; i < Page::kWords; ++i) {
+      first_->free[i] = static_cast<uint16_t>(Page::kWords - 1 - i);
     }
     return true;
   }
 
-  std::mutex mutex_;
-  std::vector<Word*> free_;
-  size_t num_words_ = 0;
+  NativeMutex mutex_;
+  Page* first_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of those with free words
 };
 
-Words& AllWords() {
-  static auto* const words = new Words();
-  return *words;
-}
+constinit Words all_words;
 
 }  // namespace
 
 ValidityWord ValidityWord::Make(uint64_t value) {
-  Word* const word = AllWords().Take();
+  Word* const word = all_words.Take();
   if (word != nullptr) word->store(value, std::memory_order_release);
   return ValidityWord(word);
 }
@@ -72,7 +84,7 @@ void ValidityWord::Revoke() {
   if (word_ == nullptr) return;
   word_->store(0, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  AllWords().GiveBack(std::exchange(word_, nullptr));
+  all_words.GiveBack(std::exchange(word_, nullptr));
 }
 
 }  // namespace reprise

@@ -108,6 +108,7 @@ TEST(CallErrorTest, EveryErrorOfACallWithALabelHasIt) {
   const Future retried =
       agent.SendWithRetries("w1", Request("wait"), push, once);
   EXPECT_TRUE(ends_so(retried)) << retried.status();
+  EXPECT_EQ(recorder.Count("retried"), 1);
   const Future cancelled =
       agent.SendWithRetries("w1", Request("wait"), {.label = "push"});
   cancelled.Cancel();

@@ -113,6 +113,28 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(info.param == kMembersKey ? "Ours" : "Stock");
     });
 
+// Stock workers wait for "Done" of the holder that they have seen.
+TEST_F(GroupTurnsTest, AReleaseWhoseAnswerIsLostIsAnnouncedAllTheSame) {
+  constexpr char kNext[] = "Token_for_stock_join";
+  std::atomic<bool> lost = false;
+  const auto store = MakeHookedStore(
+      store_, nullptr, [&](const std::string& call, const std::string& key) {
+        if (call != "CompareSet" || key != kToken || Value(kToken) != "" ||
+            lost.exchange(true)) {
+          return absl::OkStatus();
+        }
+        // Another worker was quicker than the next attempt.
+        Set(kToken, kNext);
+        return absl::UnavailableError("the answer was lost");
+      });
+  const std::unique_ptr<Agent> agent = Join(Dynamic("a", kAnyId), store);
+  ASSERT_NE(agent, nullptr);
+  EXPECT_TRUE(lost);
+  EXPECT_EQ(Value(kToken), kNext);
+  EXPECT_EQ(Value("Token_for_a_join"), "Done");
+  Set(kToken, "");
+}
+
 // The stock worker has the token, and no lease beside it.
 TEST_F(GroupTurnsTest, AStockWorkerIsWaitedForUntilItLetsGo) {
   constexpr int kLooks = 3;

@@ -74,6 +74,18 @@ void Recorder::OnCallCompleted(WorkerId to, int64_t call_id,
   Record("completed");
 }
 
+void Recorder::OnCallRetried(WorkerId to, int64_t call_id,
+                             int64_t first_call_id) {
+  {
+    MutexLock lock(mutex_);
+    // The first one was started and has ended, this one is still to start.
+    const auto first = open_calls_.find(std::make_pair(to, first_call_id));
+    EXPECT_TRUE(first != open_calls_.end() && first->second == 0);
+    EXPECT_FALSE(open_calls_.contains(std::make_pair(to, call_id)));
+  }
+  Record("retried");
+}
+
 void Recorder::OnLateReply(WorkerId, int64_t) { Record("late"); }
 
 void Recorder::OnRequest(std::string_view, int64_t, const Message&) {

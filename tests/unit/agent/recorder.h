@@ -30,6 +30,8 @@ class Recorder : public Observer {
                      absl::Time deadline, std::string_view label) override;
   void OnCallCompleted(WorkerId to, int64_t call_id, const absl::Status& status,
                        const Message* reply) override;
+  void OnCallRetried(WorkerId to, int64_t call_id,
+                     int64_t first_call_id) override;
   void OnLateReply(WorkerId from, int64_t call_id) override;
   void OnRequest(std::string_view caller, int64_t call_id,
                  const Message& request) override;

@@ -12,14 +12,26 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
+#include "agent/agent.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sim/explore/explore.h"
 #include "sim/explore/isolated_run.h"
 #include "sim/explore/result_log.h"
 #include "sim/explore/signature.h"
+#include "sim/interpose/debug_information.h"
 #include "sim/world/arena.h"
 #include "tests/unit/explore/killers.h"
+
+// Outside of the project's namespace, as the code of users.
+namespace user {
+
+[[gnu::noinline]] void LockAndUnlock() {
+  std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+}
+
+}  // namespace user
 
 namespace reprise {
 namespace {
@@ -94,6 +106,57 @@ class SharedCounter {
   std::atomic<int>* const count_;
 };
 
+// Of the scenario, each in a process of its own.
+void RunTimes(int times, const Scenario& scenario) {
+  for (int i = 0; i < times; ++i) {
+    SimRunOptions run;
+    run.scenario = &scenario;
+    run.params = scenario.params;
+    const absl::StatusOr<RunResult> result = RunIsolated(run);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_TRUE(result->held()) << result->detail;
+  }
+}
+
+void CallAndEnd(Worker& worker) {
+  auto agent = Agent::Start(
+      worker.environment(), worker.options(),
+      [](Message request, const RequestInfo&, Reply reply) {
+        reply(std::move(request));
+      },
+      worker.In(absl::Seconds(10)));
+  if (!worker.CheckOk(agent.status(), "start")) return;
+  for (int i = 0; i < 10; ++i) {
+    Message request;
+    request.type = MessageType::kScriptCall;
+    request.payload = std::string(1000, 'x');
+    (*agent)->Send(worker.NameOf(1 - worker.rank()), std::move(request));
+  }
+  // Without waiting for the calls.
+  (void)(*agent)->Shutdown(worker.In(absl::ZeroDuration()));
+}
+
+// It comes first: what the process has read is there for its children.
+TEST(DebugInformationTest, TheAgentAndTensorPipeNeedNone) {
+  const Scenario scenario = {.name = "agent", .workers = 2, .body = CallAndEnd};
+  // In some seeds an end waits for TensorPipe by a std::future.
+  const absl::StatusOr<ExploreResult> result =
+      Explore(OptionsFor(scenario, 100));
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_TRUE(result->failures.empty());
+  EXPECT_EQ(interpose::NumReadsOfDebugInformation(), 0);
+}
+
+TEST(DebugInformationTest, IsReadByTheFirstChildThatNeedsItAndByItsParent) {
+  const Scenario scenario = {.name = "locks",
+                             .workers = 1,
+                             .body = [](Worker&) { user::LockAndUnlock(); }};
+  RunTimes(1, scenario);
+  EXPECT_EQ(interpose::NumReadsOfDebugInformation(), 1);
+  RunTimes(3, scenario);
+  EXPECT_EQ(interpose::NumReadsOfDebugInformation(), 2);
+}
+
 TEST(IsolationTest, ARunExecutesTheBodyOnce) {
   SharedCounter bodies;
   const Scenario scenario = {
@@ -104,6 +167,39 @@ TEST(IsolationTest, ARunExecutesTheBodyOnce) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(result->held()) << result->detail;
   EXPECT_EQ(*bodies, 3);
+}
+
+// Two processes have the same memory elsewhere.
+TEST(IsolationTest, AnAddressThatIsNotOfTheFirstPagesIsLeftOut) {
+  const Scenario scenario = {.name = "wild", .workers = 1, .body = [](Worker&) {
+                               void* const memory =
+                                   mmap(nullptr, 4096, PROT_NONE,
+                                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                               *static_cast<volatile char*>(memory) = 1;
+                             }};
+  SimRunOptions run;
+  run.scenario = &scenario;
+  const absl::StatusOr<RunResult> result = RunIsolated(run);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->rule, "crash");
+  EXPECT_THAT(result->detail, HasSubstr("SIGSEGV; in "));
+}
+
+// It is found after so much CPU time, and events happen meanwhile.
+TEST(IsolationTest, AHangNeedNotHaveTheSameHashAgain) {
+  const Scenario scenario = {
+      .name = "busy", .workers = 1, .body = [](Worker& worker) {
+        for (;;) {
+          worker.Note("goes round");
+          for (int i = 0; i < 20'000; ++i) asm volatile("");
+        }
+      }};
+  const absl::StatusOr<ExploreResult> result = Explore(OptionsFor(scenario, 1));
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_EQ(result->failures.size(), 1u);
+  EXPECT_EQ(result->failures[0].replay.rule, "hang");
+  EXPECT_FALSE(result->failures[0].not_deterministic)
+      << result->failures[0].replay.detail;
 }
 
 TEST(IsolationTest, AllBlockedFibersAreInTheStacks) {

@@ -62,14 +62,14 @@ TEST(FaultTest, CutNow) {
   EXPECT_EQ(reset.other, 1);
   EXPECT_EQ(reset.after_ns, kSecond);
   EXPECT_EQ(reset.byte, -1);
-  EXPECT_FALSE(reset.end_of_stream);
+  EXPECT_FALSE(reset.is_second_ending);
   const Fault eof = Parse("cut w2-w1 when w1 request#5 eof");
   EXPECT_EQ(eof.worker, 2);
   EXPECT_EQ(eof.other, 1);
   EXPECT_TRUE(eof.at_event);
   EXPECT_EQ(eof.event, EventKind::kRequest);
   EXPECT_EQ(eof.event_number, 5);
-  EXPECT_TRUE(eof.end_of_stream);
+  EXPECT_TRUE(eof.is_second_ending);
 }
 
 TEST(FaultTest, CutAtAByte) {
@@ -79,7 +79,9 @@ TEST(FaultTest, CutAtAByte) {
   EXPECT_EQ(fault.other, 1);
   EXPECT_EQ(fault.byte, 4096);
   EXPECT_FALSE(fault.at_event);
-  EXPECT_FALSE(fault.end_of_stream);
+  EXPECT_FALSE(fault.is_second_ending);
+  EXPECT_TRUE(fault.is_one_way);
+  EXPECT_FALSE(Parse("cut w0>w1 after 1s reset").is_one_way);
   EXPECT_EQ(Parse("cut w0>w1 byte 0 eof").byte, 0);
 }
 
@@ -106,6 +108,26 @@ TEST(FaultTest, Partition) {
   EXPECT_EQ(fault.worker, 2);
   EXPECT_EQ(fault.other, 1);
   EXPECT_EQ(fault.for_ns, kForEver);
+}
+
+TEST(FaultTest, OneWayAndBetweenGroups) {
+  const Fault both = Parse("hold w0-w1 after 1s for 2s");
+  EXPECT_EQ(both.group, std::vector<int32_t>{0});
+  EXPECT_EQ(both.other_group, std::vector<int32_t>{1});
+  EXPECT_FALSE(both.is_one_way);
+  const Fault groups = Parse("partition w0,w2>w1 after 1s for ever");
+  EXPECT_EQ(groups.group, (std::vector<int32_t>{0, 2}));
+  EXPECT_EQ(groups.other_group, std::vector<int32_t>{1});
+  EXPECT_TRUE(groups.is_one_way);
+  EXPECT_TRUE(Parse("delay w0>w1 20ms after 1s for 2s").is_one_way);
+}
+
+TEST(FaultTest, KillAndPower) {
+  const Fault kill = Parse("kill w1 when w2 request#3 restart 200ms");
+  EXPECT_EQ(kill.kind, FaultKind::kKill);
+  EXPECT_EQ(kill.restart_ns, 200 * kMs);
+  EXPECT_EQ(Parse("power w2 after 2s").kind, FaultKind::kPower);
+  EXPECT_EQ(Parse("power w2 after 2s").restart_ns, -1);
 }
 
 TEST(FaultTest, WhatMayEndAndWhatMayNot) {
@@ -140,6 +162,15 @@ TEST(FaultTest, StoreDelay) {
   EXPECT_EQ(fault.delay_ns, 50 * kMs);
   EXPECT_EQ(fault.after_ns, kSecond);
   EXPECT_EQ(fault.for_ns, 2 * kSecond);
+}
+
+TEST(FaultTest, StoreLostReply) {
+  const Fault reset = Parse("store-lost-reply all after 1s for 2s reset");
+  EXPECT_EQ(reset.kind, FaultKind::kStoreLostReply);
+  EXPECT_EQ(reset.worker, kAllWorkers);
+  EXPECT_FALSE(reset.is_second_ending);
+  EXPECT_TRUE(
+      Parse("store-lost-reply w1 after 1s for 2s silent").is_second_ending);
 }
 
 TEST(FaultTest, BlanksDoNotMatter) {
@@ -209,12 +240,20 @@ constexpr Malformed kMalformed[] = {
     {"cut w0-w1 after 1s", "it ends"},
     {"cut w0-w1 after 1s break", "break"},
     {"cut w0>w1 byte reset", "reset"},
+    {"cut w0-w1 byte 4096 reset", "byte"},
     {"cut w0>w1 byte -1 reset", "-1"},
     {"cut w0>w1 byte 12x reset", "12x"},
     {"cut w0>w1 byte 99999999999999999999 reset", "99999999999999999999"},
     {"refuse w1 after 1s", "it ends"},
     {"refuse w0-w1 after 1s for 1s", "w0-w1"},
-    {"silence w0>w1 after 1s for 1s", "w0>w1"},
+    {"hold w0,w9-w1 after 1s for 1s", "w9"},
+    {"hold w0,-w1 after 1s for 1s", "it ends"},
+    {"hold w0 after 1s for 1s", "w0"},
+    {"cut w0,w1-w2 after 1s reset", "w0,w1"},
+    {"swizzle w0-w1 after 1s for 1s", "w0-w1"},
+    {"swizzle w0 after 1s for ever", "ever"},
+    {"kill all after 1s", "all"},
+    {"power w0-w1 after 1s", "w0-w1"},
     {"hold w0-w1 after 1s", "it ends"},
     {"hold w0-w1 after 1s for ever", "ever"},
     {"partition w0-w1 after 1s for 2s", "2s"},
@@ -223,6 +262,12 @@ constexpr Malformed kMalformed[] = {
     {"store-outage some after 1s for 2s", "some"},
     {"store-delay all after 1s for 2s", "all"},
     {"store-delay 1ms for 2s", "for"},
+    {"store-lost-reply w1 after 1s for 2s", "it ends"},
+    {"store-late-effect w1 after 1s for 2s", "after"},
+    {"store-restart after 1s for 2s", "after"},
+    {"clock-drift w1 1s after 0s for ever slow", "1s"},
+    {"clock-drift w1 2s after 1s for ever slow", "2s"},
+    {"clock-drift w1 1001s after 0s for ever fast", "16m41s"},
 };
 
 INSTANTIATE_TEST_SUITE_P(All, MalformedFaultTest,

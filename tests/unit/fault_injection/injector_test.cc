@@ -134,6 +134,44 @@ TEST(InjectorTest, DroppedConnectThatKillsTheWorker) {
   EXPECT_EQ(crash->time_ns, 500'000'000);
 }
 
+// The three deaths, as the caller meets them.
+TEST(InjectorTest, KillAndPower) {
+  const auto failure_after_ns = [](const RunResult& result, int64_t after_ns) {
+    for (const Event& event : result.events) {
+      if (event.kind == EventKind::kPipeFailed && event.node == 1 &&
+          event.time_ns >= after_ns) {
+        return event.time_ns - after_ns;
+      }
+    }
+    return int64_t{-1};
+  };
+  const RunResult kill = RunWith({"kill w0 after 1s restart 300ms"});
+  EXPECT_EQ(Injections(kill, "kill"), 1);
+  EXPECT_EQ(Count(kill, EventKind::kWorkerStarted, 0), 2);
+  // The kernel says at once that it is gone, and the caller goes on.
+  EXPECT_GE(failure_after_ns(kill, 1'000'000'000), 0);
+  EXPECT_LT(failure_after_ns(kill, 1'000'000'000), 100'000'000);
+  EXPECT_GT(FailedCalls(kill, absl::StatusCode::kOk), 20);
+  const RunResult power = RunWith({"power w0 after 1s"});
+  EXPECT_EQ(Injections(power, "power"), 1);
+  // Nobody says so: calls run into their deadlines.
+  EXPECT_GT(FailedCalls(power, absl::StatusCode::kDeadlineExceeded), 2);
+  // The connection stands at least until the keepalive's bound of 15 s.
+  const int64_t failed_ns = failure_after_ns(power, 1'000'000'000);
+  EXPECT_TRUE(failed_ns == -1 || failed_ns > 10'000'000'000) << failed_ns;
+  const RunResult again = RunWith({"power w0 after 1s restart 300ms"});
+  EXPECT_EQ(Count(again, EventKind::kWorkerStarted, 0), 2);
+  EXPECT_GT(FailedCalls(again, absl::StatusCode::kOk), 15);
+  const auto tells = [](const RunResult& result, const std::string& words) {
+    const std::vector<std::string> story = TellStory(result, 1000);
+    return std::any_of(
+        story.begin(), story.end(),
+        [&](const std::string& line) { return line.ends_with(words); });
+  };
+  EXPECT_TRUE(tells(kill, "IS KILLED"));
+  EXPECT_TRUE(tells(power, "LOSES ITS POWER"));
+}
+
 TEST(InjectorTest, CrashForGood) {
   const RunResult result = RunWith({"crash w0 after 1s"});
   EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 0), 1);
@@ -194,6 +232,39 @@ TEST(InjectorTest, HoldThatHeals) {
   EXPECT_GT(Injections(result, "hold"), 0);
   EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
   EXPECT_GT(Count(result, EventKind::kCallLateReply), 0);
+}
+
+TEST(InjectorTest, HoldOfOneDirection) {
+  for (const char* fault :
+       {"hold w0>w1 after 1s for 1s", "hold w1>w0 after 1s for 1s"}) {
+    const RunResult result = RunWith({fault});
+    EXPECT_GT(Injections(result, "hold"), 0) << fault;
+    EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+    // Requests arrive late, or replies to requests that arrived in time.
+    int64_t requests = 0;
+    for (const Event& event : result.events) {
+      if (event.kind == EventKind::kRequest && event.time_ns > 1'010'000'000 &&
+          event.time_ns < 1'990'000'000) {
+        ++requests;
+      }
+    }
+    EXPECT_EQ(requests > 0, std::string_view(fault).starts_with("hold w0"));
+  }
+}
+
+TEST(InjectorTest, AGroupMayBeCutOff) {
+  const RunResult result = RunWith({"partition w0,w1-w1,w0 after 1s for ever"});
+  EXPECT_GT(Injections(result, "partition"), 0);
+  EXPECT_TRUE(result.never_struck.empty());
+}
+
+TEST(InjectorTest, Swizzle) {
+  const RunResult result = RunWith({"swizzle w1 after 1s for 1s"});
+  EXPECT_GT(Injections(result, "swizzle"), 0);
+  EXPECT_EQ(Injections(result, "hold"), 0);
+  EXPECT_TRUE(result.never_struck.empty());
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
 }
 
 TEST(InjectorTest, DelayMakesRepliesLate) {
@@ -259,6 +330,92 @@ TEST(InjectorTest, StoreDelay) {
   EXPECT_GT(slow.sim_seconds, RunWith({}).sim_seconds + 1);
 }
 
+// The group starts and works all the same.
+TEST(InjectorTest, StoreOperationsThatFailMayHaveTakenEffect) {
+  for (const std::string fault :
+       {"store-lost-reply all after 0s for 50ms reset",
+        "store-lost-reply w1 when w1 store#3 for 1us silent",
+        "store-late-effect w0 20ms when w0 store#2 for 30ms"}) {
+    const RunResult result = RunWith({fault});
+    EXPECT_GT(Injections(result, fault.substr(0, fault.find(' '))), 0) << fault;
+    EXPECT_EQ(Count(result, EventKind::kCallStarted), 30) << fault;
+    EXPECT_TRUE(result.never_struck.empty()) << fault;
+    const bool is_late = fault.starts_with("store-late-effect");
+    EXPECT_EQ(std::any_of(result.events.begin(), result.events.end(),
+                          [](const Event& event) {
+                            return event.kind == EventKind::kStore &&
+                                   event.text.starts_with("late ");
+                          }),
+              is_late)
+        << fault;
+  }
+}
+
+TEST(InjectorTest, SlowKeysOfTheStore) {
+  const RunResult slow = RunWith({"store-slow-keys 700ms after 0s for 20s"});
+  EXPECT_GT(Injections(slow, "store-slow-keys"), 0);
+  EXPECT_GT(slow.sim_seconds, RunWith({}).sim_seconds + 0.5);
+}
+
+// What the first workers have written is lost, and with it the group.
+TEST(InjectorTest, StoreRestartThatLosesAll) {
+  const RunResult result =
+      RunWith({"store-restart 1h when w1 listening for 500ms"});
+  EXPECT_GT(Injections(result, "store-restart"), 0);
+  EXPECT_TRUE(result.never_struck.empty());
+}
+
+// A caller's timeout is by its own clock, whatever the time of day is.
+TEST(InjectorTest, ClocksThatAreWrongFromTheBeginning) {
+  const RunResult without = RunWith({});
+  for (const std::string fault : {"clock-jump w1 1h after 0s behind",
+                                  "clock-jump w0 1h after 0s ahead"}) {
+    const RunResult result = RunWith({fault});
+    EXPECT_EQ(Injections(result, "clock-jump"), 1) << fault;
+    EXPECT_TRUE(result.never_struck.empty()) << fault;
+    EXPECT_EQ(FailedCalls(result, absl::StatusCode::kOk), 30) << fault;
+    EXPECT_EQ(result.sim_seconds, without.sim_seconds) << fault;
+  }
+  // Half of w1's seconds are too short, so all of its pauses are.
+  const RunResult fast = RunWith({"clock-drift w1 1s after 0s for ever fast"});
+  EXPECT_EQ(Injections(fast, "clock-drift"), 1);
+  EXPECT_EQ(FailedCalls(fast, absl::StatusCode::kOk), 30);
+  int64_t ended_ns = 0;
+  for (const Event& event : fast.events) {
+    if (event.kind == EventKind::kWorkerEnded && event.node == 1) {
+      ended_ns = event.time_ns;
+    }
+  }
+  EXPECT_GT(ended_ns, 1'000'000'000);
+  EXPECT_LT(ended_ns, 2'500'000'000);
+}
+
+// The agent never looks at the time of day again.
+TEST(InjectorTest, AClockJumpThatNobodySeesDoesNotStrike) {
+  const std::string fault = "clock-jump w1 1h after 1s behind";
+  const RunResult result = RunWith({fault});
+  EXPECT_EQ(Injections(result, "clock-jump"), 0);
+  EXPECT_EQ(result.never_struck, std::vector<std::string>{fault});
+  EXPECT_EQ(FailedCalls(result, absl::StatusCode::kOk), 30);
+}
+
+// The time of day is seen by who starts again.
+TEST(InjectorTest, AClockJumpsAndItsWorkerIsRestarted) {
+  const RunResult result = RunWith({"clock-jump w0 1h after 500ms ahead",
+                                    "crash w0 after 1s restart 200ms"});
+  EXPECT_EQ(Injections(result, "clock-jump"), 1);
+  EXPECT_TRUE(result.never_struck.empty());
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
+}
+
+TEST(InjectorTest, ASlowWorker) {
+  const RunResult result = RunWith({"slow w0 50ms after 1s for 1s"});
+  EXPECT_GT(Injections(result, "slow"), 0);
+  EXPECT_TRUE(result.never_struck.empty());
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kDeadlineExceeded), 0);
+  EXPECT_GT(FailedCalls(result, absl::StatusCode::kOk), 15);
+}
+
 // Such faults moved the clock to their time, where the run was over its time
 // limit, or killed workers that had ended well.
 TEST(InjectorTest, FaultsAfterTheRunsEndDoNotStrike) {
@@ -301,6 +458,14 @@ TEST(InjectorTest, TheLastWorkerMayBeRestarted) {
                "crash w1 after 5s"});
   EXPECT_EQ(Count(result, EventKind::kWorkerStarted, 1), 2);
   EXPECT_EQ(result.never_struck, std::vector<std::string>{"crash w1 after 5s"});
+}
+
+// Of two cuts, each in a direction of its own, one comes too late.
+TEST(InjectorTest, ACutOfOneDirectionIsNotThatOfTheOther) {
+  const std::string other = "cut w0>w1 byte 1000000000 reset";
+  const RunResult result = RunWith({"cut w1>w0 byte 5000 reset", other});
+  EXPECT_EQ(Injections(result, "cut"), 1);
+  EXPECT_EQ(result.never_struck, std::vector<std::string>{other});
 }
 
 TEST(InjectorTest, SaysWhichOfSeveralFaultsOfAKindStruck) {

@@ -129,10 +129,34 @@ TEST(DecisionsTest, ARecordingIsFollowedByLabelCountAndKind) {
   EXPECT_EQ(decisions.FirstMismatch(), "w1 lock:b#7 next w1/io");
 }
 
+TEST(DecisionsTest, AThreadHasASiteForEachPlace) {
+  Decisions decisions(1, nullptr, true);
+  ThreadSites thread;
+  const std::string label = "w1/main";
+  thread.Start(1, label, HashBytes(label));
+  std::vector<const Place*> places;
+  for (int i = 0; i < 100; ++i) {
+    places.push_back(&decisions.PlaceAt("lock:" + std::to_string(i)));
+  }
+  std::vector<Site*> sites;
+  // Those that would share a slot come one after another.
+  for (const size_t first : {0, 1, 2, 3}) {
+    for (size_t i = first; i < places.size(); i += 4) {
+      sites.push_back(&thread.At(*places[i]));
+      EXPECT_EQ(sites.back()->Label(), "w1/main [start] " + places[i]->label);
+    }
+  }
+  EXPECT_EQ(std::set<Site*>(sites.begin(), sites.end()).size(), places.size());
+  for (size_t i = 0; i < places.size(); ++i) {
+    EXPECT_EQ(&thread.At(*places[i]), sites[i % 4 * 25 + i / 4]);
+  }
+}
+
 TEST(DecisionsTest, EachSectionOfAThreadCountsItsOwnVisits) {
   Decisions decisions(1, nullptr, true);
   ThreadSites thread;
-  thread.Start(1, "w1/main", HashBytes("w1/main"));
+  const std::string label = "w1/main";
+  thread.Start(1, label, HashBytes(label));
   Site& site = thread.At(decisions.PlaceAt("lock:a"));
   EXPECT_EQ(&thread.At(decisions.PlaceAt("lock:a")), &site);
   std::set<uint64_t> all;

@@ -1,7 +1,11 @@
 // The simulated transport without TensorPipe's core on top.
 
+#include <cstddef>
+#include <future>
 #include <memory>
+#include <string>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sim/network/network.h"
 #include "tensorpipe/transport/context.h"
@@ -24,6 +28,38 @@ TEST(SimTransportTest, EmptyFramesMayHaveNoMemory) {
     const auto far = testing::Accept(*listener).get().connection;
     testing::PassNothing(*near, *far);
     testing::PassNothing(*far, *near);
+  });
+  EXPECT_EQ(world.Run(), Outcome::kFinished);
+}
+
+class Unwritable : public tensorpipe::AbstractNopHolder {
+ public:
+  size_t getSize() const override { return 1; }
+  nop::Status<void> write(tensorpipe::NopWriter&) const override {
+    return nop::ErrorStatus::WriteLimitReached;
+  }
+  nop::Status<void> read(tensorpipe::NopReader&) override { return {}; }
+};
+
+TEST(SimTransportTest, AWriteThatFailsDoesNotCallBackInline) {
+  NetworkWorld world;
+  world.world().Start(0, "both ends", [&] {
+    const std::shared_ptr<tensorpipe::transport::Context> context =
+        world.network()
+            .MakeTransports(world.world().node(0), TransportOptions())
+            .transports.front()
+            .context;
+    const auto listener = context->listen("");
+    const auto near = context->connect(listener->addr());
+    const auto far = testing::Accept(*listener).get().connection;
+    bool has_returned = false;
+    std::promise<std::string> written;
+    near->write(Unwritable(), [&](const tensorpipe::Error& error) {
+      EXPECT_TRUE(has_returned);
+      written.set_value(testing::TextOf(error));
+    });
+    has_returned = true;
+    EXPECT_THAT(written.get_future().get(), ::testing::StartsWith("EPROTO"));
   });
   EXPECT_EQ(world.Run(), Outcome::kFinished);
 }

@@ -80,9 +80,13 @@ TEST(StaticGuardTest, TheRunThatMakesAStaticHasThePointsOfTheNext) {
   EXPECT_EQ(first, PointsOfARunThatTouches(&StaticMadeUnderALock));
 }
 
-// Without the guard, the second fiber would block the OS thread for ever.
-TEST(StaticGuardTest, AFiberWaitsForAnInitialiserThatBlocks) {
-  TestWorld world;
+// Runs a world of this kind, in which two threads touch a static whose
+// initialiser sleeps for a second.
+template <ContextKind kContext>
+void TouchAStaticOfAnother() {
+  WorldOptions options = With(Policy::kCooperative);
+  options.schedule.context = kContext;
+  TestWorld world(options);
   int seen[2] = {};
   const auto touch = [&](int who) {
     static const int late = [&] {
@@ -97,6 +101,16 @@ TEST(StaticGuardTest, AFiberWaitsForAnInitialiserThatBlocks) {
   EXPECT_EQ(seen[0], 7);
   EXPECT_EQ(seen[1], 7);
   EXPECT_EQ(world.now_ns(), kSecond);
+}
+
+// Without the guard, the second fiber would block the OS thread for ever.
+TEST(StaticGuardTest, AFiberWaitsForAnInitialiserThatBlocks) {
+  TouchAStaticOfAnother<kDefaultContext>();
+}
+
+// Without the guard, it would wait in libstdc++, with the baton in its hand.
+TEST(StaticGuardTest, AThreadWaitsForAnInitialiserThatBlocks) {
+  TouchAStaticOfAnother<ContextKind::kThreads>();
 }
 
 // Otherwise it would be pending for ever, also for later runs of the process.

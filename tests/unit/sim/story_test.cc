@@ -102,6 +102,79 @@ TEST(StoryTest, AFailureIsToldFromItsCauseHoweverLongAgo) {
   EXPECT_THAT(story.front(), HasSubstr("lines are left out"));
 }
 
+// The trace has the word of a fault that lasts, and not whom it is between.
+TEST(StoryTest, AFaultIsToldWithItsWorkers) {
+  RunResult result;
+  result.rule = "heals";
+  result.detail = "w2: w1 cannot be called";
+  result.faults = {
+      "hold w0-w1 after 1s for 2s", "hold w1-w2 when w0 call.started#2 for 2s",
+      "hold w2-w3 after 1s for 2s", "store-delay 50ms after 1s for 2s",
+      "refuse w1 after 9s "
+      "for 2s"};
+  result.never_struck = {"hold w2-w3 after 1s for 2s"};
+  result.injections = {{"hold", 3}, {"store-delay", 1}, {"refuse", 1}};
+  const auto strikes = [&](int64_t seconds, std::string_view word) {
+    HappensAt(result, seconds, -1, {.kind = EventKind::kFault, .text = word});
+  };
+  strikes(2, "hold");
+  CallsFor(result, 2, 2);
+  strikes(3, "hold");
+  strikes(4, "hold");
+  strikes(4, "store-delay");
+  strikes(5, "drop-connect");
+  const std::vector<std::string> story = TellEverything(result);
+  const auto tells = [&](std::string_view line) {
+    EXPECT_THAT(story, Contains(EndsWith(std::string(line))));
+  };
+  tells("2.000000  world  FAULT hold w0-w1 after 1s for 2s");
+  // From the second call on.
+  tells(
+      "3.000000  world  FAULT hold w0-w1 after 1s for 2s, or hold w1-w2 when "
+      "w0 call.started#2 for 2s");
+  tells("4.000000  world  FAULT hold w1-w2 when w0 call.started#2 for 2s");
+  // Its time is over, but nothing else can it have been.
+  tells("4.000000  world  FAULT store-delay 50ms after 1s for 2s");
+  tells("5.000000  world  FAULT drop-connect");
+}
+
+TEST(StoryTest, ACallThatIsSentAgainIsTold) {
+  RunResult result;
+  result.rule = "once";
+  result.detail = "w1: call 7 ran 2 times";  // by a number of the scenario's
+  const auto attempt = [&](int64_t seconds, uint64_t id) {
+    if (id != 3) {
+      HappensAt(
+          result, seconds, 0,
+          {.kind = EventKind::kCallRetried, .id = id, .rank = 1, .earlier = 3});
+    }
+    HappensAt(result, seconds, 0,
+              {.kind = EventKind::kCallStarted,
+               .id = id,
+               .rank = 1,
+               .deadline_ns = INT64_MAX,
+               .text = "push"});
+    HappensAt(result, seconds, 1,
+              {.kind = EventKind::kRequest, .id = id, .text = "w0"});
+  };
+  attempt(1, 3);
+  attempt(2, 4);
+  CallsFor(result, 10, 60);
+  attempt(100, 5);
+  HappensAt(result, 100, 1,
+            {.kind = EventKind::kCheckFailed,
+             .text = "w1: once: call 7 ran 2 times"});
+  const std::vector<std::string> story = TellStory(result);
+  EXPECT_THAT(
+      story,
+      Contains(EndsWith("w0     sends call 3 (push) to w1 again, as call 4")));
+  EXPECT_THAT(
+      story,
+      Contains(EndsWith("w0     sends call 3 (push) to w1 again, as call 5")));
+  EXPECT_THAT(story, Contains(EndsWith("w1     gets call 3 (push) of w0")));
+  EXPECT_THAT(story, Contains(EndsWith("w1     gets call 5 (push) of w0")));
+}
+
 TEST(StoryTest, TheRuleIsToldAsASentence) {
   RunResult result;
   result.rule = "exactly-once";

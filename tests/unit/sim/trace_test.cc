@@ -132,6 +132,20 @@ TEST(TraceTest, TheHashTellsEveryFieldAndTheOrder) {
   EXPECT_EQ(forwards.num_events(), 2);
 }
 
+// It says again what the events of its calls say, and replay files from before
+// it was there have hashes without it.
+TEST(TraceTest, ARetryIsKeptAndNotHashed) {
+  const EventDetails started{.kind = EventKind::kCallStarted, .id = 4};
+  Trace with(/*keep_events=*/true);
+  with.Record(1, 0, {.kind = EventKind::kCallRetried, .id = 4, .earlier = 3});
+  with.Record(1, 0, started);
+  Trace without(/*keep_events=*/true);
+  without.Record(1, 0, started);
+  EXPECT_EQ(with.hash(), without.hash());
+  ASSERT_EQ(with.events().size(), 2u);
+  EXPECT_EQ(with.events()[0].earlier(), 3u);
+}
+
 TEST(TraceTest, EveryDetailIsOneOfTheThreeNumbers) {
   const EventKind kind = EventKind::kNote;
   for (const EventDetails& details :

@@ -15,8 +15,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "agent/runtime/runtime.h"
 #include "agent/transport/cma/copier.h"
 #include "agent/transport/cma/domain.h"
+#include "agent/transport/cma/environment.h"
 #include "agent/transport/cma/remote_copy.h"
 #include "agent/transport/cma/staging.h"
 #include "agent/transport/cma/validity.h"
@@ -77,7 +79,7 @@ TEST(StagingTest, WhatIsRetiredCannotBeReadAndItsAddressDoesNotComeBack) {
 }
 
 TEST(CopierTest, ALargeCopyDoesNotHoldUpASmallOne) {
-  Copier copier;
+  Copier copier(RealRuntime());
   std::atomic<bool> small_is_done = false;
   std::vector<std::promise<void>> ended(Copier::kMaxThreads);
   for (auto& end : ended) {
@@ -98,7 +100,7 @@ TEST(CopierTest, ALargeCopyDoesNotHoldUpASmallOne) {
 }
 
 TEST(CopierTest, JoinWaitsForWhatWasTaken) {
-  Copier copier;
+  Copier copier(RealRuntime());
   std::atomic<int> steps = 0;
   for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(
@@ -123,6 +125,7 @@ class RemoteCopyTest : public testing::Test {
 
   // "" when the bytes are taken for good.
   std::string Run(RemoteCopy copy) {
+    copy.memory = RealCmaEnvironment().memory;
     copy.pid = getpid();
     copy.from = reinterpret_cast<uint64_t>(source_.data());
     copy.into = target_.data();
