@@ -30,8 +30,8 @@ constexpr int64_t kLongest = 200'000;
 constexpr int64_t kHuge = 4 << 20;
 constexpr int64_t kHugest = 5 << 20;
 
-// Memory that is overwritten once nobody needs it, and stays so to the end of
-// the run: whoever reads it too late gets the same bytes in every process.
+// Memory that is overwritten once nobody needs it, and not given back while
+// this object lives.
 class Memory {
  public:
   // The same message, with its tensors here.
@@ -112,6 +112,9 @@ void ReusedMemory(Worker& worker) {
   } else {
     (*agent)->JoinAndShutdown(absl::Minutes(1));
   }
+  // Longer than any pause: whoever reads too late finds what was written over
+  // the memory, and not what the heap makes of it, which holds addresses.
+  worker.Sleep(absl::Seconds(5));
 }
 
 std::vector<std::string> DrawPauses(Draws random, const ScenarioParams&) {
