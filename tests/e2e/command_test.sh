@@ -127,6 +127,15 @@ expect 2 "line 4 makes no sense: .* no line .sched." replay word.replay
 printf 'reprise replay 2\nscenario echo\n\nparam calls 1\nseed 1\nend\n' >param.replay
 expect 2 "line 4: echo has no parameter .calls." replay param.replay
 
+# No failure is lost because its file cannot be written.
+mkdir -p unwritable/echo-1.replay.partial/full
+expect 1 'this is its text' explore echo --fault 'crash w1 after 1ms' --seeds 1 --out unwritable
+expect 1 '"replay_text"' explore echo --fault 'crash w1 after 1ms' --seeds 1 --out unwritable --json
+if "$reprise" list >/dev/full 2>full.txt || ! grep -q 'standard output' full.txt; then
+  printf 'FAILED: a full standard output was not noticed\n'
+  failures=$((failures + 1))
+fi
+
 # A recorded failure, edited: it is run as what it says.
 "$reprise" explore echo --fault 'crash w1 after 1ms' --seeds 1 --out recorded >/dev/null
 expect 1 'happened again, event for event' replay recorded/echo-1.replay

@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -308,9 +311,7 @@ absl::Status SwitchOn(const CommonFlags& common) {
                                     "'; --plant list lists them");
 }
 
-}  // namespace
-
-int CommandMain(int argc, char** argv, const Planting* planting) {
+int Command(int argc, char** argv, const Planting* planting) {
   if (argc > 1 && std::string_view(argv[1]) == kWorkerProcessCommand) {
     FLAGS_logtostderr = true;
     google::InitGoogleLogging(argv[0]);
@@ -380,6 +381,17 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   if (*worker_app) return DoWorker(common, worker);
   return UsageError(absl::InvalidArgumentError("no subcommand; see --help"),
                     common.json);
+}
+
+}  // namespace
+
+int CommandMain(int argc, char** argv, const Planting* planting) {
+  const int code = Command(argc, argv, planting);
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  std::fprintf(stderr, "reprise: cannot write to standard output: %s\n",
+               errno == 0 ? "some of it was lost" : std::strerror(errno));
+  return kUsage;
 }
 
 }  // namespace reprise

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -67,7 +68,7 @@ void JudgeInterruption(ExploreResult& result) {
 }
 
 Json ToJson(const ExploreResult& result, const ExploreCommand& command,
-            const std::string& out) {
+            const std::string& out, const std::set<std::string>& unwritten) {
   Json json;
   json["scenario"] = command.run.scenario;
   json["schedule"] = command.run.Describe();
@@ -101,6 +102,9 @@ Json ToJson(const ExploreResult& result, const ExploreCommand& command,
                                 {"not_minimal", failure.not_minimal},
                                 {"story", failure.story},
                                 {"stacks", failure.stacks}});
+    if (unwritten.contains(PathOf(out, failure))) {
+      json["failures"].back()["replay_text"] = FormatReplay(replay);
+    }
   }
   json["probes"] = Json::object();
   for (const auto& [probe, seeds] : result.probes) {
@@ -125,7 +129,8 @@ std::string ListSeeds(const ExploreFailure& failure) {
   return list;
 }
 
-void PrintFailure(const ExploreFailure& failure, const std::string& path) {
+void PrintFailure(const ExploreFailure& failure, const std::string& path,
+                  bool is_written) {
   const ReplayFile& replay = failure.replay;
   PrintLine(absl::StrFormat(
       "seed %d fails (%d faults, %d decisions that matter%s%s):", replay.seed,
@@ -141,6 +146,11 @@ void PrintFailure(const ExploreFailure& failure, const std::string& path) {
     PrintLine(absl::StrCat("NOT DETERMINISTIC: ", replay.detail,
                            "; see 'reprise verify ", replay.scenario,
                            " --seed ", replay.seed, "'"));
+    return;
+  }
+  if (!is_written) {
+    PrintLine("its replay file could not be written; this is its text:");
+    PrintLine(FormatReplay(replay));
     return;
   }
   PrintLine(
@@ -206,9 +216,17 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command,
                       common.json);
   }
 
-  options.found = [&out](const ExploreFailure& failure) {
+  // What cannot be written is part of the report, so that no failure is lost.
+  std::set<std::string> unwritten;
+  options.found = [&](const ExploreFailure& failure) {
     if (failure.not_deterministic) return absl::OkStatus();
-    return WriteFile(PathOf(out, failure), FormatReplay(failure.replay));
+    const std::string path = PathOf(out, failure);
+    const absl::Status status = WriteFile(path, FormatReplay(failure.replay));
+    if (!status.ok()) {
+      PrintNotice(std::string(status.message()));
+      unwritten.insert(path);
+    }
+    return absl::OkStatus();
   };
   StopAtSignals();
   options.interrupted = [] { return g_signal != 0; };
@@ -216,12 +234,13 @@ int DoExplore(const CommonFlags& common, const ExploreCommand& command,
   absl::StatusOr<ExploreResult> result = Explore(options);
   if (!result.ok()) return UsageError(result.status(), common.json);
   JudgeInterruption(*result);
-  if (report != nullptr) *report = ToJson(*result, command, out);
+  if (report != nullptr) *report = ToJson(*result, command, out, unwritten);
   if (common.json) {
-    if (report == nullptr) PrintJson(ToJson(*result, command, out));
+    if (report == nullptr) PrintJson(ToJson(*result, command, out, unwritten));
   } else {
     for (const ExploreFailure& failure : result->failures) {
-      PrintFailure(failure, PathOf(out, failure));
+      const std::string path = PathOf(out, failure);
+      PrintFailure(failure, path, !unwritten.contains(path));
     }
     PrintSummary(*result, command);
   }
