@@ -56,7 +56,7 @@ class Words {
     absl::Duration duration;
     if (word.empty() || !absl::ParseDuration(word, &duration) ||
         duration < absl::ZeroDuration() || duration > absl::Hours(10000)) {
-      return Bad(word, "a duration such as 200ms or 1.5s");
+      return Bad(word, "a duration such as 200ms or 1.5s, at most 10000h");
     }
     return absl::ToInt64Nanoseconds(duration);
   }

@@ -423,7 +423,9 @@ absl::Status StaticGroup::LookForStock(int64_t id, absl::Time deadline) {
   }
   if (ParseFeatures(features.value_or("")).epoch) {
     left_over_[id] = absl::StrCat(
-        name, " (of which the store has only what an earlier start has left)");
+        name,
+        " (of which the store has an address: it is still starting, or an "
+        "earlier start has left it)");
     return absl::OkStatus();
   }
   is_there_[id] = true;

@@ -242,7 +242,8 @@ TEST(StartTest, WhatAnEarlierRunHasLeftIsNoMember) {
   EXPECT_EQ(alone.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(Text(alone),
               HasSubstr("1 of 2 workers came; missing: w1 (of which the store "
-                        "has only what an earlier start has left)"));
+                        "has an address: it is still starting, or an earlier "
+                        "start has left it)"));
   cluster.Start(2, Echo());
   EXPECT_TRUE(cluster[0].Send("w1", Request("")).status().ok());
   // Nor do barriers of the earlier run count.
