@@ -160,9 +160,18 @@ class Symbolizer {
       }
       return place;
     }
-    if (module->is_program && IsOwnSymbol(ProgramSymbolAt(pc))) {
-      place->kind = PlaceKind::kQuiet;
-      return place;
+    if (module->is_program) {
+      const std::string_view symbol = ProgramSymbolAt(pc);
+      if (IsOwnSymbol(symbol)) {
+        place->kind = PlaceKind::kQuiet;
+        return place;
+      }
+      // It passes calls on (futexes.cc): what counts is who called it.
+      if (symbol == "syscall") {
+        place->kind = PlaceKind::kLibrary;
+        place->function = place->label = place->where = "syscall";
+        return place;
+      }
     }
     if (module->kind == PlaceKind::kLibrary) {
       place->in_shared_library = true;

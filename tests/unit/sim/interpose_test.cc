@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -230,6 +231,20 @@ std::string Sources(uint64_t seed) {
 TEST(InterposeTest, RandomNumbersAndIdsDependOnTheSeed) {
   EXPECT_EQ(Sources(1), Sources(1));
   EXPECT_NE(Sources(1), Sources(2));
+}
+
+TEST(InterposeTest, SystemCallsAreMadeByTheirCallers) {
+  TestWorld world;
+  pid_t thread = 0;
+  pid_t process = 0;
+  RunAsMain(world, [&] {
+    thread = gettid();
+    process = getpid();
+    EXPECT_EQ(syscall(SYS_gettid), thread);
+    EXPECT_EQ(syscall(SYS_getpid), process);
+  });
+  EXPECT_NE(gettid(), thread);
+  EXPECT_NE(syscall(SYS_getpid), process);
 }
 
 TEST(InterposeTest, SrandSetsTheNodesOwnSequence) {
