@@ -49,6 +49,13 @@ bool IsOfKind(FaultKind kind, std::string_view word) {
   return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
 }
 
+// The fault's line, which may have an older word for its kind.
+std::string InPresentWords(const Fault& fault) {
+  const size_t end = std::min(fault.text.find(' '), fault.text.size());
+  return absl::StrCat(std::string(ToString(fault.kind)),
+                      fault.text.substr(end));
+}
+
 // The place of a stall, if the run has a decision to stall for just so long.
 std::string PlaceOfStall(const RunResult& result, const Event& event) {
   for (const Decision& decision : result.decisions) {
@@ -175,7 +182,7 @@ std::string Narrator::FaultWords(const Event& event) const {
   std::string ever;
   for (const Planned& planned : plan_) {
     if (!IsOfKind(planned.fault.kind, event.text)) continue;
-    const std::string& line = planned.fault.text;
+    const std::string line = InPresentWords(planned.fault);
     absl::StrAppend(&ever, ever.empty() ? "" : ", or ", line);
     if (planned.events_to_come > 0 || event.time_ns < planned.begin_ns ||
         (planned.fault.for_ns != 0 &&
