@@ -2,6 +2,7 @@
 // that `reprise verify` tells apart. `no_leak` depends on its seed only.
 
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -75,17 +76,17 @@ void NoteSumOfAThread(Worker& worker) {
 std::atomic<int> g_asked = 0;
 std::atomic<int> g_answered = 0;
 
+// A process that was forked has none of its parent's threads.
 void StartHelper() {
-  static const bool started = [] {
-    std::thread([] {
-      for (;;) {
-        g_answered = g_asked.load();
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-      }
-    }).detach();
-    return true;
-  }();
-  (void)started;
+  static pid_t started_in = 0;
+  if (started_in == getpid()) return;
+  started_in = getpid();
+  std::thread([] {
+    for (;;) {
+      g_answered = g_asked.load();
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  }).detach();
 }
 
 void AskHelper(Worker& worker) {

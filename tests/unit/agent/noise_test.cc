@@ -155,13 +155,16 @@ TEST_P(NoiseTest, NonsenseAfterTheHelloEndsNobody) {
   Cluster cluster;
   cluster.Start(2, Echo(), [](AgentOptions& options) {
     options.transport.channels = {"basic"};
+    // A pipe that waits for its channel's connection does not see that its peer
+    // has gone until the keepalive ends it.
+    options.server_bounds.connections_per_peer = 10'000;
   });
   NoisyProxy proxy(PortOfWorker(cluster, 1));
   StartCallerThrough(cluster, proxy.port());
   ASSERT_TRUE(cluster[0].Send("w1", Request("quiet")).status().ok());
 
   std::mt19937 random(to_target ? 71 : 72);
-  for (int round = 0; round < 1000; ++round) {
+  for (int round = 0; round < 300; ++round) {
     NoisyProxy::Noise noise;
     noise.to_target = to_target;
     noise.offset = random() % (to_target ? 900 : 600);
@@ -174,7 +177,7 @@ TEST_P(NoiseTest, NonsenseAfterTheHelloEndsNobody) {
     // What becomes of it is as it may be: wrong bytes in a payload are a
     // reply; a length that is wrong may leave one waiting.
     CallOptions options;
-    options.timeout = absl::Milliseconds(50);
+    options.timeout = absl::Milliseconds(20);
     // Until the pause before the next attempt is over, calls fail at once.
     const absl::Time until = Soon();
     do {
@@ -182,7 +185,7 @@ TEST_P(NoiseTest, NonsenseAfterTheHelloEndsNobody) {
     } while (proxy.num_connections() == connections &&
              RealRuntime().Now() < until);
   }
-  EXPECT_GT(proxy.num_changed(), 1000);
+  EXPECT_GT(proxy.num_changed(), 100);
 
   proxy.Set({});
   const absl::Time until = Soon();

@@ -122,8 +122,12 @@ class Bench {
         place->data(), length,
         [log = log, label, place](const Error& error, const void*,
                                   size_t size) {
-          log->Add(absl::StrCat(label, ": ", TextOf(error), " ",
-                                size > 100 ? "much" : place->substr(0, size)));
+          // The length that a failed read tells depends on whether the reader
+          // or its connection was first.
+          log->Add(absl::StrCat(label, ": ", TextOf(error),
+                                error         ? ""
+                                : size > 100 ? " much"
+                                             : " " + place->substr(0, size)));
         });
   }
   void ReadAny(Connection& connection, const char* label) {
