@@ -125,7 +125,7 @@ class Bench {
           // The length that a failed read tells depends on whether the reader
           // or its connection was first.
           log->Add(absl::StrCat(label, ": ", TextOf(error),
-                                error         ? ""
+                                error        ? ""
                                 : size > 100 ? " much"
                                              : " " + place->substr(0, size)));
         });
