@@ -44,16 +44,17 @@ const std::vector<std::string>& Roots() {
   return *roots;
 }
 
-bool IsOfTheProject(std::string_view file) {
+// The path of a file of the project's, from its root, or an empty text.
+std::string_view PathInProject(std::string_view file) {
   for (const std::string& root : Roots()) {
     if (!file.starts_with(root)) continue;
     const std::string_view path = file.substr(root.size());
     for (const char* folder :
          {"agent/", "sim/", "fault_injection/", "tools/"}) {
-      if (path.starts_with(folder)) return true;
+      if (path.starts_with(folder)) return path;
     }
   }
-  return false;
+  return "";
 }
 
 }  // namespace
@@ -104,9 +105,11 @@ PlaceKind KindOf(const Frame& frame) {
       Contains(file, "/gmock/")) {
     return PlaceKind::kLibrary;
   }
-  return Contains(file, "/tensorpipe/") || IsOfTheProject(file)
-             ? PlaceKind::kQuiet
-             : PlaceKind::kUser;
+  if (Contains(file, "/tensorpipe/")) return PlaceKind::kQuiet;
+  const std::string_view path = PathInProject(file);
+  // What is interposed is called in place of a library's function.
+  if (path.starts_with("sim/interpose/")) return PlaceKind::kLibrary;
+  return path.empty() ? PlaceKind::kUser : PlaceKind::kQuiet;
 }
 
 }  // namespace interpose

@@ -61,6 +61,12 @@ std::string BaseName(std::string_view name) {
       flat += c;
     }
   }
+  // "Name(std::string) const [clone .part.0]"
+  for (const char* behind : {" [clone", " const", " volatile"}) {
+    if (const size_t at = flat.find(behind); at != std::string::npos) {
+      flat.resize(at);
+    }
+  }
   const size_t colon = flat.rfind("::");
   std::string base = colon == std::string::npos ? flat : flat.substr(colon + 2);
   // "void Name" of a template's symbol.
@@ -162,14 +168,14 @@ class Symbolizer {
     }
     if (module->is_program) {
       const std::string_view symbol = ProgramSymbolAt(pc);
-      if (IsOwnSymbol(symbol)) {
-        place->kind = PlaceKind::kQuiet;
+      // What counts is who called what is interposed.
+      if (symbol == "syscall" || symbol.starts_with("_ZN7reprise9interpose")) {
+        place->kind = PlaceKind::kLibrary;
+        place->function = place->label = place->where = "interposed";
         return place;
       }
-      // It passes calls on (futexes.cc): what counts is who called it.
-      if (symbol == "syscall") {
-        place->kind = PlaceKind::kLibrary;
-        place->function = place->label = place->where = "syscall";
+      if (IsOwnSymbol(symbol)) {
+        place->kind = PlaceKind::kQuiet;
         return place;
       }
     }
