@@ -290,6 +290,15 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
   calls_.FailPipe(peer.id, pipe.generation(),
                   WithCallError(status, CallErrorSource::kTransport,
                                 /*may_have_run=*/pipe.has_written()));
+  if (REPRISE_PLANTED(successor_fails)) {
+    timer_.Schedule(
+        runtime_.Now() + absl::Milliseconds(20),
+        [this, id = peer.id, generation = pipe.generation(), status] {
+          for (uint64_t next = 1; next < 5; ++next) {
+            calls_.FailPipe(id, generation + next, status);
+          }
+        });
+  }
 }
 
 absl::Duration PeerSet::Pause(int failures, uint64_t jitter) const {

@@ -1,7 +1,5 @@
 #include "sim/trace/invariants.h"
 
-#include <charconv>
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
@@ -11,18 +9,6 @@ namespace {
 // A timeout with this prefix is not ours: the remote function reports that it
 // ran out of time in a call of its own.
 constexpr std::string_view kRemoteError = "Error on Node ";
-
-// The rank of a caller by the name that it claims, "w3" or, with something
-// after it, "w3-old"; -1 for any other.
-int32_t RankOf(std::string_view name) {
-  if (name.size() < 2 || name[0] != 'w') return -1;
-  int32_t rank = -1;
-  auto [end, error] =
-      std::from_chars(name.data() + 1, name.data() + name.size(), rank);
-  if (error != std::errc()) return -1;
-  const bool is_whole = end == name.data() + name.size();
-  return is_whole || *end == '-' || *end == '_' || *end == ':' ? rank : -1;
-}
 
 bool IsOfRunningAgent(EventKind kind) {
   switch (kind) {
@@ -50,6 +36,8 @@ void Invariants::Fail(std::string_view rule, const Event& event,
 }
 
 void Invariants::OnEvent(const Event& event) {
+  if (failed_) return;
+  causes_.OnEvent(event);
   if (failed_ || event.node < 0) return;
   const auto rank = static_cast<size_t>(event.node);
   if (rank >= members_.size()) members_.resize(rank + 1);
@@ -76,7 +64,7 @@ void Invariants::OnEvent(const Event& event) {
       CallCompleted(event);
       break;
     case EventKind::kRequest: {
-      const int32_t caller = RankOf(event.text);
+      const int32_t caller = RankOfWorker(event.text);
       auto sent = requests_.find({caller, event.id});
       if (sent == requests_.end() || !sent->second.contains(event.digest())) {
         Fail("byte-for-byte", event,
@@ -87,7 +75,7 @@ void Invariants::OnEvent(const Event& event) {
     }
     case EventKind::kReply:
       if (event.is_ok()) {
-        replies_[{RankOf(event.text), event.id}].insert(event.digest());
+        replies_[{RankOfWorker(event.text), event.id}].insert(event.digest());
       }
       break;
     case EventKind::kBarrierEntered:
@@ -175,6 +163,7 @@ void Invariants::Finish() {
     Fail("exactly-once", event, "never completed");
     return;
   }
+  causes_.Finish();
 }
 
 }  // namespace reprise

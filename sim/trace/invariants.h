@@ -10,6 +10,8 @@
 //  barrier           no worker leaves a barrier before all members are in it
 //  shutdown          a worker shuts down its agent before it ends
 //
+// And those of causes.h: `unfounded`, `heard`, `at-most-once` and `answered`.
+//
 // Other rules are checked elsewhere: `deadlock`, `time-limit` and `progress` by
 // the world, `leak` and `settle` by the run, those that begin with `gpu-` by
 // the simulated GPUs (sim/device), and a scenario's own rules by
@@ -27,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "sim/trace/causes.h"
 #include "sim/trace/trace.h"
 
 namespace reprise {
@@ -39,7 +42,10 @@ class Invariants {
       std::function<void(std::string_view rule, std::string_view detail)>;
 
   Invariants(int num_workers, Violated violated)
-      : num_workers_(num_workers), violated_(std::move(violated)) {}
+      : num_workers_(num_workers),
+        violated_(std::move(violated)),
+        causes_([this](std::string_view rule, const Event& event,
+                       std::string_view what) { Fail(rule, event, what); }) {}
 
   void OnEvent(const Event& event);
 
@@ -68,6 +74,7 @@ class Invariants {
 
   const int num_workers_;
   const Violated violated_;
+  Causes causes_;
   bool failed_ = false;
   std::vector<Member> members_;  // by rank, of those that did something
   // The digests of each caller's requests, and of the replies to them. A caller

@@ -79,6 +79,14 @@ constexpr auto kMeanings = std::to_array<Meaning>({
     {"deadline", "A call does not time out before its deadline."},
     {"byte-for-byte", "Requests and replies arrive as they were sent."},
     {"named-cause", "A call that fails says why."},
+    {"unfounded",
+     "A call that fails because of a connection has a failure of just that "
+     "connection."},
+    {"heard",
+     "A connection that fails for want of a sign of life has brought nothing "
+     "for at least half of that time."},
+    {"at-most-once", "No call runs its handler twice."},
+    {"answered", "No call is answered more often than it was started."},
     {"after-shutdown",
      "Nothing happens to an agent after it has been shut down."},
     {"barrier", "No member leaves a barrier before all members are in it."},

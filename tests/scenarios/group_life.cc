@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tests/scenarios/group_member.h"
+#include "tests/scenarios/swarm.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -279,7 +280,7 @@ void GroupMember::CheckCall(const absl::Status& status, const std::string& to) {
   }
   worker_.Check(absl::IsUnavailable(status) ||
                     absl::IsDeadlineExceeded(status) ||
-                    absl::IsNotFound(status),
+                    absl::IsNotFound(status) || IsShortOfMemory(status),
                 "call", status.ToString());
 }
 

@@ -1,7 +1,10 @@
 // Dynamic groups: members come, go, die and come back.
 
+#include <utility>
+
 #include "sim/scenario/scenario.h"
 #include "tests/scenarios/group_life.h"
+#include "tests/scenarios/swarm.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -118,6 +121,31 @@ REPRISE_SCENARIO(
      .fault_kinds = {"store-outage", "store-delay", "store-slow-keys",
                      "store-lost-reply", "store-late-effect"},
      .enough_seeds = 200,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(3)});
+
+REPRISE_SCENARIO(
+    swarm_groups,
+    {.description = "members come and go amid many faults of many kinds",
+     .workers = 4,
+     .params = Params({{"storm_ms", 12000},
+                       {"active_ms", 18000},
+                       {"lives", 3},
+                       {"life_ms", 3000},
+                       {"pause_ms", 300},
+                       {"renames", 1},
+                       {"send_ms", 6000}}),
+     .body = LiveInAGroup,
+     .faults =
+         [](Draws random, const ScenarioParams& params) {
+           return DrawSwarm(std::move(random), params, 4, /*clocks=*/false);
+         },
+     .probes = {"agreed", "came back", "joined again", "left"},
+     .fault_kinds = {"crash", "kill", "power", "pause", "slow", "no-memory",
+                     "cut", "refuse", "hold", "delay", "swizzle",
+                     "drop-connect", "store-outage", "store-delay",
+                     "store-slow-keys", "store-lost-reply"},
+     .enough_seeds = 300,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(3)});
 

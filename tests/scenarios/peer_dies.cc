@@ -13,6 +13,7 @@
 #include "tests/scenarios/calls.h"
 #include "tests/scenarios/echo_agent.h"
 #include "tests/scenarios/faults.h"
+#include "tests/scenarios/swarm.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -29,6 +30,7 @@ class Survivor {
         random_(worker.random("calls")),
         patience_(absl::Milliseconds(worker.param("patience_ms"))),
         heal_time_(absl::Milliseconds(worker.param("heal_ms"))),
+        calling_(absl::Milliseconds(worker.param("calling_ms"))),
         slack_(absl::Milliseconds(worker.param("slack_ms"))) {}
 
   void Survive() {
@@ -60,18 +62,22 @@ class Survivor {
     CallSpec spec;
   };
 
-  // Calls each peer until it has answered so often, or is gone for too long.
+  // Calls all peers for `calling_`, and then each until it has answered so
+  // often, or is gone for too long.
   void CallAll(Stage stage) {
     const absl::Time start = worker_.runtime().Now();
-    const absl::Time end = start + patience_;
+    const absl::Time end = start + calling_ + patience_;
+    enough_ = start + calling_;
     std::vector<Peer> peers(static_cast<size_t>(worker_.world_size()),
                             Peer{kCalls, start});
-    absl::Duration pause = absl::Milliseconds(5);
+    const absl::Duration shortest =
+        std::max(absl::Milliseconds(5), calling_ / 100);
+    absl::Duration pause = shortest;
     while (worker_.runtime().Now() < end &&
            std::any_of(peers.begin(), peers.end(),
                        [](const Peer& peer) { return peer.wanted > 0; })) {
       if (CallOnce(peers, stage)) {
-        pause = absl::Milliseconds(5);
+        pause = shortest;
       } else {
         pause = std::min(pause * 2, absl::Seconds(1));
         for (int rank = 0; rank < worker_.world_size(); ++rank) {
@@ -89,12 +95,16 @@ class Survivor {
   // Calls all workers that have not answered often enough, at the same time.
   // Returns whether anybody answered.
   bool CallOnce(std::vector<Peer>& peers, Stage stage) {
+    const bool is_enough = worker_.runtime().Now() >= enough_;
     std::vector<Attempt> attempts;
     for (int rank = 0; rank < worker_.world_size(); ++rank) {
       if (peers[static_cast<size_t>(rank)].wanted <= 0) continue;
       CallSpec spec = agent_.NewCall();
       if (random_.OneIn("has tensors", 2))
         spec.tensors = {random_.Between("bytes", 1, 4096)};
+      if (!is_enough && random_.OneIn("large", 8)) {
+        spec.tensors.push_back(random_.Between("large bytes", 1, 1 << 18));
+      }
       if (random_.OneIn("works", 3)) {
         spec.work = DrawDuration(random_, "work", absl::Milliseconds(5));
       }
@@ -111,15 +121,16 @@ class Survivor {
       if (status.ok()) {
         any = true;
         Peer& peer = peers[static_cast<size_t>(attempt.to)];
-        --peer.wanted;
+        if (is_enough) --peer.wanted;
         peer.last_answer = worker_.runtime().Now();
         if (failed_before_) worker_.Reached("answered after a failure");
       } else {
         failed_before_ = true;
         last_error_ = status.ToString();
-        worker_.Check(
-            absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status),
-            "call", status.ToString());
+        worker_.Check(absl::IsUnavailable(status) ||
+                          absl::IsDeadlineExceeded(status) ||
+                          IsShortOfMemory(status),
+                      "call", status.ToString());
         if (stage == Stage::kCallingAgain) worker_.Reached("failed after join");
       }
     }
@@ -173,7 +184,9 @@ class Survivor {
   Draws random_;
   const absl::Duration patience_;
   const absl::Duration heal_time_;
+  const absl::Duration calling_;
   const absl::Duration slack_;
+  absl::Time enough_;  // from then on, answers count
   bool failed_before_ = false;
   std::string last_error_;
 };
@@ -213,7 +226,10 @@ REPRISE_SCENARIO(
      // How long to wait for a worker that may never come; how soon a worker
      // that is there must be reachable; and how late an error may be, since a
      // worker may be paused.
-     .params = {{"patience_ms", 20000}, {"heal_ms", 8000}, {"slack_ms", 3000}},
+     .params = {{"patience_ms", 20000},
+                {"heal_ms", 8000},
+                {"slack_ms", 3000},
+                {"calling_ms", 0}},
      .body = PeerDies,
      .faults = DrawFaults,
      .probes = {"came back", "all left together", "reconnected",
@@ -226,6 +242,31 @@ REPRISE_SCENARIO(
      .settle_time = absl::Minutes(3),
      .process_params = {{"patience_ms", 8000}, {"heal_ms", 5000}},
      .process_faults = DrawProcessFaults});
+
+REPRISE_SCENARIO(
+    swarm,
+    {.description = "many faults of many kinds at once, and then all heals",
+     .workers = 3,
+     .params = {{"storm_ms", 6000},
+                {"calling_ms", 6000},
+                {"patience_ms", 20000},
+                {"heal_ms", 16000},
+                {"slack_ms", 4000}},
+     .smallest = {{"calling_ms", 0}},
+     .body = PeerDies,
+     .faults =
+         [](Draws random, const ScenarioParams& params) {
+           return DrawSwarm(std::move(random), params, 3, /*clocks=*/true);
+         },
+     .probes = {"came back", "all left together", "reconnected",
+                "answered after a failure"},
+     .fault_kinds = {"crash", "kill", "power", "pause", "slow", "no-memory",
+                     "clock-jump", "clock-drift", "cut", "refuse", "hold",
+                     "delay", "swizzle", "drop-connect", "store-outage",
+                     "store-delay", "store-slow-keys", "store-lost-reply"},
+     .enough_seeds = 300,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(3)});
 
 }  // namespace
 }  // namespace reprise::scenarios

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -193,6 +194,96 @@ TEST_F(InvariantsTest, ACrashedWorkerOwesNothing) {
   Happens(0, EventKind::kCallCompleted, 7, 1, kOk, 0xdd);
   invariants_.Finish();
   EXPECT_EQ(violations_, Rules());
+}
+
+constexpr char kReset[] = "connection to w1 failed: ECONNRESET";
+
+TEST_F(InvariantsTest, AFailureOfAConnectionThatFailed) {
+  StartCall();
+  Happens(0, EventKind::kPipeFailed, 0, 0, kUnavailable, 0,
+          std::string("w1: ") + kReset);
+  Happens(0, EventKind::kCallCompleted, 7, 1, kUnavailable, 0,
+          std::string(kReset) + " (call push)");
+  Happens(0, EventKind::kShutdown);
+  invariants_.Finish();
+  EXPECT_EQ(violations_, Rules());
+}
+
+TEST_F(InvariantsTest, AFailureOfWhichAnotherThreadTellsLater) {
+  StartCall();
+  Happens(0, EventKind::kCallCompleted, 7, 1, kUnavailable, 0, kReset);
+  Happens(0, EventKind::kPipeFailed, 0, 0, kUnavailable, 0,
+          std::string("w1: ") + kReset);
+  Happens(0, EventKind::kShutdown);
+  EXPECT_EQ(violations_, Rules());
+}
+
+TEST_F(InvariantsTest, AFailureOfAConnectionThatDidNotFail) {
+  StartCall();
+  Happens(0, EventKind::kPipeFailed, 0, 0, kUnavailable, 0,
+          "w1: connection to w1 failed: EOF");
+  Happens(0, EventKind::kCallCompleted, 7, 1, kUnavailable, 0, kReset);
+  EXPECT_EQ(violations_, Rules());
+  Happens(0, EventKind::kShutdown);
+  EXPECT_EQ(violations_, Rules{"unfounded"});
+}
+
+TEST_F(InvariantsTest, AFailureOfAnEarlierConnection) {
+  Happens(0, EventKind::kListening);
+  Happens(0, EventKind::kPipeFailed, 0, 0, kUnavailable, 0,
+          std::string("w1: ") + kReset);
+  Happens(0, EventKind::kPipeConnected, 0, 0, 0, 0, "w1");
+  Happens(0, EventKind::kCallStarted, 7, 1, 1000, 0xaa);
+  Happens(0, EventKind::kCallCompleted, 7, 1, kUnavailable, 0, kReset);
+  invariants_.Finish();
+  EXPECT_EQ(violations_, Rules{"unfounded"});
+}
+
+constexpr char kSilent[] =
+    "w1: connection to w1 failed: no sign of life from w1 for 2us";
+
+TEST_F(InvariantsTest, AConnectionThatFailsForSilenceAndWasHeard) {
+  Happens(0, EventKind::kConnect, 3, 1);
+  now_ns_ = 2000;
+  Happens(0, EventKind::kDeliver, 3);
+  now_ns_ = 2900;
+  Happens(0, EventKind::kPipeFailed, 0, 0, kUnavailable, 0, kSilent);
+  EXPECT_EQ(violations_, Rules{"heard"});
+}
+
+TEST_F(InvariantsTest, AConnectionThatFailsForSilence) {
+  Happens(0, EventKind::kConnect, 3, 1);
+  now_ns_ = 2000;
+  Happens(0, EventKind::kDeliver, 3);
+  Happens(1, EventKind::kDeliver, 3);
+  Happens(0, EventKind::kConnect, 4, 2);
+  now_ns_ = 3000;
+  Happens(0, EventKind::kDeliver, 4);
+  Happens(0, EventKind::kPipeFailed, 0, 0, kUnavailable, 0, kSilent);
+  EXPECT_EQ(violations_, Rules());
+}
+
+TEST_F(InvariantsTest, WhoeverIsPausedDoesNotHear) {
+  Happens(0, EventKind::kConnect, 3, 1);
+  Happens(-1, EventKind::kFault, 0, 0, 0, 0, "pause");
+  now_ns_ = 2000;
+  Happens(0, EventKind::kDeliver, 3);
+  Happens(0, EventKind::kPipeFailed, 0, 0, kUnavailable, 0, kSilent);
+  EXPECT_EQ(violations_, Rules());
+}
+
+TEST_F(InvariantsTest, ACallThatIsHandedOverTwice) {
+  StartCall();
+  Answer();
+  Happens(1, EventKind::kRequest, 7, 0, 0, 0xaa, "w0");
+  EXPECT_EQ(violations_, Rules{"at-most-once"});
+}
+
+TEST_F(InvariantsTest, ACallThatIsAnsweredTwice) {
+  StartCall();
+  Answer();
+  Happens(1, EventKind::kReply, 7, 0, kOk, 0xbb, "w0");
+  EXPECT_EQ(violations_, Rules{"answered"});
 }
 
 TEST_F(InvariantsTest, OnlyTheFirstViolationIsTold) {

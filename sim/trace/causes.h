@@ -1,0 +1,93 @@
+// Rules about causes, checked on the trace of all workers: what failed must
+// have failed for a reason that is there.
+//
+//  unfounded     a call that fails because of a connection has a failure of
+//  just
+//                that connection, with that text, and not of an earlier one
+//  heard         a connection that fails for want of a sign of life has brought
+//                nothing for at least half of the time that it says
+//  at-most-once  no call is handed to a handler more often than it was started
+//  answered      no call is answered more often than it was started
+
+#ifndef REPRISE_SIM_TRACE_CAUSES_H_
+#define REPRISE_SIM_TRACE_CAUSES_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "sim/trace/trace.h"
+
+namespace reprise {
+
+// The rank of a worker by the name that it claims, "w3" or, with something
+// after it, "w3-old"; -1 for any other.
+int32_t RankOfWorker(std::string_view name);
+
+// Not thread-safe. It is given the events of one run in their order.
+class Causes {
+ public:
+  using Violated = std::function<void(std::string_view rule, const Event& event,
+                                      std::string_view what)>;
+
+  explicit Causes(Violated violated) : violated_(std::move(violated)) {}
+
+  void OnEvent(const Event& event);
+  // To be called at the end of a run in which every worker ended or crashed.
+  void Finish();
+
+ private:
+  // The connections of one worker to one peer, by the peer's name.
+  struct Peer {
+    // When a failure with this text was last seen.
+    std::map<std::string, uint64_t, std::less<>> failures;
+    uint64_t connected = 0;
+  };
+  struct Member {
+    std::map<std::string, Peer, std::less<>> peers;
+    absl::flat_hash_map<uint64_t, uint64_t> started;  // when, by the call
+    // Completions whose failure has not been seen yet: another thread may be
+    // about to tell of it.
+    std::vector<Event> unfounded;
+  };
+  // The ranks of its ends, and when something last came to each.
+  struct Connection {
+    int32_t client = -1;
+    int32_t server = -1;
+    int64_t client_heard_ns = 0;
+    int64_t server_heard_ns = 0;
+  };
+  using CallKey = std::pair<int32_t, uint64_t>;  // caller's rank, call id
+  struct Counts {
+    int started = 0;
+    int handed_over = 0;
+    int answered = 0;
+  };
+
+  Member& MemberOf(const Event& event);
+  void CallCompleted(Member& member, const Event& event);
+  void PipeFailed(Member& member, const Event& event);
+  void CheckSilence(const Event& event, int32_t peer);
+  void CheckFounded(const Member& member);
+  bool IsFounded(const Member& member, const Event& event) const;
+
+  const Violated violated_;
+  uint64_t now_ = 0;             // the number of events so far
+  std::vector<Member> members_;  // by rank
+  absl::flat_hash_map<CallKey, Counts> calls_;
+  std::map<int32_t, int> agents_;  // that each worker has started, by its rank
+  // By its id.
+  absl::flat_hash_map<uint64_t, Connection> connections_;
+  // Whether a worker may have been too slow to notice what came.
+  bool is_slow_ = false;
+};
+
+}  // namespace reprise
+
+#endif  // REPRISE_SIM_TRACE_CAUSES_H_
