@@ -15,9 +15,9 @@
 namespace reprise::scenarios {
 
 // Draws a plan for `workers` workers in which all faults begin and end within
-// `params["storm_ms"]`, from the start of the run. Faults that wait for an event
-// that comes late strike later, if at all. `clocks`: some clocks are wrong, so
-// that workers cannot agree on a time.
+// `params["storm_ms"]`, from the start of the run. Faults that wait for an
+// event that comes late strike later, if at all. `clocks`: some clocks are
+// wrong, so that workers cannot agree on a time.
 std::vector<std::string> DrawSwarm(Draws random, const ScenarioParams& params,
                                    int workers, bool clocks);
 
