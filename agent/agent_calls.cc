@@ -110,7 +110,7 @@ absl::Status Agent::Impl::Explain(absl::Status status, MessageType type) const {
 }
 
 absl::Time Agent::Impl::LatestEnd(const CallOptions& options) const {
-  return options.detached
+  return options.detached || REPRISE_PLANTED(nested_outlives)
              ? options.deadline
              : std::min(options.deadline, gate_->CurrentDeadline());
 }

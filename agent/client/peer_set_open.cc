@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/client/peer_set.h"
 #include "agent/group/rendezvous.h"
+#include "agent/planted.h"
 #include "agent/transport/arrivals.h"
 #include "glog/logging.h"
 
@@ -39,7 +40,9 @@ void PeerSet::Open(const std::shared_ptr<ClientPipe>& pipe) {
     if (found == shard.peers.end() || found->second.pipe != pipe) return;
     Peer& entry = found->second;
     contact = entry.contact;
-    must_look_up = contact.address.empty() || entry.is_outdated;
+    must_look_up = contact.address.empty() || entry.is_outdated ||
+                   REPRISE_PLANTED(store_asked_first) ||
+                   REPRISE_PLANTED(leaver_is_unknown);
     if (must_look_up) {
       entry.waiting = pipe;
       if (entry.lookup != 0) return;
@@ -120,6 +123,7 @@ void PeerSet::OnLookedUp(const Member& peer, uint64_t lookup,
       }
     }
     contact = entry.contact;
+    if (has_left && REPRISE_PLANTED(leaver_is_unknown)) contact.features = {};
     if (entry.failed_at == contact.address) cause = entry.failure;
   }
   if (!address.ok()) {

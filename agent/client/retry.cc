@@ -17,10 +17,10 @@ absl::Duration RetryPause(const RetryOptions& options, int retry,
                           uint64_t random) {
   // Without this limit the power may be infinite.
   constexpr double kMaxFactor = 1e15;
-  const absl::Duration pause =
-      std::min(options.retry_duration *
-                   std::min(std::pow(options.backoff, retry), kMaxFactor),
-               options.max_pause);
+  const absl::Duration pause = std::min(
+      options.retry_duration *
+          std::min(std::pow(options.backoff, retry), kMaxFactor),
+      REPRISE_PLANTED(pauses_without_cap) ? absl::Hours(1) : options.max_pause);
   if (options.jitter == 0) return pause;
   constexpr double kRange = 1 << 20;
   const double part = static_cast<double>(random % (1 << 20)) / kRange;

@@ -228,6 +228,8 @@ void Server::Handle(Request&& request, Admission::Slot&& slot) {
     info.deadline = absl::InfiniteFuture();
     info.source = run;
   }
+  const std::shared_ptr<ServerPipe> spoiled =
+      REPRISE_PLANTED(oversized_fails_all) ? request.pipe : nullptr;
   const auto reply = std::make_shared<PendingReply>(
       shared_from_this(), std::move(request.pipe), id, std::move(run),
       std::move(request.tokens.reply), std::move(slot));
@@ -236,6 +238,7 @@ void Server::Handle(Request&& request, Admission::Slot&& slot) {
                               : std::move(request.extras.way_back)};
   absl::StatusOr<DecodedMessage> decoded = std::move(request.message).Decode();
   if (!decoded.ok()) {
+    if (spoiled != nullptr) spoiled->Fail("a message was too large");
     absl::Status refusal(
         decoded.status().code(),
         absl::StrCat("cannot read the request: ", decoded.status().message()));

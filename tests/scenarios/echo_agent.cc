@@ -15,6 +15,9 @@ constexpr absl::Duration kAfterShutdown = absl::Milliseconds(20);
 // No handler and no callback works for so long.
 constexpr absl::Duration kLongestWork = absl::Minutes(1);
 
+// How much later than the request that it serves a handler's call may end.
+constexpr absl::Duration kNestedSlack = absl::Milliseconds(20);
+
 // A handler works in small pieces, so that a shutdown falls between them.
 constexpr int kPiecesOfWork = 2;
 
@@ -59,8 +62,8 @@ struct EchoAgent::State {
     return spec;
   }
 
-  absl::StatusOr<Message> Handle(Message request);
-  absl::Status CallOn(const CallSpec& spec);
+  absl::StatusOr<Message> Handle(Message request, const RequestInfo& info);
+  absl::Status CallOn(const CallSpec& spec, absl::Time deadline);
 
   Worker& worker;
   const int life;
@@ -73,7 +76,8 @@ struct EchoAgent::State {
   std::set<uint64_t> handled ABSL_GUARDED_BY(mutex);
 };
 
-absl::StatusOr<Message> EchoAgent::State::Handle(Message request) {
+absl::StatusOr<Message> EchoAgent::State::Handle(Message request,
+                                                 const RequestInfo& info) {
   if (!CheckIsUp("a handler")) return absl::UnavailableError("shut down");
   absl::StatusOr<CallSpec> spec = ReadRequest(request);
   if (!worker.CheckOk(spec.status(), "content")) return spec.status();
@@ -91,12 +95,14 @@ absl::StatusOr<Message> EchoAgent::State::Handle(Message request) {
     }
   }
   if (!spec->via.empty()) {
-    if (absl::Status status = CallOn(*spec); !status.ok()) return status;
+    absl::Status status = CallOn(*spec, info.deadline);
+    if (!status.ok()) return status;
   }
   return MakeReply(*spec, std::move(request));
 }
 
-absl::Status EchoAgent::State::CallOn(const CallSpec& spec) {
+absl::Status EchoAgent::State::CallOn(const CallSpec& spec,
+                                      absl::Time deadline) {
   Agent* const caller = WaitForAgent();
   if (caller == nullptr) return absl::UnavailableError("still starting");
   CallSpec next = NewCall();
@@ -108,6 +114,8 @@ absl::Status EchoAgent::State::CallOn(const CallSpec& spec) {
                    CallOptions{spec.via_timeout});
   const Future::Result& result = call.result();
   CheckIsUp("a handler");
+  worker.Check(worker.runtime().Now() <= deadline + kNestedSlack, "nested",
+               "a call of a handler ended later than the request it serves");
   if (!result.ok()) return result.status();
   absl::Status content = CheckReply(next, *result);
   worker.CheckOk(content, "content");
@@ -118,12 +126,12 @@ absl::StatusOr<std::unique_ptr<EchoAgent>> EchoAgent::Start(
     Worker& worker, const AgentOptions& options, absl::Time deadline,
     int life) {
   auto state = std::make_shared<State>(worker, deadline, life);
-  absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Start(
-      worker.environment(), options,
-      Blocking([state](Message request, const RequestInfo& /*info*/) {
-        return state->Handle(std::move(request));
-      }),
-      deadline);
+  absl::StatusOr<std::unique_ptr<Agent>> agent =
+      Agent::Start(worker.environment(), options,
+                   Blocking([state](Message request, const RequestInfo& info) {
+                     return state->Handle(std::move(request), info);
+                   }),
+                   deadline);
   {
     MutexLock lock(state->mutex);
     if (agent.ok()) {

@@ -40,6 +40,7 @@ class Persistent {
     }
     RemoteError();
     GiveUp();
+    GiveUpSoon();
     Cancel();
   }
 
@@ -112,6 +113,22 @@ class Persistent {
                                         "specified number of max retries "
                                         "(2).") == 0,
                   "gives-up", status.ToString());
+  }
+
+  // However steep the backoff is, no pause is longer than `max_pause`.
+  void GiveUpSoon() {
+    const absl::Time start = worker_.runtime().Now();
+    agent_
+        .SendWithRetries(static_cast<WorkerId>(worker_.rank()),
+                         MakeRequest(NewCall(absl::Seconds(1))),
+                         {.timeout = absl::Microseconds(50)},
+                         {.max_retries = 3,
+                          .retry_duration = absl::Milliseconds(1),
+                          .backoff = 100,
+                          .max_pause = absl::Milliseconds(2)})
+        .Wait();
+    worker_.Check(worker_.runtime().Now() - start < absl::Seconds(1),
+                  "gives-up", "three pauses of 2 ms took over a second");
   }
 
   void Cancel() {

@@ -44,6 +44,16 @@ void OnThreads(int number, Body body) {
   for (int i = 0; i < number; ++i) threads.emplace_back([&, i] { body(i); });
 }
 
+// libstdc++ keeps who waits for these in one of 16 places, chosen by bits 2 to 5
+// of their addresses, which depend on the compiler. A worker may be woken by
+// another one's object of the same place.
+template <typename Value>
+struct alignas(64) InOnePlace {
+  template <typename... Args>
+  explicit InOnePlace(Args&&... args) : value(std::forward<Args>(args)...) {}
+  Value value;
+};
+
 // Counts the ends of threads that had a value.
 void CountEnd(void* value) { ++*static_cast<int*>(value); }
 
@@ -217,24 +227,23 @@ std::string Atomics() {
     narrow.notify_all();
   });
   narrow.wait(0);
-  // libstdc++ finds who waits for these by their addresses, which on a stack
-  // depend on the compiler.
-  const auto wide = std::make_unique<std::atomic<int64_t>>(0);
+  const auto wide = std::make_unique<InOnePlace<std::atomic<int64_t>>>(0);
   std::jthread second([&] {
     std::this_thread::sleep_for(2ms);
-    *wide = 1;
-    wide->notify_one();
+    wide->value = 1;
+    wide->value.notify_one();
   });
-  wide->wait(0);
+  wide->value.wait(0);
 
   std::latch latch(3);
   OnThreads(3, [&](int) { latch.arrive_and_wait(); });
   int phases = 0;
   const auto completed = [&]() noexcept { ++phases; };
   const auto barrier =
-      std::make_unique<std::barrier<decltype(completed)>>(3, completed);
+      std::make_unique<InOnePlace<std::barrier<decltype(completed)>>>(
+          3, completed);
   OnThreads(3, [&](int) {
-    for (int i = 0; i < 4; ++i) barrier->arrive_and_wait();
+    for (int i = 0; i < 4; ++i) barrier->value.arrive_and_wait();
   });
   REQUIRE(phases == 4);
 
