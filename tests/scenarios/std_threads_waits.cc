@@ -44,8 +44,8 @@ void OnThreads(int number, Body body) {
   for (int i = 0; i < number; ++i) threads.emplace_back([&, i] { body(i); });
 }
 
-// libstdc++ keeps who waits for these in one of 16 places, chosen by bits 2 to 5
-// of their addresses, which depend on the compiler. A worker may be woken by
+// libstdc++ keeps who waits for these in one of 16 places, chosen by bits 2 to
+// 5 of their addresses, which depend on the compiler. A worker may be woken by
 // another one's object of the same place.
 template <typename Value>
 struct alignas(64) InOnePlace {
