@@ -95,7 +95,8 @@ void Causes::OnEvent(const Event& event) {
       break;
     case EventKind::kRequest: {
       Counts& counts = calls_[{RankOfWorker(event.text), event.id}];
-      if (++counts.handed_over > counts.started) {
+      // One that was never started is found by what it contains.
+      if (++counts.handed_over > counts.started && counts.started > 0) {
         violated_(
             "at-most-once", event,
             absl::StrCat("was handed to a handler for the ", counts.handed_over,
@@ -106,7 +107,7 @@ void Causes::OnEvent(const Event& event) {
     case EventKind::kReply: {
       Counts& counts = calls_[{RankOfWorker(event.text), event.id}];
       // One that is refused is not handed over.
-      if (++counts.answered > counts.started) {
+      if (++counts.answered > counts.started && counts.started > 0) {
         violated_("answered", event, "was answered twice");
       }
       break;

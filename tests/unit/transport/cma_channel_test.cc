@@ -245,10 +245,11 @@ TEST_F(LyingPeerTest, OfOurOwnAWordThatDoesNotKnowTheSecretIsRefused) {
     EXPECT_EQ(hello->version, OwnHello::kVersion);
     const char secret[8] = "secret!";
     const uint64_t word = hello->secret + (knows ? 1 : 2);
-    const OwnDescriptor descriptor = {static_cast<uint64_t>(getpid()),
-                                      reinterpret_cast<uint64_t>(secret),
-                                      reinterpret_cast<uint64_t>(&word)};
-    peer[0]->write(&descriptor, sizeof(descriptor), [](const Error&) {});
+    const auto descriptor = std::make_shared<const OwnDescriptor>(OwnDescriptor{
+        static_cast<uint64_t>(getpid()), reinterpret_cast<uint64_t>(secret),
+        reinterpret_cast<uint64_t>(&word)});
+    peer[0]->write(descriptor.get(), sizeof(*descriptor),
+                   [descriptor](const Error&) {});
     const std::string error = ReceiveFrom(peer, *channel);
     if (knows) {
       EXPECT_EQ(error, "");

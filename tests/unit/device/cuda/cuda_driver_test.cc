@@ -30,7 +30,7 @@ constexpr int kMapFailed = 205;
 constexpr int kPeerAccessUnsupported = 217;
 constexpr int kNotReady = 600;
 constexpr int kIllegalAddress = 700;
-constexpr int kOther = 12345;
+constexpr int kOther = 1000;
 
 std::string Text(const absl::Status& status) {
   return std::string(status.message());
