@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "agent/rare_way.h"
 #include "agent/runtime/mutex.h"
 
 namespace reprise {
@@ -55,13 +56,17 @@ Result DetachedStore::Await(absl::Time deadline, Access access) {
     bool is_abandoned = false;
   };
   auto pending = std::make_shared<Pending>();
-  const bool runs = pool_.Run(
-      [shared = shared_, store = store_, pending, access = std::move(access)] {
+  const bool runs =
+      pool_.Run([shared = shared_, store = store_, pending,
+                 access = std::move(access), &runtime = runtime_] {
         {
           MutexLock lock(shared->mutex);
           if (pending->is_abandoned || shared->stopped) return;
         }
         Result result = access(*store);
+        if (REPRISE_RARE_WAY("store is slow to answer")) {
+          runtime.SleepUntil(runtime.Now() + absl::Milliseconds(1));
+        }
         {
           MutexLock lock(shared->mutex);
           pending->result.emplace(std::move(result));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
+#include "agent/rare_way.h"
 #include "agent/wire/call_extras.h"
 #include "glog/logging.h"
 
@@ -63,7 +64,9 @@ void Membership::Loop() {
             last + (wanted_ || waiting_ > 0
                         ? std::min(kBetweenLooks, options_.membership_refresh)
                         : options_.membership_refresh);
-        if (runtime_.Now() >= next || !changed_.WaitUntil(mutex_, next)) break;
+        if (runtime_.Now() >= next || REPRISE_RARE_WAY("members are read") ||
+            !changed_.WaitUntil(mutex_, next))
+          break;
       }
       if (stopping_) return;
       wanted_ = false;

@@ -10,6 +10,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "agent/rare_way.h"
 #include "agent/runtime/fifo.h"
 #include "agent/runtime/mutex.h"
 #include "glog/logging.h"
@@ -34,6 +35,8 @@ struct ThreadPool::State {
   // Returns whether a thread was started, which holds `self`, this state.
   bool StartThread(const std::shared_ptr<State>& self)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (live_threads > 0 && REPRISE_RARE_WAY("pool has no thread"))
+      return false;
     std::unique_ptr<Thread> thread = runtime.StartThread(
         absl::StrCat(name, "-", threads.size()), [self] { Work(self); });
     if (thread == nullptr) return false;
@@ -84,6 +87,9 @@ void ThreadPool::State::Work(const std::shared_ptr<State>& self) {
       state.StartThread(self);  // the start failed in `Run`
     }
     state.mutex.Unlock();
+    if (REPRISE_RARE_WAY("pool is slow to begin")) {
+      state.runtime.SleepUntil(state.runtime.Now() + absl::Microseconds(500));
+    }
     task();
     task = nullptr;  // releases what it holds with no lock held
     state.mutex.Lock();

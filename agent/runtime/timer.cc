@@ -8,6 +8,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
 #include "agent/planted.h"
+#include "agent/rare_way.h"
 #include "agent/runtime/thread_pool.h"
 #include "glog/logging.h"
 
@@ -77,10 +78,14 @@ void Timer::Loop() {
                                     : scheduled_.begin()->first.first;
         if (next != absl::InfiniteFuture() && runtime_.Now() >= next) break;
         sleeping_until_ = next;
-        changed_.WaitUntil(mutex_, next);
+        changed_.WaitUntil(
+            mutex_, REPRISE_RARE_WAY("timer wakes") ? runtime_.Now() : next);
         sleeping_until_ = absl::InfinitePast();
       }
       due = scheduled_.extract(scheduled_.begin());
+    }
+    if (REPRISE_RARE_WAY("timer is late")) {
+      runtime_.SleepUntil(runtime_.Now() + absl::Microseconds(500));
     }
     due.mapped()();
   }

@@ -40,8 +40,10 @@ class SimRun {
                    [this](int32_t rank) { StartWorker(rank); },
                    NumWorkers(*options.scenario, options.params)}) {
     if (options.recorder != nullptr) options.recorder->Attach(world_);
-    world_.trace().AddListener(
-        [this](const Event& event) { invariants_.OnEvent(event); });
+    world_.trace().AddListener([this](const Event& event) {
+      if (event.kind == EventKind::kProbe) cluster_.probes.insert(event.text);
+      invariants_.OnEvent(event);
+    });
     const int workers = NumWorkers(*options.scenario, options.params);
     for (int rank = 0; rank < workers; ++rank) StartWorker(rank);
   }

@@ -167,7 +167,6 @@ bool SimWorker::Check(bool holds, std::string_view rule,
 void SimWorker::Reached(std::string_view probe) {
   const InSimulator in;
   cluster_.world->Record(&node_, {.kind = EventKind::kProbe, .text = probe});
-  cluster_.probes.insert(std::string(probe));
 }
 
 }  // namespace reprise

@@ -8,8 +8,8 @@
 namespace reprise {
 namespace {
 
-constexpr std::string_view kKindNames[] = {"switch", "next", "stall",
-                                           "latency"};
+constexpr std::string_view kKindNames[] = {"switch", "next", "stall", "latency",
+                                           "rare"};
 
 uint64_t OverrideKey(const SiteKey& site, uint64_t count, DecisionKind kind) {
   return HashCombine(

@@ -35,6 +35,7 @@ enum class DecisionKind : uint8_t {
   kStall,    // at a point: nanoseconds to stall; the default is 0
   kLatency,  // nanoseconds that a message or the work of a GPU takes; the
              // default is drawn
+  kRare,     // at a rare way (agent/rare_way.h): 1 takes it; the default is 0
 };
 
 // A place in the code, for all threads of a world.

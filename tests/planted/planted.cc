@@ -6,6 +6,8 @@
 #include <cstdint>
 
 #include "agent/planted.h"
+#include "agent/rare_way.h"
+#include "sim/world/rare_way.h"
 
 namespace reprise {
 namespace {
@@ -189,8 +191,10 @@ constexpr auto kDefects = std::to_array<Entry>({
      "lifecycle", "verify"},
 });
 
-// One bit for each defect, set before any agent exists.
-std::atomic<uint64_t> planted = 0;
+// Set before any agent exists.
+std::array<std::atomic<bool>, kDefects.size()> planted = {};
+std::atomic<bool> any_planted = false;
+std::atomic<bool> rare_ways = false;
 
 }  // namespace
 
@@ -209,7 +213,8 @@ const std::vector<PlantedDefect>& PlantedDefects() {
 bool Plant(std::string_view name) {
   for (size_t i = 0; i < kDefects.size(); ++i) {
     if (kDefects[i].name == name) {
-      planted |= uint64_t{1} << i;
+      planted[i] = true;
+      any_planted = true;
       return true;
     }
   }
@@ -217,12 +222,17 @@ bool Plant(std::string_view name) {
 }
 
 bool IsPlanted(const char* name) {
-  const uint64_t bits = planted;
-  if (bits == 0) return false;
+  if (!any_planted) return false;
   for (size_t i = 0; i < kDefects.size(); ++i) {
-    if ((bits >> i & 1) != 0 && kDefects[i].name == name) return true;
+    if (planted[i] && kDefects[i].name == name) return true;
   }
   return false;
+}
+
+void TakeRareWays() { rare_ways = true; }
+
+bool TakesRareWay(const char* place) {
+  return DecideRareWay(place, /*draws=*/rare_ways);
 }
 
 }  // namespace reprise

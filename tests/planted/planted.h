@@ -20,6 +20,10 @@ struct PlantedDefect {
 
 const std::vector<PlantedDefect>& PlantedDefects();
 
+// Switches the agent's rare ways on (agent/rare_way.h), for the rest of the
+// process.
+void TakeRareWays();
+
 // Switches a defect on for the rest of the process. Returns false for an
 // unknown name. To be called before any agent exists.
 bool Plant(std::string_view name);

@@ -1,14 +1,30 @@
 // `reprise` over an agent that was built with planted defects.
 
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "absl/strings/str_format.h"
 #include "tests/planted/planted.h"
 #include "tools/command/command.h"
 
+namespace {
+
+constexpr std::string_view kRareWays = "rare_ways";
+
+}  // namespace
+
 int main(int argc, char** argv) {
   const reprise::Planting planting{
-      [](const std::string& name) { return reprise::Plant(name); },
+      [](const std::string& name) {
+        if (name != kRareWays) return reprise::Plant(name);
+        reprise::TakeRareWays();
+        return true;
+      },
       [] {
-        std::vector<std::string> lines;
+        std::vector<std::string> lines = {absl::StrFormat(
+            "%-24s no defect: the agent takes ways that are rare, and right",
+            kRareWays)};
         for (const auto& defect : reprise::PlantedDefects()) {
           lines.push_back(absl::StrFormat("%-24s found by %-18s %s",
                                           defect.name, defect.scenario,
