@@ -292,7 +292,7 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
                                 /*may_have_run=*/pipe.has_written()));
   if (REPRISE_PLANTED(successor_fails)) {
     timer_.Schedule(
-        runtime_.Now() + absl::Milliseconds(20),
+        runtime_.Now() + absl::Milliseconds(70),
         [this, id = peer.id, generation = pipe.generation(), status] {
           for (uint64_t next = 1; next < 5; ++next) {
             calls_.FailPipe(id, generation + next, status);

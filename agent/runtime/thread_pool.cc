@@ -35,8 +35,6 @@ struct ThreadPool::State {
   // Returns whether a thread was started, which holds `self`, this state.
   bool StartThread(const std::shared_ptr<State>& self)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    if (live_threads > 0 && REPRISE_RARE_WAY("pool has no thread"))
-      return false;
     std::unique_ptr<Thread> thread = runtime.StartThread(
         absl::StrCat(name, "-", threads.size()), [self] { Work(self); });
     if (thread == nullptr) return false;

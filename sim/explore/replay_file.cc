@@ -94,7 +94,7 @@ std::string ParseLine(absl::string_view word, absl::string_view rest, int line,
         Decision::Parse(std::string_view(rest.data(), rest.size()));
     if (!decision) {
       return "it must be 'decision THREAD [SECTION] PLACE#COUNT KIND VALUE', "
-             "of the kind switch, next, stall or latency";
+             "of the kind switch, next, stall, latency or rare";
     }
     replay.decisions.push_back(*std::move(decision));
   } else if (word == "check") {

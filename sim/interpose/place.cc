@@ -62,10 +62,11 @@ std::string BaseName(std::string_view name) {
     }
   }
   // "Name(std::string) const [clone .part.0]"
-  for (const char* behind : {" [clone", " const", " volatile"}) {
-    if (const size_t at = flat.find(behind); at != std::string::npos) {
-      flat.resize(at);
-    }
+  if (const size_t at = flat.find(" [clone"); at != std::string::npos) {
+    flat.resize(at);
+  }
+  for (std::string_view behind : {" volatile", " const"}) {
+    if (flat.ends_with(behind)) flat.resize(flat.size() - behind.size());
   }
   const size_t colon = flat.rfind("::");
   std::string base = colon == std::string::npos ? flat : flat.substr(colon + 2);

@@ -63,6 +63,7 @@ class Worker {
   // A parameter of the scenario. The process ends if it is not among the
   // scenario's `params`.
   int64_t param(std::string_view name) const;
+  bool has_param(std::string_view name) const { return params_.contains(name); }
 
   // Random numbers for this worker, the same in every run of the seed. `use`
   // names the stream: ask for each one once, as a second one of the same name

@@ -11,6 +11,9 @@ namespace reprise {
 namespace {
 
 constexpr std::string_view kConnectionTo = "connection to ";
+// Threads tell of things a little later than they happen.
+constexpr int64_t kGraceNs = 50'000'000;
+
 constexpr std::string_view kNoSign = "no sign of life from ";
 
 // "w1" of "connection to w1 failed: ...", or an empty text.
@@ -61,7 +64,6 @@ Causes::Member& Causes::MemberOf(const Event& event) {
 }
 
 void Causes::OnEvent(const Event& event) {
-  ++now_;
   if (event.kind == EventKind::kFault && SlowsDown(event.text)) is_slow_ = true;
   if (event.node < 0) return;
   switch (event.kind) {
@@ -78,16 +80,16 @@ void Causes::OnEvent(const Event& event) {
       break;
     }
     case EventKind::kListening:
-      ++agents_[event.node];
+      ++listeners_[event.node];
       break;
     case EventKind::kPipeConnected:
-      MemberOf(event).peers[event.text].connected = now_;
+      MemberOf(event).peers[event.text].connected_ns = event.time_ns;
       break;
     case EventKind::kPipeFailed:
       PipeFailed(MemberOf(event), event);
       break;
     case EventKind::kCallStarted:
-      MemberOf(event).started[event.id] = now_;
+      MemberOf(event).started_ns[event.id] = event.time_ns;
       ++calls_[{event.node, event.id}].started;
       break;
     case EventKind::kCallCompleted:
@@ -98,9 +100,9 @@ void Causes::OnEvent(const Event& event) {
       // One that was never started is found by what it contains.
       if (++counts.handed_over > counts.started && counts.started > 0) {
         violated_(
-            "at-most-once", event,
-            absl::StrCat("was handed to a handler for the ", counts.handed_over,
-                         ". time, and started ", counts.started, " times"));
+            "handed-over", event,
+            absl::StrCat("was handed to a handler ", counts.handed_over,
+                         " times, and started ", counts.started, " times"));
       }
       break;
     }
@@ -108,7 +110,10 @@ void Causes::OnEvent(const Event& event) {
       Counts& counts = calls_[{RankOfWorker(event.text), event.id}];
       // One that is refused is not handed over.
       if (++counts.answered > counts.started && counts.started > 0) {
-        violated_("answered", event, "was answered twice");
+        violated_(
+            "answered", event,
+            absl::StrCat("was answered ", counts.answered,
+                         " times, and started ", counts.started, " times"));
       }
       break;
     }
@@ -130,18 +135,19 @@ void Causes::CallCompleted(Member& member, const Event& event) {
       !IsFounded(member, event)) {
     member.unfounded.push_back(event);
   }
-  member.started.erase(event.id);
+  member.started_ns.erase(event.id);
 }
 
 bool Causes::IsFounded(const Member& member, const Event& event) const {
   const auto peer = member.peers.find(PeerInFailure(event.text));
   if (peer == member.peers.end()) return false;
-  const auto started = member.started.find(event.id);
-  for (const auto& [text, seen] : peer->second.failures) {
+  const auto started = member.started_ns.find(event.id);
+  for (const auto& [text, failed_ns] : peer->second.failures_ns) {
     // A label may come after it.
     if (!event.text.starts_with(text)) continue;
-    if (started == member.started.end() || seen > started->second ||
-        seen > peer->second.connected) {
+    if (started == member.started_ns.end() ||
+        failed_ns + kGraceNs >= started->second ||
+        failed_ns >= peer->second.connected_ns) {
       return true;
     }
   }
@@ -154,17 +160,18 @@ void Causes::PipeFailed(Member& member, const Event& event) {
   const std::string name = event.text.substr(0, end);
   std::string text = event.text.substr(end + 2);
   std::erase_if(member.unfounded, [&](const Event& completed) {
-    return completed.text.starts_with(text);
+    return completed.text.starts_with(text) &&
+           event.time_ns - completed.time_ns <= kGraceNs;
   });
   CheckSilence(event, RankOfWorker(name));
-  member.peers[name].failures[std::move(text)] = now_;
+  member.peers[name].failures_ns[std::move(text)] = event.time_ns;
 }
 
 void Causes::CheckSilence(const Event& event, int32_t peer) {
   const int64_t silence_ns = SilenceIn(event.text);
-  if (silence_ns == 0 || is_slow_) return;
+  if (silence_ns == 0 || is_slow_ || peer < 0) return;
   // An earlier agent may be silent while the present one speaks.
-  if (agents_[event.node] > 1 || agents_[peer] > 1) return;
+  if (listeners_[event.node] > 1 || listeners_[peer] > 1) return;
   int64_t heard_ns = 0;
   const bool is_client = absl::StrContains(event.text, ": connection to ");
   for (const auto& [id, connection] : connections_) {

@@ -1,13 +1,19 @@
 // Rules about causes, checked on the trace of all workers: what failed must
 // have failed for a reason that is there.
 //
-//  unfounded     a call that fails because of a connection has a failure of
-//  just
-//                that connection, with that text, and not of an earlier one
-//  heard         a connection that fails for want of a sign of life has brought
-//                nothing for at least half of the time that it says
-//  at-most-once  no call is handed to a handler more often than it was started
-//  answered      no call is answered more often than it was started
+//  unfounded    a call that fails because of the connection to a peer has a
+//               failure of such a connection with that text: while the call
+//               ran, or since the last one connected, give or take 50 ms
+//  heard        a connection that fails for want of a sign of life has brought
+//               nothing for at least half of the time that it says
+//  handed-over  no call is handed to a handler more often than it was started
+//  answered     no call is answered more often than it was started
+//
+// `heard` needs the events of the network, which only a simulated world has. It
+// is not checked once a worker was slow, paused, short of memory or has a clock
+// that drifts, nor for a worker that began to listen more than once. Calls that
+// were never started are left to other rules, and those of an earlier
+// incarnation count for the next one, which uses the same ids.
 
 #ifndef REPRISE_SIM_TRACE_CAUSES_H_
 #define REPRISE_SIM_TRACE_CAUSES_H_
@@ -46,12 +52,12 @@ class Causes {
   // The connections of one worker to one peer, by the peer's name.
   struct Peer {
     // When a failure with this text was last seen.
-    std::map<std::string, uint64_t, std::less<>> failures;
-    uint64_t connected = 0;
+    std::map<std::string, int64_t, std::less<>> failures_ns;
+    int64_t connected_ns = 0;
   };
   struct Member {
     std::map<std::string, Peer, std::less<>> peers;
-    absl::flat_hash_map<uint64_t, uint64_t> started;  // when, by the call
+    absl::flat_hash_map<uint64_t, int64_t> started_ns;  // by the call's id
     // Completions whose failure has not been seen yet: another thread may be
     // about to tell of it.
     std::vector<Event> unfounded;
@@ -81,7 +87,7 @@ class Causes {
   uint64_t now_ = 0;             // the number of events so far
   std::vector<Member> members_;  // by rank
   absl::flat_hash_map<CallKey, Counts> calls_;
-  std::map<int32_t, int> agents_;  // that each worker has started, by its rank
+  std::map<int32_t, int> listeners_;  // so far, by the rank
   // By its id.
   absl::flat_hash_map<uint64_t, Connection> connections_;
   // Whether a worker may have been too slow to notice what came.

@@ -10,7 +10,7 @@
 //  barrier           no worker leaves a barrier before all members are in it
 //  shutdown          a worker shuts down its agent before it ends
 //
-// And those of causes.h: `unfounded`, `heard`, `at-most-once` and `answered`.
+// And those of causes.h: `unfounded`, `heard`, `handed-over` and `answered`.
 //
 // Other rules are checked elsewhere: `deadlock`, `time-limit` and `progress` by
 // the world, `leak` and `settle` by the run, those that begin with `gpu-` by

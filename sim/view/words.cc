@@ -80,12 +80,13 @@ constexpr auto kMeanings = std::to_array<Meaning>({
     {"byte-for-byte", "Requests and replies arrive as they were sent."},
     {"named-cause", "A call that fails says why."},
     {"unfounded",
-     "A call that fails because of a connection has a failure of just that "
-     "connection."},
+     "A call that fails because of the connection to a peer has a failure of "
+     "such a connection, and not of an earlier one."},
     {"heard",
      "A connection that fails for want of a sign of life has brought nothing "
      "for at least half of that time."},
-    {"at-most-once", "No call runs its handler twice."},
+    {"handed-over",
+     "No call is handed to a handler more often than it was started."},
     {"answered", "No call is answered more often than it was started."},
     {"after-shutdown",
      "Nothing happens to an agent after it has been shut down."},

@@ -13,15 +13,22 @@ fail() {
 places=(
   "keepalive looks early"
   "members are read"
-  "pool has no thread"
   "pool is slow to begin"
   "store is slow to answer"
   "timer is late"
   "timer wakes"
 )
 
+for program in "$shipped" "$planted"; do
+  [[ -r $program ]] || fail "cannot read $program"
+done
+
 report=$("$planted" explore dynamic_join --plant rare_ways --seeds 100) ||
   fail "dynamic_join does not hold: $report"
+for scenario in lifecycle timeouts; do
+  "$planted" explore "$scenario" --plant rare_ways --seeds 60 ||
+    fail "$scenario does not hold"
+done
 for place in "${places[@]}"; do
   grep -q "rare: $place [1-9]" <<<"$report" || fail "'$place' is never taken"
   grep -aq "$place" "$planted" || fail "the planted build has no '$place'"
@@ -35,7 +42,8 @@ if [[ $known != "${#places[@]}" ]]; then
   fail "there are $known places, and this test knows ${#places[@]}"
 fi
 # Without the switch none is taken.
-if "$planted" explore echo --seeds 20 | grep 'rare: '; then
+report=$("$planted" explore echo --seeds 20) || fail "echo does not hold"
+if grep 'rare: ' <<<"$report"; then
   fail "rare ways are taken without being asked for"
 fi
 exit "$((failures > 0))"

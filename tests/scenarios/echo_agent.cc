@@ -1,5 +1,6 @@
 #include "tests/scenarios/echo_agent.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <utility>
@@ -15,9 +16,6 @@ constexpr absl::Duration kAfterShutdown = absl::Milliseconds(20);
 // No handler and no callback works for so long.
 constexpr absl::Duration kLongestWork = absl::Minutes(1);
 
-// How much later than the request that it serves a handler's call may end.
-constexpr absl::Duration kNestedSlack = absl::Milliseconds(20);
-
 // A handler works in small pieces, so that a shutdown falls between them.
 constexpr int kPiecesOfWork = 2;
 
@@ -30,6 +28,9 @@ struct EchoAgent::State {
       : worker(worker),
         life(life),
         start_deadline(start_deadline),
+        nested_slack(worker.has_param("slack_ms")
+                         ? absl::Milliseconds(worker.param("slack_ms"))
+                         : absl::Seconds(5)),
         mutex(worker.runtime(), "EchoAgent"),
         started(worker.runtime(), "EchoAgent.started") {}
 
@@ -68,6 +69,7 @@ struct EchoAgent::State {
   Worker& worker;
   const int life;
   const absl::Time start_deadline;
+  const absl::Duration nested_slack;
   Mutex mutex;
   CondVar started;
   Agent* agent ABSL_GUARDED_BY(mutex) = nullptr;
@@ -109,12 +111,14 @@ absl::Status EchoAgent::State::CallOn(const CallSpec& spec,
   next.tensors = spec.tensors;
   next.via.assign(spec.via.begin() + 1, spec.via.end());
   next.via_timeout = spec.via_timeout;
+  const absl::Time latest =
+      std::max(deadline, worker.runtime().Now()) + nested_slack;
   const Future call =
       caller->Send(worker.NameOf(spec.via.front()), MakeRequest(next),
                    CallOptions{spec.via_timeout});
   const Future::Result& result = call.result();
   CheckIsUp("a handler");
-  worker.Check(worker.runtime().Now() <= deadline + kNestedSlack, "nested",
+  worker.Check(worker.runtime().Now() <= latest, "nested",
                "a call of a handler ended later than the request it serves");
   if (!result.ok()) return result.status();
   absl::Status content = CheckReply(next, *result);

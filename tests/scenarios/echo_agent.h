@@ -5,7 +5,8 @@
 //  at-most-once    no call runs the handler twice
 //  after-shutdown  no handler and no callback runs once `Shutdown` has returned
 //                  OK
-//  nested          calls of a handler end with the request that it serves
+//  nested          calls of a handler end with the request that it serves, or
+//                  at most the parameter `slack_ms` later (5 s without one)
 //  nothing-left    no call, timer or pipe is left then
 
 #ifndef REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_

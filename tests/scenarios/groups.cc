@@ -145,7 +145,7 @@ REPRISE_SCENARIO(
                      "cut", "refuse", "hold", "delay", "swizzle",
                      "drop-connect", "store-outage", "store-delay",
                      "store-slow-keys", "store-lost-reply"},
-     .enough_seeds = 300,
+     .enough_seeds = 200,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(3)});
 

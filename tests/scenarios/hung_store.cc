@@ -38,8 +38,7 @@ void CallWhileTheStoreHangs(Worker& worker) {
   (*agent)->JoinAndShutdown(absl::Minutes(2));
 }
 
-// An outage in which operations wait until their deadlines, or an answer that
-// comes late.
+// Operations take effect, and their answers never come, or come late.
 std::vector<std::string> HangTheStore(Draws random,
                                       const ScenarioParams& /*params*/) {
   const std::string length =

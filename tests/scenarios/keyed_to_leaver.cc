@@ -1,5 +1,6 @@
-// A keyed call is the first one to a member that is leaving. Until it has left,
-// it serves; and whatever the caller learns, the store has answered.
+// A keyed call is the first one to a member that is leaving. That one serves,
+// or is no member any more; and whatever the caller learns, the store has
+// answered.
 
 #include <string>
 #include <utility>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <string_view>
 
@@ -11,13 +12,16 @@
 namespace reprise::scenarios {
 namespace {
 
+constexpr int64_t kLongestStallMs = 3000;
+
 std::string Ms(int64_t ms) { return std::to_string(ms) + "ms"; }
 
-// From 1 to `highest`; small and large numbers are equally likely.
+// From 1 to `highest`, each order of magnitude as likely as the others.
 int64_t DrawSize(Draws random, int64_t highest) {
-  int64_t bound = 1;
-  while (bound < highest && !random.OneIn("large enough", 4)) bound *= 2;
-  return random.Between("size", 1, std::min(bound, highest));
+  const int64_t most = std::max<int64_t>(highest, 1);
+  const int doublings = std::bit_width(static_cast<uint64_t>(most));
+  const int64_t bound = int64_t{1} << random.Between("doublings", 0, doublings);
+  return random.Between("size", 1, std::min(most, bound));
 }
 
 class SwarmDrawer {
@@ -54,8 +58,9 @@ class SwarmDrawer {
   }
   std::string Machine(Draws random) const {
     const std::string one = One(random, "one");
-    const std::string rest =
-        Begin(random.Part("begin"), one) + Length(random.Part("length"));
+    // No longer than the scenarios' slack.
+    const std::string rest = Begin(random.Part("begin"), one) +
+                             Length(random.Part("length"), kLongestStallMs);
     switch (random.Below("of machines", 3)) {
       case 0:
         return "pause " + one + rest;
@@ -150,8 +155,9 @@ class SwarmDrawer {
     return " when " + worker + " " + std::string(moment.event) + "#" +
            std::to_string(DrawSize(random.Part("count"), in_half));
   }
-  std::string Length(Draws random) const {
-    return " for " + Ms(DrawSize(random.Part("length"), storm_ms_ / 2));
+  std::string Length(Draws random, int64_t longest_ms = INT64_MAX) const {
+    return " for " + Ms(DrawSize(random.Part("length"),
+                                 std::min(longest_ms, storm_ms_ / 2)));
   }
 
   const int64_t storm_ms_;

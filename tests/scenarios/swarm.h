@@ -1,6 +1,6 @@
 // The swarm: plans in which each seed draws which families of faults there are
-// and how strong they are, so that one kind of fault does not hide another and
-// each pair of kinds meets in some seed. Then everything heals: each worker
+// and how strong they are, so that one kind of fault does not always hide
+// another, and any two may meet. Then all heals but the clocks: each worker
 // that died is back, and nothing is broken any more.
 
 #ifndef REPRISE_TESTS_SCENARIOS_SWARM_H_
@@ -14,10 +14,10 @@
 
 namespace reprise::scenarios {
 
-// Draws a plan for `workers` workers in which all faults begin and end within
-// `params["storm_ms"]`, from the start of the run. Faults that wait for an
-// event that comes late strike later, if at all. `clocks`: some clocks are
-// wrong, so that workers cannot agree on a time.
+// Draws a plan for `workers` workers in which faults begin in the first half of
+// `params["storm_ms"]`, from the start of the run, and last half of it at most.
+// Those that wait for an event strike later, if it comes late. `clocks`: some
+// clocks are wrong, for good, so that workers cannot agree on a time.
 std::vector<std::string> DrawSwarm(Draws random, const ScenarioParams& params,
                                    int workers, bool clocks);
 

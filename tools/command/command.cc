@@ -391,7 +391,7 @@ int CommandMain(int argc, char** argv, const Planting* planting) {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
   std::fprintf(stderr, "reprise: cannot write to standard output: %s\n",
                errno == 0 ? "some of it was lost" : std::strerror(errno));
-  return kUsage;
+  return code != 0 ? code : kUsage;
 }
 
 }  // namespace reprise

@@ -5,11 +5,26 @@
 #include <memory>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include "agent/device/cuda/cuda_gpus.h"
 #include "agent/device/cuda/in_context.h"
+#include "agent/runtime/native_mutex.h"
 
 namespace reprise::cuda {
+
+namespace {
+
+// What a driver that reported an error may still use is reachable, and never
+// freed.
+void KeepForEver(void* data) {
+  static auto* const mutex = new NativeMutex();
+  static auto* const kept = new std::vector<void*>();
+  const NativeMutexLock lock(*mutex);
+  kept->push_back(data);
+}
+
+}  // namespace
 
 // A callback that the driver was given. Shared between the two, because it is
 // not documented whether a driver that reported an error calls nevertheless.
@@ -128,12 +143,14 @@ absl::Status Gpus::AddCallback(
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("no memory for a stream's callback");
   }
+  void* const data = the_drivers.release();
   // cuLaunchHostFunc would not call after an error, and would not tell it.
   absl::Status status =
       Check(stream.device, "cuStreamAddCallback",
             library_.cuStreamAddCallback(Native(stream), &PendingCallback::Run,
-                                         the_drivers.release(), /*flags=*/0));
+                                         data, /*flags=*/0));
   if (status.ok() || !ours->Claim()) return absl::OkStatus();
+  KeepForEver(data);
   ours->callback = nullptr;
   return status;
 }
