@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMostPayload = 4096;
 constexpr int kRounds = 4;
 
-CallSpec DrawSmall(EchoAgent& agent, Draws& random) {
+CallSpec DrawSmall(EchoAgent& agent, Draws random) {
   CallSpec spec = agent.NewCall();
   spec.padding = random.Between("padding", 0, 1000);
   spec.work = DrawDuration(random, "work", absl::Milliseconds(20));
@@ -45,7 +45,7 @@ void CallBeyondLimits(Worker& worker) {
                        random.Between("more", 1, 9999);
         large.push_back((*agent)->Send(to, spec));
       } else {
-        CallSpec spec = DrawSmall(**agent, random);
+        CallSpec spec = DrawSmall(**agent, random.Part("small"));
         Future call = (*agent)->Send(to, spec);
         small.emplace_back(std::move(call), std::move(spec));
       }
