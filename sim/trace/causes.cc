@@ -95,28 +95,14 @@ void Causes::OnEvent(const Event& event) {
     case EventKind::kCallCompleted:
       CallCompleted(MemberOf(event), event);
       break;
-    case EventKind::kRequest: {
-      Counts& counts = calls_[{RankOfWorker(event.text), event.id}];
-      // One that was never started is found by what it contains.
-      if (++counts.handed_over > counts.started && counts.started > 0) {
-        violated_(
-            "handed-over", event,
-            absl::StrCat("was handed to a handler ", counts.handed_over,
-                         " times, and started ", counts.started, " times"));
-      }
+    case EventKind::kRequest:
+      CheckAtMostStarted(event, &Counts::handed_over, "handed-over",
+                         "handed to a handler");
       break;
-    }
-    case EventKind::kReply: {
-      Counts& counts = calls_[{RankOfWorker(event.text), event.id}];
-      // One that is refused is not handed over.
-      if (++counts.answered > counts.started && counts.started > 0) {
-        violated_(
-            "answered", event,
-            absl::StrCat("was answered ", counts.answered,
-                         " times, and started ", counts.started, " times"));
-      }
+    case EventKind::kReply:
+      // Also one that was refused, and not handed over.
+      CheckAtMostStarted(event, &Counts::answered, "answered", "answered");
       break;
-    }
     case EventKind::kShutdown:
     case EventKind::kWorkerEnded:
       CheckFounded(MemberOf(event));
@@ -128,6 +114,15 @@ void Causes::OnEvent(const Event& event) {
     default:
       break;
   }
+}
+
+void Causes::CheckAtMostStarted(const Event& event, int Counts::*times,
+                                std::string_view rule, std::string_view what) {
+  Counts& counts = calls_[{RankOfWorker(event.text), event.id}];
+  if (++(counts.*times) <= counts.started || counts.started == 0) return;
+  violated_(rule, event,
+            absl::StrCat("was ", std::string(what), " ", counts.*times,
+                         " times, and started ", counts.started, " times"));
 }
 
 void Causes::CallCompleted(Member& member, const Event& event) {

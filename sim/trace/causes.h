@@ -21,7 +21,6 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -77,6 +76,9 @@ class Causes {
   };
 
   Member& MemberOf(const Event& event);
+  // Counts this event, of a callee, and compares with the starts of its call.
+  void CheckAtMostStarted(const Event& event, int Counts::*times,
+                          std::string_view rule, std::string_view what);
   void CallCompleted(Member& member, const Event& event);
   void PipeFailed(Member& member, const Event& event);
   void CheckSilence(const Event& event, int32_t peer);
@@ -84,7 +86,6 @@ class Causes {
   bool IsFounded(const Member& member, const Event& event) const;
 
   const Violated violated_;
-  uint64_t now_ = 0;             // the number of events so far
   std::vector<Member> members_;  // by rank
   absl::flat_hash_map<CallKey, Counts> calls_;
   std::map<int32_t, int> listeners_;  // so far, by the rank
