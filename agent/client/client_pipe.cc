@@ -339,13 +339,15 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
 absl::Duration ClientPipe::SinceArrival() const {
   absl::Duration since =
       runtime_.Now() - absl::FromUnixNanos(last_received_ns_);
-  if (options_.arrivals != nullptr && !REPRISE_PLANTED(deaf_within_message)) {
+  if (options_.arrivals != nullptr && !REPRISE_PLANTED(deaf_within_message) &&
+      !REPRISE_PLANTED(deaf_to_answers)) {
     since = std::min(since, options_.arrivals->SinceArrival(number_));
   }
   return since;
 }
 
 void ClientPipe::NoteReceived() {
+  if (REPRISE_PLANTED(deaf_to_answers) && established_) return;
   last_received_ns_ = absl::ToUnixNanos(runtime_.Now());
 }
 
