@@ -91,14 +91,23 @@ absl::Status Agent::Impl::Publish(std::string published, absl::Time deadline) {
 
 absl::Status Agent::Impl::JoinDynamicGroup(absl::Time deadline) {
   const absl::Time until = BeforeReport(runtime_.Now(), deadline);
-  const std::string address = acceptor_.url();
-  acceptor_.Published(address);
-  const absl::StatusOr<MemberEntry> joined = group_.Join(address, until);
-  if (!joined.ok()) return joined.status();
-  workers_.SetSelf(joined->worker.id);
-  absl::Status status = Publish(address, until);
-  if (status.ok()) status = membership_.Start(until);
+  absl::Status status;
+  do {
+    LOG_IF(WARNING, absl::IsAborted(status))
+        << workers_.self().name << " joins again: " << status.message();
+    const std::string address = acceptor_.url();
+    acceptor_.Published(address);
+    const absl::StatusOr<MemberEntry> joined = group_.Join(address, until);
+    if (!joined.ok()) return joined.status();
+    workers_.SetSelf(joined->worker.id);
+    status = Publish(address, until);
+    if (status.ok()) status = membership_.Start(until);
+  } while (absl::IsAborted(status) && runtime_.Now() < until);
   if (!status.ok()) group_.Undo(deadline);
+  if (absl::IsAborted(status)) {
+    status = absl::DeadlineExceededError(
+        absl::StrCat("could not join the group: ", status.message()));
+  }
   return status;
 }
 

@@ -82,8 +82,8 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
       return absl::FailedPreconditionError("the agent is stopping");
     }
     Peer& entry = shard.peers[peer->id];
-    if (entry.incarnation != peer->incarnation) {
-      if (entry.pipe != nullptr && entry.incarnation > peer->incarnation) {
+    if (entry.learned != peer->learned) {
+      if (entry.pipe != nullptr && entry.learned > peer->learned) {
         return absl::UnavailableError(
             absl::StrCat(peer->name, " has left the group"));
       }
@@ -92,7 +92,7 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
       const bool was_called = entry.was_called;
       entry = Peer();
       entry.was_called = was_called;
-      entry.incarnation = peer->incarnation;
+      entry.learned = peer->learned;
       entry.contact = {peer->address, peer->features};
     }
     if (entry.pipe == nullptr) {

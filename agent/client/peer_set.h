@@ -108,8 +108,8 @@ class PeerSet final : public ClientPipe::Owner {
     // Null once it has failed.
     std::shared_ptr<ClientPipe> pipe;
     bool was_called = false;
-    int64_t incarnation = 0;
-    // Of this incarnation:
+    int64_t learned = 0;  // `Member::learned`
+    // Of this member:
     int failures = 0;  // in a row, of pipes that never carried anything
     absl::Time not_before = absl::InfinitePast();  // of the next attempt
     Contact contact;

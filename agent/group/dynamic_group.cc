@@ -61,13 +61,22 @@ const MemberEntry* DynamicGroup::FindOurs(const MemberList& list) const {
   return nullptr;
 }
 
+bool DynamicGroup::IsIn(const std::vector<MemberEntry>& members) const {
+  return ours_.has_value() &&
+         std::find(members.begin(), members.end(), *ours_) != members.end();
+}
+
 bool DynamicGroup::IsRival(const MemberEntry& entry) const {
   return entry.worker.name == options_.name ||
          (options_.id != kAnyId && entry.worker.id == options_.id);
 }
 
+DynamicGroup::Identity DynamicGroup::IdentityOf(const MemberEntry& entry) {
+  return {entry.worker.name, entry.incarnation, entry.address};
+}
+
 bool DynamicGroup::IsProvenDead(const MemberEntry& entry) const {
-  return dead_.contains({entry.worker.name, entry.incarnation});
+  return dead_.contains(IdentityOf(entry));
 }
 
 GroupToken DynamicGroup::MakeToken(std::string_view purpose,
@@ -134,7 +143,7 @@ absl::Status DynamicGroup::CheckRivals(const GroupState& state,
       LOG(WARNING) << "worker " << entry.worker.name << " of id "
                    << entry.worker.id << " is dead, and gives way to "
                    << options_.name;
-      dead_[{entry.worker.name, entry.incarnation}] = published;
+      dead_[IdentityOf(entry)] = published;
     } else if (rival->state == Liveness::State::kFailed) {
       store_.Pause(std::min(runtime_.Now() + kBetweenChecks, deadline));
       return absl::AbortedError(absl::StrCat(
@@ -223,7 +232,7 @@ absl::Status DynamicGroup::JoinWithToken(absl::Time deadline) {
   if (status.ok()) status = UpdateStock(replaced, &ours_->worker, deadline);
   if (!status.ok()) return status;
   for (const MemberEntry& entry : replaced_) {
-    Forget(entry, dead_[{entry.worker.name, entry.incarnation}], deadline);
+    Forget(entry, dead_[IdentityOf(entry)], deadline);
   }
   return absl::OkStatus();
 }
@@ -278,7 +287,7 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
   }
 
   if (entry.has_devices) {
-    const std::string key = DevicesKey({options_.name, entry.incarnation});
+    const std::string key = DevicesKey(entry);
     const absl::StatusOr<std::string> before = ReadOrEmpty(key, deadline);
     if (!before.ok()) return before.status();
     if (absl::Status status = Replace(key, *before, Format(devices_), deadline);
@@ -437,8 +446,7 @@ void DynamicGroup::Forget(const MemberEntry& entry, std::string published,
   }
   if (entry.has_devices) {
     // No other member has ever had this key.
-    store_.Delete(DevicesKey({entry.worker.name, entry.incarnation}), deadline)
-        .IgnoreError();
+    store_.Delete(DevicesKey(entry), deadline).IgnoreError();
   }
 }
 

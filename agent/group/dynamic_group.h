@@ -24,6 +24,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -57,7 +58,7 @@ class DynamicGroup {
   // silent; DEADLINE_EXCEEDED if the check itself fails until then;
   // INVALID_ARGUMENT if the device maps do not fit together. After an error
   // nothing of ours is in the store, as far as the store could be reached; that
-  // may take a second more.
+  // may take a second more. May be called again when the store has lost it.
   absl::StatusOr<MemberEntry> Join(const std::string& address,
                                    absl::Time deadline);
 
@@ -67,6 +68,9 @@ class DynamicGroup {
   // Takes us out of the group; does nothing if we are not in it. May be called
   // again after an error.
   absl::Status Leave(absl::Time deadline);
+
+  // Whether the entry that `Join` returned last is among `members`.
+  bool IsIn(const std::vector<MemberEntry>& members) const;
 
   // Whether a `Leave` of ours has begun to take us out. May be called on any
   // thread.
@@ -100,7 +104,8 @@ class DynamicGroup {
     MemberList members;
     std::vector<WorkerInfo> stock;
   };
-  using Identity = std::pair<std::string, int64_t>;  // name, incarnation
+  // Name, incarnation and address.
+  using Identity = std::tuple<std::string, int64_t, std::string>;
 
   absl::StatusOr<GroupState> ReadState(absl::Time deadline);
   static absl::StatusOr<GroupState> ParseState(Texts texts);
@@ -134,7 +139,8 @@ class DynamicGroup {
   void Forget(const MemberEntry& entry, std::string published,
               absl::Time deadline);
   const MemberEntry* FindOurs(const MemberList& list) const;
-  std::string DevicesKey(const Identity& who) const;
+  static Identity IdentityOf(const MemberEntry& entry);
+  static std::string DevicesKey(const MemberEntry& entry);
 
   Runtime& runtime_;
   StoreClient& store_;

@@ -118,8 +118,8 @@ absl::StatusOr<std::vector<MemberEntry>> DynamicGroup::Parse(
 absl::StatusOr<DeviceInfo> DynamicGroup::ReadDevices(const MemberEntry& entry,
                                                      absl::Time deadline) {
   if (!entry.has_devices) return DeviceInfo();
-  const absl::StatusOr<std::string> text = store_.TryGet(
-      DevicesKey({entry.worker.name, entry.incarnation}), deadline);
+  const absl::StatusOr<std::string> text =
+      store_.TryGet(DevicesKey(entry), deadline);
   if (!text.ok()) return text.status();
   absl::StatusOr<DeviceInfo> info = ParseDeviceInfo(*text);
   if (info.ok()) return info;
@@ -127,8 +127,9 @@ absl::StatusOr<DeviceInfo> DynamicGroup::ReadDevices(const MemberEntry& entry,
   return DeviceInfo();
 }
 
-std::string DynamicGroup::DevicesKey(const Identity& who) const {
-  return absl::StrCat("reprise/devices/", who.first, "/", who.second);
+std::string DynamicGroup::DevicesKey(const MemberEntry& entry) {
+  return absl::StrCat("reprise/devices/", entry.worker.name, "/",
+                      entry.incarnation);
 }
 
 }  // namespace reprise

@@ -44,6 +44,11 @@ absl::Status Membership::Start(absl::Time deadline) {
   if (const auto changes = Refresh(deadline); !changes.ok()) {
     return changes.status();
   }
+  if (!group_.IsIn(known_)) {
+    return absl::AbortedError(
+        "the store has lost that this worker has joined, or others took it "
+        "for dead");
+  }
   if (options_.on_membership_change) {
     // Every change must be reported, so a lack of threads has to show now.
     if (absl::Status status = callbacks_.Start(); !status.ok()) return status;
@@ -123,6 +128,8 @@ absl::StatusOr<MemberPtr> Membership::ReadMember(
   auto member = std::make_shared<Member>();
   static_cast<WorkerInfo&>(*member) = entry.worker;
   member->incarnation = entry.incarnation;
+  member->learned = REPRISE_PLANTED(incarnations_only_grow) ? entry.incarnation
+                                                            : ++num_learned_;
   member->address = entry.address;
   if (entry.incarnation != 0) {  // it is not a stock worker
     // The features are read now, so that the first connection to it needs no
@@ -162,7 +169,8 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
   for (const MemberEntry& entry : *entries) {
     const MemberPtr& already = before->Find(entry.worker.id);
     if (already != nullptr && already->name == entry.worker.name &&
-        already->incarnation == entry.incarnation) {
+        already->incarnation == entry.incarnation &&
+        already->address == entry.address) {
       members.push_back(already);
       continue;
     }
@@ -185,10 +193,7 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
   }
   seen_ = *std::move(texts);
   known_ = *std::move(entries);
-  std::vector<MembershipChange> changes = workers_.Update(std::move(members));
-  if (is_first_) changes.clear();
-  is_first_ = false;
-  return changes;
+  return workers_.Update(std::move(members));
 }
 
 void Membership::LogVisibility(const absl::Status& look) {

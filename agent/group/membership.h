@@ -10,6 +10,7 @@
 #ifndef REPRISE_AGENT_GROUP_MEMBERSHIP_H_
 #define REPRISE_AGENT_GROUP_MEMBERSHIP_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,7 +43,8 @@ class Membership {
   ~Membership();
 
   // Reads the lists for the first time, and starts the threads. The members
-  // that are there already are no changes. RESOURCE_EXHAUSTED when a thread
+  // that are there already are no changes. ABORTED when we are not among them
+  // any more: join again, and call this again. RESOURCE_EXHAUSTED when a thread
   // cannot be started.
   absl::Status Start(absl::Time deadline);
 
@@ -96,8 +98,8 @@ class Membership {
   // Used by `Refresh` alone.
   std::optional<DynamicGroup::Texts> seen_;  // what `known_` was parsed from
   std::vector<MemberEntry> known_;
-  bool is_first_ = true;
-  bool sees_group_ = true;  // used by `Loop` alone
+  int64_t num_learned_ = 0;  // `Member::learned` of the last one
+  bool sees_group_ = true;   // used by `Loop` alone
 
   Mutex mutex_;
   CondVar changed_;  // any of the following

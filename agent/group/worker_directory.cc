@@ -17,15 +17,16 @@ std::shared_ptr<const MemberSnapshot> Fixed(std::vector<WorkerInfo> workers) {
   std::vector<MemberPtr> members;
   members.reserve(workers.size());
   for (WorkerInfo& worker : workers) {
-    members.push_back(std::make_shared<Member>(
-        Member{std::move(worker), 0, "", nullptr, {}}));
+    auto member = std::make_shared<Member>();
+    static_cast<WorkerInfo&>(*member) = std::move(worker);
+    members.push_back(std::move(member));
   }
   return std::make_shared<MemberSnapshot>(std::move(members));
 }
 
 bool IsTheSame(const MemberPtr& a, const MemberPtr& b) {
   return a->id == b->id && a->name == b->name &&
-         a->incarnation == b->incarnation;
+         a->incarnation == b->incarnation && a->address == b->address;
 }
 
 }  // namespace

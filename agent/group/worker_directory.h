@@ -28,10 +28,12 @@
 namespace reprise {
 
 struct Member : WorkerInfo {
-  // Tells apart who had the same name or id one after another; a later one has
-  // a higher number. 0 in a static group, and for members that joined with
-  // PyTorch's own agent.
+  // Tells apart, with the address, who had the same name or id one after
+  // another. A store that has lost the group counts from 1 again. 0 in a static
+  // group, and for members that joined with PyTorch's own agent.
   int64_t incarnation = 0;
+  // Higher for those of whom this agent has learned later. 0 in a static group.
+  int64_t learned = 0;
   // Where it listened when it joined; empty in a static group, and of members
   // that joined with PyTorch's own agent.
   std::string address;
@@ -83,7 +85,7 @@ class WorkerDirectory {
   MemberPtr Find(std::string_view name) const;
 
   // Replaces the picture; says what is new: leaves first, each by id. A new
-  // incarnation is a leave and a join.
+  // incarnation, or address, is a leave and a join.
   std::vector<MembershipChange> Update(std::vector<MemberPtr> members);
   // Whether one of this name or id was here, and left, not long ago.
   bool HasLeft(std::string_view name) const;

@@ -52,6 +52,9 @@ Tensor MakeBytes(uint64_t tag, int64_t count) {
   return *std::move(tensor);
 }
 
+// What a payload that says for whom it is meant begins with.
+constexpr char kTo = '>';
+
 void Append(std::string& text, int64_t number) {
   text.append(std::to_string(number)).push_back(' ');
 }
@@ -112,6 +115,10 @@ Message MakeRequest(const CallSpec& spec) {
   Message request;
   request.type = MessageType::kPythonCall;
   std::string& payload = request.payload;
+  if (spec.to >= 0) {
+    payload.push_back(kTo);
+    Append(payload, spec.to);
+  }
   Append(payload, static_cast<int64_t>(spec.tag));
   Append(payload, absl::ToInt64Nanoseconds(spec.work));
   Append(payload, absl::ToInt64Nanoseconds(spec.via_timeout));
@@ -137,6 +144,11 @@ absl::StatusOr<CallSpec> ReadRequest(const Message& request) {
   int64_t work_ns = 0;
   int64_t via_timeout_ns = 0;
   std::vector<int64_t> via;
+  int64_t to = -1;
+  if (rest.starts_with(kTo)) {
+    rest.remove_prefix(1);
+    if (!Take(rest, to)) return Wrong("it does not say for whom it is meant");
+  }
   if (request.type != MessageType::kPythonCall || !Take(rest, tag) ||
       !Take(rest, work_ns) || !Take(rest, via_timeout_ns) || !Take(rest, via) ||
       !Take(rest, spec.tensors) || !Take(rest, spec.padding) ||
@@ -144,6 +156,7 @@ absl::StatusOr<CallSpec> ReadRequest(const Message& request) {
     return Wrong("its payload cannot be read");
   }
   spec.tag = static_cast<uint64_t>(tag);
+  spec.to = static_cast<int>(to);
   spec.work = absl::Nanoseconds(work_ns);
   spec.via_timeout = absl::Nanoseconds(via_timeout_ns);
   spec.via.assign(via.begin(), via.end());

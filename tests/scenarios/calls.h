@@ -22,6 +22,8 @@ struct CallSpec {
   // Unique among the calls of a run. The payload and the tensors are made from
   // it.
   uint64_t tag = 0;
+  // The rank of the worker for which it is meant; -1: any will do.
+  int to = -1;
   int64_t padding = 0;           // of the payload, bytes
   std::vector<int64_t> tensors;  // bytes each
   absl::Duration work;

@@ -83,6 +83,9 @@ absl::StatusOr<Message> EchoAgent::State::Handle(Message request,
   if (!CheckIsUp("a handler")) return absl::UnavailableError("shut down");
   absl::StatusOr<CallSpec> spec = ReadRequest(request);
   if (!worker.CheckOk(spec.status(), "content")) return spec.status();
+  worker.Check(spec->to < 0 || spec->to == worker.rank(), "addressee",
+               "a call for " + worker.NameOf(spec->to) + " came to " +
+                   worker.NameOf(worker.rank()));
   bool is_new = false;
   {
     MutexLock lock(mutex);

@@ -2,6 +2,7 @@
 // scenario:
 //
 //  content         requests and replies are, byte for byte, what was sent
+//  addressee       no call comes to another worker than its `CallSpec` says
 //  at-most-once    no call runs the handler twice
 //  after-shutdown  no handler and no callback runs once `Shutdown` has returned
 //                  OK

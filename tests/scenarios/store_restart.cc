@@ -1,6 +1,8 @@
 // The store of a dynamic group dies and comes back without its last writes, or
 // empty. A member that is lost with them is told that it was evicted, and joins
-// again. Rules, besides those of echo_agent.h:
+// again. In `store_restart_ids` it then takes whichever id is free, so that
+// another member may have the id, and the incarnation, that it had before the
+// store counted from 1 again. Rules, besides those of echo_agent.h:
 //
 //  join   a worker joins within the patience that it has
 //  agree  some time after the store is back, all members see each other
@@ -24,8 +26,8 @@ constexpr absl::Duration kPatience = absl::Seconds(15);
 
 class Member {
  public:
-  explicit Member(Worker& worker)
-      : worker_(worker), random_(worker.random("calls")) {}
+  Member(Worker& worker, bool any_id)
+      : worker_(worker), any_id_(any_id), random_(worker.random("calls")) {}
 
   void Live() {
     const absl::Time end = worker_.In(kActive);
@@ -33,7 +35,7 @@ class Member {
       if (agent_ == nullptr && !Join()) return;
       CallSomebody();
       worker_.Sleep(DrawDuration(random_, "pause", absl::Seconds(1)));
-      if (!evicted_->load()) continue;
+      if (!evicted_->load() || StaysForNow()) continue;
       worker_.Reached("was told that it is lost");
       worker_.CheckOk(agent_->Shutdown(absl::Seconds(5)), "shutdown");
       agent_ = nullptr;
@@ -50,6 +52,7 @@ class Member {
     evicted_ = std::make_shared<std::atomic<bool>>(false);
     AgentOptions options = worker_.options();
     options.world_size = kDynamicGroup;
+    if (any_id_) options.id = kAnyId;
     options.store_timeout = absl::Seconds(1);
     options.token_lease = absl::Seconds(2);
     options.membership_refresh = absl::Milliseconds(500);
@@ -63,10 +66,19 @@ class Member {
     return true;
   }
 
+  // Who has lost its place may go on calling, and be called, for a while.
+  bool StaysForNow() { return any_id_ && !random_.OneIn("go", 3); }
+
+  CallSpec NewCallTo(int rank) {
+    CallSpec spec = agent_->NewCall();
+    if (any_id_) spec.to = rank;
+    return spec;
+  }
+
   void CallSomebody() {
     const auto rank =
         static_cast<int>(random_.Below("peer", uint64_t{kWorkers}));
-    const CallSpec spec = agent_->NewCall();
+    const CallSpec spec = NewCallTo(rank);
     const absl::Status status =
         agent_->Await(agent_->Send(worker_.NameOf(rank), spec), spec);
     worker_.Check(
@@ -80,7 +92,7 @@ class Member {
     worker_.Check(seen == size_t{kWorkers}, "agree",
                   "it sees " + std::to_string(seen) + " members");
     for (int rank = 0; rank < kWorkers; ++rank) {
-      const CallSpec spec = agent_->NewCall();
+      const CallSpec spec = NewCallTo(rank);
       worker_.CheckOk(
           agent_->Await(agent_->Send(worker_.NameOf(rank), spec), spec),
           "reach");
@@ -88,13 +100,15 @@ class Member {
   }
 
   Worker& worker_;
+  const bool any_id_;
   Draws random_;
   std::unique_ptr<EchoAgent> agent_;
   std::shared_ptr<std::atomic<bool>> evicted_;
   int starts_ = 0;
 };
 
-void StoreRestart(Worker& worker) { Member(worker).Live(); }
+void StoreRestart(Worker& worker) { Member(worker, false).Live(); }
+void StoreRestartIds(Worker& worker) { Member(worker, true).Live(); }
 
 std::vector<std::string> DrawRestarts(Draws random,
                                       const ScenarioParams& /*params*/) {
@@ -115,6 +129,18 @@ REPRISE_SCENARIO(store_restart,
                  {.description = "the store forgets its last writes, or all",
                   .workers = kWorkers,
                   .body = StoreRestart,
+                  .faults = DrawRestarts,
+                  .probes = {"was told that it is lost"},
+                  .fault_kinds = {"store-restart"},
+                  .enough_seeds = 50,
+                  .max_time = absl::Minutes(5),
+                  .settle_time = absl::Minutes(3)});
+
+REPRISE_SCENARIO(store_restart_ids,
+                 {.description = "so it does, and members come back with "
+                                 "whichever id is free",
+                  .workers = kWorkers,
+                  .body = StoreRestartIds,
                   .faults = DrawRestarts,
                   .probes = {"was told that it is lost"},
                   .fault_kinds = {"store-restart"},
