@@ -26,11 +26,21 @@ constexpr absl::Duration kToLearn = absl::Milliseconds(100);
 absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
   const DeviceInfo own{options_.device_maps, options_.devices,
                        options_.device_count};
-  absl::Status shown = PublishDevices(*store_, workers_.self().name,
-                                      FormatInstance(instance_), own, deadline);
-  if (!shown.ok()) return shown;
-  StaticGroup group(runtime_, *store_, options_, workers_,
-                    FormatInstance(instance_), OwnFeatures(instance_),
+  const std::string instance = FormatInstance(instance_);
+  if (absl::Status status = PublishDevices(*store_, workers_.self().name,
+                                           instance, own, deadline);
+      !status.ok()) {
+    return status;
+  }
+  const auto keep = [&](absl::Time until) {
+    absl::Status status = KeepName(*store_, options_, until);
+    if (status.ok()) {
+      status = KeepDevices(*store_, workers_.self().name, instance, own, until);
+    }
+    return status;
+  };
+  StaticGroup group(runtime_, *store_, options_, workers_, instance,
+                    OwnFeatures(instance_), keep,
                     [this](const std::string& address, absl::Time until) {
                       return CheckLiveness(runtime_, *context_, address,
                                            AskInstance::kYes, until);

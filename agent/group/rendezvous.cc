@@ -10,9 +10,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "agent/group/deadline_margin.h"
+#include "agent/planted.h"
 
 namespace reprise {
 namespace {
+
+// How often a worker that waits looks whether the store still has its name.
+constexpr absl::Duration kKeep = absl::Seconds(1);
 
 constexpr char kStaticGroupKey[] = "rpcIsStaticGroup";
 
@@ -21,16 +25,19 @@ std::string Printable(const std::string& text) {
   return absl::CHexEscape(text.substr(0, kMaxWorkerName));
 }
 
-// Waits for all `keys`; the result is in their order. DEADLINE_EXCEEDED lists
-// what is missing, as `describe(index)` names it.
+// Waits for all `keys`; the result is in their order. Calls `keep` every second
+// of the wait. DEADLINE_EXCEEDED lists what is missing, as `describe(index)`
+// names it.
 absl::StatusOr<std::vector<std::string>> GetAll(
     Runtime& runtime, StoreClient& store, const std::vector<std::string>& keys,
+    const std::function<absl::Status()>& keep,
     const std::function<std::string(size_t)>& describe, absl::Time deadline) {
   std::vector<std::optional<std::string>> values(keys.size());
   const LookSchedule looks(runtime.Now(), deadline, absl::InfiniteDuration());
   std::vector<std::string> missing;  // at the last look
   while (true) {
-    const absl::Time until = looks.Next(runtime.Now());
+    const absl::Time next_look = looks.Next(runtime.Now());
+    const absl::Time until = std::min(next_look, runtime.Now() + kKeep);
     absl::Status waited;
     for (size_t i = 0; i < keys.size() && waited.ok(); ++i) {
       if (values[i].has_value()) continue;
@@ -47,6 +54,9 @@ absl::StatusOr<std::vector<std::string>> GetAll(
                        " workers came; missing: ", absl::StrJoin(missing, ", "),
                        " (", waited.message(), ")"));
     }
+    const absl::Status kept = keep();
+    if (!kept.ok() && !absl::IsDeadlineExceeded(kept)) return kept;
+    if (until < next_look) continue;
     std::vector<std::string> still_missing;
     absl::Status looked;
     for (size_t i = 0; i < keys.size() && looked.ok(); ++i) {
@@ -115,6 +125,15 @@ absl::Status AgreeOnKind(StoreClient& store, bool is_static,
   return absl::OkStatus();
 }
 
+absl::Status KeepName(StoreClient& store, const AgentOptions& options,
+                      absl::Time deadline) {
+  if (REPRISE_PLANTED(name_written_once)) return absl::OkStatus();
+  const absl::Status present =
+      store.TryGet(NameKey(options.id), deadline).status();
+  return absl::IsNotFound(present) ? PublishName(store, options, deadline)
+                                   : present;
+}
+
 absl::StatusOr<std::vector<WorkerInfo>> ExchangeNames(
     Runtime& runtime, StoreClient& store, const AgentOptions& options,
     absl::Time deadline) {
@@ -127,8 +146,8 @@ absl::StatusOr<std::vector<WorkerInfo>> ExchangeNames(
     keys.push_back(NameKey(id));
   }
   absl::StatusOr<std::vector<std::string>> names = GetAll(
-      runtime, store, keys, [](size_t id) { return absl::StrCat("rank ", id); },
-      deadline);
+      runtime, store, keys, [&] { return KeepName(store, options, deadline); },
+      [](size_t id) { return absl::StrCat("rank ", id); }, deadline);
   if (!names.ok()) return names.status();
 
   std::vector<WorkerInfo> workers;

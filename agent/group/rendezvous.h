@@ -54,6 +54,11 @@ absl::StatusOr<bool> ReplaceValue(AnyStore& store, const std::string& key,
 absl::Status AgreeOnKind(StoreClient& store, bool is_static,
                          absl::Time deadline);
 
+// Publishes our name again if a store that has restarted has lost it.
+// ALREADY_EXISTS as below.
+absl::Status KeepName(StoreClient& store, const AgentOptions& options,
+                      absl::Time deadline);
+
 // Publishes our name and waits for those of all others. The result is by id.
 // ALREADY_EXISTS if a name or an id is taken by another worker. Our own name
 // at our id may be what we left before a restart; whether it is another worker

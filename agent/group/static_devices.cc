@@ -63,6 +63,17 @@ absl::Status PublishDevices(StoreClient& store, const std::string& name,
                    deadline);
 }
 
+absl::Status KeepDevices(StoreClient& store, const std::string& name,
+                         const std::string& instance, const DeviceInfo& own,
+                         absl::Time deadline) {
+  if (own.empty()) return absl::OkStatus();
+  const absl::Status present =
+      store.TryGet(DevicesKey(name), deadline).status();
+  return absl::IsNotFound(present)
+             ? PublishDevices(store, name, instance, own, deadline)
+             : present;
+}
+
 absl::StatusOr<DeviceRouter::Published> ReadDevices(
     StoreClient& store, const WorkerDirectory& workers, const DeviceInfo& own,
     const std::vector<std::string>& instances, absl::Time deadline) {

@@ -26,6 +26,11 @@ absl::Status PublishDevices(StoreClient& store, const std::string& name,
                             const std::string& instance, const DeviceInfo& own,
                             absl::Time deadline);
 
+// Publishes it again if a store that has restarted has lost it.
+absl::Status KeepDevices(StoreClient& store, const std::string& name,
+                         const std::string& instance, const DeviceInfo& own,
+                         absl::Time deadline);
+
 // What the members have published, ours too. `instances` are theirs, by id; ""
 // for a stock worker. INVALID_ARGUMENT, with PyTorch's text, when maps do not
 // fit.

@@ -4,7 +4,6 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "agent/group/deadline_margin.h"
@@ -16,10 +15,7 @@
 namespace reprise {
 namespace {
 
-// A worker that refuses connections may be opening another listener just now.
-constexpr int kRefusals = 3;
 constexpr absl::Duration kBetweenChecks = absl::Milliseconds(200);
-constexpr absl::Duration kLongestCheck = absl::Seconds(2);
 
 // How long to wait for marks before looking for other signs of members.
 constexpr absl::Duration kFirstWait = absl::Milliseconds(20);
@@ -27,28 +23,26 @@ constexpr absl::Duration kLongestWait = absl::Seconds(1);
 // So that a look at a large group that is incomplete stays short.
 constexpr int kMostChecksAtATime = 4;
 
-constexpr size_t kMaxPrinted = 200;
-
-std::string Printable(std::string_view text) {
-  return absl::CHexEscape(std::string(text.substr(0, kMaxPrinted)));
-}
-
 absl::Status TryAgain(std::string_view why) {
   return absl::AbortedError(absl::string_view(why.data(), why.size()));
 }
+
+constexpr std::string_view kLost = "the store has lost the group";
+constexpr std::string_view kTaken = "another worker has taken our place";
 
 }  // namespace
 
 StaticGroup::StaticGroup(Runtime& runtime, StoreClient& store,
                          const AgentOptions& options,
                          const WorkerDirectory& workers, std::string instance,
-                         std::string features, Check check)
+                         std::string features, Keep keep, Check check)
     : runtime_(runtime),
       store_(store),
       options_(options),
       workers_(workers),
       instance_(std::move(instance)),
       features_(std::move(features)),
+      keep_(std::move(keep)),
       check_(std::move(check)) {}
 
 std::string StaticGroup::MemberKey(const std::string& epoch, int64_t id) const {
@@ -115,7 +109,7 @@ absl::Status StaticGroup::TryToEnter(absl::Time deadline) {
   }
   epoch_ = epoch->name;
   mark_ = mark;
-  const absl::StatusOr<Epoch> now = ReadEpoch(deadline);
+  const absl::StatusOr<Epoch> now = ReadEnteredEpoch(deadline);
   if (!now.ok()) return now.status();
   is_late_ = now->complete;
   // Before the address, so that a worker that finds the one finds the other.
@@ -137,7 +131,26 @@ absl::StatusOr<Epoch> StaticGroup::ReadEpoch(absl::Time deadline) {
   return ParseEpoch(*std::move(text));
 }
 
+absl::StatusOr<Epoch> StaticGroup::ReadEnteredEpoch(absl::Time deadline) {
+  absl::StatusOr<Epoch> epoch = ReadEpoch(deadline);
+  if (absl::IsNotFound(epoch.status())) return OnLost();
+  return epoch;
+}
+
+absl::Status StaticGroup::OnLost() {
+  is_lost_ = true;
+  return TryAgain(kLost);
+}
+
 absl::StatusOr<Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
+  if (is_lost_) {
+    LOG(WARNING) << "worker " << options_.name
+                 << " enters the group again: " << kLost;
+    if (absl::Status status = keep_(deadline); !status.ok()) return status;
+    is_lost_ = false;
+    is_published_ = false;
+    published_.clear();
+  }
   absl::StatusOr<Epoch> epoch = ReadEpoch(deadline);
   if (absl::IsNotFound(epoch.status())) return BeginEpoch({}, deadline);
   if (!epoch.ok()) return epoch;
@@ -174,27 +187,6 @@ absl::StatusOr<Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
   return BeginEpoch(*epoch, deadline);
 }
 
-absl::Status StaticGroup::CheckOurPlace(const std::string& epoch,
-                                        std::string& our_place,
-                                        absl::Time deadline) {
-  absl::StatusOr<std::string> place =
-      store_.TryGet(MemberKey(epoch, options_.id), deadline);
-  if (!place.ok() && !absl::IsNotFound(place.status())) return place.status();
-  our_place = place.value_or("");
-  if (our_place.empty() || SplitMark(our_place).first == instance_) {
-    return absl::OkStatus();
-  }
-  const absl::StatusOr<Verdict> verdict =
-      Judge(options_.id, our_place, deadline);
-  if (!verdict.ok()) return verdict.status();
-  if (*verdict == Verdict::kUnknown) return TryAgain(left_over_[options_.id]);
-  if (*verdict == Verdict::kDead) return absl::OkStatus();
-  return absl::AlreadyExistsError(absl::StrCat(
-      "RPC worker name ", options_.name, " is not unique. A worker of this ",
-      "name and of id ", options_.id, " lives at ",
-      Printable(SplitMark(our_place).second), "."));
-}
-
 absl::StatusOr<Epoch> StaticGroup::BeginEpoch(const Epoch& left_over,
                                               absl::Time deadline) {
   Epoch epoch;
@@ -226,81 +218,6 @@ absl::StatusOr<Epoch> StaticGroup::BeginEpoch(const Epoch& left_over,
   return epoch;
 }
 
-absl::StatusOr<StaticGroup::Verdict> StaticGroup::JudgeMember(
-    const std::string& epoch, int64_t id, absl::Time deadline) {
-  const absl::StatusOr<std::string> mark =
-      store_.TryGet(MemberKey(epoch, id), deadline);
-  if (absl::IsNotFound(mark.status())) return Verdict::kDead;
-  if (!mark.ok()) return mark.status();
-  return Judge(id, *mark, deadline);
-}
-
-absl::StatusOr<StaticGroup::Verdict> StaticGroup::Judge(int64_t id,
-                                                        const std::string& mark,
-                                                        absl::Time deadline) {
-  const auto [instance, address] = SplitMark(mark);
-  const std::string name = workers_.Find(static_cast<WorkerId>(id))->name;
-  const std::string ours = url_();
-  Suspect& suspect = suspects_[mark];
-  // Our own listener is at its address now.
-  if (address.empty() || address == ours) suspect.refusals = kRefusals;
-  if (suspect.refusals >= kRefusals) return Verdict::kDead;
-
-  std::vector<std::string> where = {address};
-  // Its listener may have been replaced since.
-  const absl::StatusOr<std::string> published =
-      store_.TryGet(AddressKey(name), deadline);
-  if (!published.ok() && !absl::IsNotFound(published.status())) {
-    return published.status();
-  }
-  if (published.ok() && *published != address && *published != ours) {
-    where.push_back(*published);
-  }
-  std::string doubt;
-  bool refused = true;
-  for (const std::string& at : where) {
-    const Liveness found = CheckAt(at, instance, deadline);
-    if (found.state == Liveness::State::kAnswered) return Verdict::kAlive;
-    if (found.state == Liveness::State::kDead) continue;
-    refused = false;
-    doubt = absl::StrCat("whether worker ", name, " at ", Printable(at),
-                         " still lives is not known: ", found.cause);
-  }
-  const absl::Time now = runtime_.Now();
-  if (refused) {
-    suspect.silent_since = absl::InfiniteFuture();
-    if (++suspect.refusals >= kRefusals ||
-        REPRISE_PLANTED(one_refusal_is_death)) {
-      return Verdict::kDead;
-    }
-    doubt = absl::StrCat("nobody listens at ", Printable(address),
-                         ", where worker ", name, " was");
-  } else {
-    suspect.refusals = 0;
-    suspect.silent_since = std::min(suspect.silent_since, now);
-    if (now - suspect.silent_since >= options_.token_lease) {
-      LOG(WARNING) << "worker " << name << " is taken for dead after "
-                   << options_.token_lease << " of silence: " << doubt;
-      suspect.refusals = kRefusals;
-      return Verdict::kDead;
-    }
-  }
-  left_over_[id] = std::move(doubt);
-  return Verdict::kUnknown;
-}
-
-Liveness StaticGroup::CheckAt(const std::string& address,
-                              const std::string& instance,
-                              absl::Time deadline) {
-  Liveness found =
-      check_(address, std::min(deadline, runtime_.Now() + kLongestCheck));
-  // Another agent has its port.
-  if (found.state == Liveness::State::kAnswered && found.instance != instance) {
-    found.state = Liveness::State::kDead;
-  }
-  return found;
-}
-
 absl::Status StaticGroup::Publish(absl::Time deadline) {
   // The listener may be replaced meanwhile, and the successor's address
   // published before this one.
@@ -316,17 +233,19 @@ absl::Status StaticGroup::Publish(absl::Time deadline) {
       on_published_(address);
       continue;
     }
-    const absl::StatusOr<std::string> place =
-        store_.TryGet(MemberKey(epoch_, options_.id), deadline);
-    if (!place.ok() && !absl::IsNotFound(place.status())) {
-      return place.status();
-    }
-    if (place.value_or("") != mark_) {
-      return TryAgain("another worker has taken our place");
-    }
+    const absl::StatusOr<std::string> place = ReadOurPlace(deadline);
+    if (!place.ok()) return place.status();
+    if (*place != mark_) return TryAgain(kTaken);
     published_ = present;
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> StaticGroup::ReadOurPlace(absl::Time deadline) {
+  absl::StatusOr<std::string> place =
+      store_.TryGet(MemberKey(epoch_, options_.id), deadline);
+  if (absl::IsNotFound(place.status())) return std::string();
+  return place;
 }
 
 absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
@@ -367,7 +286,9 @@ absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
           absl::StrCat(std::count(is_there_.begin(), is_there_.end(), true),
                        " of ", size, " workers came; missing: ", Missing()));
     }
-    if (absl::Status status = LookForMissing(epoch, deadline); !status.ok()) {
+    if (absl::Status status =
+            LookForMissing(epoch, /*is_long=*/wait == kLongestWait, deadline);
+        !status.ok()) {
       // A look that ran out of time tells nothing new.
       if (!absl::IsDeadlineExceeded(status)) return status;
     }
@@ -375,11 +296,18 @@ absl::Status StaticGroup::WaitForAll(const Epoch& epoch, absl::Time deadline) {
   return absl::OkStatus();
 }
 
-absl::Status StaticGroup::LookForMissing(const Epoch& epoch,
+absl::Status StaticGroup::LookForMissing(const Epoch& epoch, bool is_long,
                                          absl::Time deadline) {
-  const absl::StatusOr<Epoch> now = ReadEpoch(deadline);
+  const absl::StatusOr<Epoch> now = ReadEnteredEpoch(deadline);
   if (!now.ok()) return now.status();
   if (now->name != epoch.name) return TryAgain("the group was begun anew");
+  if (is_long) {
+    const absl::StatusOr<std::string> place = ReadOurPlace(deadline);
+    if (!place.ok()) return place.status();
+    if (place->empty()) return OnLost();
+    if (*place != mark_) return TryAgain(kTaken);
+    if (absl::Status status = keep_(deadline); !status.ok()) return status;
+  }
   int checks = 0;
   for (size_t i = 0; i < is_there_.size(); ++i) {
     const auto id = static_cast<int64_t>(i);
@@ -465,13 +393,9 @@ absl::Status StaticGroup::Complete(const Epoch& epoch, absl::Time deadline) {
     present = store_.CompareSet(kEpochKey, now->text, desired, deadline);
     if (present.ok() && *present == desired) break;
   }
-  const absl::StatusOr<std::string> place =
-      store_.TryGet(MemberKey(epoch.name, options_.id), deadline);
-  if (!place.ok() && !absl::IsNotFound(place.status())) return place.status();
-  if (place.value_or("") != mark_) {
-    return TryAgain("another worker has taken our place");
-  }
-  return absl::OkStatus();
+  const absl::StatusOr<std::string> place = ReadOurPlace(deadline);
+  if (!place.ok()) return place.status();
+  return *place == mark_ ? absl::OkStatus() : TryAgain(kTaken);
 }
 
 void StaticGroup::Withdraw(absl::Time deadline) {

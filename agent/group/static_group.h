@@ -43,6 +43,10 @@
 // complete: the others may have started with it then, and count on it to come
 // back.
 //
+// A store that restarts may have lost all this, or what was written last. A
+// worker that waits for the others then enters again. Those that have started
+// by then do not look, and are not found.
+//
 // Stock workers, and older ones of ours, enter no epochs. They are taken as
 // they come: leftovers of theirs cannot be told.
 
@@ -74,12 +78,15 @@ class StaticGroup {
   using Check =
       std::function<Liveness(const std::string& address, absl::Time deadline)>;
 
+  // Writes what others wait for before they enter, if the store has lost it.
+  using Keep = std::function<absl::Status(absl::Time deadline)>;
+
   // `instance` is ours, as our server tells it, and `features` is what we
-  // publish of ourselves. `check` asks for the instance of the agent at an
-  // address.
+  // publish of ourselves. `keep` is called every second of a wait. `check` asks
+  // for the instance of the agent at an address.
   StaticGroup(Runtime& runtime, StoreClient& store, const AgentOptions& options,
               const WorkerDirectory& workers, std::string instance,
-              std::string features, Check check);
+              std::string features, Keep keep, Check check);
 
   // Enters the group, publishes the address and waits for all others. Our
   // listener must be open; `url` returns where it is now. `on_announced` is
@@ -116,6 +123,9 @@ class StaticGroup {
   absl::Status TryToEnter(absl::Time deadline);
   // NOT_FOUND when there is none.
   absl::StatusOr<Epoch> ReadEpoch(absl::Time deadline);
+  // The one that we have entered.
+  absl::StatusOr<Epoch> ReadEnteredEpoch(absl::Time deadline);
+  absl::Status OnLost();
   // The epoch to enter: one in which somebody is alive, or a new one.
   absl::StatusOr<Epoch> FindEpoch(absl::Time deadline);
   // `our_place` becomes what is in our place of that epoch.
@@ -132,9 +142,13 @@ class StaticGroup {
   absl::Status Publish(absl::Time deadline);
   absl::Status WaitForAll(const Epoch& epoch, absl::Time deadline);
   // Looks for members that `WaitForAll` still misses, by other signs.
-  absl::Status LookForMissing(const Epoch& epoch, absl::Time deadline);
+  // `is_long`: it has waited for long, and looks at our own place, too.
+  absl::Status LookForMissing(const Epoch& epoch, bool is_long,
+                              absl::Time deadline);
   absl::Status LookForStock(int64_t id, absl::Time deadline);
   absl::Status ReturnTo(const Epoch& epoch, absl::Time deadline);
+  // "" when there is nothing.
+  absl::StatusOr<std::string> ReadOurPlace(absl::Time deadline);
   absl::Status Complete(const Epoch& epoch, absl::Time deadline);
   // After a failure, as far as the store answers: nobody is to start with us.
   void Withdraw(absl::Time deadline);
@@ -146,6 +160,7 @@ class StaticGroup {
   const WorkerDirectory& workers_;
   const std::string instance_;
   const std::string features_;
+  const Keep keep_;
   const Check check_;
 
   std::function<std::string()> url_;
@@ -159,6 +174,7 @@ class StaticGroup {
   std::string mark_;
   bool is_late_ = false;   // our mark came to a complete epoch
   int starts_ = 0;         // attempts of ours to start there
+  bool is_lost_ = false;   // what the store had of us
   bool waits_ = false;     // in an epoch, for the others
   std::string our_place_;  // what `FindEpoch` found in our place
   std::map<std::string, Suspect> suspects_;  // by mark

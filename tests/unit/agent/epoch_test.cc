@@ -4,6 +4,7 @@
 
 #include "agent/group/epoch.h"
 
+#include <atomic>
 #include <functional>
 #include <limits>
 #include <map>
@@ -143,11 +144,16 @@ class Entrant {
         options_(OptionsFor(id, size)),
         directory_(RealRuntime(), Workers(size), static_cast<WorkerId>(id)),
         address_(absl::StrCat(options_.name, ":", instance)),
-        group_(RealRuntime(), store_, options_, directory_,
-               FormatInstance(instance), OwnFeatures(instance),
-               [this](const std::string& address, absl::Time) {
-                 return network_.Check(address);
-               }) {
+        group_(
+            RealRuntime(), store_, options_, directory_,
+            FormatInstance(instance), OwnFeatures(instance),
+            [this](absl::Time) {
+              ++num_kept_;
+              return absl::OkStatus();
+            },
+            [this](const std::string& address, absl::Time) {
+              return network_.Check(address);
+            }) {
     network_.Come(address_, FormatInstance(instance));
     thread_ = RealRuntime().StartThread("entrant", [this, deadline] {
       status_ =
@@ -164,6 +170,7 @@ class Entrant {
     thread_ = nullptr;
     return status_;
   }
+  int num_kept() const { return num_kept_; }
   void End() {
     Wait().IgnoreError();
     network_.Go(address_);
@@ -183,6 +190,7 @@ class Entrant {
   const AgentOptions options_;
   const WorkerDirectory directory_;
   const std::string address_;
+  std::atomic<int> num_kept_ = 0;
   StaticGroup group_;
   absl::Status status_;
   std::unique_ptr<Thread> thread_;
@@ -281,6 +289,42 @@ TEST_F(EpochTest, AMarkThatComesLateIsNotThatOfASuccessor) {
   const auto first = Begin(0, 3, late, In(absl::Seconds(3)));
   AwaitKey("addrs/w0");
   ExpectASuccessorKeepsItsPlace(*first, *late);
+}
+
+TEST_F(EpochTest, WhoWaitsInAGroupThatTheStoreHasLostEntersAgain) {
+  const auto first = Begin(0, 3);
+  AwaitKey("addrs/w0");
+  const auto second = Begin(1, 3);
+  AwaitKey("addrs/w1");
+  const std::string mark = MemberKey(1);
+  for (const std::string& key :
+       {MemberKey(0), mark, std::string(kEpochKey), std::string("addrs/w0"),
+        std::string("addrs/w1")}) {
+    EXPECT_TRUE(store_->Delete(key, Soon()).ok());
+  }
+  AwaitKey("addrs/w0");
+  AwaitKey("addrs/w1");
+  const auto third = Begin(2, 3);
+  EXPECT_TRUE(first->Wait().ok()) << first->Wait();
+  EXPECT_TRUE(second->Wait().ok()) << second->Wait();
+  EXPECT_TRUE(third->Wait().ok()) << third->Wait();
+  EXPECT_GT(first->num_kept(), 0);
+}
+
+TEST_F(EpochTest, WhoseMarkTheStoreHasLostEntersAgain) {
+  const auto first = Begin(0, 3);
+  AwaitKey("addrs/w0");
+  const auto second = Begin(1, 3);
+  AwaitKey("addrs/w1");
+  const std::string mark = MemberKey(1);
+  EXPECT_TRUE(store_->Delete(mark, Soon()).ok());
+  EXPECT_TRUE(store_->Delete("addrs/w1", Soon()).ok());
+  AwaitKey(mark);
+  AwaitKey("addrs/w1");
+  const auto third = Begin(2, 3);
+  EXPECT_TRUE(first->Wait().ok()) << first->Wait();
+  EXPECT_TRUE(second->Wait().ok()) << second->Wait();
+  EXPECT_TRUE(third->Wait().ok()) << third->Wait();
 }
 
 TEST_F(EpochTest, AnEpochDoesNotEndForWhoLookedBeforeItsLastStart) {

@@ -63,8 +63,7 @@ class Log {
 class Bench {
  public:
   explicit Bench(const ProbedTransport& transport)
-      : transport_(transport),
-        server(transport.make()),
+      : server(transport.make()),
         client(transport.make()),
         listener(server->listen(transport.any)) {
     Connect();
@@ -146,10 +145,6 @@ class Bench {
     });
   }
 
- private:
-  const ProbedTransport& transport_;
-
- public:
   const std::shared_ptr<Log> log = std::make_shared<Log>();
   const std::shared_ptr<Context> server;
   const std::shared_ptr<Context> client;
