@@ -150,8 +150,7 @@ void ClientPipe::NoteUnwritten(const EncodedMessage& message) {
   counters_.unwritten_bytes.Add(static_cast<int64_t>(bytes));
 }
 
-void ClientPipe::NoteWritten(const EncodedMessage& message) {
-  const size_t bytes = message.num_bytes();
+void ClientPipe::NoteWritten(size_t bytes) {
   --num_unwritten_;
   num_unwritten_bytes_ -= bytes;
   counters_.unwritten.Add(-1);
@@ -170,7 +169,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     const absl::Time now = runtime_.Now();
     extras.remaining = call.deadline - now;
     if (extras.remaining <= absl::ZeroDuration()) {
-      NoteWritten(*call.message);  // the call's timer completes it
+      NoteWritten(call.message->num_bytes());  // the call's timer completes it
       return;
     }
     if (REPRISE_PLANTED(absolute_deadline)) {
@@ -206,25 +205,30 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
   if (!call.message->tensors().empty()) {
     offer = std::make_shared<Activity::Token>(activity_.StartOffer());
   }
-  pipe.write(
-      std::move(parts),
-      [self = shared_from_this(), offer = std::move(offer),
-       on_written = std::move(call.on_written),
-       message = std::move(call.message)](const tensorpipe::Error& error) {
-        self->NoteWritten(*message);
-        if (error) {
-          self->Fail(Describe(error));
-        } else {
-          self->counters_.sent_bytes.Add(
-              static_cast<int64_t>(message->num_bytes()));
-          self->NoteEstablished();
-          if (on_written) on_written();
-        }
-      });
+  const size_t bytes = call.message->num_bytes();
+  // Until then it is read from the message's memory.
+  std::shared_ptr<const EncodedMessage> held = std::move(call.message);
+  if (REPRISE_PLANTED(memory_held_for_a_while) &&
+      call.deadline != absl::InfiniteFuture()) {
+    timer_.Schedule(call.deadline, [message = std::move(held)] {});
+  }
+  pipe.write(std::move(parts),
+             [self = shared_from_this(), offer = std::move(offer),
+              on_written = std::move(call.on_written), held = std::move(held),
+              bytes](const tensorpipe::Error& error) {
+               self->NoteWritten(bytes);
+               if (error) {
+                 self->Fail(Describe(error));
+               } else {
+                 self->counters_.sent_bytes.Add(static_cast<int64_t>(bytes));
+                 self->NoteEstablished();
+                 if (on_written) on_written();
+               }
+             });
 }
 
 void ClientPipe::Refuse(const OutgoingCall& call, const absl::Status& status) {
-  NoteWritten(*call.message);
+  NoteWritten(call.message->num_bytes());
   owner_.OnCallRefused(*this, call.message->id(), status);
 }
 
@@ -272,7 +276,7 @@ void ClientPipe::Cancel(int64_t call_id) {
     if (state_ == State::kOpening) {
       dropped = queue_.extract(call_id);
       if (!dropped.empty()) {
-        NoteWritten(*dropped.mapped().message);
+        NoteWritten(dropped.mapped().message->num_bytes());
         return;
       }
       if (being_written_ == call_id) {
@@ -432,7 +436,7 @@ bool ClientPipe::Stop(const absl::Status& failure, bool tell_owner,
     expectation.swap(expectation_);
   }
   for (auto& [id, call] : dropped) {
-    NoteWritten(*call.message);
+    NoteWritten(call.message->num_bytes());
     if (successor != nullptr) HandOver(std::move(call), *successor);
   }
   if (expectation.has_value()) timer_.Cancel(*expectation);

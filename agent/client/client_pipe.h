@@ -174,7 +174,7 @@ class ClientPipe final : public MessageSink,
   void Refuse(const OutgoingCall& call, const absl::Status& status);
   // The message waits to be written; it has left, or never will.
   void NoteUnwritten(const EncodedMessage& message);
-  void NoteWritten(const EncodedMessage& message);
+  void NoteWritten(size_t bytes);
   // Takes the next call out of the queue, to write it while the pipe opens. An
   // empty queue opens the pipe. Nothing then, and when the pipe is failing or
   // has failed.

@@ -57,7 +57,17 @@ void Endpoint::AddRead(PendingRead read) {
   }
 }
 
-void Endpoint::Write(Frame frame, bool is_object,
+void Endpoint::Write(const void* source, size_t length,
+                     Connection::write_callback_fn done) {
+  Write({Frame(length), length > 0 ? source : nullptr}, /*is_object=*/false,
+        std::move(done));
+}
+
+void Endpoint::WriteObject(Frame frame, Connection::write_callback_fn done) {
+  Write({std::move(frame), nullptr}, /*is_object=*/true, std::move(done));
+}
+
+void Endpoint::Write(Content content, bool is_object,
                      Connection::write_callback_fn done) {
   AnnounceRelease(this);
   if (!error_ && ending_ == Ending::kReset) Fail(UvErrorOf(UV_ECONNRESET));
@@ -65,9 +75,9 @@ void Endpoint::Write(Frame frame, bool is_object,
     failed_.push_back(std::move(done));
     PostProgress();
   } else if (!established_) {
-    writes_.push_back({std::move(frame), is_object, std::move(done)});
+    writes_.push_back({std::move(content), is_object, std::move(done)});
   } else {
-    Send(std::move(frame), is_object, std::move(done));
+    Send(std::move(content), is_object, std::move(done));
     PostProgress();
   }
 }
@@ -86,7 +96,7 @@ void Endpoint::Establish(const std::shared_ptr<Endpoint>& peer,
   while (!writes_.empty() && !error_) {
     PendingWrite write = std::move(writes_.front());
     writes_.pop_front();
-    Send(std::move(write.frame), write.is_object, std::move(write.done));
+    Send(std::move(write.content), write.is_object, std::move(write.done));
   }
   PostProgress();
 }
@@ -104,16 +114,16 @@ EventKind Endpoint::PhaseOf(bool is_object) {
                                   : EventKind::kSendTensor;
 }
 
-void Endpoint::Send(Frame frame, bool is_object,
+void Endpoint::Send(Content content, bool is_object,
                     Connection::write_callback_fn done) {
   World& world = network_.world_;
   const EventKind phase = PhaseOf(is_object);
   if (is_object) ++objects_sent_;
-  const int64_t bytes = BytesOf(frame);
+  const int64_t bytes = BytesOf(content.frame);
   const uint64_t number = frames_sent_++;
   // It is there before the event, which may end everything, but not in the
   // send buffer.
-  unsent_.push_back({.frame = {},
+  unsent_.push_back({.content = {},
                      .bytes_left = bytes,
                      .end = INT64_MAX,
                      .is_cut_off = false,
@@ -135,7 +145,7 @@ void Endpoint::Send(Frame frame, bool is_object,
   }
   stream_bytes_ += bytes;
   unsent.end = stream_bytes_;
-  unsent.frame = std::move(frame);
+  unsent.content = std::move(content);
   unsent.latency_ns = network_.DrawLatency(*this);
   NoteWritten();
   Pump(/*is_my_turn=*/false);

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <list>
 #include <memory>
 #include <optional>
@@ -47,9 +48,13 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   // Reads the next frame, of `length` bytes, to `into`, which may be null if
   // there are none.
   void Read(void* into, size_t length, Connection::read_callback_fn done);
-  // `is_object`: the frame is a serialised object of TensorPipe's own and not
-  // the user's bytes.
-  void Write(Frame frame, bool is_object, Connection::write_callback_fn done);
+  // Writes the `length` bytes at `source`. What is sent is what they are when
+  // they fit the send buffer, as with a real socket, so the caller must leave
+  // them alone until `done` is called.
+  void Write(const void* source, size_t length,
+             Connection::write_callback_fn done);
+  // Writes a serialised object of TensorPipe's own.
+  void WriteObject(Frame frame, Connection::write_callback_fn done);
   void Close();
   // From now on callbacks are called at once, on the caller's thread: the
   // transport's own thread has ended.
@@ -99,9 +104,19 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
     int64_t begin_ns;
     bool is_lost = false;  // in a reset
   };
+  // What is written: an object, or bytes that are still the writer's.
+  struct Content {
+    Frame frame;
+    const void* source = nullptr;  // of the bytes of `frame`; null: it has them
+    void Take() {
+      if (source == nullptr) return;
+      std::memcpy(frame.data(), source, frame.size());
+      source = nullptr;
+    }
+  };
   // A frame, with its header, that has not been sent as a whole.
   struct UnsentFrame {
-    Frame frame;
+    Content content;
     int64_t bytes_left;
     int64_t end;      // its end, in the stream of all that was written
     bool is_cut_off;  // its last bytes are never sent
@@ -118,7 +133,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
     bool is_late = false;
   };
   struct PendingWrite {
-    Frame frame;
+    Content content;
     bool is_object;
     Connection::write_callback_fn done;
   };
@@ -129,7 +144,10 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
 
   // endpoint.cc: what the transport does.
   void AddRead(PendingRead read);
-  void Send(Frame frame, bool is_object, Connection::write_callback_fn done);
+  void Write(Content content, bool is_object,
+             Connection::write_callback_fn done);
+  void Send(Content content, bool is_object,
+            Connection::write_callback_fn done);
   EventKind PhaseOf(bool is_object);
   void FailWrites();
   void PostProgress();

@@ -173,13 +173,17 @@ class SimTransports : public TransportProvider {
         gpus_(std::move(gpus)),
         cma_(std::move(cma)) {}
 
-  // For CPUs the channel "basic" is always there, and "cma", between our own
-  // workers on one host, if `options` names it. Channels that the simulated
+  // For CPUs the channel "basic" is always there, and if `options` names them
+  // "cma", between our own workers on one host, and "mpt_uv", whose lanes are
+  // connections of the simulated network. Channels that the simulated
   // network does not have are left out.
   absl::StatusOr<TransportSet> Make(const TransportOptions& options,
                                     Devices* devices) override;
 
  private:
+  std::shared_ptr<tensorpipe::channel::Context> MakeMptUv(
+      const std::shared_ptr<PipeArrivals>& arrivals);
+
   Network& network_;
   Node& node_;
   const std::optional<GpuChannelEnvironment> gpus_;

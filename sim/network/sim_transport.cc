@@ -73,9 +73,7 @@ class SimConnection : public transport::Connection, public ArrivalClock {
   }
   void write(const void* ptr, size_t length, write_callback_fn done) override {
     const InSimulator in;
-    const auto* bytes = static_cast<const uint8_t*>(ptr);
-    endpoint_->Write(Endpoint::Frame(bytes, bytes + length),
-                     /*is_object=*/false, std::move(done));
+    endpoint_->Write(ptr, length, std::move(done));
   }
   void write(const tensorpipe::AbstractNopHolder& object,
              write_callback_fn done) override {
@@ -91,7 +89,7 @@ class SimConnection : public transport::Connection, public ArrivalClock {
     if (object.write(writer).has_error()) {
       endpoint_->Fail(UvErrorOf(UV_EPROTO));
     }
-    endpoint_->Write(std::move(frame), /*is_object=*/true, std::move(done));
+    endpoint_->WriteObject(std::move(frame), std::move(done));
   }
   void setId(std::string id) override {
     pipe_ = context_->arrivals->Enter(id, this);

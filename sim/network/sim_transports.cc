@@ -1,6 +1,7 @@
 // Apart from the network, which needs only the channel "basic".
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -8,8 +9,11 @@
 
 #include "agent/transport/cma/context.h"
 #include "agent/transport/cuda/channels.h"
+#include "agent/transport/peer_check.h"
 #include "sim/network/network.h"
+#include "sim/network/sim_transport.h"
 #include "tensorpipe/channel/basic/factory.h"
+#include "tensorpipe/channel/mpt/factory.h"
 
 namespace reprise {
 namespace {
@@ -35,15 +39,35 @@ void KeepWanted(const std::vector<std::string>& wanted,
   channels = std::move(kept);
 }
 
+bool IsWanted(const std::vector<std::string>& wanted, const char* channel) {
+  return std::find(wanted.begin(), wanted.end(), channel) != wanted.end();
+}
+
 }  // namespace
+
+std::shared_ptr<tensorpipe::channel::Context> SimTransports::MakeMptUv(
+    const std::shared_ptr<PipeArrivals>& arrivals) {
+  std::vector<std::shared_ptr<tensorpipe::transport::Context>> contexts;
+  std::vector<std::shared_ptr<tensorpipe::transport::Listener>> listeners;
+  for (int i = 0; i < kMptUvLanes; ++i) {
+    contexts.push_back(
+        std::make_shared<SimTransport>(network_, node_, "lane", arrivals));
+    listeners.push_back(contexts.back()->listen(""));
+  }
+  return tensorpipe::channel::mpt::create(std::move(contexts),
+                                          std::move(listeners));
+}
 
 absl::StatusOr<TransportSet> SimTransports::Make(
     const TransportOptions& options, Devices* devices) {
   TransportSet set = network_.MakeTransports(node_, options);
   const std::vector<std::string>& wanted = options.channels;
-  if (cma_.has_value() && std::count(wanted.begin(), wanted.end(), "cma") > 0) {
+  if (cma_.has_value() && IsWanted(wanted, "cma")) {
     set.channels.push_back({CmaNameOf(CmaProtocol::kOwn), 0,
                             MakeCmaContext(CmaProtocol::kOwn, *cma_)});
+  }
+  if (IsWanted(wanted, "mpt_uv")) {
+    set.channels.push_back({"mpt_uv", 0, MakeMptUv(set.arrivals)});
   }
   if (gpus_.has_value() && devices != nullptr && devices->gpu_count() > 0) {
     const auto make_basic = [] { return tensorpipe::channel::basic::create(); };

@@ -49,7 +49,7 @@ void Endpoint::TransmitPiece() {
   sent_bytes_ += bytes;
   std::optional<Frame> frame;
   if (unsent.bytes_left == 0 && !unsent.is_cut_off) {
-    frame = std::move(unsent.frame);
+    frame = std::move(unsent.content.frame);
   }
   NoteWritten();
   if (unsent.bytes_left == 0) unsent_.pop_front();
@@ -86,6 +86,7 @@ void Endpoint::NoteWritten() {
   for (UnsentFrame& unsent : unsent_) {
     if (unsent.end > room_ends) return;
     if (unsent.done == nullptr) continue;
+    unsent.content.Take();
     written_.push_back(std::exchange(unsent.done, nullptr));
     PostProgress();
   }

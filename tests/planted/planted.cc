@@ -67,6 +67,10 @@ constexpr auto kDefects = std::to_array<Entry>({
     {"leaver_is_unknown",
      "what a member that is leaving understands is not known any more",
      "keyed_to_leaver"},
+    {"memory_held_for_a_while",
+     "the memory of a request is given back at its deadline, though it may "
+     "still be written",
+     "reused_memory_lanes"},
     {"name_written_once",
      "a worker that waits does not see that the store has lost its name",
      "store_lost_start"},

@@ -6,7 +6,8 @@
 //  call   a call fails only for a short timeout of its own or, where there are
 //         faults, for a connection that broke
 //
-// `reused_memory_calm` does it without faults.
+// `reused_memory_calm` does it without faults, and `reused_memory_lanes`
+// between hosts, over the many connections of the channel mpt_uv.
 
 #include <cstring>
 #include <memory>
@@ -55,10 +56,10 @@ class Memory {
   const std::shared_ptr<Blocks> blocks_ = std::make_shared<Blocks>();
 };
 
-void ReusedMemory(Worker& worker) {
+void ReusedMemory(Worker& worker, const char* channel) {
   Draws random = worker.random(absl::StrCat("calls ", worker.incarnation()));
   AgentOptions options = worker.options();
-  options.transport.channels = {"cma", "basic"};
+  options.transport.channels = {channel, "basic"};
   options.keepalive_interval = kInterval;
   options.keepalive_bound = kBound;
   options.connect_timeout = kBound;
@@ -117,6 +118,9 @@ void ReusedMemory(Worker& worker) {
   worker.Sleep(absl::Seconds(5));
 }
 
+void ReusedMemoryOverCma(Worker& worker) { ReusedMemory(worker, "cma"); }
+void ReusedMemoryOverLanes(Worker& worker) { ReusedMemory(worker, "mpt_uv"); }
+
 std::vector<std::string> DrawPauses(Draws random, const ScenarioParams&) {
   std::vector<std::string> faults;
   for (int64_t left = random.Between("faults", 1, 3); left > 0; --left) {
@@ -139,6 +143,28 @@ std::vector<std::string> DrawPauses(Draws random, const ScenarioParams&) {
   return faults;
 }
 
+// And what reaches some of a channel's connections only.
+std::vector<std::string> DrawForLanes(Draws random,
+                                      const ScenarioParams& params) {
+  std::vector<std::string> faults = DrawPauses(random.Part("pauses"), params);
+  const std::string when =
+      absl::StrCat(" after ", random.Between("at", 1, 1500), "ms");
+  switch (random.Below("kind", 4)) {
+    case 0:
+      faults.push_back("refuse w0" + when + " for 50ms");
+      break;
+    case 1:
+      faults.push_back("drop-connect w1" + when);
+      break;
+    case 2:
+      faults.push_back("hold w1>w0" + when + " for 300ms");
+      break;
+    default:
+      break;
+  }
+  return faults;
+}
+
 REPRISE_SCENARIO(
     reused_memory,
     {.description = "tensors copied out of memory that is soon used again",
@@ -146,7 +172,7 @@ REPRISE_SCENARIO(
      .params = {{"rounds", 10}, {"faults", 1}},
      .param_ranges = {{"faults", {1, 1}}},
      .smallest = {{"rounds", 1}},
-     .body = ReusedMemory,
+     .body = ReusedMemoryOverCma,
      .faults = DrawPauses,
      .probes = {"OK", "DEADLINE_EXCEEDED", "UNAVAILABLE"},
      .fault_kinds = {"cut", "crash", "pause"},
@@ -163,12 +189,27 @@ REPRISE_SCENARIO(
      .params = {{"rounds", 10}, {"faults", 0}},
      .param_ranges = {{"faults", {0, 0}}},
      .smallest = {{"rounds", 1}},
-     .body = ReusedMemory,
+     .body = ReusedMemoryOverCma,
      .probes = {"OK", "DEADLINE_EXCEEDED"},
      .enough_seeds = 20,
      .max_time = absl::Minutes(5),
      .settle_time = absl::Minutes(5),
      .hosts = {0, 0, 1}});
+
+REPRISE_SCENARIO(
+    reused_memory_lanes,
+    {.description = "tensors over the many connections of the channel mpt_uv",
+     .workers = 3,
+     .params = {{"rounds", 10}, {"faults", 1}},
+     .param_ranges = {{"faults", {1, 1}}},
+     .smallest = {{"rounds", 1}},
+     .body = ReusedMemoryOverLanes,
+     .faults = DrawForLanes,
+     .probes = {"OK", "DEADLINE_EXCEEDED", "UNAVAILABLE"},
+     .fault_kinds = {"cut", "crash", "pause", "refuse", "drop-connect", "hold"},
+     .enough_seeds = 100,
+     .max_time = absl::Minutes(5),
+     .settle_time = absl::Minutes(1)});
 
 }  // namespace
 }  // namespace reprise::scenarios

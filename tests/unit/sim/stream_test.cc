@@ -102,6 +102,30 @@ TEST_F(StreamTest, WhatNobodyReadsIsNotWritten) {
   });
 }
 
+// As with a real socket: whoever gives memory back before its write is done has
+// sent what others have put there.
+TEST_F(StreamTest, WhatWaitsForTheSendBufferIsReadWhenItFits) {
+  Drive([&] {
+    Connect();
+    constexpr size_t kTwoMegabytes = size_t{2} << 20;
+    auto before = testing::Write(*near_, std::string(kTwoMegabytes, 'x'));
+    std::string bytes(1000, 'a');
+    std::promise<void> written;
+    near_->write(bytes.data(), bytes.size(),
+                 [&](const tensorpipe::Error&) { written.set_value(); });
+    Sleep(kMinute);
+    bytes.assign(1000, 'b');
+    std::string into(kTwoMegabytes, '?');
+    EXPECT_EQ(testing::Read(*far_, into).get().error, "");
+    written.get_future().wait();
+    bytes.assign(1000, 'c');
+    std::string arrived(1000, '?');
+    EXPECT_EQ(testing::Read(*far_, arrived).get().bytes,
+              std::string(1000, 'b'));
+    EXPECT_EQ(before.get(), "");
+  });
+}
+
 TEST_F(StreamTest, WorkersOfAHostHaveItsLoopback) {
   NetworkOptions options = Exact();
   options.hosts = {0, 0};
