@@ -404,9 +404,13 @@ absl::Status Agent::Impl::AwaitUsers(absl::Time until) {
   if (!worker_pool_.Stop(until)) {
     left.push_back(absl::StrCat(worker_pool_.num_busy_threads(), " handlers"));
   }
+  const bool gives_grace = REPRISE_PLANTED(grace_is_enough);
+  const absl::Time patience =
+      gives_grace ? std::min(until, runtime_.Now() + absl::Milliseconds(20))
+                  : until;
   // Another thread may be in the middle of a `Send`.
-  activity_->WaitForNone(Activity::kCall, until);
-  if (!callback_pool_.Stop(until)) {
+  activity_->WaitForNone(Activity::kCall, patience);
+  if (!callback_pool_.Stop(patience) && !gives_grace) {
     left.push_back(
         absl::StrCat(callback_pool_.num_busy_threads(), " callbacks of calls"));
   }

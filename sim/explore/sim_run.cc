@@ -242,6 +242,13 @@ RunResult RunOnce(const SimRunOptions& options,
 
 }  // namespace
 
+std::vector<std::string> TopologyOf(const SimRunOptions& options) {
+  if (options.topology) return *options.topology;
+  if (!options.scenario->draw_topology) return {};
+  return options.scenario->draw_topology(Draws(options.seed, "topology"),
+                                         options.params);
+}
+
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   if (kHasTsan && options.schedule.context == ContextKind::kFibers) {
     return absl::FailedPreconditionError(
@@ -262,16 +269,18 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   absl::StatusOr<std::vector<Fault>> faults =
       ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
+  SimRunOptions run = options;
+  run.topology = TopologyOf(options);
+  const int workers = NumWorkers(scenario, options.params);
   NetworkOptions ignored;
-  if (absl::Status status = ApplyTopology(
-          scenario.topology, NumWorkers(scenario, options.params), ignored);
-      !status.ok()) {
-    return status;
-  }
+  absl::Status status = ApplyTopology(scenario.topology, workers, ignored);
+  if (status.ok()) status = ApplyTopology(*run.topology, workers, ignored);
+  if (!status.ok()) return status;
   if (options.recorder != nullptr) options.recorder->NotePlan(lines);
   if (kHasArena) MakeStatics();
-  RunResult result = RunOnce(options, *faults, kHasArena);
+  RunResult result = RunOnce(run, *faults, kHasArena);
   result.faults = std::move(lines);
+  result.topology = *std::move(run.topology);
   return result;
 }
 

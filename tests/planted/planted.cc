@@ -41,6 +41,11 @@ constexpr auto kDefects = std::to_array<Entry>({
      "without "
      "a look at whether that had been let go of",
      "reused_memory"},
+    {"grace_is_enough",
+     "a shutdown gives callbacks a while to end, and does not look whether "
+     "they "
+     "have",
+     "slow_shutdown"},
     {"double_decrement",
      "a timeout that loses to the reply counts the call down again",
      "timeouts"},
