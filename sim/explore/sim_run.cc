@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "fault_injection/fault.h"
 #include "fault_injection/injector.h"
+#include "sim/device/sim_cpu_allocator.h"
 #include "sim/explore/result_log.h"
 #include "sim/explore/sim_worker.h"
 #include "sim/network/topology.h"
@@ -30,6 +31,11 @@ class SimRun {
       : options_(options),
         cluster_(options),
         world_(*cluster_.world),
+        limits_tensor_memory_(std::any_of(faults.begin(), faults.end(),
+                                          [](const Fault& fault) {
+                                            return fault.kind ==
+                                                   FaultKind::kNoTensorMemory;
+                                          })),
         invariants_(cluster_.num_members(),
                     [this](std::string_view rule, std::string_view detail) {
                       world_.Fail(rule, detail);
@@ -83,6 +89,7 @@ class SimRun {
   const SimRunOptions& options_;
   SimCluster cluster_;
   World& world_;
+  const bool limits_tensor_memory_;
   Invariants invariants_;
   Injector injector_;
   std::map<int32_t, std::unique_ptr<SimWorker>> workers_;
@@ -104,6 +111,9 @@ void SimRun::StartWorker(int32_t rank) {
   options.id = rank;
   options.world_size = cluster_.num_members();
   Node& node = world_.AddNode(rank, options.name, incarnation);
+  if (limits_tensor_memory_) {
+    options.allocator = std::make_shared<SimCpuAllocator>(node);
+  }
   slot = std::make_unique<SimWorker>(cluster_, node, std::move(options));
   SimWorker* const worker = slot.get();
   if (incarnation != 0) {
