@@ -294,6 +294,7 @@ absl::Status Agent::Impl::StartThreads() {
   for (ThreadPool* pool : {&connector_, &worker_pool_, &callback_pool_}) {
     if (status.ok()) status = pool->Start();
   }
+  if (REPRISE_PLANTED(starts_without_threads)) return absl::OkStatus();
   return status;
 }
 
@@ -404,9 +405,13 @@ absl::Status Agent::Impl::AwaitUsers(absl::Time until) {
   if (!worker_pool_.Stop(until)) {
     left.push_back(absl::StrCat(worker_pool_.num_busy_threads(), " handlers"));
   }
+  const bool gives_grace = REPRISE_PLANTED(grace_is_enough);
+  const absl::Time patience =
+      gives_grace ? std::min(until, runtime_.Now() + absl::Milliseconds(20))
+                  : until;
   // Another thread may be in the middle of a `Send`.
-  activity_->WaitForNone(Activity::kCall, until);
-  if (!callback_pool_.Stop(until)) {
+  activity_->WaitForNone(Activity::kCall, patience);
+  if (!callback_pool_.Stop(patience) && !gives_grace) {
     left.push_back(
         absl::StrCat(callback_pool_.num_busy_threads(), " callbacks of calls"));
   }

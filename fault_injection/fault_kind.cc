@@ -201,6 +201,25 @@ constexpr auto kKinds = std::to_array<FaultKindInfo>({
      .example = "store-restart 200ms after 1s for 500ms",
      .effect = "the store dies, and comes back without the writes of its last "
                "200ms"},
+    {.kind = FaultKind::kNoDescriptors,
+     .word = "no-descriptors",
+     .target = FaultTarget::kWorker,
+     .duration = FaultDuration::kSpanOrForEver,
+     .example = "no-descriptors w1 after 1s for 2s",
+     .effect = "the worker has no file descriptors to spare: it can neither "
+               "connect nor listen, and connections to it wait"},
+    {.kind = FaultKind::kNoThreads,
+     .word = "no-threads",
+     .target = FaultTarget::kWorker,
+     .duration = FaultDuration::kSpanOrForEver,
+     .example = "no-threads w1 after 1s for 2s",
+     .effect = "the worker can start no thread"},
+    {.kind = FaultKind::kNoTensorMemory,
+     .word = "no-tensor-memory",
+     .target = FaultTarget::kWorker,
+     .duration = FaultDuration::kSpanOrForEver,
+     .example = "no-tensor-memory w1 after 1s for 2s",
+     .effect = "the worker has no memory for tensors on CPUs that arrive"},
 });
 
 constexpr bool IsInTheOrderOfTheEnum() {

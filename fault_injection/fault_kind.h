@@ -46,6 +46,9 @@ enum class FaultKind : uint8_t {
   kStoreLostReply,
   kStoreLateEffect,
   kStoreRestart,
+  kNoDescriptors,
+  kNoThreads,
+  kNoTensorMemory,
 };
 
 // What follows the word in a line: whom the fault hits.

@@ -21,6 +21,19 @@ BreakKind HowToCut(const Fault& fault) {
   return fault.is_second_ending ? BreakKind::kEndOfStream : BreakKind::kReset;
 }
 
+Shortage& ShortageOf(FaultKind kind, Node& node) {
+  switch (kind) {
+    case FaultKind::kNoDescriptors:
+      return node.descriptors;
+    case FaultKind::kNoThreads:
+      return node.threads;
+    case FaultKind::kNoTensorMemory:
+      return node.tensor_memory;
+    default:
+      return node.memory;
+  }
+}
+
 template <typename Action>
 void ForEachLink(const Fault& fault, const Action& action) {
   for (const int32_t from : fault.group) {
@@ -243,12 +256,15 @@ void Injector::Begin(size_t index) {
       world_.Pause(*node);
       return;
     }
-    case FaultKind::kNoMemory: {
+    case FaultKind::kNoMemory:
+    case FaultKind::kNoDescriptors:
+    case FaultKind::kNoThreads:
+    case FaultKind::kNoTensorMemory: {
       Node* const node = control_.node(fault.worker);
       if (node == nullptr) return;
       Lasts(until_ns);
-      node->short_of_memory_until_ns = until_ns;
-      node->on_short_of_memory = strike;
+      ShortageOf(fault.kind, *node) = {.until_ns = until_ns,
+                                       .on_strike = strike};
       return;
     }
     case FaultKind::kSlow: {

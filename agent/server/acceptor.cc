@@ -164,7 +164,7 @@ void Acceptor::Reopen() {
   if (absl::IsCancelled(status)) return;
   if (!status.ok()) {
     LOG(WARNING) << status.message();
-    TryLater(&Acceptor::Reopen);
+    if (!REPRISE_PLANTED(listener_gives_up)) TryLater(&Acceptor::Reopen);
     return;
   }
   ++num_reopens_;

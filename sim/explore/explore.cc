@@ -145,6 +145,7 @@ class Exploration {
   SimRunOptions OptionsFor(const SeedResult& seed) const {
     SimRunOptions run = options_.run;
     run.seed = seed.seed;
+    run.topology = TopologyOf(run);
     run.keep_trace = true;
     if (seed.run.rule == "hang") run.max_idle_seconds = kHangIdleSeconds;
     return run;
@@ -159,6 +160,7 @@ class Exploration {
     failure.replay.scenario = run.scenario->name;
     failure.replay.seed = seed.seed;
     failure.replay.params = run.params;
+    failure.replay.topology = *run.topology;
     failure.replay.schedule = options_.schedule_name;
     failure.replay.plant = options_.plant;
     failure.replay.build = BuildId();
@@ -201,6 +203,7 @@ class Exploration {
   }
 
   void Take(const RunResult& run, ExploreFailure& failure) const {
+    failure.replay.topology = run.topology;
     failure.replay.faults = run.faults;
     failure.replay.rule = run.rule;
     failure.replay.detail = run.detail;

@@ -134,6 +134,7 @@ absl::StatusOr<RunResult> RunIsolated(const SimRunOptions& options,
         "scenario's max_time");
   }
   child.DescribeTo(result);
+  result.topology = TopologyOf(options);
   if (options.recording != nullptr) {
     ReadFollowed(*options.recording, child.record(), result);
   }

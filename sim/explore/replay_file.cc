@@ -16,6 +16,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "fault_injection/fault.h"
+#include "sim/network/topology.h"
 #include "sim/random.h"
 
 namespace reprise {
@@ -68,6 +69,9 @@ std::string ParseLine(absl::string_view word, absl::string_view rest, int line,
                    "it must be 'param NAME INTEGER'");
   } else if (word == "plant") {
     replay.plant = std::string(rest);
+  } else if (word == "topology") {
+    replay.topology.emplace_back(rest);
+    replay.topology_lines.push_back(line);
   } else if (word == "fault") {
     replay.faults.emplace_back(rest);
     replay.fault_lines.push_back(line);
@@ -118,6 +122,9 @@ std::string FormatContent(const ReplayFile& replay) {
   }
   if (!replay.plant.empty()) {
     absl::StrAppend(&text, "plant ", replay.plant, "\n");
+  }
+  for (const std::string& line : replay.topology) {
+    absl::StrAppend(&text, "topology ", line, "\n");
   }
   for (const std::string& fault : replay.faults) {
     absl::StrAppend(&text, "fault ", fault, "\n");
@@ -206,15 +213,25 @@ absl::Status CheckReplay(const ReplayFile& replay, const Scenario& scenario) {
                                      out->append(entry.first);
                                    })));
   }
+  ScenarioParams params = scenario.params;
+  for (const auto& [name, value] : replay.params) params[name] = value;
+  const int workers = NumWorkers(scenario, params);
+  const auto in_line = [](const std::vector<int>& lines, size_t i,
+                          const absl::Status& status) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        i < lines.size() ? absl::StrCat("line ", lines[i], ": ") : "",
+        status.message()));
+  };
   for (size_t i = 0; i < replay.faults.size(); ++i) {
     const absl::Status status =
-        ParseFaults({replay.faults[i]}, scenario.workers).status();
-    if (status.ok()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(i < replay.fault_lines.size()
-                         ? absl::StrCat("line ", replay.fault_lines[i], ": ")
-                         : "",
-                     status.message()));
+        ParseFaults({replay.faults[i]}, workers).status();
+    if (!status.ok()) return in_line(replay.fault_lines, i, status);
+  }
+  for (size_t i = 0; i < replay.topology.size(); ++i) {
+    NetworkOptions ignored;
+    const absl::Status status =
+        ApplyTopology({replay.topology[i]}, workers, ignored);
+    if (!status.ok()) return in_line(replay.topology_lines, i, status);
   }
   return absl::OkStatus();
 }

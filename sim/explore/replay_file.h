@@ -5,6 +5,7 @@
 //   seed 17
 //   param calls 200
 //   plant lost_wakeup                  the planted defect, if any
+//   topology link w0-w1 latency 20ms   what the seed drew or --topology gave
 //   fault crash w1 when w1 send.payload#3 restart 200ms
 //   schedule random                    how the decisions were found
 //   stack-kib 64                       of each fiber, if it was given
@@ -48,6 +49,7 @@ struct ReplayFile {
   uint64_t seed = 0;
   ScenarioParams params;
   std::string plant;
+  std::vector<std::string> topology;  // beyond the scenario's own
   std::vector<std::string> faults;
   std::string schedule;
   uint64_t stack_kib = 0;  // 0: the default
@@ -59,11 +61,12 @@ struct ReplayFile {
   std::vector<Decision> decisions;
 
   // Of a file that was read: whether it says something else than what was
-  // written or has no check, and in which lines its parameters and faults
-  // stand.
+  // written or has no check, and in which lines its parameters, faults
+  // and links stand.
   bool is_edited = false;
   std::map<std::string, int> param_lines;
   std::vector<int> fault_lines;
+  std::vector<int> topology_lines;
 };
 
 // `comment` stands at the top, a line each, if it is not empty.
@@ -74,8 +77,8 @@ std::string FormatReplay(const ReplayFile& replay,
 absl::StatusOr<ReplayFile> ParseReplay(std::string_view text);
 
 // Checks a file against the scenario that it names: INVALID_ARGUMENT with the
-// line of a parameter that the scenario does not have, or of a fault that makes
-// no sense.
+// line of a parameter that the scenario does not have, or of a fault or a link
+// that makes no sense.
 absl::Status CheckReplay(const ReplayFile& replay, const Scenario& scenario);
 
 absl::StatusOr<ReplayFile> ReadReplay(const std::string& path);

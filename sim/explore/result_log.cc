@@ -110,6 +110,7 @@ void Visit(Archive archive, Fields& result) {
   archive(result.sim_seconds);
   archive(result.wall_seconds);
   archive(result.faults);
+  archive(result.topology);
   archive(result.injections);
   archive(result.never_struck);
   archive(result.probes);

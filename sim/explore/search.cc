@@ -111,7 +111,10 @@ class Searcher {
     DrawSchedule((number - 1) / 2, variant.run);
     variant.run.schedule.salt = 0;
     const bool draws_faults = number % 2 == 0;
-    if (draws_faults) variant.run.faults = std::nullopt;
+    if (draws_faults) {
+      variant.run.faults = std::nullopt;
+      variant.run.topology = std::nullopt;
+    }
     variant.how = absl::StrCat(
         "seed ", variant.run.seed, " with ",
         draws_faults ? "the faults that it draws" : "the recorded faults");

@@ -27,6 +27,7 @@ constexpr int64_t kLivelockPoints[] = {1'000'000, 8'000'000, 0};
 
 // What can be made smaller.
 struct Case {
+  std::vector<std::string> topology;
   std::vector<std::string> faults;
   std::vector<Decision> decisions;
   ScenarioParams params;
@@ -35,6 +36,10 @@ struct Case {
 
 uint64_t FingerprintOf(const Case& what) {
   uint64_t hash = what.drawn ? 1 : 0;
+  // A line of a topology never reads like a fault.
+  for (const std::string& line : what.topology) {
+    hash = HashCombine(hash, HashBytes(line));
+  }
   for (const std::string& fault : what.faults) {
     hash = HashCombine(hash, HashBytes(fault));
   }
@@ -90,7 +95,8 @@ class Shrinker {
   void Start() {
     known_.clear();
     minimal_.reset();
-    original_ = {.faults = failed_.faults,
+    original_ = {.topology = failed_.topology,
+                 .faults = failed_.faults,
                  .decisions = failed_.decisions,
                  .params = options_.run.params};
     best_ = original_;
@@ -132,6 +138,7 @@ class Shrinker {
     ++runs_;
     SimRunOptions run = options_.run;
     run.recording = what.drawn ? nullptr : &what.decisions;
+    run.topology = what.topology;
     run.faults = what.faults;
     run.params = what.params;
     // Decisions that are drawn are in the result only if they are kept.
@@ -164,6 +171,9 @@ class Shrinker {
     Try(none);
     for (size_t chunk = best_.faults.size(); chunk > 0; chunk /= 2) {
       DropChunks(&Case::faults, chunk);
+    }
+    for (size_t chunk = best_.topology.size(); chunk > 0; chunk /= 2) {
+      DropChunks(&Case::topology, chunk);
     }
     // What was needed at first may be superfluous after another success, so the
     // passes go on until one takes nothing away.
@@ -302,6 +312,7 @@ class Shrinker {
     Compare(result);
     result.run = std::move(run);
     result.run.faults = best_.faults;
+    result.run.topology = best_.topology;
     return result;
   }
 
@@ -316,6 +327,11 @@ class Shrinker {
                         const std::string& line) {
       return std::find(faults.begin(), faults.end(), line) != faults.end();
     };
+    for (const std::string& line : original_.topology) {
+      if (!has(best_.topology, line)) {
+        result.changes.push_back("gone: topology " + line);
+      }
+    }
     for (const std::string& line : original_.faults) {
       if (!has(best_.faults, line)) {
         result.changes.push_back("gone: fault " + line);

@@ -1,9 +1,10 @@
 // Makes a failed run smaller while it violates the same rule.
 //
 // What is made smaller: the faults (fewer; then shorter, later and without a
-// restart), the decisions (fewer; then shorter stalls), and the parameters that
-// are sizes. The result is minimal if none of its faults and decisions can be
-// taken away alone. Where there are few decisions, no two of them can either.
+// restart), the lines of the topology (fewer), the decisions (fewer; then
+// shorter stalls), and the parameters that are sizes. The result is minimal if
+// none of its faults, lines and decisions can be taken away alone. Where there
+// are few decisions, no two of them can either.
 
 #ifndef REPRISE_SIM_EXPLORE_SHRINK_H_
 #define REPRISE_SIM_EXPLORE_SHRINK_H_

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "fault_injection/fault.h"
 #include "fault_injection/injector.h"
+#include "sim/device/sim_cpu_allocator.h"
 #include "sim/explore/result_log.h"
 #include "sim/explore/sim_worker.h"
 #include "sim/network/topology.h"
@@ -30,6 +31,11 @@ class SimRun {
       : options_(options),
         cluster_(options),
         world_(*cluster_.world),
+        limits_tensor_memory_(std::any_of(faults.begin(), faults.end(),
+                                          [](const Fault& fault) {
+                                            return fault.kind ==
+                                                   FaultKind::kNoTensorMemory;
+                                          })),
         invariants_(cluster_.num_members(),
                     [this](std::string_view rule, std::string_view detail) {
                       world_.Fail(rule, detail);
@@ -83,6 +89,7 @@ class SimRun {
   const SimRunOptions& options_;
   SimCluster cluster_;
   World& world_;
+  const bool limits_tensor_memory_;
   Invariants invariants_;
   Injector injector_;
   std::map<int32_t, std::unique_ptr<SimWorker>> workers_;
@@ -104,6 +111,9 @@ void SimRun::StartWorker(int32_t rank) {
   options.id = rank;
   options.world_size = cluster_.num_members();
   Node& node = world_.AddNode(rank, options.name, incarnation);
+  if (limits_tensor_memory_) {
+    options.allocator = std::make_shared<SimCpuAllocator>(node);
+  }
   slot = std::make_unique<SimWorker>(cluster_, node, std::move(options));
   SimWorker* const worker = slot.get();
   if (incarnation != 0) {
@@ -242,6 +252,13 @@ RunResult RunOnce(const SimRunOptions& options,
 
 }  // namespace
 
+std::vector<std::string> TopologyOf(const SimRunOptions& options) {
+  if (options.topology) return *options.topology;
+  if (!options.scenario->draw_topology) return {};
+  return options.scenario->draw_topology(Draws(options.seed, "topology"),
+                                         options.params);
+}
+
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   if (kHasTsan && options.schedule.context == ContextKind::kFibers) {
     return absl::FailedPreconditionError(
@@ -262,16 +279,18 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   absl::StatusOr<std::vector<Fault>> faults =
       ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
+  SimRunOptions run = options;
+  run.topology = TopologyOf(options);
+  const int workers = NumWorkers(scenario, options.params);
   NetworkOptions ignored;
-  if (absl::Status status = ApplyTopology(
-          scenario.topology, NumWorkers(scenario, options.params), ignored);
-      !status.ok()) {
-    return status;
-  }
+  absl::Status status = ApplyTopology(scenario.topology, workers, ignored);
+  if (status.ok()) status = ApplyTopology(*run.topology, workers, ignored);
+  if (!status.ok()) return status;
   if (options.recorder != nullptr) options.recorder->NotePlan(lines);
   if (kHasArena) MakeStatics();
-  RunResult result = RunOnce(options, *faults, kHasArena);
+  RunResult result = RunOnce(run, *faults, kHasArena);
   result.faults = std::move(lines);
+  result.topology = *std::move(run.topology);
   return result;
 }
 

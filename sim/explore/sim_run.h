@@ -26,6 +26,9 @@ struct SimRunOptions {
   NetworkOptions network;
   // The plan, a fault line each; unset: what the scenario draws for the seed.
   std::optional<std::vector<std::string>> faults;
+  // Lines of a topology that come behind those of the scenario; unset: what the
+  // scenario draws for the seed.
+  std::optional<std::vector<std::string>> topology;
   // The decisions to follow; null: they are drawn. Must outlive the run.
   const std::vector<Decision>* recording = nullptr;
   bool keep_trace = false;  // keep the events and decisions
@@ -50,10 +53,14 @@ struct SimRunOptions {
 // sooner.
 inline constexpr double kHangIdleSeconds = 2;
 
+// The lines of the topology that the run has beyond the scenario's own.
+std::vector<std::string> TopologyOf(const SimRunOptions& options);
+
 // Runs it on the calling thread, in this process: a run that crashes or hangs
 // takes the process along (isolated_run.h). The result depends on the options
 // only, except for `wall_seconds`. Several OS threads may have a run each at
-// the same time. INVALID_ARGUMENT if a fault line is wrong; FAILED_PRECONDITION
+// the same time. INVALID_ARGUMENT if a line of a fault or of the topology is
+// wrong; FAILED_PRECONDITION
 // for fibers in a build with ThreadSanitizer. A violated rule is in the result.
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options);
 

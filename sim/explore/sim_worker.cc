@@ -18,9 +18,9 @@ NetworkOptions ToNetworkOptions(const SimRunOptions& options) {
   }
   if (network.hosts.empty()) network.hosts = options.scenario->hosts;
   // `RunSimulated` has checked it.
-  ApplyTopology(options.scenario->topology,
-                NumWorkers(*options.scenario, options.params), network)
-      .IgnoreError();
+  const int workers = NumWorkers(*options.scenario, options.params);
+  ApplyTopology(options.scenario->topology, workers, network).IgnoreError();
+  ApplyTopology(TopologyOf(options), workers, network).IgnoreError();
   return network;
 }
 

@@ -121,6 +121,7 @@ int pthread_create(pthread_t* handle, const pthread_attr_t* attributes,
     return REPRISE_REAL(pthread_create)(handle, attributes, function, argument);
   }
   const reprise::InSimulator in_simulator;
+  if (Self(*world).node->threads.Strikes(world->now_ns())) return EAGAIN;
   int state = PTHREAD_CREATE_JOINABLE;
   if (attributes != nullptr) pthread_attr_getdetachstate(attributes, &state);
   const CallSite call =

@@ -76,6 +76,10 @@ std::shared_ptr<Endpoint> Network::Connect(Node& node,
                         .id = client->connection(),
                         .rank = listeners_.contains(address) ? rank : -1,
                         .text = address});
+  if (node.descriptors.Strikes(world_.now_ns())) {
+    client->Fail(UvErrorOf(UV_EMFILE));
+    return client;
+  }
   SendConnect({client, address, rank, world_.now_ns(), 0});
   return client;
 }

@@ -16,6 +16,10 @@ namespace {
 namespace transport = tensorpipe::transport;
 using tensorpipe::Error;
 
+// Orders the events of listeners among simultaneous ones: after those of all
+// connections that workers make.
+constexpr uint64_t kListenerSource = uint64_t{0xfffd} << 33;
+
 class SimConnection : public transport::Connection, public ArrivalClock {
  public:
   SimConnection(std::shared_ptr<SimContext> context,
@@ -115,18 +119,21 @@ class SimConnection : public transport::Connection, public ArrivalClock {
 struct SimListener::State {
   Node& node;
   const std::shared_ptr<SimContext> context;
+  const uint64_t number;  // among what the context has made
   Error error = Error::kSuccess;
   bool calls_inline = false;
   size_t backlog = 0;  // arrived since the transport thread last looked
   std::deque<accept_callback_fn> accepts = {};
   std::deque<std::shared_ptr<transport::Connection>> arrived = {};
+  bool waits_for_descriptors = false;
 };
 
 SimListener::SimListener(std::shared_ptr<SimContext> context,
                          std::string wanted)
     : context_(std::move(context)),
       number_(context_->num_made++),
-      state_(std::make_shared<State>(State{context_->node, context_})) {
+      state_(
+          std::make_shared<State>(State{context_->node, context_, number_})) {
   context_->listeners.emplace(number_, this);
   state_->calls_inline = context_->has_joined;
   if (context_->is_closed) {
@@ -134,7 +141,12 @@ SimListener::SimListener(std::shared_ptr<SimContext> context,
     Fail(ListenerClosed());
     return;
   }
-  address_ = context_->network.Bind(context_->node, wanted, this);
+  Node& node = context_->node;
+  if (node.descriptors.Strikes(node.world->now_ns())) {
+    Fail(UvErrorOf(UV_EMFILE));
+    return;
+  }
+  address_ = context_->network.Bind(node, wanted, this);
   if (address_.empty()) Fail(UvErrorOf(UV_EADDRINUSE));
 }
 
@@ -179,13 +191,36 @@ bool SimListener::is_backlog_full() const {
 
 void SimListener::PostProgress() {
   AnnounceRelease(state_.get());
-  if (state_->calls_inline) return Progress(*state_);
+  if (state_->calls_inline) return Progress(state_);
   state_->node.world->PostIo(state_->node,
-                             [state = state_] { Progress(*state); });
+                             [state = state_] { Progress(state); });
 }
 
-void SimListener::Progress(State& state) {
+bool SimListener::AwaitsDescriptors(const std::shared_ptr<State>& state) {
+  Node& node = state->node;
+  World& world = *node.world;
+  if (state->error || state->arrived.empty()) return false;
+  if (!node.descriptors.Strikes(world.now_ns())) return false;
+  if (node.descriptors.until_ns == Scheduler::kNever ||
+      std::exchange(state->waits_for_descriptors, true)) {
+    return true;
+  }
+  world.AtIfRunning(
+      node.descriptors.until_ns,
+      {kListenerSource + static_cast<uint64_t>(node.rank), state->number},
+      [state] {
+        state->waits_for_descriptors = false;
+        if (!state->node.alive) return;
+        state->node.world->PostIo(state->node, [state] { Progress(state); });
+      });
+  return true;
+}
+
+void SimListener::Progress(const std::shared_ptr<State>& shared) {
+  State& state = *shared;
   AnnounceAcquire(&state);
+  // The kernel has made the connections that arrived, and keeps them.
+  if (AwaitsDescriptors(shared)) return;
   state.backlog = 0;
   while (!state.accepts.empty() && (state.error || !state.arrived.empty())) {
     const accept_callback_fn accept = std::move(state.accepts.front());

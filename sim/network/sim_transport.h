@@ -60,7 +60,10 @@ class SimListener : public tensorpipe::transport::Listener {
 
   void Fail(const tensorpipe::Error& error);
   void PostProgress();
-  static void Progress(State& state);
+  static void Progress(const std::shared_ptr<State>& state);
+  // Whether connections have arrived and there are no descriptors for them.
+  // Then it looks again when there may be.
+  static bool AwaitsDescriptors(const std::shared_ptr<State>& state);
 
   const std::shared_ptr<SimContext> context_;
   const uint64_t number_;

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 
@@ -122,6 +123,27 @@ absl::Status ApplyTopology(const std::vector<std::string>& lines,
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> ParseTopology(std::string_view text,
+                                                       int num_workers) {
+  std::vector<std::string> lines;
+  int number = 0;
+  for (const absl::string_view line :
+       absl::StrSplit(absl::string_view(text.data(), text.size()), '\n')) {
+    ++number;
+    const std::vector<std::string> words =
+        absl::StrSplit(line, absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
+    if (words.empty() || words[0][0] == '#') continue;
+    lines.push_back(absl::StrJoin(words, " "));
+    NetworkOptions ignored;
+    const absl::Status status =
+        ApplyTopology({lines.back()}, num_workers, ignored);
+    if (status.ok()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("line ", number, ": ", status.message()));
+  }
+  return lines;
 }
 
 }  // namespace reprise

@@ -17,12 +17,20 @@
 #define REPRISE_SIM_NETWORK_TOPOLOGY_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "sim/network/options.h"
 
 namespace reprise {
+
+// The lines of the text of a file: without those that are blank or begin with
+// '#', and with single blanks between words. INVALID_ARGUMENT for a line that
+// makes no sense, by its number ("line 3: ...").
+absl::StatusOr<std::vector<std::string>> ParseTopology(std::string_view text,
+                                                       int num_workers);
 
 // Adds what the lines say to `options`. INVALID_ARGUMENT names the line and
 // what is wrong with it; workers are w0 to w(num_workers - 1).

@@ -27,7 +27,8 @@ struct RunResult {
   double sim_seconds = 0;
   double wall_seconds = 0;
 
-  std::vector<std::string> faults;            // the plan, a line each
+  std::vector<std::string> faults;    // the plan, a line each
+  std::vector<std::string> topology;  // beyond the scenario's own, a line each
   std::map<std::string, int64_t> injections;  // strikes, by the kind's word
   std::vector<std::string> never_struck;      // the rest of the plan
   std::set<std::string> probes;               // the coverage probes reached

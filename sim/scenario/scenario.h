@@ -155,6 +155,12 @@ struct Scenario {
   // In a simulated world: links that are not as the others, a line each, as
   // sim/network/topology.h describes them: "link w0-w1,w2 latency 20ms".
   std::vector<std::string> topology = {};
+  // Lines of the same kind that a seed draws, which come behind those of
+  // `topology` and so win over them; `--topology` replaces them. Null: none.
+  // Draw from `random` only.
+  std::function<std::vector<std::string>(Draws random,
+                                         const ScenarioParams& params)>
+      draw_topology = nullptr;
   // A run fails if it takes longer than `max_time`, or if a worker ends later
   // than `settle_time` after the last fault. Both are virtual time.
   absl::Duration max_time = absl::Minutes(10);

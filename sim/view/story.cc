@@ -23,6 +23,8 @@ constexpr size_t kMaxLine = 160;
 constexpr size_t kWaitLines = 8;
 constexpr size_t kThreadLines = 12;
 constexpr size_t kDecisionLines = 6;
+// And its beginning.
+constexpr size_t kTopologyLines = 8;
 constexpr char kIndent[] = "                ";
 
 std::string Cut(std::string line) {
@@ -95,12 +97,29 @@ std::vector<std::string> TellEnd(const RunResult& result,
   return end;
 }
 
+// What the network of this run is like, if it is not as the scenario's always
+// is.
+std::vector<std::string> TellTopology(const RunResult& result) {
+  std::vector<std::string> lines;
+  for (size_t i = 0; i < result.topology.size(); ++i) {
+    if (i + 1 == kTopologyLines && result.topology.size() > kTopologyLines) {
+      lines.push_back(absl::StrCat(kIndent, "topology: and ",
+                                   result.topology.size() - i, " more lines"));
+      break;
+    }
+    lines.push_back(
+        Cut(absl::StrCat(kIndent, "topology: ", result.topology[i])));
+  }
+  return lines;
+}
+
 std::vector<std::string> Tell(const RunResult& result, size_t max_lines) {
   const Subject subject = SubjectOf(result);
   const std::vector<std::string> end = TellEnd(result, subject);
+  const std::vector<std::string> topology = TellTopology(result);
   // One line says what is left out.
-  const size_t room =
-      max_lines > end.size() + 1 ? max_lines - end.size() - 1 : 0;
+  const size_t rest = end.size() + topology.size() + 1;
+  const size_t room = max_lines > rest ? max_lines - rest : 0;
   const std::map<size_t, size_t> chosen = ChooseEvents(result, subject, room);
   Narrator narrator(result);
   std::vector<std::string> story;
@@ -123,6 +142,7 @@ std::vector<std::string> Tell(const RunResult& result, size_t max_lines) {
                  absl::StrFormat("%14s  %d of %d lines are left out", "...",
                                  tellable - told, tellable));
   }
+  story.insert(story.begin(), topology.begin(), topology.end());
   story.insert(story.end(), end.begin(), end.end());
   return story;
 }
@@ -134,7 +154,7 @@ std::vector<std::string> TellStory(const RunResult& result, size_t max_lines) {
 }
 
 std::vector<std::string> TellEverything(const RunResult& result) {
-  std::vector<std::string> story;
+  std::vector<std::string> story = TellTopology(result);
   Narrator narrator(result);
   for (const Event& event : result.events) {
     if (const std::optional<std::string> what = narrator.Tell(event)) {

@@ -17,7 +17,8 @@ inline constexpr size_t kStoryLines = 40;
 // struck, the calls, waits and members that the violated rule is about, what
 // their peers saw of it, and as much else as there is room for, what came last
 // first. Then, after a failure, who waits for whom, the rule and what it means.
-// The first line says how many lines are left out.
+// Lines of the topology come first, then one that says how many lines are left
+// out.
 std::vector<std::string> TellStory(const RunResult& result,
                                    size_t max_lines = kStoryLines);
 

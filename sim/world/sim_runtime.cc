@@ -89,6 +89,7 @@ void SimRuntime::SleepUntil(absl::Time deadline) {
 std::unique_ptr<Thread> SimRuntime::StartThread(
     std::string name, absl::AnyInvocable<void()> body) {
   const InSimulator in;
+  if (node_.threads.Strikes(world_.now_ns())) return nullptr;
   Fiber* const fiber = world_.scheduler().Start(node_, name, std::move(body));
   auto thread = std::make_unique<SimThread>(world_, join_, fiber);
   world_.scheduler().MaybePreempt(SiteAt(start_));
@@ -122,9 +123,7 @@ Site& SimRuntime::SiteOf(void*& slot, const char* verb, const char* name) {
 
 bool SimRuntime::HasMemory() {
   const InSimulator in;
-  if (world_.now_ns() >= node_.short_of_memory_until_ns) return true;
-  node_.on_short_of_memory();
-  return false;
+  return !node_.memory.Strikes(world_.now_ns());
 }
 
 void SimRuntime::Lock(Mutex& mutex) {

@@ -55,6 +55,20 @@ enum class Outcome : uint8_t {
 
 std::string_view ToString(Outcome outcome);
 
+// Something that a node has too little of until a time.
+struct Shortage {
+  int64_t until_ns = 0;
+  std::function<void()> on_strike;  // when somebody is refused it
+
+  // Whether there is too little now. To be called by what needs it, as that
+  // counts as refused.
+  bool Strikes(int64_t now_ns) const {
+    if (now_ns >= until_ns) return false;
+    on_strike();
+    return true;
+  }
+};
+
 // One incarnation of a simulated machine. A crash ends it, and a restart makes
 // a new one.
 struct Node {
@@ -66,8 +80,10 @@ struct Node {
   bool alive = true;
   NodeDeath death = NodeDeath::kReset;  // once it is not
   bool paused = false;
-  int64_t short_of_memory_until_ns = 0;
-  std::function<void()> on_short_of_memory;  // when its agent is told so
+  Shortage memory;         // of which its agent is told
+  Shortage tensor_memory;  // for tensors on CPUs that arrive
+  Shortage threads;
+  Shortage descriptors;  // for connections and listeners
   std::vector<Fiber*> paused_ready;
   std::vector<Fiber*> fibers;
   std::map<std::string, int> thread_names;  // number of threads, by name

@@ -145,6 +145,21 @@ expect 1 'happened again, event for event' replay recorded/echo-1.replay
 sed 's/^fault .*//' recorded/echo-1.replay >edited.replay
 expect 0 'everything held in the file as it was edited' replay edited.replay
 
+# A network that is given by a file: a call to a peer 50 ms away is not quick.
+printf '# far away\nlink w0,w1-w2 latency 50ms\n' >far.topology
+"$reprise" explore slow_peer --topology far.topology --seeds 1 --out far >far.txt
+expect 1 'topology: link w0,w1-w2 latency 50ms' replay far/slow_peer-1.replay
+expect 1 'event for event' replay far/slow_peer-1.replay
+sed 's/^topology .*//' far/slow_peer-1.replay >near.replay
+expect 0 'everything held in the file as it was edited' replay near.replay
+expect 0 '"link w0,w1-w2 latency 50ms"' run echo --topology far.topology --json
+printf 'link w0-w1 latency 1ms\n\nlink w0-w1 colour 1\n' >wrong.topology
+expect 2 'wrong.topology: line 3: .*colour where there should be' \
+  run echo --topology wrong.topology
+expect 2 'cannot read it: No such file' run echo --topology nowhere
+expect 2 'cannot read it: Is a directory' run echo --topology .
+expect 2 'without --on uv' run echo --topology far.topology --on uv
+
 # A file that is kept must hold.
 expect 0 'kept as kept/echo-1.replay' keep recorded/echo-1.replay --to kept
 expect 2 'exists already' keep recorded/echo-1.replay --to kept

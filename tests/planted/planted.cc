@@ -41,6 +41,11 @@ constexpr auto kDefects = std::to_array<Entry>({
      "without "
      "a look at whether that had been let go of",
      "reused_memory"},
+    {"grace_is_enough",
+     "a shutdown gives callbacks a while to end, and does not look whether "
+     "they "
+     "have",
+     "slow_shutdown"},
     {"double_decrement",
      "a timeout that loses to the reply counts the call down again",
      "timeouts"},
@@ -77,6 +82,10 @@ constexpr auto kDefects = std::to_array<Entry>({
     {"incarnations_only_grow",
      "members are told apart by numbers that a lost store gives out again",
      "store_restart_ids"},
+    {"listener_gives_up",
+     "a listener that cannot be opened again is not tried again", "scarcity"},
+    {"starts_without_threads",
+     "an agent starts although the system has no thread for it", "scarcity"},
     {"stale_listener", "a listener that failed is not replaced", "peer_dies"},
     {"late_reply_fatal",
      "a reply to a call that timed out breaks the connection", "timeouts"},

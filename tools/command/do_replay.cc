@@ -75,6 +75,7 @@ absl::Status SearchAround(const ReplayFile& replay,
   if (found != nullptr) {
     ReplayFile file = replay;
     file.seed = found->seed;
+    file.topology = found->run.topology;
     file.faults = found->run.faults;
     file.build = BuildId();
     file.hash = found->run.hash;
@@ -160,6 +161,7 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
   run.params = (*scenario)->params;
   for (const auto& [name, value] : replay->params) run.params[name] = value;
   run.seed = replay->seed;
+  run.topology = replay->topology;
   run.faults = replay->faults;
   run.recording = &replay->decisions;
   run.keep_trace = true;

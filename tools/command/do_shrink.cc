@@ -44,6 +44,7 @@ absl::StatusOr<SimRunOptions> ToOptions(const CommonFlags& common,
     found->second = value;
   }
   run.seed = replay.seed;
+  run.topology = replay.topology;
   run.faults = replay.faults;
   run.recording = &replay.decisions;
   run.stack_bytes = replay.stack_kib * 1024;
@@ -84,6 +85,7 @@ int DoShrink(const CommonFlags& common, const ShrinkCommand& command) {
              *failed);
   ReplayFile small = *replay;
   small.params = shrunk.params;
+  small.topology = shrunk.run.topology;
   small.faults = shrunk.run.faults;
   small.decisions = shrunk.run.decisions;
   small.rule = shrunk.run.rule;
@@ -106,6 +108,7 @@ int DoShrink(const CommonFlags& common, const ShrinkCommand& command) {
                    {"seconds", shrunk.seconds},
                    {"changes", shrunk.changes},
                    {"faults", small.faults},
+                   {"topology", small.topology},
                    {"decisions", small.decisions.size()},
                    {"replay", out},
                    {"story", story}});

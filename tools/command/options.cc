@@ -1,12 +1,17 @@
 #include "tools/command/options.h"
 
+#include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <map>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "sim/explore/child_process.h"
 #include "sim/explore/isolated_run.h"
+#include "sim/network/topology.h"
 #include "tools/command/numbers.h"
 
 namespace reprise {
@@ -38,6 +43,26 @@ absl::StatusOr<int64_t> MeasureLength(SimRunOptions options) {
   absl::StatusOr<RunResult> result = RunIsolated(options);
   if (!result.ok()) return result.status();
   return result->num_points;
+}
+
+absl::StatusOr<std::vector<std::string>> ReadTopology(const std::string& path,
+                                                      int num_workers) {
+  errno = 0;
+  std::ifstream stream(path);
+  std::ostringstream text;
+  // An empty file has no characters to read, which is no error of it.
+  if (stream && stream.peek() != std::ifstream::traits_type::eof()) {
+    text << stream.rdbuf();
+  }
+  if (errno != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--topology ", path, ": cannot read it: ", std::strerror(errno)));
+  }
+  absl::StatusOr<std::vector<std::string>> lines =
+      ParseTopology(text.str(), num_workers);
+  if (lines.ok()) return lines;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--topology ", path, ": ", lines.status().message()));
 }
 
 }  // namespace
@@ -88,6 +113,9 @@ void RunFlags::AddTo(CLI::App& app, bool with_seed) {
       ->take_all()
       ->allow_extra_args(false);
   app.add_flag("--no-faults", no_faults, "leaves out the scenario's faults");
+  app.add_option("--topology", topology,
+                 "a file that says what the network is like, instead of what "
+                 "the scenario draws, e.g. 'link w0-w1 latency 20ms'");
   app.add_option("--schedule", schedule,
                  with_seed ? "cooperative, random or pct"
                            : "cooperative, random or pct; several: "
@@ -217,6 +245,12 @@ absl::StatusOr<SimRunOptions> RunFlags::ToOptions() const {
         "--fault and --no-faults exclude each other");
   }
   if (no_faults || !faults.empty()) options.faults = faults;
+  if (!topology.empty()) {
+    absl::StatusOr<std::vector<std::string>> lines =
+        ReadTopology(topology, NumWorkers(*options.scenario, options.params));
+    if (!lines.ok()) return lines.status();
+    options.topology = *std::move(lines);
+  }
   absl::StatusOr<Policy> policy = ParsePolicy(schedule);
   if (!policy.ok()) return policy.status();
   options.schedule.policy = *policy;
@@ -247,6 +281,7 @@ std::vector<std::string> RunFlags::ToArguments(
   }
   if (!workers.empty()) words.insert(words.end(), {"--workers", workers});
   if (no_faults) words.push_back("--no-faults");
+  if (!topology.empty()) words.insert(words.end(), {"--topology", topology});
   if (tensorpipe_locks) words.push_back("--tensorpipe-locks");
   if (context != kDefaultContext) {
     words.insert(words.end(), {"--context", NameOf(context)});

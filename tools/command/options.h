@@ -34,6 +34,7 @@ struct RunFlags {
   std::string workers = {};              // their number; empty: the scenario's
   std::vector<std::string> faults = {};  // fault lines; none with `no_faults`
   bool no_faults = false;
+  std::string topology = {};  // the path of a file of lines; empty: none
   std::string schedule = "random";
   double switch_probability = 0.5;
   double stall_probability = 0.02;

@@ -51,6 +51,12 @@ absl::StatusOr<ProcessRunOptions> ToProcessOptions(const RunFlags& run,
     return absl::InvalidArgumentError(
         "--fault and --no-faults exclude each other");
   }
+  if (!run.topology.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--topology says what a simulated network is like; run it "
+                     "without --on ",
+                     on));
+  }
   if (run.no_faults || !run.faults.empty()) options.faults = run.faults;
   return options;
 }

@@ -35,6 +35,7 @@ Json ToJson(const RunResult& result, std::string_view scenario, uint64_t seed,
   }
   json["wall_seconds"] = result.wall_seconds;
   json["faults"] = result.faults;
+  if (simulated) json["topology"] = result.topology;
   json["strikes"] = Json::object();
   for (const auto& [kind, times] : result.injections) {
     json["strikes"][kind] = times;

@@ -20,6 +20,7 @@ ReplayFile SomeReplay() {
   replay.scenario = "lifecycle";
   replay.seed = 17;
   replay.params = {{"calls", 200}};
+  replay.topology = {"link w0-w1 latency 1ms", "host w0,w1"};
   replay.faults = {"crash w1 after 1s"};
   replay.schedule = "random";
   replay.build = "6f0c";
@@ -47,6 +48,32 @@ TEST(ReplayFileTest, ComesBackAsItWasWritten) {
   EXPECT_EQ(FormatReplay(*read, {"a comment", "t\nwo"}), text);
 }
 
+TEST(ReplayFileTest, WorkersOfItsLinesAreThoseOfTheRun) {
+  Scenario scenario;
+  scenario.name = "lifecycle";
+  scenario.workers = 2;
+  scenario.worker_range = ParamRange{2, 9};
+  scenario.params = {{"calls", 1}, {std::string(kWorkersParam), 2}};
+  ReplayFile replay = SomeReplay();
+  const auto error_of = [&scenario](const ReplayFile& file) {
+    const absl::StatusOr<ReplayFile> read = ParseReplay(FormatReplay(file));
+    EXPECT_TRUE(read.ok()) << read.status();
+    return std::string(CheckReplay(*read, scenario).message());
+  };
+  EXPECT_EQ(error_of(replay), "");
+  replay.topology[1] = "host w0,w3";
+  EXPECT_TRUE(absl::StartsWith(error_of(replay),
+                               "line 6: topology 'host w0,w3': w0,w3 where "));
+  // The workers are those of the run.
+  replay.params[std::string(kWorkersParam)] = 4;
+  EXPECT_EQ(error_of(replay), "");
+  replay.faults = {"crash w3 after 1s"};
+  EXPECT_EQ(error_of(replay), "");
+  replay.faults = {"crash w4 after 1s"};
+  EXPECT_TRUE(absl::StartsWith(error_of(replay),
+                               "line 8: fault 'crash w4 after 1s': w4 where "));
+}
+
 TEST(ReplayFileTest, AKeptFileSaysWhatItExpects) {
   ReplayFile replay = SomeReplay();
   replay.expects_hold = true;
@@ -60,6 +87,7 @@ TEST(ReplayFileTest, AnEditIsSeenUnlessItIsAComment) {
   for (const auto& [from, to] :
        {std::pair{"seed 17", "seed 18"}, std::pair{"calls 200", "calls 100"},
         std::pair{"after 1s", "after 2s"},
+        std::pair{"latency 1ms", "latency 2ms"},
         std::pair{"#2 switch 1", "#3 switch 1"},
         std::pair{"check ", "# check "}}) {
     const absl::StatusOr<ReplayFile> read =
@@ -113,7 +141,7 @@ TEST(ReplayFileTest, IsCheckedAgainstItsScenario) {
   const absl::Status fault = CheckReplay(
       *ParseReplay(absl::StrReplaceAll(text, {{"crash w1", "crush w1"}})),
       scenario);
-  EXPECT_TRUE(absl::StartsWith(fault.message(), "line 5: ")) << fault;
+  EXPECT_TRUE(absl::StartsWith(fault.message(), "line 7: ")) << fault;
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ Decision At(int i) {
 // What a run sees.
 struct Seen {
   std::vector<std::string> faults;
+  std::vector<std::string> topology = {};
   std::vector<uint64_t> decisions = {};  // their counts
   int64_t calls = 0;
 
@@ -66,7 +67,7 @@ class ShrinkTest : public ::testing::Test {
             const SimRunOptions& run) -> absl::StatusOr<RunResult> {
       runs_.push_back(run);
       recordings_.push_back(*run.recording);
-      Seen seen{.faults = *run.faults};
+      Seen seen{.faults = *run.faults, .topology = *run.topology};
       for (const Decision& decision : *run.recording) {
         seen.decisions.push_back(decision.count);
       }
@@ -113,6 +114,18 @@ TEST_F(ShrinkTest, WhatTheFailureDoesNotNeedIsGone) {
   EXPECT_THAT(result.changes, Contains("gone: fault crash w0 after 1s"));
   EXPECT_THAT(result.changes, Contains("decisions: 500 to 3"));
   EXPECT_LT(result.runs, 200);
+}
+
+TEST_F(ShrinkTest, LinksThatTheFailureDoesNotNeedAreGone) {
+  failed_.topology = {"link w0-w1 latency 1ms", "link w1-w2 latency 2ms",
+                      "host w0,w1"};
+  const ShrinkResult result = ShrinkWhere([](const Seen& seen) {
+    return std::find(seen.topology.begin(), seen.topology.end(),
+                     "link w1-w2 latency 2ms") != seen.topology.end();
+  });
+  EXPECT_THAT(result.run.topology, ElementsAre("link w1-w2 latency 2ms"));
+  EXPECT_THAT(result.changes, Contains("gone: topology host w0,w1"));
+  EXPECT_TRUE(result.minimal);
 }
 
 TEST_F(ShrinkTest, WhatBecomesSuperfluousLaterIsGoneToo) {

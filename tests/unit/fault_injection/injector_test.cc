@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,76 +13,11 @@
 
 #include "absl/status/status.h"
 #include "fault_injection/fault.h"
-#include "sim/explore/sim_run.h"
-#include "sim/scenario/scenario.h"
 #include "sim/view/story.h"
+#include "tests/unit/fault_injection/injector_testing.h"
 
 namespace reprise {
 namespace {
-
-// w1 calls w0 every 100 ms for three seconds and goes on whatever comes.
-void KeepCalling(Worker& worker) {
-  auto agent =
-      Agent::Start(worker.environment(), worker.options(),
-                   Blocking([](Message message,
-                               const RequestInfo&) -> absl::StatusOr<Message> {
-                     message.type = MessageType::kScriptRet;
-                     return message;
-                   }),
-                   worker.In(absl::Seconds(60)));
-  if (!agent.ok()) {
-    worker.Note("start: " + agent.status().ToString());
-    return;
-  }
-  for (int i = 0; worker.rank() == 1 && i < 30; ++i) {
-    Message request;
-    request.type = MessageType::kScriptCall;
-    request.payload.assign(1000, 'x');
-    Future reply = (*agent)->Send(WorkerId{0}, std::move(request),
-                                  {.timeout = absl::Milliseconds(500)});
-    reply.Wait();
-    worker.Sleep(absl::Milliseconds(100));
-  }
-  if (worker.rank() == 0) worker.Sleep(absl::Seconds(4));
-  (*agent)->Shutdown(worker.In(absl::Seconds(10))).IgnoreError();
-}
-
-RunResult RunWith(const std::vector<std::string>& faults) {
-  static const Scenario scenario = [] {
-    Scenario made;
-    made.name = "keep_calling";
-    made.workers = 2;
-    made.body = KeepCalling;
-    return made;
-  }();
-  SimRunOptions options;
-  options.scenario = &scenario;
-  options.faults = faults;
-  options.keep_trace = true;
-  auto result = RunSimulated(options);
-  EXPECT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->rule, "") << result->detail;
-  return *std::move(result);
-}
-
-int64_t Count(const RunResult& result, EventKind kind, int32_t node = -2) {
-  return std::count_if(
-      result.events.begin(), result.events.end(), [&](const Event& event) {
-        return event.kind == kind && (node == -2 || event.node == node);
-      });
-}
-
-int64_t FailedCalls(const RunResult& result, absl::StatusCode code) {
-  return std::count_if(
-      result.events.begin(), result.events.end(), [&](const Event& event) {
-        return event.kind == EventKind::kCallCompleted && event.code() == code;
-      });
-}
-
-int64_t Injections(const RunResult& result, const std::string& kind) {
-  auto it = result.injections.find(kind);
-  return it == result.injections.end() ? 0 : it->second;
-}
 
 TEST(InjectorTest, WithoutFaultsNothingFails) {
   const RunResult result = RunWith({});

@@ -18,6 +18,7 @@
 #include <random>
 #include <shared_mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -342,6 +343,27 @@ TEST(InterposeTest, DetachedThreadsEndWithTheMainThread) {
   EXPECT_EQ(outcome, Outcome::kFinished);
   EXPECT_FALSE(went_on);
   EXPECT_FALSE(world->clean());  // It may have left anything behind.
+}
+
+TEST(InterposeTest, AThreadThatCannotBeStarted) {
+  TestWorld world;
+  int refused = 0;
+  bool has_run = false;
+  world.Start(0, "main", [&] {
+    Shortage& threads = world.node(0).threads;
+    threads = {.until_ns = 5'000'000, .on_strike = [&refused] { ++refused; }};
+    try {
+      std::thread([] {}).join();
+      ADD_FAILURE() << "it was started";
+    } catch (const std::system_error& error) {
+      EXPECT_EQ(error.code(), std::errc::resource_unavailable_try_again);
+    }
+    std::this_thread::sleep_for(5ms);
+    std::thread([&has_run] { has_run = true; }).join();
+  });
+  EXPECT_EQ(world.Run(), Outcome::kFinished);
+  EXPECT_EQ(refused, 1);
+  EXPECT_TRUE(has_run);
 }
 
 TEST(InterposeTest, KeysHaveAValueForEachFiber) {

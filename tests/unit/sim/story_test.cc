@@ -102,6 +102,18 @@ TEST(StoryTest, AFailureIsToldFromItsCauseHoweverLongAgo) {
   EXPECT_THAT(story.front(), HasSubstr("lines are left out"));
 }
 
+TEST(StoryTest, BeginsWithTheNetworkOfTheRun) {
+  RunResult result = FailureAMinuteLater();
+  result.topology = {"link w0-w1 latency 20ms"};
+  const std::vector<std::string> story = TellStory(result);
+  EXPECT_LE(story.size(), kStoryLines);
+  EXPECT_THAT(story.front(), HasSubstr("topology: link w0-w1 latency 20ms"));
+  for (int i = 0; i < 50; ++i) result.topology.emplace_back("host w0,w1");
+  EXPECT_LE(TellStory(result).size(), kStoryLines);
+  EXPECT_THAT(TellStory(result),
+              Contains(HasSubstr("topology: and 44 more lines")));
+}
+
 // The trace has the word of a fault that lasts, and not whom it is between.
 TEST(StoryTest, AFaultIsToldWithItsWorkers) {
   RunResult result;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sim/explore/sim_worker.h"
@@ -71,6 +72,22 @@ TEST(TopologyTest, WhatIsWrongIsNamed) {
   }
 }
 
+TEST(TopologyTest, AFileHasCommentsAndItsErrorsHaveLines) {
+  const absl::StatusOr<std::vector<std::string>> lines = ParseTopology(
+      "# two sites\n\nlink w0,w1-w2  latency 20ms\r\n\t host\tw0,w1", 3);
+  ASSERT_TRUE(lines.ok()) << lines.status();
+  EXPECT_EQ(*lines, (std::vector<std::string>{"link w0,w1-w2 latency 20ms",
+                                              "host w0,w1"}));
+  EXPECT_TRUE(ParseTopology("", 3)->empty());
+  const absl::Status wrong =
+      ParseTopology("# w3 is not there\nlink w0-w1 latency 1ms\nhost w3,w0\n",
+                    3)
+          .status();
+  EXPECT_EQ(wrong.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(wrong.message()),
+              HasSubstr("line 3: topology 'host w3,w0': w3,w0 where"));
+}
+
 // Of the workers that no list names.
 TEST(TopologyTest, WorkersHaveAHostEach) {
   NetworkOptions options;
@@ -96,6 +113,38 @@ TEST(TopologyTest, AScenarioHasOneAnswer) {
             together.network_options.HostOf(1));
   EXPECT_EQ(together.network_options.HostOf(1),
             together.network_options.HostOf(2));
+}
+
+// What is drawn comes behind the scenario's own lines, and what is given takes
+// the place of what is drawn.
+TEST(TopologyTest, ASeedMayDrawIt) {
+  Scenario scenario;
+  scenario.name = "drawn";
+  scenario.workers = 2;
+  scenario.topology = {"link w0-w1 latency 1ms bandwidth 1000"};
+  scenario.draw_topology = [](Draws random, const ScenarioParams&) {
+    return std::vector<std::string>{
+        "link w0-w1 latency " +
+        std::to_string(random.Between("latency", 10, 1'000'000)) + "us"};
+  };
+  SimRunOptions run;
+  run.scenario = &scenario;
+  const auto link_of = [](const SimRunOptions& options) {
+    const SimCluster cluster(options);
+    return Links(*cluster.world, cluster.network_options,
+                 [](FaultKind, int32_t, int32_t) {})
+        .OptionsOf(0, 1);
+  };
+  const LinkOptions first = link_of(run);
+  EXPECT_NE(first.latency_min_ns, kMillisecond);
+  EXPECT_EQ(first.bytes_per_second, 1000);
+  EXPECT_EQ(link_of(run).latency_min_ns, first.latency_min_ns);
+  run.seed = 2;
+  EXPECT_NE(link_of(run).latency_min_ns, first.latency_min_ns);
+  run.topology = {{"link w0-w1 latency 3ms"}};
+  EXPECT_EQ(link_of(run).latency_min_ns, 3 * kMillisecond);
+  run.topology = std::vector<std::string>();
+  EXPECT_EQ(link_of(run).latency_min_ns, kMillisecond);
 }
 
 }  // namespace
