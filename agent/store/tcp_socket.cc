@@ -23,8 +23,8 @@ constexpr absl::Duration kConnectTimeout = absl::Seconds(10);
 constexpr absl::Duration kLongestPoll = absl::Seconds(60);
 constexpr size_t kReadBytes = 65536;
 
-std::string ErrorText(int error_number) {
-  return std::string(absl::ErrnoToStatus(error_number, "").message());
+std::string WithError(absl::string_view what, int error_number) {
+  return std::string(absl::ErrnoToStatus(error_number, what).message());
 }
 
 }  // namespace
@@ -62,7 +62,7 @@ absl::StatusOr<TcpSocket> TcpSocket::Connect(Runtime& runtime,
 absl::Status TcpSocket::ConnectTo(const void* address, size_t size,
                                   absl::Time deadline) {
   if (file_.get() < 0) {
-    return Unavailable(absl::StrCat("no socket: ", ErrorText(errno)));
+    return Unavailable(WithError("no socket", errno));
   }
   int error = 0;
   if (connect(file_.get(), static_cast<const sockaddr*>(address),
@@ -78,7 +78,7 @@ absl::Status TcpSocket::ConnectTo(const void* address, size_t size,
     }
   }
   if (error != 0) {
-    return Unavailable(absl::StrCat("cannot connect: ", ErrorText(error)));
+    return Unavailable(WithError("cannot connect", error));
   }
   const int on = 1;
   setsockopt(file_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -95,7 +95,7 @@ absl::Status TcpSocket::Write(std::string_view bytes, absl::Time deadline) {
       absl::Status status = WaitFor(POLLOUT, kAnswerTimeout, deadline);
       if (!status.ok()) return status;
     } else if (errno != EINTR) {
-      return Unavailable(absl::StrCat("cannot send: ", ErrorText(errno)));
+      return Unavailable(WithError("cannot send", errno));
     }
   }
   return absl::OkStatus();
@@ -117,7 +117,7 @@ absl::Status TcpSocket::ReadSome(std::string& buffer, absl::Time deadline) {
     }
     if (count == 0) return Unavailable("the server closed the connection");
     if (errno != EAGAIN && errno != EINTR) {
-      return Unavailable(absl::StrCat("cannot receive: ", ErrorText(errno)));
+      return Unavailable(WithError("cannot receive", errno));
     }
   }
 }
@@ -148,7 +148,7 @@ absl::Status TcpSocket::WaitFor(int16_t events, absl::Duration timeout,
                                absl::Ceil(left, absl::Milliseconds(1)))));
     if (ready > 0) return absl::OkStatus();
     if (ready < 0 && errno != EINTR) {
-      return Unavailable(absl::StrCat("cannot wait: ", ErrorText(errno)));
+      return Unavailable(WithError("cannot wait", errno));
     }
   }
 }

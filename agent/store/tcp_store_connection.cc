@@ -9,7 +9,6 @@ namespace reprise {
 namespace {
 
 constexpr char kValidate = 0;
-constexpr uint64_t kValidateMagic = 0x3C85F7CE;
 // A server of protocol 1 reads the eight bytes after the opcode as the length
 // of a key. The magic is their lower half, and this many queries of one byte
 // are their upper half. No machine has so much memory, so the server closes the
@@ -17,23 +16,9 @@ constexpr uint64_t kValidateMagic = 0x3C85F7CE;
 constexpr int kProbeQueries = 4;
 constexpr absl::Duration kLongestProbe = absl::Seconds(3);
 
-constexpr char kReady = 0;
-constexpr char kNotReady = 1;
-
 // The numbers of the queries, in the order of `Query`.
 constexpr char kQueries1[] = {0, 1, 2, 3, 4, 6, 8};
 constexpr char kQueries2[] = {1, 2, 3, 4, 5, 7, 8};
-
-void AppendNumber(std::string& bytes, uint64_t number, int size) {
-  for (int i = 0; i < size; ++i) {
-    bytes.push_back(static_cast<char>(number >> (8 * i) & 0xff));
-  }
-}
-
-void AppendString(std::string& bytes, std::string_view string) {
-  AppendNumber(bytes, string.size(), 8);
-  bytes.append(string);
-}
 
 absl::Status NotTcpStore(std::string_view what) {
   return absl::UnavailableError(
@@ -53,7 +38,7 @@ absl::StatusOr<std::unique_ptr<TcpStoreConnection>> TcpStoreConnection::Open(
       new TcpStoreConnection(*std::move(socket), protocol));
   if (protocol == TcpStoreProtocol::k2) {
     std::string handshake(1, kValidate);
-    AppendNumber(handshake, kValidateMagic, 4);
+    AppendLittleEndian(handshake, kTcpStoreMagic, 4);
     absl::Status status = connection->Send(handshake, deadline);
     if (!status.ok()) return status;
   }
@@ -107,11 +92,11 @@ absl::Status TcpStoreConnection::Set(std::string_view key,
                                      std::string_view value,
                                      absl::Time deadline) {
   std::string bytes = Begin(Query::kSet);
-  AppendString(bytes, key);
-  AppendString(bytes, value);
+  AppendTcpStoreString(bytes, key);
+  AppendTcpStoreString(bytes, value);
   bytes += Begin(Query::kCheck);
-  AppendNumber(bytes, 1, 8);
-  AppendString(bytes, key);
+  AppendLittleEndian(bytes, 1, 8);
+  AppendTcpStoreString(bytes, key);
   absl::Status status = Finish(Send(bytes, deadline));
   if (!status.ok()) return status;
   return Finish(ReceiveReady(deadline)).status();
@@ -120,8 +105,8 @@ absl::Status TcpStoreConnection::Set(std::string_view key,
 absl::StatusOr<bool> TcpStoreConnection::Check(std::string_view key,
                                                absl::Time deadline) {
   std::string bytes = Begin(Query::kCheck);
-  AppendNumber(bytes, 1, 8);
-  AppendString(bytes, key);
+  AppendLittleEndian(bytes, 1, 8);
+  AppendTcpStoreString(bytes, key);
   absl::Status status = Finish(Send(bytes, deadline));
   if (!status.ok()) return status;
   return Finish(ReceiveReady(deadline));
@@ -130,7 +115,7 @@ absl::StatusOr<bool> TcpStoreConnection::Check(std::string_view key,
 absl::StatusOr<std::string> TcpStoreConnection::Get(std::string_view key,
                                                     absl::Time deadline) {
   std::string bytes = Begin(Query::kGet);
-  AppendString(bytes, key);
+  AppendTcpStoreString(bytes, key);
   absl::Status status = Finish(Send(bytes, deadline));
   if (!status.ok()) return status;
   return Finish(ReceiveString(deadline));
@@ -140,9 +125,9 @@ absl::StatusOr<std::string> TcpStoreConnection::CompareSet(
     std::string_view key, std::string_view expected, std::string_view desired,
     absl::Time deadline) {
   std::string bytes = Begin(Query::kCompareSet);
-  AppendString(bytes, key);
-  AppendString(bytes, expected);
-  AppendString(bytes, desired);
+  AppendTcpStoreString(bytes, key);
+  AppendTcpStoreString(bytes, expected);
+  AppendTcpStoreString(bytes, desired);
   absl::Status status = Finish(Send(bytes, deadline));
   if (!status.ok()) return status;
   return Finish(ReceiveString(deadline));
@@ -152,8 +137,8 @@ absl::StatusOr<int64_t> TcpStoreConnection::Add(std::string_view key,
                                                 int64_t delta,
                                                 absl::Time deadline) {
   std::string bytes = Begin(Query::kAdd);
-  AppendString(bytes, key);
-  AppendNumber(bytes, static_cast<uint64_t>(delta), 8);
+  AppendTcpStoreString(bytes, key);
+  AppendLittleEndian(bytes, static_cast<uint64_t>(delta), 8);
   absl::Status status = Finish(Send(bytes, deadline));
   if (!status.ok()) return status;
   return Finish(ReceiveNumber(deadline));
@@ -162,7 +147,7 @@ absl::StatusOr<int64_t> TcpStoreConnection::Add(std::string_view key,
 absl::StatusOr<int64_t> TcpStoreConnection::Delete(std::string_view key,
                                                    absl::Time deadline) {
   std::string bytes = Begin(Query::kDelete);
-  AppendString(bytes, key);
+  AppendTcpStoreString(bytes, key);
   absl::Status status = Finish(Send(bytes, deadline));
   if (!status.ok()) return status;
   return Finish(ReceiveNumber(deadline));
@@ -194,11 +179,7 @@ absl::StatusOr<std::string> TcpStoreConnection::Receive(size_t size,
 absl::StatusOr<int64_t> TcpStoreConnection::ReceiveNumber(absl::Time deadline) {
   const absl::StatusOr<std::string> bytes = Receive(8, deadline);
   if (!bytes.ok()) return bytes.status();
-  uint64_t number = 0;
-  for (int i = 7; i >= 0; --i) {
-    number = number << 8 | static_cast<unsigned char>((*bytes)[i]);
-  }
-  return static_cast<int64_t>(number);
+  return static_cast<int64_t>(LittleEndian(*bytes));
 }
 
 absl::StatusOr<std::string> TcpStoreConnection::ReceiveString(
@@ -216,8 +197,8 @@ absl::StatusOr<std::string> TcpStoreConnection::ReceiveString(
 absl::StatusOr<bool> TcpStoreConnection::ReceiveReady(absl::Time deadline) {
   const absl::StatusOr<std::string> answer = Receive(1, deadline);
   if (!answer.ok()) return answer.status();
-  if ((*answer)[0] == kReady) return true;
-  if ((*answer)[0] == kNotReady) return false;
+  if ((*answer)[0] == kTcpStoreReady) return true;
+  if ((*answer)[0] == kTcpStoreNotReady) return false;
   return NotTcpStore("neither ready nor not ready");
 }
 

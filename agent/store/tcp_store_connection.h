@@ -1,7 +1,5 @@
-// One connection to a TCPStore server: its queries and their answers.
-//
-// A query is a byte, then strings (a little-endian u64 of their length, and
-// their bytes) and integers (little-endian i64 or u64).
+// One connection to a TCPStore server: its queries and their answers. The bytes
+// are in tcp_store_protocol.h.
 
 #ifndef REPRISE_AGENT_STORE_TCP_STORE_CONNECTION_H_
 #define REPRISE_AGENT_STORE_TCP_STORE_CONNECTION_H_
@@ -19,14 +17,9 @@
 #include "agent/runtime/runtime.h"
 #include "agent/store/store_url.h"
 #include "agent/store/tcp_socket.h"
+#include "agent/store/tcp_store_protocol.h"
 
 namespace reprise {
-
-enum class TcpStoreProtocol {
-  kUnknown,
-  k1,  // PyTorch 1.13
-  k2,  // 2.x: it begins with a handshake, and its queries have other numbers
-};
 
 // Not thread-safe. `runtime` must outlive it. After any error it cannot be used
 // any more: what the server sends next would belong to the query that failed.

@@ -67,6 +67,19 @@ expect 0 'never struck: hold w0-w1 after 1000s for 2000s' \
 expect 0 'struck: pause 1' run echo --fault 'pause w1 when w1 request#1 for 1ms'
 expect 0 '^reached: .*nested calls' run lifecycle
 
+# A store for a group.
+expect 0 'ended by a signal' store --help
+expect 2 '--tcp is required' store
+expect 2 'no port; it is HOST:PORT' store --tcp 127.0.0.1
+expect 2 'no host' store --tcp :1
+expect 2 'the port must be a number from 0 to 65535' store --tcp localhost:65536
+expect 2 'must be a number' store --tcp localhost:x
+expect 2 'must stand in brackets' store --tcp ::1:0
+expect 2 'that is not an address of this machine' store --tcp 192.0.2.1:0
+expect 2 'cannot listen on the host no.such.host.invalid' \
+  store --tcp no.such.host.invalid:0
+expect 2 'not a whole number from 1' store --tcp 127.0.0.1:0 --max-mib 0
+
 # Several explorations by one command.
 expect 0 '^pct +5 seeds  held' explore echo --seeds 5 --schedule random,pct
 expect 0 '^cooperative workers=2 +3 seeds  held' \

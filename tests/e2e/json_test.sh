@@ -41,6 +41,20 @@ object replay 1 "$planted" replay "$out"/timeouts-*.replay
 object worker 0 "$reprise" worker --bind 127.0.0.1 --rank 0 --world-size 1 \
   --store "file://$out/store"
 
+# It says its object and goes on until it is told to end.
+store_until_term() { # ARGUMENT...
+  local said=$out/store_says
+  "$reprise" store "$@" >"$said" &
+  local store=$!
+  until grep -q '^}' "$said" || ! kill -0 $store; do sleep 0.02; done
+  kill -TERM $store
+  wait $store
+  local code=$?
+  cat "$said"
+  return $code
+}
+object store 0 store_until_term --tcp 127.0.0.1:0
+
 # Whatever is wrong, and whoever finds it.
 object error 2 "$reprise"
 object error 2 "$reprise" nonsense
@@ -63,6 +77,9 @@ object error 2 "$reprise" replay
 object error 2 "$reprise" replay /nonexistent.replay
 object error 2 "$reprise" worker --rank x
 object error 2 "$reprise" worker --scenario echo
+object error 2 "$reprise" store
+object error 2 "$reprise" store --tcp 127.0.0.1
+object error 2 "$reprise" store --tcp 192.0.2.1:0
 object error 2 "$planted" run echo --plant nonsense
 
 # The check itself sees what is wrong.

@@ -242,12 +242,40 @@ CLI::App* AddWorker(CLI::App& app, WorkerCommand& worker) {
   return worker_app;
 }
 
+CLI::App* AddStore(CLI::App& app, StoreCommand& store) {
+  CLI::App* const store_app = app.add_subcommand(
+      "store",
+      "serves a tcp:// store for a group, until SIGINT or SIGTERM ends it");
+  store_app->footer(
+      "Its clients are ours and PyTorch's: 1.13, and 2.x since it validates "
+      "its\n"
+      "clients. All keys are in memory and end with it. There is no\n"
+      "authentication: let only the group's network reach the port. Exit "
+      "codes: 0\n"
+      "ended by a signal; 2 it cannot listen there, or usage.\n");
+  store_app
+      ->add_option("--tcp", store.tcp,
+                   "HOST:PORT to listen on, e.g. 10.0.0.7:29500; HOST 0.0.0.0 "
+                   "is all of IPv4 and [::] all; PORT 0 is any, and the line "
+                   "that is printed has it")
+      ->required();
+  store_app
+      ->add_option("--max-mib", store.max_mib,
+                   "the most that keys and values may take, and the most that "
+                   "may be under way to and from all clients")
+      ->capture_default_str()
+      ->check(WholeNumber(1, 1'000'000));
+  return store_app;
+}
+
 void StartLogging(int argc, char** argv) {
   FLAGS_logtostderr = true;
-  // Logs are for users of an agent, and only the subcommand `worker` runs one
-  // for them. In the others, the story tells what an agent would warn of.
+  // Logs are for users of an agent or of a store, and only the subcommands
+  // `worker` and `store` run one for them. In the others, the story tells what
+  // an agent would warn of.
   FLAGS_minloglevel = google::GLOG_FATAL;
-  if (argc > 1 && std::string_view(argv[1]) == "worker") {
+  const std::string_view subcommand = argc > 1 ? argv[1] : "";
+  if (subcommand == "worker" || subcommand == "store") {
     FLAGS_minloglevel = FLAGS_v > 0 ? google::GLOG_INFO : google::GLOG_WARNING;
   }
   google::InitGoogleLogging(argv[0]);
@@ -330,6 +358,7 @@ int Command(int argc, char** argv, const Planting* planting) {
   ShrinkCommand shrink;
   VerifyCommand verify;
   WorkerCommand worker;
+  StoreCommand store;
   CLI::App app(
       "reprise: a deterministic simulator of the tensor-RPC agent that finds "
       "and replays its failures; it also runs scenarios in processes.");
@@ -354,6 +383,7 @@ int Command(int argc, char** argv, const Planting* planting) {
       "doctor",
       "says which transports, channels, GPUs and stores can work here");
   const CLI::App* const worker_app = AddWorker(app, worker);
+  const CLI::App* const store_app = AddStore(app, store);
 
   try {
     app.parse(argc, argv);
@@ -379,6 +409,7 @@ int Command(int argc, char** argv, const Planting* planting) {
   if (*verify_app) return DoVerify(common, verify);
   if (*doctor_app) return DoDoctor(common);
   if (*worker_app) return DoWorker(common, worker);
+  if (*store_app) return DoStore(common, store);
   return UsageError(absl::InvalidArgumentError("no subcommand; see --help"),
                     common.json);
 }

@@ -158,8 +158,9 @@ void AddStores(DoctorReport& report) {
                              "Redis server: redis://host:port",
                              ""});
   report.findings.push_back({"store", "tcp://", true,
-                             "for groups that PyTorch began; it is built in, "
-                             "and needs their TCPStore: tcp://host:port",
+                             "for many machines and for groups that PyTorch "
+                             "began; it is built in, and needs `reprise store` "
+                             "or PyTorch's TCPStore: tcp://host:port",
                              ""});
 }
 

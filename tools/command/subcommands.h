@@ -86,6 +86,11 @@ struct WorkerCommand {
   int64_t max_wall_seconds = 180;
 };
 
+struct StoreCommand {
+  std::string tcp;  // HOST:PORT
+  uint64_t max_mib = 1024;
+};
+
 int DoList(const CommonFlags& common);
 int DoRun(const CommonFlags& common, const RunCommand& command);
 // Runs the explorations that the command means by one of the two below.
@@ -102,6 +107,8 @@ int DoShrink(const CommonFlags& common, const ShrinkCommand& command);
 int DoVerify(const CommonFlags& common, const VerifyCommand& command);
 int DoDoctor(const CommonFlags& common);
 int DoWorker(const CommonFlags& common, const WorkerCommand& command);
+// Serves until SIGINT or SIGTERM.
+int DoStore(const CommonFlags& common, const StoreCommand& command);
 
 }  // namespace reprise
 

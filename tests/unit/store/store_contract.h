@@ -11,6 +11,7 @@
 #ifndef REPRISE_TESTS_UNIT_STORE_STORE_CONTRACT_H_
 #define REPRISE_TESTS_UNIT_STORE_STORE_CONTRACT_H_
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -34,6 +35,8 @@ class StoreFixture {
   virtual std::string WhyNot() { return ""; }
   // Whether `Add` refuses values that are not counters, and sums that overflow.
   virtual bool ChecksCounters() { return true; }
+  // The longest key that the kind takes; longer ones are not tried.
+  virtual size_t MaxKeyBytes() { return size_t{1} << 20; }
 
   virtual Runtime& runtime() = 0;
 
@@ -63,6 +66,7 @@ class StoreContractTest : public testing::TestWithParam<StoreKind> {
   std::shared_ptr<Store> Open() { return fixture_->Open(); }
   Runtime& runtime() { return fixture_->runtime(); }
   bool ChecksCounters() { return fixture_->ChecksCounters(); }
+  size_t MaxKeyBytes() { return fixture_->MaxKeyBytes(); }
 
   // The deadline of calls that should succeed, far beyond what a slow machine
   // needs.
