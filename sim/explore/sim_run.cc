@@ -30,10 +30,12 @@ class SimRun {
       : options_(options),
         cluster_(options),
         world_(*cluster_.world),
-        invariants_(cluster_.num_members(),
-                    [this](std::string_view rule, std::string_view detail) {
-                      world_.Fail(rule, detail);
-                    }),
+        invariants_(
+            cluster_.num_members(),
+            [this](std::string_view rule, std::string_view detail) {
+              world_.Fail(rule, detail);
+            },
+            options.scenario->foreign_code),
         injector_(world_, cluster_.network, cluster_.store, cluster_.gpus,
                   std::move(faults),
                   {[this](int32_t rank) { return NodeOf(rank); },
@@ -208,7 +210,7 @@ RunResult RunOnce(const SimRunOptions& options,
   RunResult result;
   const auto start = std::chrono::steady_clock::now();
   if (in_arena) {
-    ArenaScope arena(options.scatter);
+    ArenaScope arena(options.scatter, options.scenario->foreign_code);
     auto run = std::make_unique<SimRun>(options, faults);
     run->Run();
     {
@@ -220,7 +222,8 @@ RunResult RunOnce(const SimRunOptions& options,
     const bool destroyed = SimRun::Dispose(std::move(run));
     const int64_t left = arena.live_allocations();
     ArenaPause outlives_the_arena;
-    if (destroyed && result.held() && left != 0) {
+    if (destroyed && result.held() && left != 0 &&
+        !options.scenario->foreign_code) {
       FailAfterTheEnd(
           "leak",
           absl::StrCat(left, " allocations are left when all has ended"),
@@ -242,7 +245,11 @@ RunResult RunOnce(const SimRunOptions& options,
 
 }  // namespace
 
-absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
+absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& given) {
+  SimRunOptions options = given;
+  if (options.scenario->foreign_code) {
+    options.schedule.context = ContextKind::kThreads;
+  }
   if (kHasTsan && options.schedule.context == ContextKind::kFibers) {
     return absl::FailedPreconditionError(
         "this program was built with ThreadSanitizer, which cannot follow "
