@@ -4,7 +4,8 @@
 Every relative link leads somewhere; in docs/parity.md every row is there once;
 every test, scenario and planted defect that it or docs/findings.md names
 exists; docs/faults.md has a line for every kind of fault; and README finds the
-planted defect of its first five minutes as the test of that defect does.
+planted defect of its first five minutes as the test of that defect does; and
+docs/stock-museum.md has each kept defect of PyTorch's agent with its rule.
 """
 
 import pathlib
@@ -13,7 +14,7 @@ import sys
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROWS = [str(row) for row in range(1, 66)]
-DEFECTS = [str(defect) for defect in range(1, 25)] + list("abcdef")
+DEFECTS = [str(defect) for defect in range(1, 27)] + list("abcdef")
 FINDINGS = [f"F{number}" for number in range(1, 30)]
 STATES = ("done", "later", "not ours")
 SHOWN_BY_TEST = re.compile(r"`([a-z_]+/[a-z_0-9]+)` ([A-Z]\w+(?:, [A-Z]\w+)*)")
@@ -56,7 +57,8 @@ class Named:
         self.of_kind = {
             "scenario": set(
                 re.findall(r"REPRISE_SCENARIO\(\s*(\w+)",
-                           read("tests/scenarios/*.cc"))),
+                           read("tests/scenarios/*.cc") +
+                           read("tests/stock/*.cc"))),
             "planted": planted & set(
                 re.findall(r'"(\w+)"', read("tests/planted/BUILD"))),
             "script": {path.name for path in TOP.glob("tests/*/*.sh")},
@@ -118,6 +120,20 @@ def check_findings(named):
             f"docs/findings.md: rows missing or out of order: {missing}")
 
 
+def check_museum():
+    """The museum's table is that of its replay files, with their rules."""
+    text = (TOP / "docs/stock-museum.md").read_text()
+    told = dict(re.findall(r"`(\w+\.replay)` \| `([\w-]+)`", text))
+    kept = {
+        path.name: re.search(r"^rule (.*)$", path.read_text(), re.M).group(1)
+        for path in TOP.glob("tests/replays/stock/*.replay")
+    }
+    for name in sorted(told.keys() | kept.keys()):
+        if told.get(name) != kept.get(name):
+            errors.append(f"docs/stock-museum.md: {name} breaks "
+                          f"{kept.get(name)}, not {told.get(name)}")
+
+
 def check_first_minutes():
     text = (TOP / "README.md").read_text()
     command = re.search(r"explore (\w+)(.*) --plant (\w+)", text)
@@ -149,6 +165,7 @@ named = Named()
 check_parity(named)
 check_findings(named)
 check_faults()
+check_museum()
 check_first_minutes()
 for error in errors:
     print(error)

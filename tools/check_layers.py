@@ -49,7 +49,7 @@ FLOORS = [
     ["fault_injection:fault"],
     ["sim/world"],
     ["sim/interpose"],
-    ["sim/device", "sim/network", "sim/store", "sim/scenario"],
+    ["sim/device", "sim/network", "sim/store", "sim/scenario", "sim/stock"],
     ["fault_injection", "sim/view"],
     # Runs scenarios with their faults, so it stands above fault_injection.
     ["sim/explore"],

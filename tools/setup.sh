@@ -14,8 +14,9 @@ it as root, or as a user of sudo; run it again at any time, it installs only
 what is missing.
 
   --check         install nothing: list what is missing, exit 1 if anything is
-  --with-interop  also PyTorch (python3-torch, large), for the tests against
-                  its own TCPStore, which are skipped without it
+  --with-interop  also PyTorch (python3-torch and libtorch-dev, large), for the
+                  tests against its own TCPStore and its own agent, which are
+                  skipped without it
   --with-cuda     also CUDA's header, from NVIDIA's package on PyPI, unless the
                   CUDA toolkit is installed; GPUs work only in what is built
                   with one of the two
@@ -43,7 +44,7 @@ readonly LIBRARY_PACKAGES=(
 # For the tests of the Redis store: redis-tools has the server's program, and
 # unlike redis-server it starts no service. For those of networks: iproute2.
 readonly TEST_PACKAGES=(iproute2 redis-tools)
-readonly INTEROP_PACKAGES=(python3-torch)
+readonly INTEROP_PACKAGES=(libtorch-dev python3-torch)
 readonly CUDA_PACKAGES=(python3-pip)
 # --config=clang and --config=fuzz, readable sanitizer reports, tools/format.sh
 # and tools/tidy.sh.

@@ -30,8 +30,10 @@ SeedPool::SeedPool(const SimRunOptions& run, uint64_t num_seeds, SeedOf seed_of,
       num_seeds_(num_seeds),
       seed_of_(std::move(seed_of)),
       jobs_(static_cast<size_t>(std::max(1, jobs))),
-      batch_size_(std::clamp(num_seeds / (kBatchesOfAJob * jobs_), kMinBatch,
-                             kMaxBatch)) {}
+      batch_size_(run.scenario->foreign_code
+                      ? 1
+                      : std::clamp(num_seeds / (kBatchesOfAJob * jobs_),
+                                   kMinBatch, kMaxBatch)) {}
 
 SeedPool::~SeedPool() = default;
 

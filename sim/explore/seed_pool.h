@@ -4,7 +4,8 @@
 // Each batch of seeds has a process of its own, and batches do not depend on
 // the number of jobs, so results do not either. A process ends at the first of
 // its seeds that fails, whether it died or not, and the rest of its batch gets
-// another one, so that no run comes after one that failed.
+// another one, so that no run comes after one that failed. A scenario with
+// foreign code has a process for each seed.
 
 #ifndef REPRISE_SIM_EXPLORE_SEED_POOL_H_
 #define REPRISE_SIM_EXPLORE_SEED_POOL_H_

@@ -36,10 +36,12 @@ class SimRun {
                                             return fault.kind ==
                                                    FaultKind::kNoTensorMemory;
                                           })),
-        invariants_(cluster_.num_members(),
-                    [this](std::string_view rule, std::string_view detail) {
-                      world_.Fail(rule, detail);
-                    }),
+        invariants_(
+            cluster_.num_members(),
+            [this](std::string_view rule, std::string_view detail) {
+              world_.Fail(rule, detail);
+            },
+            options.scenario->foreign_code),
         injector_(world_, cluster_.network, cluster_.store, cluster_.gpus,
                   std::move(faults),
                   {[this](int32_t rank) { return NodeOf(rank); },
@@ -218,7 +220,7 @@ RunResult RunOnce(const SimRunOptions& options,
   RunResult result;
   const auto start = std::chrono::steady_clock::now();
   if (in_arena) {
-    ArenaScope arena(options.scatter);
+    ArenaScope arena(options.scatter, options.scenario->foreign_code);
     auto run = std::make_unique<SimRun>(options, faults);
     run->Run();
     {
@@ -230,7 +232,8 @@ RunResult RunOnce(const SimRunOptions& options,
     const bool destroyed = SimRun::Dispose(std::move(run));
     const int64_t left = arena.live_allocations();
     ArenaPause outlives_the_arena;
-    if (destroyed && result.held() && left != 0) {
+    if (destroyed && result.held() && left != 0 &&
+        !options.scenario->foreign_code) {
       FailAfterTheEnd(
           "leak",
           absl::StrCat(left, " allocations are left when all has ended"),
@@ -259,7 +262,11 @@ std::vector<std::string> TopologyOf(const SimRunOptions& options) {
                                          options.params);
 }
 
-absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
+absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& given) {
+  SimRunOptions options = given;
+  if (options.scenario->foreign_code) {
+    options.schedule.context = ContextKind::kThreads;
+  }
   if (kHasTsan && options.schedule.context == ContextKind::kFibers) {
     return absl::FailedPreconditionError(
         "this program was built with ThreadSanitizer, which cannot follow "
@@ -279,18 +286,17 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   absl::StatusOr<std::vector<Fault>> faults =
       ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
-  SimRunOptions run = options;
-  run.topology = TopologyOf(options);
+  options.topology = TopologyOf(options);
   const int workers = NumWorkers(scenario, options.params);
   NetworkOptions ignored;
   absl::Status status = ApplyTopology(scenario.topology, workers, ignored);
-  if (status.ok()) status = ApplyTopology(*run.topology, workers, ignored);
+  if (status.ok()) status = ApplyTopology(*options.topology, workers, ignored);
   if (!status.ok()) return status;
   if (options.recorder != nullptr) options.recorder->NotePlan(lines);
   if (kHasArena) MakeStatics();
-  RunResult result = RunOnce(run, *faults, kHasArena);
+  RunResult result = RunOnce(options, *faults, kHasArena);
   result.faults = std::move(lines);
-  result.topology = *std::move(run.topology);
+  result.topology = *std::move(options.topology);
   return result;
 }
 

@@ -1,7 +1,8 @@
 // Checks whether a run is a function of its seed. The seed is run again with
 // another clock, with scattered heap addresses, after other seeds, and in a new
 // process, and all runs must have the same events. What differs only under one
-// of these depends on that one, and this is how the kind of leak is told.
+// of these depends on that one, and this is how the kind of leak is told. A
+// scenario with foreign code is run in new processes only.
 
 #ifndef REPRISE_SIM_EXPLORE_VERIFY_H_
 #define REPRISE_SIM_EXPLORE_VERIFY_H_

@@ -84,7 +84,7 @@ bool IsOwnSymbol(std::string_view name) {
   return false;
 }
 
-PlaceKind KindOf(const Frame& frame) {
+PlaceKind KindOf(const Frame& frame, bool in_program) {
   const std::string_view file = frame.file;
   if (file.empty()) {
     const std::string_view name = frame.function;
@@ -96,9 +96,11 @@ PlaceKind KindOf(const Frame& frame) {
         return PlaceKind::kLibrary;
       }
     }
-    return name.starts_with("reprise::") || Contains(name, "tensorpipe::")
-               ? PlaceKind::kQuiet
-               : PlaceKind::kUser;
+    // A library's functions may have arguments of TensorPipe's types.
+    const bool is_tensorpipe = in_program ? Contains(name, "tensorpipe::")
+                                          : name.starts_with("tensorpipe::");
+    return name.starts_with("reprise::") || is_tensorpipe ? PlaceKind::kQuiet
+                                                          : PlaceKind::kUser;
   }
   if (Contains(file, "/c++/") || Contains(file, "/absl/") ||
       Contains(file, "/boost/") || Contains(file, "/gtest/") ||

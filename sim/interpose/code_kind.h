@@ -25,8 +25,9 @@ PlaceKind KindOfObject(std::string_view path);
 bool IsOwnSymbol(std::string_view name);
 
 // By the file that a function lies in, or by its name where there is no debug
-// information. Not thread-safe.
-PlaceKind KindOf(const Frame& frame);
+// information. `in_program`: it is the program's, and not a shared library's.
+// Not thread-safe.
+PlaceKind KindOf(const Frame& frame, bool in_program);
 
 }  // namespace reprise::interpose
 

@@ -194,7 +194,7 @@ class Symbolizer {
       return place;
     }
     for (const Frame& frame : frames) {
-      place->kind = KindOf(frame);
+      place->kind = KindOf(frame, module->is_program);
       Describe(frame, *place);
       if (place->kind != PlaceKind::kLibrary) return place;
     }

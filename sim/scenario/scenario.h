@@ -178,6 +178,11 @@ struct Scenario {
   // other's memory. Without GPUs, workers have no `Environment::devices`.
   int gpus_per_host = 0;
   std::vector<int> hosts = {};
+  // Whether the body runs libraries that were not written for worlds. Then, in
+  // a simulated world, its threads are OS threads whatever the schedule says,
+  // since such code may have `thread_local`s; each run has a process of its
+  // own, since it may have statics; and what it keeps allocated is no leak.
+  bool foreign_code = false;
 };
 
 // The number of workers of a run with these parameters, clients included.

@@ -41,9 +41,12 @@ class Invariants {
   using Violated =
       std::function<void(std::string_view rule, std::string_view detail)>;
 
-  Invariants(int num_workers, Violated violated)
+  // `may_be_foreign`: workers on which no agent of ours listens may have
+  // another agent, which tells nothing of what it sends and of where it waits.
+  Invariants(int num_workers, Violated violated, bool may_be_foreign = false)
       : num_workers_(num_workers),
         violated_(std::move(violated)),
+        may_be_foreign_(may_be_foreign),
         causes_([this](std::string_view rule, const Event& event,
                        std::string_view what) { Fail(rule, event, what); }) {}
 
@@ -70,11 +73,17 @@ class Invariants {
   void CallStarted(const Event& event);
   void CallCompleted(const Event& event);
   void Forget(int32_t rank);
+  bool IsForeign(int32_t rank) const {
+    return may_be_foreign_ && !ours_.contains(rank);
+  }
+  int NumForeign() const;
   void Fail(std::string_view rule, const Event& event, std::string_view what);
 
   const int num_workers_;
   const Violated violated_;
+  const bool may_be_foreign_;
   Causes causes_;
+  std::set<int32_t> ours_;  // workers on which an agent of ours has listened
   bool failed_ = false;
   std::vector<Member> members_;  // by rank, of those that did something
   // The digests of each caller's requests, and of the replies to them. A caller

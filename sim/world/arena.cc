@@ -29,6 +29,11 @@ namespace {
 
 constexpr size_t kArenaBytes = size_t{16} << 30;  // address space only
 constexpr int kMaxArenas = 64;
+// Where they lie, unless something else does: far from where the system puts
+// programs, libraries, stacks and heaps. At an address of its own in each
+// process, a hash table of foreign code whose keys are pointers would have an
+// order of its own in each process, too.
+constexpr uintptr_t kRegion = uintptr_t{0x100000000000};
 constexpr size_t kKeepBytes = size_t{64} << 20;  // kept touched between runs
 constexpr size_t kHeader = 8;
 constexpr int kLanes = 16;  // of scattered allocation
@@ -86,15 +91,20 @@ constexpr uint32_t kFreed = uint32_t{1} << 31;
 }
 
 struct FreeBlock {
-  FreeBlock* next;
+  uintptr_t next;  // a pointer, xor kPoison if freed memory is poisoned
 };
+
+// No address: whoever follows a pointer that it reads from freed memory dies.
+constexpr unsigned char kPoisonByte = 0xd5;
+constexpr uintptr_t kPoison = 0xd5d5d5d5d5d5d5d5;
 
 class Arena {
  public:
   explicit Arena(char* base) : base_(base) {}
 
-  void Begin(uint64_t scatter) {
+  void Begin(uint64_t scatter, bool poison) {
     scatter_ = scatter;
+    poison_ = poison ? kPoison : 0;
     draws_ = 0;
     live_ = 0;
     const size_t lane_bytes = kArenaBytes / kLanes;
@@ -124,7 +134,7 @@ class Arena {
     char* user = nullptr;
     if (free_[size_class] != nullptr && !Coin()) {
       user = reinterpret_cast<char*>(free_[size_class]);
-      free_[size_class] = free_[size_class]->next;
+      free_[size_class] = Next(*free_[size_class]);
     } else {
       const int lane = scatter_ == 0 ? 0 : static_cast<int>(Bits() % kLanes);
       const size_t bytes = BlockOf(size_class);
@@ -157,7 +167,12 @@ class Arena {
     const Header freed{header.size_class + kFreed, header.offset};
     std::memcpy(result - kHeader, &freed, kHeader);
     auto* const block = reinterpret_cast<FreeBlock*>(result - header.offset);
-    block->next = free_[header.size_class];
+    if (poison_ != 0) {
+      std::memset(static_cast<void*>(block), kPoisonByte,
+                  BlockOf(static_cast<int>(header.size_class)) - kHeader);
+    }
+    block->next =
+        reinterpret_cast<uintptr_t>(free_[header.size_class]) ^ poison_;
     free_[header.size_class] = block;
     --live_;
   }
@@ -165,11 +180,16 @@ class Arena {
   int64_t live() const { return live_; }
 
  private:
+  FreeBlock* Next(const FreeBlock& block) const {
+    return reinterpret_cast<FreeBlock*>(block.next ^ poison_);
+  }
+
   uint64_t Bits() { return Draw(scatter_, 0x5ca77e5, draws_++); }
   bool Coin() { return scatter_ != 0 && (Bits() & 1) != 0; }
 
   char* const base_;
   uint64_t scatter_ = 0;
+  uintptr_t poison_ = 0;
   uint64_t draws_ = 0;
   int64_t live_ = 0;
   char* lanes_[kLanes] = {};
@@ -187,9 +207,12 @@ thread_local constinit Arena* t_active = nullptr;  // what allocates now
 
 char* Region() {
   static char* const region = [] {
-    void* memory =
-        mmap(nullptr, kArenaBytes * kMaxArenas, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const auto map = [](void* address, int fixed) {
+      return mmap(address, kArenaBytes * kMaxArenas, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
+    };
+    void* memory = map(reinterpret_cast<void*>(kRegion), MAP_FIXED_NOREPLACE);
+    if (memory == MAP_FAILED) memory = map(nullptr, 0);
     g_region = memory == MAP_FAILED ? nullptr : static_cast<char*>(memory);
     return g_region;
   }();
@@ -261,11 +284,11 @@ Arena* ArenaOfThisThread() {
 
 }  // namespace
 
-ArenaScope::ArenaScope(uint64_t scatter) {
+ArenaScope::ArenaScope(uint64_t scatter, bool poison) {
   if (!kHasArena) return;
   Arena* arena = ArenaOfThisThread();
   if (arena == nullptr) return;
-  arena->Begin(scatter);
+  arena->Begin(scatter, poison);
   t_active = arena;
 }
 

@@ -37,7 +37,9 @@ inline constexpr bool kHasArena = true;
 class ArenaScope {
  public:
   // `scatter` other than 0 is the seed by which addresses are shuffled.
-  explicit ArenaScope(uint64_t scatter = 0);
+  // `poison`: what is freed is overwritten, so that code that still uses it
+  // fails as it would in the worst case.
+  explicit ArenaScope(uint64_t scatter = 0, bool poison = false);
   ArenaScope(const ArenaScope&) = delete;
   ArenaScope& operator=(const ArenaScope&) = delete;
   ~ArenaScope();

@@ -8,6 +8,7 @@
 load(":cuda_headers.bzl", "cuda_headers")
 load(":debian_bazel.bzl", "debian_bazel_repositories")
 load(":debian_package.bzl", "debian_abseil", "debian_package")
+load(":libtorch.bzl", "libtorch")
 
 # A repository -> its Debian package, a header of it, its targets.
 _PACKAGES = {
@@ -92,6 +93,8 @@ def reprise_dependencies():
         debian_abseil(name = "com_google_absl")
     if "cuda" not in existing:
         cuda_headers(name = "cuda")
+    if "libtorch" not in existing:
+        libtorch(name = "libtorch")
     for name, package in _PACKAGES.items():
         if name not in existing:
             debian_package(

@@ -247,9 +247,12 @@ int DoVerify(const CommonFlags& common, const VerifyCommand& command) {
     if (result->differs.empty()) {
       if (!common.json) {
         PrintLine(absl::StrFormat(
-            "%s seed %d: hash %s again, with another clock, with the heap "
-            "scattered, after other seeds and in a fresh process",
-            command.run.scenario, options.run.seed, HashText(result->hash)));
+            "%s seed %d: hash %s again%s and in a fresh process",
+            command.run.scenario, options.run.seed, HashText(result->hash),
+            options.run.scenario->foreign_code
+                ? " in another process"
+                : ", with another clock, with the heap scattered, after other "
+                  "seeds"));
       }
       continue;
     }

@@ -456,5 +456,32 @@ TEST(SharedLogTest, AnEntryThatDoesNotFitIsNotSeen) {
   EXPECT_EQ((*log)->Next(), 0);
 }
 
+// Foreign code may have statics and `thread_local`s, and may keep what it has.
+TEST(ForeignCodeTest, HasAProcessForEachSeedThreadsOfItsOwnAndNoLeaks) {
+  Scenario scenario;
+  scenario.name = "foreign";
+  scenario.workers = 2;
+  scenario.foreign_code = true;
+  scenario.body = [](Worker& worker) {
+    static int runs = 0;
+    thread_local int users = 0;
+    ++users;
+    worker.Sleep(absl::Milliseconds(1));
+    worker.Check(users == 1, "thread-local", "shared by two threads");
+    if (worker.rank() == 0) {
+      worker.Check(++runs == 1, "static", "left by an earlier run");
+      [[maybe_unused]] static auto* kept = new int(1);
+      kept = new int(2);
+    }
+  };
+  const absl::StatusOr<ExploreResult> result =
+      Explore(OptionsFor(scenario, 30));
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->seeds, 30);
+  for (const ExploreFailure& failure : result->failures) {
+    ADD_FAILURE() << failure.replay.rule << ": " << failure.replay.detail;
+  }
+}
+
 }  // namespace
 }  // namespace reprise

@@ -184,6 +184,33 @@ TEST_F(ArenaTest, APauseAllocatesWhatStays) {
   delete outside;
 }
 
+// Reads freed memory, which the compiler must not know.
+uintptr_t WordAt(const void* memory, int index) {
+  LookAt(memory);
+  return static_cast<const volatile uintptr_t*>(memory)[index];
+}
+
+TEST_F(ArenaTest, FreedMemoryIsPoisonedIfAsked) {
+  for (const bool poison : {false, true}) {
+    ArenaScope arena(/*scatter=*/0, poison);
+    auto* const first = new uintptr_t[4]{1, 2, 3, 4};
+    auto* const second = new uintptr_t[4]{5, 6, 7, 8};
+    const auto first_address = reinterpret_cast<uintptr_t>(first);
+    delete[] first;
+    delete[] second;
+    // The second leads to the first, unless it is poisoned.
+    EXPECT_EQ(WordAt(second, 0) == first_address, !poison);
+    EXPECT_EQ(WordAt(second, 3) == 8, !poison);
+    // What was freed is used again, the last first.
+    auto* const again = new uintptr_t[4];
+    auto* const another = new uintptr_t[4];
+    EXPECT_EQ(again, second);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(another), first_address);
+    delete[] again;
+    delete[] another;
+  }
+}
+
 TEST_F(ArenaTest, WhatWasMadeOutsideMayBeFreedInside) {
   auto before = std::make_unique<std::string>(100, 'b');
   int64_t live = -1;

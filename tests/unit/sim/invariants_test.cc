@@ -178,6 +178,39 @@ TEST_F(InvariantsTest, ABarrierLeftWithAnErrorIsRight) {
   EXPECT_EQ(violations_, Rules());
 }
 
+// Where no agent of ours has listened there may be another one, of which no
+// event tells.
+TEST_F(InvariantsTest, AForeignWorkerTellsNothing) {
+  Invariants foreign(
+      2,
+      [this](std::string_view rule, std::string_view) {
+        violations_.push_back(std::string(rule));
+      },
+      /*may_be_foreign=*/true);
+  const auto happens = [&](EventKind kind, uint64_t id, int64_t a, int64_t b,
+                           uint64_t c, std::string text) {
+    Event event;
+    event.node = 0;
+    event.kind = kind;
+    event.id = id;
+    event.a = a;
+    event.b = b;
+    event.c = c;
+    event.text = std::move(text);
+    foreign.OnEvent(event);
+  };
+  happens(EventKind::kListening, 0, 0, 0, 0, "");
+  happens(EventKind::kRequest, 3, 0, 0, 0xaa, "w1");
+  happens(EventKind::kCallStarted, 7, 1, 1000, 0xaa, "");
+  happens(EventKind::kCallCompleted, 7, 1, kOk, 0xbb, "");
+  happens(EventKind::kBarrierEntered, 1, 0, 0, 0, "");
+  happens(EventKind::kBarrierLeft, 1, 0, kOk, 0, "");
+  EXPECT_EQ(violations_, Rules());
+  // What w0 says of itself must still be right.
+  happens(EventKind::kRequest, 8, 0, 0, 0xaa, "w0");
+  EXPECT_EQ(violations_, Rules{"byte-for-byte"});
+}
+
 TEST_F(InvariantsTest, AWorkerThatEndsBeforeItsAgent) {
   Happens(0, EventKind::kListening);
   Happens(0, EventKind::kWorkerEnded);
