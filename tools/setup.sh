@@ -37,13 +37,16 @@ readonly BUILD_PACKAGES=(
 )
 # The libraries; tools/bazel/deps.bzl gives them their Bazel labels.
 readonly LIBRARY_PACKAGES=(
-  libabsl-dev libbenchmark-dev libboost-context-dev libcli11-dev libdlpack-dev
-  libgmock-dev libgoogle-glog-dev libgtest-dev libhiredis-dev libmd-dev
-  libtensorpipe-dev libuv1-dev nlohmann-json3-dev prometheus-cpp-dev
+  libabsl-dev libbenchmark-dev libboost-context-dev libcli11-dev
+  libcurl4-openssl-dev libdlpack-dev libgmock-dev libgoogle-glog-dev
+  libgtest-dev libhiredis-dev libmd-dev libtensorpipe-dev libuv1-dev
+  nlohmann-json3-dev prometheus-cpp-dev
 )
 # For the tests of the Redis store: redis-tools has the server's program, and
-# unlike redis-server it starts no service. For those of networks: iproute2.
-readonly TEST_PACKAGES=(iproute2 redis-tools)
+# unlike redis-server it starts no service. For those of etcd: etcd-server, which
+# starts one where systemd runs; the tests do not use it. For those of networks:
+# iproute2.
+readonly TEST_PACKAGES=(etcd-server iproute2 redis-tools)
 readonly INTEROP_PACKAGES=(libtorch-dev python3-torch)
 readonly CUDA_PACKAGES=(python3-pip)
 # --config=clang and --config=fuzz, readable sanitizer reports, tools/format.sh

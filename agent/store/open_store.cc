@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "agent/store/etcd_store.h"
 #include "agent/store/file_store.h"
 #include "agent/store/memory_store.h"
 #include "agent/store/redis_store.h"
@@ -16,6 +17,7 @@ constexpr std::string_view kMemoryUrl = "memory://";
 constexpr std::string_view kFileScheme = "file://";
 constexpr std::string_view kRedisScheme = "redis://";
 constexpr std::string_view kTcpScheme = "tcp://";
+constexpr std::string_view kEtcdScheme = "etcd://";
 
 bool HasScheme(std::string_view url, std::string_view scheme) {
   return url.substr(0, scheme.size()) == scheme;
@@ -28,6 +30,7 @@ absl::StatusOr<std::shared_ptr<Store>> OpenStore(Runtime& runtime,
   if (url == kMemoryUrl) return MakeMemoryStore(runtime);
   if (HasScheme(url, kRedisScheme)) return OpenRedisStore(runtime, url);
   if (HasScheme(url, kTcpScheme)) return OpenTcpStore(runtime, url);
+  if (HasScheme(url, kEtcdScheme)) return OpenEtcdStore(runtime, url);
   if (HasScheme(url, kFileScheme)) {
     const std::string_view path = url.substr(kFileScheme.size());
     if (path.size() > 1 && path.front() == '/') {
@@ -37,9 +40,10 @@ absl::StatusOr<std::shared_ptr<Store>> OpenStore(Runtime& runtime,
   return BadStoreUrl(
       url,
       "supported are memory://, file:///absolute/directory, "
-      "redis://[[user]:password@]host[:port][/database][?ttl=SECONDS] and "
-      "tcp://host:port[?protocol=1|2]; there is no rediss://, as Debian's "
-      "hiredis has no TLS");
+      "redis://[[user]:password@]host[:port][/database][?ttl=SECONDS], "
+      "tcp://host:port[?protocol=1|2] and "
+      "etcd://host[:port][,host[:port]...][/prefix]; there is no rediss://, as "
+      "Debian's hiredis has no TLS");
 }
 
 }  // namespace reprise

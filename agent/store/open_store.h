@@ -19,10 +19,12 @@ namespace reprise {
 //   redis://[[user]:password@]host[:port][/database][?ttl=SECONDS]
 //                      a Redis server, see redis_store.h;
 //   tcp://host:port[?protocol=1|2]
-//                      a TCPStore of PyTorch, see tcp_store.h.
+//                      a TCPStore of PyTorch or of ours, see tcp_store.h;
+//   etcd://host[:port][,host[:port]...][/prefix]
+//                      a cluster of etcd, see etcd_store.h.
 // Anything else is INVALID_ARGUMENT, with this list in its text. No text has
 // the password. It does not connect to a server yet. `runtime` must outlive the
-// store, and be the real one for the last three.
+// store, and be the real one for those that have a server and for files.
 absl::StatusOr<std::shared_ptr<Store>> OpenStore(Runtime& runtime,
                                                  std::string_view url);
 

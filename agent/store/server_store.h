@@ -34,7 +34,7 @@ class ServerStore : public Store {
   // Polls, and holds no connection between two polls.
   absl::StatusOr<std::string> Get(std::string_view key,
                                   absl::Time deadline) final {
-    Backoff backoff(runtime_, kFirstPause, kLongestPause, deadline);
+    Backoff backoff(runtime_, kFirstPause, longest_pause_, deadline);
     do {
       absl::StatusOr<std::string> value = GetIfThere("Get", key, deadline);
       if (!absl::IsNotFound(value.status())) return value;
@@ -48,7 +48,10 @@ class ServerStore : public Store {
   }
 
  protected:
-  explicit ServerStore(Runtime& runtime) : runtime_(runtime), pool_(runtime) {}
+  // `longest_pause` is that between two polls.
+  explicit ServerStore(Runtime& runtime,
+                       absl::Duration longest_pause = absl::Milliseconds(20))
+      : runtime_(runtime), longest_pause_(longest_pause), pool_(runtime) {}
 
   Runtime& runtime() { return runtime_; }
 
@@ -83,9 +86,9 @@ class ServerStore : public Store {
 
  private:
   static constexpr absl::Duration kFirstPause = absl::Microseconds(500);
-  static constexpr absl::Duration kLongestPause = absl::Milliseconds(20);
 
   Runtime& runtime_;
+  const absl::Duration longest_pause_;
   ConnectionPool<Connection> pool_;
 };
 

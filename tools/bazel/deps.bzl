@@ -53,6 +53,12 @@ _PACKAGES = {
             "gtest_main": ["-lgmock_main", "-lgmock", "-lgtest", "-lpthread"],
         },
     ),
+    "curl": struct(
+        package = "libcurl4-openssl-dev",
+        # Its header lies in a folder of the machine's kind.
+        header = "/usr/bin/curl-config",
+        libraries = {"curl": ["-lcurl"]},
+    ),
     "dlpack": struct(
         package = "libdlpack-dev",
         header = "/usr/include/dlpack/dlpack.h",

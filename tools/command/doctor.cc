@@ -152,7 +152,7 @@ void AddStores(DoctorReport& report) {
                      : directory.status(),
       "for processes of one machine",
       "set TMPDIR to a directory that can be written"));
-  // Whether these two work depends on their servers, and none is known here.
+  // Whether these work depends on their servers, and none is known here.
   report.findings.push_back({"store", "redis://", true,
                              "for many machines; it is built in, and needs a "
                              "Redis server: redis://host:port",
@@ -161,6 +161,11 @@ void AddStores(DoctorReport& report) {
                              "for many machines and for groups that PyTorch "
                              "began; it is built in, and needs `reprise store` "
                              "or PyTorch's TCPStore: tcp://host:port",
+                             ""});
+  report.findings.push_back({"store", "etcd://", true,
+                             "for many machines, one of which may fail; it is "
+                             "built in, and needs a cluster of etcd: "
+                             "etcd://host1,host2,host3",
                              ""});
 }
 

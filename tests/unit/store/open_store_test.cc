@@ -64,7 +64,9 @@ TEST(OpenStoreTest, AnythingElseIsToldWhatThereIs) {
 TEST(OpenStoreTest, ServersAreNotNeededToOpen) {
   for (const std::string url :
        {"redis://host.invalid", "redis://:secret@host.invalid:1/2?ttl=3",
-        "tcp://host.invalid:1", "tcp://[::1]:29500?protocol=2"}) {
+        "tcp://host.invalid:1", "tcp://[::1]:29500?protocol=2",
+        "etcd://host.invalid",
+        "etcd://a.invalid,b.invalid:1,[::1]:2/prefix/more"}) {
     const auto store = OpenStore(RealRuntime(), url);
     EXPECT_TRUE(store.ok()) << store.status();
   }
@@ -77,11 +79,22 @@ TEST(OpenStoreTest, NoErrorHasThePassword) {
         "redis://:hunter2%@host", "redis://:a@hunter2@host/y",
         "redis://hunter2@h", "tcp://:hunter2@host:1", "x:hunter2@host",
         "redis//:hunter2@host", "redis://:hunter2?@host",
-        "redis://:h@host/?ttl=hunter2@"}) {
+        "redis://:h@host/?ttl=hunter2@", "etcd://u:hunter2@host",
+        "etcd://a,u:hunter2@b/x"}) {
     const absl::Status status = OpenStore(RealRuntime(), url).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << url;
     EXPECT_THAT(std::string(status.message()), Not(HasSubstr("hunter2")))
         << url;
+  }
+}
+
+TEST(OpenStoreTest, BadEtcdUrls) {
+  for (const std::string rest :
+       {"", ",", "a,", ",a", "a,,b", "a:x", "a:0", "a,b:", "a:1:2", "u@a",
+        "a,u:p@b", "a?ttl=1", "a/prefix?x=1", "a b", "/prefix"}) {
+    const absl::Status status =
+        OpenStore(RealRuntime(), "etcd://" + rest).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << rest;
   }
 }
 

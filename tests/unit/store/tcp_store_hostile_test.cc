@@ -2,7 +2,8 @@
 
 #include <sys/resource.h>
 
-#include <array>
+#include <cstdint>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
@@ -26,6 +27,19 @@ absl::Time Later() { return RealRuntime().Now() + absl::Minutes(5); }
 
 void Pause() {
   RealRuntime().SleepUntil(RealRuntime().Now() + absl::Milliseconds(1));
+}
+
+// The most memory that this process has had since the last reset.
+void ResetPeakMemory() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+int64_t PeakMemoryMiB() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  int64_t kib = 0;
+  while (status >> word) {
+    if (word == "VmHWM:") status >> kib;
+  }
+  return kib >> 10;
 }
 
 class Served {
@@ -142,13 +156,17 @@ TEST(TcpStoreHostileTest, AQueryThatDoesNotBecomeWholeIsNotWaitedFor) {
   Served served(options);
   for (const std::string& part :
        {Handshake().substr(0, 3), Query(0), Query(0, String("key")),
-        Query(0, String("key"), Number(1000)) + "some"}) {
+        Handshake() + Query(6, Number(2), String("key"))}) {
     RawClient client = served.Connect();
     client.Send(part);
-    // Bytes that trickle in do not make it longer.
-    while (client.SendSome("x")) Pause();
+    EXPECT_EQ(client.ReceiveAll(), "");
     served.ExpectGood();
   }
+  // Bytes that trickle in do not make it longer.
+  RawClient client = served.Connect();
+  client.Send(Query(0, String("key"), Number(1 << 20)));
+  while (client.SendSome("x")) Pause();
+  EXPECT_EQ(served.counts().dropped, 5);
 }
 
 TEST(TcpStoreHostileTest, SilenceBetweenQueriesIsNoFault) {
@@ -185,7 +203,13 @@ TEST(TcpStoreHostileTest, WhoTakesNoAnswersHoldsUpNobody) {
   greedy.Send(Query(0, String("long"), String(std::string(8 << 20, 'v'))));
   std::string gets;
   while (gets.size() < 64 << 10) gets += Query(2, String("long"));
+  ResetPeakMemory();
+  const int64_t before = PeakMemoryMiB();
   while (greedy.SendSome(gets)) served.ExpectGood();
+#ifndef __SANITIZE_ADDRESS__
+  EXPECT_LT(PeakMemoryMiB(), before + 200);  // a few answers, not thousands
+#endif
+  EXPECT_GT(before, 0);
   served.ExpectGood();
   while (served.counts().dropped == 0) Pause();
   served.ExpectGood();
@@ -233,10 +257,17 @@ TEST(TcpStoreHostileTest, OneChangeForManyWatchersHasALimitToo) {
     watchers.back().Send(Query(7, String("key")));
     EXPECT_EQ(watchers.back().Receive(1), "\x03");
   }
-  // Each watcher is to be sent 16 MiB, and at most one can be.
+  // Each watcher is to be sent 16 MiB, and at most one can be. What is too much
+  // is not even made.
+  ResetPeakMemory();
+  const int64_t before = PeakMemoryMiB();
   writer.Send(set + Query(6));
   EXPECT_EQ(writer.ReceiveNumber(), 1);
   while (served.counts().dropped < 39) Pause();
+#ifndef __SANITIZE_ADDRESS__
+  EXPECT_LT(PeakMemoryMiB(), before + 400);  // 640 for all
+#endif
+  EXPECT_GT(PeakMemoryMiB(), 0);
   served.ExpectGood();
 }
 
@@ -291,7 +322,6 @@ TEST(TcpStoreHostileTest, RunningOutOfDescriptorsIsNotTheEnd) {
   RawClient asked = served.Connect();
   asked.Send(Query(6));
   EXPECT_EQ(asked.ReceiveNumber(), 1);
-  // These connect before the limit is there, and are not accepted before it.
   rlimit before = {};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   RawClient waiting = served.Connect();

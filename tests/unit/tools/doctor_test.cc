@@ -134,6 +134,7 @@ TEST(DoctorTest, LooksAtEverything) {
                                    "file://",
                                    "redis://",
                                    "tcp://",
+                                   "etcd://",
                                    "vm.max_map_count",
                                    "address space",
                                    "ptrace scope",
@@ -148,7 +149,9 @@ TEST(DoctorTest, LooksAtEverything) {
   EXPECT_THAT(Find(report, "store", "redis://").detail,
               HasSubstr("needs a Redis server"));
   EXPECT_THAT(Find(report, "store", "tcp://").detail,
-              HasSubstr("needs their TCPStore"));
+              HasSubstr("needs `reprise store` or PyTorch's TCPStore"));
+  EXPECT_THAT(Find(report, "store", "etcd://").detail,
+              HasSubstr("needs a cluster of etcd"));
 }
 
 TEST(DoctorTest, AFileStoreThatCannotWork) {

@@ -1,6 +1,7 @@
-// Eight processes, each with an agent over uv, meet in a Redis that is killed
-// (kill -9) and started again once in each run: while they look for each other,
-// while they call each other, or while they leave.
+// Eight processes, each with an agent over uv, meet in a store whose server is
+// killed (kill -9) and started again once in each run: while they look for each
+// other, while they call each other, or while they leave. The server is a
+// Redis, or the leader of a cluster of etcd.
 
 #include <sys/mman.h>
 
@@ -20,6 +21,7 @@
 #include "agent/transport/transports.h"
 #include "gtest/gtest.h"
 #include "tests/unit/store/child_process.h"
+#include "tests/unit/store/etcd_cluster.h"
 #include "tests/unit/store/server_process.h"
 
 namespace reprise {
@@ -102,24 +104,54 @@ void Work(Progress& progress, const std::string& url, int id,
   Expect((*agent)->Shutdown(Later()), id, "shutdown");
 }
 
+class Server {
+ public:
+  virtual ~Server() = default;
+  virtual std::string Url() const = 0;
+  virtual void Kill() = 0;
+  virtual void Restart() = 0;
+};
+
+class Redis : public Server {
+ public:
+  std::string Url() const override { return server_.Url(); }
+  void Kill() override { server_.Kill(); }
+  void Restart() override { server_.Restart(); }
+
+ private:
+  RedisServer server_;
+};
+
+class Etcd : public Server {
+ public:
+  std::string Url() const override { return cluster_.Url("/group"); }
+  void Kill() override {
+    while ((killed_ = cluster_.Leader()) < 0) Sleep(absl::Milliseconds(1));
+    cluster_.Kill(killed_);
+  }
+  void Restart() override { cluster_.Restart(killed_); }
+
+ private:
+  EtcdCluster cluster_{3};
+  int killed_ = -1;
+};
+
 // When the server is killed, and for how long.
 enum class Phase { kMeeting, kCalling, kLeaving };
 using Kill = std::tuple<Phase, int>;
 
-class RedisGroupTest : public testing::TestWithParam<Kill> {};
-
-TEST_P(RedisGroupTest, SurvivesAKillOfTheStore) {
-  const auto [phase, moment] = GetParam();
-  RedisServer server;
+void SurviveAKill(Server& server, const Kill& kill) {
+  const auto [phase, moment] = kill;
   void* const memory = mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
   Progress& progress = *new (memory) Progress();
   const bool await_the_kill = phase == Phase::kCalling;
+  const std::string url = server.Url();
   std::vector<std::unique_ptr<ChildProcess>> workers;
   for (int id = 0; id < kWorkers; ++id) {
     workers.push_back(std::make_unique<ChildProcess>(
-        [&] { Work(progress, server.Url(), id, await_the_kill); }));
+        [&] { Work(progress, url, id, await_the_kill); }));
   }
   const std::atomic<int>& watched = phase == Phase::kMeeting ? progress.begun
                                     : phase == Phase::kCalling
@@ -152,11 +184,32 @@ std::string KillName(const testing::TestParamInfo<Kill>& info) {
                       std::get<1>(info.param));
 }
 
+constexpr Phase kPhases[] = {Phase::kMeeting, Phase::kCalling, Phase::kLeaving};
+
+class RedisGroupTest : public testing::TestWithParam<Kill> {};
+
+TEST_P(RedisGroupTest, SurvivesAKillOfTheStore) {
+  Redis redis;
+  SurviveAKill(redis, GetParam());
+}
+
 INSTANTIATE_TEST_SUITE_P(Kills, RedisGroupTest,
-                         testing::Combine(testing::Values(Phase::kMeeting,
-                                                          Phase::kCalling,
-                                                          Phase::kLeaving),
+                         testing::Combine(testing::ValuesIn(kPhases),
                                           testing::Range(0, 7)),
+                         KillName);
+
+class EtcdGroupTest : public testing::TestWithParam<Kill> {};
+
+TEST_P(EtcdGroupTest, SurvivesAKillOfTheLeader) {
+  const std::string missing = EtcdCluster::Missing();
+  if (!missing.empty()) GTEST_SKIP() << missing;
+  Etcd etcd;
+  SurviveAKill(etcd, GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(Kills, EtcdGroupTest,
+                         testing::Combine(testing::ValuesIn(kPhases),
+                                          testing::Values(0, 4)),
                          KillName);
 
 }  // namespace
