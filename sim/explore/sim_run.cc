@@ -281,6 +281,9 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options) {
   if (!faults.ok()) return faults.status();
   SimRunOptions run = options;
   run.topology = TopologyOf(options);
+  run.network.checks_peers = std::any_of(
+      faults->begin(), faults->end(),
+      [](const Fault& fault) { return fault.kind == FaultKind::kCorrupt; });
   const int workers = NumWorkers(scenario, options.params);
   NetworkOptions ignored;
   absl::Status status = ApplyTopology(scenario.topology, workers, ignored);

@@ -133,7 +133,9 @@ void Endpoint::Send(Frame frame, bool is_object,
     Break(kind);
     return;
   }
-  stream_bytes_ += bytes;
+  network_.links_.MaySpoil(node_.rank, remote_rank_, frame);
+  unsent.bytes_left = BytesOf(frame);
+  stream_bytes_ += unsent.bytes_left;
   unsent.end = stream_bytes_;
   unsent.frame = std::move(frame);
   unsent.latency_ns = network_.DrawLatency(*this);

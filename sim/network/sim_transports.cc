@@ -6,8 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "agent/transport/checked_transport.h"
 #include "agent/transport/cma/context.h"
 #include "agent/transport/cuda/channels.h"
+#include "agent/transport/peer_check.h"
 #include "sim/network/network.h"
 #include "tensorpipe/channel/basic/factory.h"
 
@@ -40,6 +42,20 @@ void KeepWanted(const std::vector<std::string>& wanted,
 absl::StatusOr<TransportSet> SimTransports::Make(
     const TransportOptions& options, Devices* devices) {
   TransportSet set = network_.MakeTransports(node_, options);
+  std::shared_ptr<PeerCheck> check;
+  if (network_.options_.checks_peers) {
+    // Any name may be listened at in a simulated network.
+    check = std::make_shared<PeerCheck>(
+        [](const std::string&, const std::string& address) {
+          return !address.empty();
+        });
+    for (TransportEntry& transport : set.transports) {
+      transport.context =
+          MakeChecked(transport.name, std::move(transport.context), check,
+                      CheckedUse::kCore, network_.room_);
+    }
+    set.arrivals = check->arrivals();
+  }
   const std::vector<std::string>& wanted = options.channels;
   if (cma_.has_value() && std::count(wanted.begin(), wanted.end(), "cma") > 0) {
     set.channels.push_back({CmaNameOf(CmaProtocol::kOwn), 0,
@@ -59,6 +75,7 @@ absl::StatusOr<TransportSet> SimTransports::Make(
                    [](const ChannelEntry& a, const ChannelEntry& b) {
                      return a.priority > b.priority;
                    });
+  if (check != nullptr) check->SetUp(set);
   return set;
 }
 
