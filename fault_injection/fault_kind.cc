@@ -220,6 +220,13 @@ constexpr auto kKinds = std::to_array<FaultKindInfo>({
      .duration = FaultDuration::kSpanOrForEver,
      .example = "no-tensor-memory w1 after 1s for 2s",
      .effect = "the worker has no memory for tensors on CPUs that arrive"},
+    {.kind = FaultKind::kCorrupt,
+     .word = "corrupt",
+     .target = FaultTarget::kLink,
+     .endings = {"flip", "short"},
+     .example = "corrupt w0>w1 when w0 send.descriptor#5 flip",
+     .effect = "the next frame that is sent over the link arrives with one bit "
+               "flipped, or without its last bytes (short)"},
 });
 
 constexpr bool IsInTheOrderOfTheEnum() {

@@ -49,6 +49,7 @@ enum class FaultKind : uint8_t {
   kNoDescriptors,
   kNoThreads,
   kNoTensorMemory,
+  kCorrupt,
 };
 
 // What follows the word in a line: whom the fault hits.

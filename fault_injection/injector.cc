@@ -226,6 +226,7 @@ void Injector::Begin(size_t index) {
   progress_[index].begun_ns = now_ns;
   progress_[index].until_ns = fault.kind == FaultKind::kGpuCopyFails ||
                                       fault.kind == FaultKind::kGpuLost ||
+                                      fault.kind == FaultKind::kCorrupt ||
                                       fault.kind == FaultKind::kClockJump
                                   ? Scheduler::kNever
                                   : until_ns;
@@ -286,6 +287,16 @@ void Injector::Begin(size_t index) {
     case FaultKind::kCut:
       network_.Cut(fault.worker, fault.other, HowToCut(fault));
       return;
+    case FaultKind::kCorrupt: {
+      const Corruption how = {
+          .is_short = fault.is_second_ending,
+          .bits = Draw(world_.decisions().seed(), HashBytes(fault.text), 0)};
+      network_.CorruptNext(fault.worker, fault.other, how);
+      if (!fault.is_one_way) {
+        network_.CorruptNext(fault.other, fault.worker, how);
+      }
+      return;
+    }
     case FaultKind::kRefuse:
       Lasts(until_ns);
       network_.RefuseConnects(fault.worker, until_ns);

@@ -175,7 +175,9 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     if (REPRISE_PLANTED(absolute_deadline)) {
       extras.remaining += (now - absl::UnixEpoch()) % absl::Hours(24);
     }
-    if (!features_.deadline) extras.remaining = absl::InfiniteDuration();
+    if (!features_.deadline && !REPRISE_PLANTED(deadline_to_all)) {
+      extras.remaining = absl::InfiniteDuration();
+    }
   }
   if (!call.idempotency_key.empty()) {
     if (!features_.idempotency) {

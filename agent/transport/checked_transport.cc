@@ -17,10 +17,12 @@ using tensorpipe::transport::Listener;
 class CheckedContext final : public Context {
  public:
   CheckedContext(std::shared_ptr<const CheckedCommon> common,
-                 std::shared_ptr<Context> inner, bool is_for_core)
+                 std::shared_ptr<Context> inner, bool is_for_core,
+                 DescriptorRoom& room)
       : common_(std::move(common)),
         inner_(std::move(inner)),
-        is_for_core_(is_for_core) {}
+        is_for_core_(is_for_core),
+        room_(room) {}
 
   std::shared_ptr<Connection> connect(std::string address) override {
     return CheckedConnection::Make(common_, inner_->connect(address),
@@ -28,7 +30,7 @@ class CheckedContext final : public Context {
   }
   std::shared_ptr<Listener> listen(std::string address) override {
     return std::make_shared<CheckedListener>(
-        common_, inner_->listen(std::move(address)), is_for_core_);
+        common_, inner_->listen(std::move(address)), is_for_core_, room_);
   }
   bool isViable() const override { return inner_->isViable(); }
   const std::string& domainDescriptor() const override {
@@ -49,6 +51,7 @@ class CheckedContext final : public Context {
   const std::shared_ptr<const CheckedCommon> common_;
   const std::shared_ptr<Context> inner_;
   const bool is_for_core_;
+  DescriptorRoom& room_;
 };
 
 }  // namespace
@@ -56,11 +59,11 @@ class CheckedContext final : public Context {
 std::shared_ptr<Context> MakeChecked(std::string transport,
                                      std::shared_ptr<Context> inner,
                                      std::shared_ptr<PeerCheck> check,
-                                     CheckedUse use) {
+                                     CheckedUse use, DescriptorRoom& room) {
   auto common = std::make_shared<const CheckedCommon>(
       CheckedCommon{std::move(transport), std::move(check)});
   return std::make_shared<CheckedContext>(std::move(common), std::move(inner),
-                                          use == CheckedUse::kCore);
+                                          use == CheckedUse::kCore, room);
 }
 
 }  // namespace reprise

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "agent/transport/descriptor_room.h"
 #include "agent/transport/peer_check.h"
 #include "tensorpipe/transport/context.h"
 
@@ -25,11 +26,13 @@ enum class CheckedUse {
 // Wraps `inner`, which is registered with TensorPipe under the name
 // `transport`. The thread of `inner` calls all callbacks. `inner` itself must
 // refuse a frame that does not have the length that its read expects. The
-// connections are `PeerLiveness` if those of `inner` are.
+// connections are `PeerLiveness` if those of `inner` are. `room` is where
+// listeners for the core find room for new pipes; it must outlive the context.
 std::shared_ptr<tensorpipe::transport::Context> MakeChecked(
     std::string transport,
     std::shared_ptr<tensorpipe::transport::Context> inner,
-    std::shared_ptr<PeerCheck> check, CheckedUse use);
+    std::shared_ptr<PeerCheck> check, CheckedUse use,
+    DescriptorRoom& room = DescriptorRoom::OfProcess());
 
 }  // namespace reprise
 

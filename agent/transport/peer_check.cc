@@ -42,6 +42,8 @@ bool IsAddress(const std::string& transport, const std::string& address) {
 
 }  // namespace
 
+PeerCheck::PeerCheck() : PeerCheck(IsAddress) {}
+
 void PeerCheck::SetUp(const TransportSet& set) {
   for (const TransportEntry& transport : set.transports) {
     transports_.push_back({transport.name, transport.context});
@@ -99,7 +101,7 @@ bool PeerCheck::Accepts(const BrochureAnswer& answer,
                         const std::string& transport) const {
   const auto& ids = answer.transportRegistrationIds;
   if (!Agrees(answer.transport, answer.transportDomainDescriptor) ||
-      !IsAddress(answer.transport, answer.address) ||
+      !is_address_(answer.transport, answer.address) ||
       !ids.contains(kDescriptorReply) ||
       (answer.transport != transport && !ids.contains(kDescriptor))) {
     return false;

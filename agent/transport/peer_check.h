@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -28,6 +29,15 @@ namespace reprise {
 // All transports of an agent share one PeerCheck. Thread-safe after `SetUp`.
 class PeerCheck {
  public:
+  // Whether a text may be an address of a transport, by the transport's name.
+  using AddressCheck = std::function<bool(const std::string& transport,
+                                          const std::string& address)>;
+
+  // By default addresses are those of TensorPipe's transports.
+  PeerCheck();
+  explicit PeerCheck(AddressCheck is_address)
+      : is_address_(std::move(is_address)) {}
+
   // Tells what this agent has. To be called once, before the agent connects or
   // listens. Keeps only weak references to the contexts.
   void SetUp(const TransportSet& set);
@@ -84,6 +94,7 @@ class PeerCheck {
   void HandOut(uint64_t number, const std::string& transport)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  const AddressCheck is_address_;
   const std::shared_ptr<PipeArrivals> arrivals_ =
       std::make_shared<PipeArrivals>();
   std::vector<Transport> transports_;

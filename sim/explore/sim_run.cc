@@ -287,6 +287,9 @@ absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& given) {
       ParseFaults(lines, NumWorkers(scenario, options.params));
   if (!faults.ok()) return faults.status();
   options.topology = TopologyOf(options);
+  options.network.checks_peers = std::any_of(
+      faults->begin(), faults->end(),
+      [](const Fault& fault) { return fault.kind == FaultKind::kCorrupt; });
   const int workers = NumWorkers(scenario, options.params);
   NetworkOptions ignored;
   absl::Status status = ApplyTopology(scenario.topology, workers, ignored);

@@ -143,7 +143,9 @@ void Endpoint::Send(Content content, bool is_object,
     Break(kind);
     return;
   }
-  stream_bytes_ += bytes;
+  network_.links_.MaySpoil(node_.rank, remote_rank_, frame);
+  unsent.bytes_left = BytesOf(frame);
+  stream_bytes_ += unsent.bytes_left;
   unsent.end = stream_bytes_;
   unsent.content = std::move(content);
   unsent.latency_ns = network_.DrawLatency(*this);

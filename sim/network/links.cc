@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sim/network/endpoint.h"
+#include "sim/random.h"
 
 namespace reprise {
 namespace {
@@ -85,6 +86,28 @@ bool Links::TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind) {
   cuts_.erase(it);
   injected_(FaultKind::kCut, from, to);
   return true;
+}
+
+void Corruption::Spoil(std::vector<uint8_t>& frame) const {
+  const uint64_t size = frame.size();
+  if (is_short) {
+    frame.resize(static_cast<size_t>(Below(bits, size)));
+  } else {
+    const uint64_t bit = Below(bits, size * 8);
+    frame[bit / 8] ^= static_cast<uint8_t>(1u << (bit % 8));
+  }
+}
+
+void Links::CorruptNext(int32_t from, int32_t to, const Corruption& how) {
+  corruptions_[{from, to}] = how;
+}
+
+void Links::MaySpoil(int32_t from, int32_t to, std::vector<uint8_t>& frame) {
+  const auto it = corruptions_.find({from, to});
+  if (it == corruptions_.end() || frame.empty()) return;
+  it->second.Spoil(frame);
+  corruptions_.erase(it);
+  injected_(FaultKind::kCorrupt, from, to);
 }
 
 int64_t Links::TransferNs(int32_t from, int32_t to, int64_t bytes) const {

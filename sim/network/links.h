@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "fault_injection/fault_kind.h"
 #include "sim/network/options.h"
@@ -26,6 +27,15 @@ class Endpoint;
 enum class BreakKind : uint8_t {
   kReset,        // both ends fail with ECONNRESET; what flies is lost
   kEndOfStream,  // what flies arrives first, then the end of the stream
+};
+
+// What happens to the bytes of a frame on its way.
+struct Corruption {
+  bool is_short;  // its last bytes are missing; else one bit is another
+  uint64_t bits;  // random: which bit, or how many bytes
+
+  // The frame must not be empty.
+  void Spoil(std::vector<uint8_t>& frame) const;
 };
 
 // Not thread-safe: it is used by whoever runs in the world.
@@ -44,6 +54,7 @@ class Links {
   void Hold(int32_t from, int32_t to, int64_t until_ns);
   void Delay(int32_t from, int32_t to, int64_t delay_ns, int64_t until_ns);
   void CutAfter(int32_t from, int32_t to, int64_t byte, BreakKind kind);
+  void CorruptNext(int32_t from, int32_t to, const Corruption& how);
 
   // When something that is sent over the link now arrives at the earliest; 0
   // if the link holds nothing back. To be called for what is sent only: a hold
@@ -58,6 +69,8 @@ class Links {
   int64_t ExtraLatency(int32_t from, int32_t to);
   // Whether a frame of so many bytes breaks its connection.
   bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
+  // Spoils the frame if the next one is to be.
+  void MaySpoil(int32_t from, int32_t to, std::vector<uint8_t>& frame);
 
   // How long so many bytes take on the wire, the first to the last.
   int64_t TransferNs(int32_t from, int32_t to, int64_t bytes) const;
@@ -102,6 +115,7 @@ class Links {
   std::map<Link, int64_t> held_until_ns_;
   std::map<Link, SlowLink> slow_;
   std::map<Link, CutPlan> cuts_;
+  std::map<Link, Corruption> corruptions_;     // of the next frame
   std::map<std::pair<int, int>, Wire> wires_;  // between two hosts
 };
 

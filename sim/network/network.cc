@@ -1,6 +1,7 @@
 #include "sim/network/network.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,7 @@ Network::Network(World& world, const NetworkOptions& options)
       send_(world.decisions().PlaceAt("send")),
       loss_(world.decisions().PlaceAt("loss")),
       options_(options),
+      room_([] { return std::numeric_limits<int64_t>::max(); }),
       links_(world, options_, [this](FaultKind kind, int32_t from, int32_t to) {
         Injected(kind, from, to);
       }) {

@@ -36,6 +36,7 @@
 
 #include "agent/transport/cma/environment.h"
 #include "agent/transport/cuda/environment.h"
+#include "agent/transport/descriptor_room.h"
 #include "agent/transport/transports.h"
 #include "fault_injection/fault_kind.h"
 #include "sim/network/links.h"
@@ -81,6 +82,10 @@ class Network {
   // `byte`-th byte. Bytes are counted over all connections of the two, from now
   // on.
   void CutAfter(int32_t from, int32_t to, int64_t byte, BreakKind kind);
+  // Spoils the next frame that one sends to the other.
+  void CorruptNext(int32_t from, int32_t to, const Corruption& how) {
+    links_.CorruptNext(from, to, how);
+  }
   // Breaks all open connections between the two now.
   void Cut(int32_t rank_a, int32_t rank_b, BreakKind kind);
   // Connects to every listener of `rank` and goes away before the hello.
@@ -104,6 +109,7 @@ class Network {
   friend class Endpoint;
   friend class SimListener;
   friend class SimTransport;
+  friend class SimTransports;
   using EndpointKey = std::pair<uint64_t, bool>;  // connection, is server
 
   // A client that connects.
@@ -145,6 +151,8 @@ class Network {
   const Place& send_;
   const Place& loss_;
   const NetworkOptions options_;
+  // Where `checks_peers` needs it: there is always room.
+  DescriptorRoom room_;
   Links links_;
   std::map<std::string, SimListener*> listeners_;
   std::map<std::string, int32_t> rank_of_;  // of each address there ever was

@@ -49,6 +49,10 @@ struct NetworkOptions : LinkOptions {
                           .latency_spread_ns = 20'000,
                           .bytes_per_second = 4'000'000'000};
   std::vector<LinkRule> rules = {};
+  // Whether what peers send is checked as it is over real transports, before
+  // TensorPipe sees it (agent/transport/checked_transport.h). Needed where
+  // bytes may not be what was sent.
+  bool checks_peers = false;
   // What a connection holds in each direction: bytes that were written and not
   // sent, and bytes that were sent and not read.
   int64_t send_buffer_bytes = 512 << 10;

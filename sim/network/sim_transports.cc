@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "agent/transport/checked_transport.h"
 #include "agent/transport/cma/context.h"
 #include "agent/transport/cuda/channels.h"
 #include "agent/transport/peer_check.h"
@@ -61,6 +62,20 @@ std::shared_ptr<tensorpipe::channel::Context> SimTransports::MakeMptUv(
 absl::StatusOr<TransportSet> SimTransports::Make(
     const TransportOptions& options, Devices* devices) {
   TransportSet set = network_.MakeTransports(node_, options);
+  std::shared_ptr<PeerCheck> check;
+  if (network_.options_.checks_peers) {
+    // Any name may be listened at in a simulated network.
+    check = std::make_shared<PeerCheck>(
+        [](const std::string&, const std::string& address) {
+          return !address.empty();
+        });
+    for (TransportEntry& transport : set.transports) {
+      transport.context =
+          MakeChecked(transport.name, std::move(transport.context), check,
+                      CheckedUse::kCore, network_.room_);
+    }
+    set.arrivals = check->arrivals();
+  }
   const std::vector<std::string>& wanted = options.channels;
   if (cma_.has_value() && IsWanted(wanted, "cma")) {
     set.channels.push_back({CmaNameOf(CmaProtocol::kOwn), 0,
@@ -83,6 +98,7 @@ absl::StatusOr<TransportSet> SimTransports::Make(
                    [](const ChannelEntry& a, const ChannelEntry& b) {
                      return a.priority > b.priority;
                    });
+  if (check != nullptr) check->SetUp(set);
   return set;
 }
 

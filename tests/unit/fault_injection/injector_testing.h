@@ -53,7 +53,8 @@ inline void KeepCalling(Worker& worker) {
   (*agent)->Shutdown(worker.In(absl::Seconds(10))).IgnoreError();
 }
 
-inline RunResult RunWith(const std::vector<std::string>& faults,
+// Whatever rule it violates.
+inline RunResult RunPlan(const std::vector<std::string>& faults,
                          int64_t tensor_bytes = 0) {
   static const Scenario scenario = [] {
     Scenario made;
@@ -70,8 +71,14 @@ inline RunResult RunWith(const std::vector<std::string>& faults,
   options.keep_trace = true;
   auto result = RunSimulated(options);
   EXPECT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->rule, "") << result->detail;
   return *std::move(result);
+}
+
+inline RunResult RunWith(const std::vector<std::string>& faults,
+                         int64_t tensor_bytes = 0) {
+  RunResult result = RunPlan(faults, tensor_bytes);
+  EXPECT_EQ(result.rule, "") << result.detail;
+  return result;
 }
 
 inline int64_t Count(const RunResult& result, EventKind kind,
