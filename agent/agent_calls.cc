@@ -254,9 +254,16 @@ Future Agent::Impl::SendAttempt(
     emptied.type = encoded->type();
     again = *Encode(std::move(emptied), call->id());
   }
-  return Dispatch(to, *std::move(call), std::move(again), request, options,
-                  memory, StartNow(timeout, options.deadline),
-                  /*on_written=*/nullptr);
+  CallOptions keyless;
+  if (is_retry && REPRISE_PLANTED(retry_without_key)) {
+    keyless = options;
+    keyless.idempotency_key.clear();
+  }
+  return Dispatch(
+      to, *std::move(call), std::move(again), request,
+      is_retry && REPRISE_PLANTED(retry_without_key) ? keyless : options,
+      memory, StartNow(timeout, options.deadline),
+      /*on_written=*/nullptr);
 }
 
 Future Agent::Impl::SendWithRetries(const MemberPtr& to, Message request,

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/call_error.h"
+#include "agent/planted.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -52,13 +53,17 @@ bool Future::State::Complete(Result value,
   absl::AnyInvocable<void()> dropped;
   std::shared_ptr<Promise::Executor> run_by;
   bool was_done = false;
+  if (REPRISE_PLANTED(callbacks_taken_early)) {
+    MutexLock lock(mutex);
+    if (!done) called.swap(callbacks);
+  }
   {
     MutexLock lock(mutex);
     was_done = done;
     if (!was_done) {
       result = std::move(value);
       done = true;
-      called.swap(callbacks);
+      if (!REPRISE_PLANTED(callbacks_taken_early)) called.swap(callbacks);
       dropped = std::move(on_cancel);
       run_by.swap(executor);
     }

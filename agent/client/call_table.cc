@@ -142,6 +142,10 @@ Promise CallTable::MakePromise(CallKey key, bool is_attempt) {
 void CallTable::Cancel(CallKey key) {
   Calls::node_type call = Take(key);
   if (call.empty()) return;
+  if (REPRISE_PLANTED(cancelled_id_reused)) {
+    MutexLock lock(mutex_);
+    if (next_id_ == key.id() + 1) --next_id_;
+  }
   on_cancelled_(key.peer(), call.mapped().pipe_generation, key.id());
   Finish(std::move(call),
          WithCallError(absl::CancelledError("the call was cancelled"),

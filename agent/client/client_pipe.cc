@@ -169,6 +169,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     const absl::Time now = runtime_.Now();
     extras.remaining = call.deadline - now;
     if (extras.remaining <= absl::ZeroDuration()) {
+      if (REPRISE_PLANTED(expired_in_queue_counts)) return;
       NoteWritten(call.message->num_bytes());  // the call's timer completes it
       return;
     }
@@ -459,6 +460,7 @@ void ClientPipe::HandOver(OutgoingCall call, ClientPipe& successor) {
     owner_.OnCallRefused(*this, id, failure);
     return;
   }
+  if (REPRISE_PLANTED(cancel_lost_in_handover)) return;
   // It may have been cancelled while it was in neither queue.
   if (!owner_.IsPending(*this, id)) successor.Cancel(id);
 }

@@ -271,7 +271,9 @@ void PeerSet::OnPipeFailed(ClientPipe& pipe, const absl::Status& status) {
     Shard& shard = ShardOf(peer.id);
     MutexLock lock(shard.mutex);
     const auto found = shard.peers.find(peer.id);
-    if (found != shard.peers.end() && found->second.pipe.get() == &pipe) {
+    if (found != shard.peers.end() &&
+        (found->second.pipe.get() == &pipe ||
+         REPRISE_PLANTED(late_failure_forgets_successor))) {
       Peer& entry = found->second;
       forgotten.swap(entry.pipe);
       waiting.swap(entry.waiting);

@@ -156,7 +156,9 @@ absl::StatusOr<Barrier::Missing> Barrier::FindMissing(int64_t number, bool all,
                                                       absl::Time deadline) {
   if (seen_number_ != number) {
     seen_number_ = number;
-    seen_.assign(workers_.size(), false);
+    if (seen_.empty() || !REPRISE_PLANTED(seen_from_last_barrier)) {
+      seen_.assign(workers_.size(), false);
+    }
   }
   Missing missing;
   int64_t num_recorded = 0;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "agent/planted.h"
 #include "agent/rare_way.h"
 
 namespace reprise {
@@ -39,7 +40,10 @@ void Keepalive::Tick(absl::Time due) {
     if (key_.has_value() && key_->first <= due) key_.reset();
   }
   const absl::Time now = runtime_.Now();
-  Expect(check_(now, now - due > kLate));
+  const bool late = now - due > kLate;
+  const absl::Time next = check_(now, late);
+  if (late && REPRISE_PLANTED(keepalive_ends_when_late)) return;
+  Expect(next);
 }
 
 void Keepalive::Close() {

@@ -204,7 +204,9 @@ bool Admission::StartNext(Task& task, Slot& slot) {
     turns_.pop_front();
     if (!MayStart(peer)) {
       peer.in_turns_ = false;
-      ++num_blocked_;
+      if (turns_.empty() || !REPRISE_PLANTED(blocked_peer_forgotten)) {
+        ++num_blocked_;
+      }
       continue;
     }
     Queued& next = peer.queue_.front();

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/call_error.h"
+#include "agent/planted.h"
 #include "agent/runtime/fifo.h"
 
 namespace reprise {
@@ -160,6 +161,7 @@ void HandlerGate::Close() {
 absl::Time HandlerGate::CurrentDeadline() const {
   const void* const self = runtime_.CurrentThread();
   for (const Slot& slot : slots_) {
+    if (REPRISE_PLANTED(last_slot_not_seen) && &slot == &slots_.back()) break;
     if (slot.thread == self) {
       return absl::FromUnixNanos(slot.deadline_ns);
     }

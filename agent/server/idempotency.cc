@@ -66,8 +66,13 @@ absl::StatusOr<IdempotentCalls::Begun> IdempotentCalls::Begin(
       is_new = true;
     }
   }
+  bool seemed_to_run = false;
+  if (REPRISE_PLANTED(attempt_joins_late)) {
+    MutexLock lock(run->mutex_);
+    seemed_to_run = !run->done_;
+  }
   MutexLock lock(run->mutex_);
-  if (!run->done_) {
+  if (!run->done_ || seemed_to_run) {
     run->attempts_.push_back(std::move(attempt));
     return Begun{is_new ? run : nullptr, {}};
   }

@@ -117,6 +117,7 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
     if (pipe != nullptr) ++num_unwritten_;
   }
   if (pipe == nullptr) {
+    if (REPRISE_PLANTED(gone_reply_never_ends)) return;
     owner_.OnReplyWritten(*this, message->num_bytes());
     return;
   }
@@ -145,7 +146,9 @@ void ServerPipe::EndWrite(size_t num_bytes) {
   {
     MutexLock lock(mutex_);
     --num_unwritten_;
-    if (holds_reading_ && num_unwritten_ <= max_unwritten_ / 2) {
+    if (holds_reading_ && num_unwritten_ <= max_unwritten_ / 2 &&
+        !(REPRISE_PLANTED(reading_not_resumed) &&
+          num_unwritten_ == max_unwritten_ / 2)) {
       holds_reading_ = false;
       pipe = pipe_;
     }

@@ -68,7 +68,9 @@ void Causes::OnEvent(const Event& event) {
   if (event.node < 0) return;
   switch (event.kind) {
     case EventKind::kConnect:
-      connections_[event.id] = {event.node, event.rank()};
+      connections_[event.id] = {.client = event.node,
+                                .server = event.rank(),
+                                .begun_ns = event.time_ns};
       break;
     case EventKind::kDeliver: {
       const auto found = connections_.find(event.id);
@@ -98,6 +100,7 @@ void Causes::OnEvent(const Event& event) {
     case EventKind::kRequest:
       CheckAtMostStarted(event, &Counts::handed_over, "handed-over",
                          "handed to a handler");
+      CheckGivenUp(event);
       break;
     case EventKind::kReply:
       // Also one that was refused, and not handed over.
@@ -125,12 +128,48 @@ void Causes::CheckAtMostStarted(const Event& event, int Counts::*times,
                          " times, and started ", counts.started, " times"));
 }
 
+// The bytes of a call come after its start, so a connection that has brought
+// none since then has not carried it.
+void Causes::CheckGivenUp(const Event& event) {
+  const int32_t caller = RankOfWorker(event.text);
+  if (caller < 0 || caller == event.node || listeners_[caller] != 1 ||
+      static_cast<size_t>(caller) >= members_.size()) {
+    return;
+  }
+  const auto& failed_calls = members_[caller].failed_calls;
+  const auto found = failed_calls.find(event.id);
+  if (found == failed_calls.end()) return;
+  const FailedCall& call = found->second;
+  bool is_later = false;
+  for (const auto& [id, connection] : connections_) {
+    if (connection.client != caller || connection.server != event.node ||
+        connection.server_heard_ns < call.started_ns) {
+      continue;
+    }
+    if (connection.begun_ns <= call.ended_ns) return;
+    is_later = true;
+  }
+  if (!is_later) return;  // there are no events of the network
+  violated_("given-up", event,
+            absl::StrCat("reached a handler over a connection that began after "
+                         "its caller had ended it, ",
+                         absl::FormatDuration(
+                             absl::Nanoseconds(event.time_ns - call.ended_ns)),
+                         " before"));
+}
+
 void Causes::CallCompleted(Member& member, const Event& event) {
   if (!event.is_ok() && !PeerInFailure(event.text).empty() &&
       !IsFounded(member, event)) {
     member.unfounded.push_back(event);
   }
-  member.started_ns.erase(event.id);
+  const auto started = member.started_ns.find(event.id);
+  if (started == member.started_ns.end()) return;
+  // A shutdown ends its calls before it stops connecting.
+  if (!event.is_ok() && !absl::StrContains(event.text, "was shut down")) {
+    member.failed_calls[event.id] = {started->second, event.time_ns};
+  }
+  member.started_ns.erase(started);
 }
 
 bool Causes::IsFounded(const Member& member, const Event& event) const {

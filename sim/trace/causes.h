@@ -8,12 +8,16 @@
 //               nothing for at least half of the time that it says
 //  handed-over  no call is handed to a handler more often than it was started
 //  answered     no call is answered more often than it was started
+//  given-up     no call is handed to a handler that was sent over a connection
+//               which began after the call had failed or been cancelled
 //
-// `heard` needs the events of the network, which only a simulated world has. It
-// is not checked once a worker was slow, paused, short of memory or has a clock
-// that drifts, nor for a worker that began to listen more than once. Calls that
-// were never started are left to other rules, and those of an earlier
-// incarnation count for the next one, which uses the same ids.
+// `heard` and `given-up` need the events of the network, which only a simulated
+// world has. `heard` is not checked once a worker was slow, paused, short of
+// memory or has a clock that drifts, nor for a worker that began to listen more
+// than once. `given-up` is not checked for the calls of such a worker, nor for
+// those that its shutdown ended. Calls that were never started are left to
+// other rules, and those of an earlier incarnation count for the next one,
+// which uses the same ids.
 
 #ifndef REPRISE_SIM_TRACE_CAUSES_H_
 #define REPRISE_SIM_TRACE_CAUSES_H_
@@ -54,9 +58,14 @@ class Causes {
     std::map<std::string, int64_t, std::less<>> failures_ns;
     int64_t connected_ns = 0;
   };
+  struct FailedCall {
+    int64_t started_ns = 0;
+    int64_t ended_ns = 0;
+  };
   struct Member {
     std::map<std::string, Peer, std::less<>> peers;
-    absl::flat_hash_map<uint64_t, int64_t> started_ns;  // by the call's id
+    absl::flat_hash_map<uint64_t, int64_t> started_ns;       // by the call's id
+    absl::flat_hash_map<uint64_t, FailedCall> failed_calls;  // by its id
     // Completions whose failure has not been seen yet: another thread may be
     // about to tell of it.
     std::vector<Event> unfounded;
@@ -65,6 +74,7 @@ class Causes {
   struct Connection {
     int32_t client = -1;
     int32_t server = -1;
+    int64_t begun_ns = 0;
     int64_t client_heard_ns = 0;
     int64_t server_heard_ns = 0;
   };
@@ -79,6 +89,7 @@ class Causes {
   // Counts this event, of a callee, and compares with the starts of its call.
   void CheckAtMostStarted(const Event& event, int Counts::*times,
                           std::string_view rule, std::string_view what);
+  void CheckGivenUp(const Event& event);
   void CallCompleted(Member& member, const Event& event);
   void PipeFailed(Member& member, const Event& event);
   void CheckSilence(const Event& event, int32_t peer);

@@ -10,7 +10,8 @@
 //  barrier           no worker leaves a barrier before all members are in it
 //  shutdown          a worker shuts down its agent before it ends
 //
-// And those of causes.h: `unfounded`, `heard`, `handed-over` and `answered`.
+// And those of causes.h: `unfounded`, `heard`, `handed-over`, `answered` and
+// `given-up`.
 //
 // Other rules are checked elsewhere: `deadlock`, `time-limit` and `progress` by
 // the world, `leak` and `settle` by the run, those that begin with `gpu-` by

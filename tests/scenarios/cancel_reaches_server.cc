@@ -10,6 +10,7 @@
 #include "agent/runtime/mutex.h"
 #include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
+#include "tests/scenarios/echo_agent.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -100,6 +101,7 @@ void CancelReachesServer(Worker& worker) {
     worker.Reached("not begun");
   }
   worker.CheckOk((*agent)->Shutdown(worker.In(absl::Seconds(10))), "shutdown");
+  CheckNothingIsLeft(worker, (*agent)->GetMetrics());
 }
 
 REPRISE_SCENARIO(cancel_reaches_server,

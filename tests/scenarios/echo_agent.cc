@@ -75,6 +75,8 @@ struct EchoAgent::State {
   Agent* agent ABSL_GUARDED_BY(mutex) = nullptr;
   bool down ABSL_GUARDED_BY(mutex) = false;
   uint64_t last_tag ABSL_GUARDED_BY(mutex) = 0;
+  // Were given to a call, and have not begun.
+  int callbacks_due ABSL_GUARDED_BY(mutex) = 0;
   std::set<uint64_t> handled ABSL_GUARDED_BY(mutex);
 };
 
@@ -178,8 +180,16 @@ absl::Status EchoAgent::Await(const Future& call, const CallSpec& spec) {
 }
 
 void EchoAgent::Then(const Future& call, Future::Callback callback) {
+  {
+    MutexLock lock(state_->mutex);
+    ++state_->callbacks_due;
+  }
   call.Then([state = state_, callback = std::move(callback)](
                 const Future::Result& result) mutable {
+    {
+      MutexLock lock(state->mutex);
+      --state->callbacks_due;
+    }
     // What it refers to may be gone with the agent.
     if (!state->CheckIsUp("a callback")) return;
     callback(result);
@@ -201,27 +211,36 @@ absl::Status EchoAgent::Shutdown(absl::Duration timeout, absl::Duration* took) {
     worker_.CheckOk(agent_->Shutdown(worker_.In(kLongestWork)),
                     "a second shutdown");
   }
+  int callbacks_due = 0;
   {
     MutexLock lock(state_->mutex);
     state_->down = true;
+    callbacks_due = state_->callbacks_due;
   }
+  worker_.Check(callbacks_due == 0, "called-back",
+                std::to_string(callbacks_due) + " callbacks never ran");
   const std::map<std::string, int64_t> metrics = agent_->GetMetrics();
   worker_.Sleep(kAfterShutdown);
-  CheckNothingIsLeft(metrics);
+  CheckNothingIsLeft(worker_, metrics);
   return status;
 }
 
-void EchoAgent::CheckNothingIsLeft(
-    const std::map<std::string, int64_t>& metrics) {
+void CheckNothingIsLeft(Worker& worker,
+                        const std::map<std::string, int64_t>& metrics) {
   for (const char* metric :
        {"agent.pending_calls", "agent.timers", "agent.pipes",
         "agent.client_active_calls", "agent.server_active_calls",
-        "agent.server_active_async_calls"}) {
+        "agent.server_active_async_calls", "agent.worker_queue",
+        "agent.worker_queue_bytes", "agent.running_requests",
+        "agent.running_bytes", "agent.unwritten_replies",
+        "agent.unwritten_reply_bytes", "agent.unwritten_requests",
+        "agent.unwritten_request_bytes", "agent.connections",
+        "agent.callback_queue", "agent.waiting_requests"}) {
     const auto found = metrics.find(metric);
     const int64_t left = found == metrics.end() ? -1 : found->second;
-    worker_.Check(left == 0, "nothing-left",
-                  std::string(metric) + " is " + std::to_string(left) +
-                      " after the shutdown");
+    worker.Check(left == 0, "nothing-left",
+                 std::string(metric) + " is " + std::to_string(left) +
+                     " after the shutdown");
   }
 }
 

@@ -6,9 +6,12 @@
 //  at-most-once    no call runs the handler twice
 //  after-shutdown  no handler and no callback runs once `Shutdown` has returned
 //                  OK
+//  called-back     the callbacks of a call have run, each once, when `Shutdown`
+//                  has returned OK
 //  nested          calls of a handler end with the request that it serves, or
 //                  at most the parameter `slack_ms` later (5 s without one)
-//  nothing-left    no call, timer or pipe is left then
+//  nothing-left    then no call, timer, pipe, request or reply is left, nor
+//                  does any count as waiting, running or unwritten
 
 #ifndef REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_
 #define REPRISE_TESTS_SCENARIOS_ECHO_AGENT_H_
@@ -27,6 +30,10 @@
 #include "tests/scenarios/calls.h"
 
 namespace reprise::scenarios {
+
+// Checks the rule `nothing-left` on the metrics of an agent after its shutdown.
+void CheckNothingIsLeft(Worker& worker,
+                        const std::map<std::string, int64_t>& metrics);
 
 // Thread-safe. Must not outlive its worker.
 class EchoAgent {
@@ -55,6 +62,7 @@ class EchoAgent {
     return Await(Send(to, spec, timeout), spec);
   }
 
+  // The rule `called-back` watches over it.
   void Then(const Future& call, Future::Callback callback);
 
   int64_t Metric(std::string_view name) const;
@@ -71,7 +79,6 @@ class EchoAgent {
   struct State;
   EchoAgent(Worker& worker, std::shared_ptr<State> state,
             std::unique_ptr<Agent> agent);
-  void CheckNothingIsLeft(const std::map<std::string, int64_t>& metrics);
 
   Worker& worker_;
   const std::shared_ptr<State> state_;

@@ -1,6 +1,7 @@
 // Links that carry nothing, for a while or for ever, with calls on them that
 // have long timeouts or none. A call fails with UNAVAILABLE within the
 // keepalive bound, and when the link carries frames again calls succeed again.
+// That also holds after a worker has stood still.
 
 #include <algorithm>
 #include <limits>
@@ -82,10 +83,22 @@ std::vector<std::string> DrawFaults(Draws random, const ScenarioParams&) {
   if (random.OneIn("no fault", 6)) return {};
   const int64_t first = static_cast<int64_t>(random.Below("first", 3));
   const int64_t second = (first + random.Between("second", 1, 2)) % 3;
-  const std::string when =
-      " after " + std::to_string(random.Between("at", 500, 8000)) + "ms";
+  int64_t at = random.Between("at", 500, 8000);
+  std::vector<std::string> faults;
+  if (random.OneIn("stood still before", 4)) {
+    // What it has missed meanwhile is over when the next fault comes.
+    const int64_t since = random.Between("stands still since", 100, 3000);
+    const int64_t length = random.Between("stands still for", 100, 2500);
+    faults.push_back("pause w" +
+                     std::to_string(random.Below("who stands still", 3)) +
+                     " after " + std::to_string(since) + "ms for " +
+                     std::to_string(length) + "ms");
+    at += since + length;
+  }
+  const std::string when = " after " + std::to_string(at) + "ms";
   if (random.OneIn("a machine", 4)) {
-    return {"power w" + std::to_string(first) + when};
+    faults.push_back("power w" + std::to_string(first) + when);
+    return faults;
   }
   std::string line = " w" + std::to_string(first) +
                      (random.OneIn("one way", 3) ? ">w" : "-w") +
@@ -96,22 +109,26 @@ std::vector<std::string> DrawFaults(Draws random, const ScenarioParams&) {
            std::to_string(3 - first - second);
   }
   if (random.OneIn("for ever", 3)) {
-    return {"partition" + line + when + " for ever"};
+    faults.push_back("partition" + line + when + " for ever");
+  } else {
+    faults.push_back("hold" + line + when + " for " +
+                     std::to_string(random.Between("length", 100, 8000)) +
+                     "ms");
   }
-  return {"hold" + line + when + " for " +
-          std::to_string(random.Between("length", 100, 8000)) + "ms"};
+  return faults;
 }
 
-REPRISE_SCENARIO(half_open, {.description = "peers that say nothing any more",
-                             .workers = 3,
-                             .params = {{"slack_ms", 100}},
-                             .body = HalfOpen,
-                             .faults = DrawFaults,
-                             .probes = {"healed", "no sign of life"},
-                             .fault_kinds = {"hold", "partition", "power"},
-                             .max_time = absl::Minutes(5),
-                             .settle_time = absl::Minutes(3),
-                             .process_params = {{"slack_ms", 2000}}});
+REPRISE_SCENARIO(half_open,
+                 {.description = "peers that say nothing any more",
+                  .workers = 3,
+                  .params = {{"slack_ms", 100}},
+                  .body = HalfOpen,
+                  .faults = DrawFaults,
+                  .probes = {"healed", "no sign of life"},
+                  .fault_kinds = {"hold", "partition", "power", "pause"},
+                  .max_time = absl::Minutes(5),
+                  .settle_time = absl::Minutes(3),
+                  .process_params = {{"slack_ms", 2000}}});
 
 }  // namespace
 }  // namespace reprise::scenarios

@@ -11,6 +11,7 @@
 #include "agent/runtime/mutex.h"
 #include "sim/scenario/scenario.h"
 #include "tests/scenarios/calls.h"
+#include "tests/scenarios/echo_agent.h"
 
 namespace reprise::scenarios {
 namespace {
@@ -172,9 +173,7 @@ void Retries(Worker& worker) {
   worker.Check(waiting.done(), "shutdown", "a call is left open");
   worker.Check(absl::IsCancelled(waiting.status()), "shutdown",
                waiting.status().ToString());
-  const auto metrics = (*agent)->GetMetrics();
-  worker.Check(metrics.at("agent.client_active_calls") == 0, "nothing-left",
-               "a call still counts as active");
+  CheckNothingIsLeft(worker, (*agent)->GetMetrics());
 }
 
 std::vector<std::string> DrawFaults(Draws random, const ScenarioParams&) {

@@ -152,15 +152,25 @@ class Impatient {
     absl::Duration usual = absl::Microseconds(400);
     for (int i = 0; i < worker_.param("hairs"); ++i) {
       const absl::Time start = worker_.runtime().Now();
-      const absl::StatusCode status =
-          Await(SendToAny(random_.Part("by a hair"), absl::ZeroDuration(),
-                          usual * random_.Between("hair", 50, 150) / 100),
-                {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
-                "by-a-hair");
+      const Timed timed =
+          SendToAny(random_.Part("by a hair"), absl::ZeroDuration(),
+                    usual * random_.Between("hair", 50, 150) / 100);
+      // So does a callback, sometimes.
+      const bool calls_back = random_.OneIn("late callback", 2);
+      if (calls_back) {
+        worker_.Sleep(usual * random_.Between("callback", 50, 150) / 100);
+        agent_.Then(timed.call, [](const Future::Result&) {});
+      }
+      const absl::StatusCode status = Await(
+          timed, {absl::StatusCode::kOk, absl::StatusCode::kDeadlineExceeded},
+          "by-a-hair");
       const absl::Duration took = worker_.runtime().Now() - start;
       const bool replied = status == absl::StatusCode::kOk;
-      usual = replied ? (usual + took) / 2 : usual * 5 / 4;
-      usual = std::min(usual, absl::Milliseconds(100));
+      if (!replied) {
+        usual = std::min(usual * 5 / 4, absl::Milliseconds(100));
+      } else if (!calls_back) {  // otherwise it took as long as the sleep
+        usual = std::min((usual + took) / 2, absl::Milliseconds(100));
+      }
       if (replied) {
         worker_.Reached("reply before a close deadline");
       } else {

@@ -16,6 +16,7 @@ namespace {
 constexpr auto kOk = static_cast<int64_t>(absl::StatusCode::kOk);
 constexpr auto kDeadlineExceeded =
     static_cast<int64_t>(absl::StatusCode::kDeadlineExceeded);
+constexpr auto kCancelled = static_cast<int64_t>(absl::StatusCode::kCancelled);
 constexpr auto kUnavailable =
     static_cast<int64_t>(absl::StatusCode::kUnavailable);
 
@@ -277,6 +278,7 @@ TEST_F(InvariantsTest, AFailureOfAnEarlierConnection) {
   EXPECT_EQ(violations_, Rules{"unfounded"});
 }
 
+constexpr char kGivenUp[] = "the call was cancelled";
 constexpr char kSilent[] =
     "w1: connection to w1 failed: no sign of life from w1 for 2us";
 
@@ -322,6 +324,41 @@ TEST_F(InvariantsTest, ACallThatIsAnsweredTwice) {
   Answer();
   Happens(1, EventKind::kReply, 7, 0, kOk, 0xbb, "w0");
   EXPECT_EQ(violations_, Rules{"answered"});
+}
+
+TEST_F(InvariantsTest, ACallThatIsSentWhenItHasEnded) {
+  now_ns_ = 100;
+  StartCall();
+  now_ns_ = 200;
+  Happens(0, EventKind::kCallCompleted, 7, 1, kCancelled, 0, kGivenUp);
+  now_ns_ = 300;
+  Happens(0, EventKind::kConnect, 3, 1);
+  Happens(1, EventKind::kDeliver, 3);
+  Answer();
+  EXPECT_EQ(violations_, Rules{"given-up"});
+}
+
+TEST_F(InvariantsTest, ACallThatEndsWhileItIsOnItsWay) {
+  now_ns_ = 100;
+  StartCall();
+  Happens(0, EventKind::kConnect, 3, 1);
+  now_ns_ = 200;
+  Happens(0, EventKind::kCallCompleted, 7, 1, kCancelled, 0, kGivenUp);
+  now_ns_ = 300;
+  Happens(1, EventKind::kDeliver, 3);
+  Happens(0, EventKind::kConnect, 4, 1);
+  Happens(1, EventKind::kDeliver, 4);
+  Answer();
+  EXPECT_EQ(violations_, Rules());
+}
+
+TEST_F(InvariantsTest, NobodyKnowsHowACallCameWithoutEventsOfTheNetwork) {
+  now_ns_ = 100;
+  StartCall();
+  Happens(0, EventKind::kCallCompleted, 7, 1, kCancelled, 0, kGivenUp);
+  now_ns_ = 300;
+  Answer();
+  EXPECT_EQ(violations_, Rules());
 }
 
 TEST_F(InvariantsTest, OnlyTheFirstViolationIsTold) {
