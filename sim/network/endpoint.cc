@@ -143,8 +143,11 @@ void Endpoint::Send(Content content, bool is_object,
     Break(kind);
     return;
   }
-  network_.links_.MaySpoil(node_.rank, remote_rank_, frame);
-  unsent.bytes_left = BytesOf(frame);
+  if (network_.links_.SpoilsNext(node_.rank, remote_rank_)) {
+    content.Take();
+    network_.links_.MaySpoil(node_.rank, remote_rank_, content.frame);
+  }
+  unsent.bytes_left = BytesOf(content.frame);
   stream_bytes_ += unsent.bytes_left;
   unsent.end = stream_bytes_;
   unsent.content = std::move(content);

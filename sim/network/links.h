@@ -69,6 +69,9 @@ class Links {
   int64_t ExtraLatency(int32_t from, int32_t to);
   // Whether a frame of so many bytes breaks its connection.
   bool TakeCut(int32_t from, int32_t to, size_t bytes, BreakKind& kind);
+  bool SpoilsNext(int32_t from, int32_t to) const {
+    return corruptions_.contains({from, to});
+  }
   // Spoils the frame if the next one is to be.
   void MaySpoil(int32_t from, int32_t to, std::vector<uint8_t>& frame);
 
