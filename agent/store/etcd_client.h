@@ -15,8 +15,8 @@
 
 namespace reprise {
 
-// Not thread-safe. Blocks in system calls. It keeps connections
-// to the endpoints that it has talked to.
+// Not thread-safe. Blocks in system calls. It keeps connections to the
+// endpoints that it has talked to.
 class EtcdClient {
  public:
   // RESOURCE_EXHAUSTED if libcurl has no memory.

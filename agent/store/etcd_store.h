@@ -20,8 +20,9 @@
 // ask the next one, as they can be repeated. CompareSet, Add and Delete return
 // UNAVAILABLE and may have had their effect, as after DEADLINE_EXCEEDED; they
 // are never sent twice. A member that hangs costs a call up to half of the time
-// that it has left, and 10 s at most. When the leader fails, the others choose
-// another within seconds; meanwhile calls wait, or return UNAVAILABLE.
+// that it has left, or all of it if it is one of those three; 10 s at most; and
+// later calls begin with another member. When the leader fails, the others
+// choose another within seconds; meanwhile calls wait, or return UNAVAILABLE.
 //
 // A value that etcd does not take (1.5 MiB unless it was started with
 // --max-request-bytes) is INVALID_ARGUMENT, one for which it has no room

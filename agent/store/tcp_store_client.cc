@@ -27,13 +27,14 @@ absl::Status TcpStoreClient::Receive(absl::Time now, const Handle& handle) {
   if (count < 0) {
     return errno == EAGAIN || errno == EINTR ? absl::OkStatus() : Gone();
   }
-  received_.append(bytes.data(), static_cast<size_t>(count));
-  absl::Status status = Serve(now, handle);
+  absl::Status status = Serve(
+      std::string_view(bytes.data(), static_cast<size_t>(count)), now, handle);
   if (!status.ok()) return status;
   return Flush(now, handle);
 }
 
-void TcpStoreClient::Send(std::string bytes) {
+void TcpStoreClient::Send(std::string bytes, absl::Time now) {
+  if (!has_unsent()) unsent_since_ = now;
   if (unsent_.empty()) {
     unsent_ = std::move(bytes);
   } else {
@@ -47,7 +48,8 @@ void TcpStoreClient::Send(std::string bytes) {
 absl::Status TcpStoreClient::Flush(absl::Time now, const Handle& handle) {
   absl::Status status = Write(now);
   if (!status.ok() || is_full() || received_.empty()) return status;
-  return Serve(now, handle);
+  const std::string bytes = std::exchange(received_, std::string());
+  return Serve(bytes, now, handle);
 }
 
 absl::Status TcpStoreClient::Write(absl::Time now) {
@@ -73,9 +75,7 @@ absl::Status TcpStoreClient::Write(absl::Time now) {
     unsent_since_ = absl::InfiniteFuture();
     return absl::OkStatus();
   }
-  if (sent_ != sent_before || unsent_since_ == absl::InfiniteFuture()) {
-    unsent_since_ = now;
-  }
+  if (sent_ != sent_before) unsent_since_ = now;
   // What has gone is cut off when it is the greater part, so that each byte is
   // moved about once.
   if (sent_ > UnsentBytes()) {
@@ -85,8 +85,8 @@ absl::Status TcpStoreClient::Write(absl::Time now) {
   return absl::OkStatus();
 }
 
-absl::Status TcpStoreClient::Serve(absl::Time now, const Handle& handle) {
-  std::string_view bytes = received_;
+absl::Status TcpStoreClient::Serve(std::string_view bytes, absl::Time now,
+                                   const Handle& handle) {
   while (!is_full()) {
     const auto outcome = reader_.Read(bytes);
     if (outcome == TcpStoreRequestReader::Outcome::kMore) break;
@@ -98,7 +98,7 @@ absl::Status TcpStoreClient::Serve(absl::Time now, const Handle& handle) {
     absl::Status status = handle(reader_.Take());
     if (!status.ok()) return status;
   }
-  received_.erase(0, received_.size() - bytes.size());
+  received_ = std::string(bytes);
   if (!reader_.is_within_request()) {
     asking_since_ = absl::InfiniteFuture();
   } else if (asking_since_ == absl::InfiniteFuture()) {

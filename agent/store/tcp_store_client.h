@@ -39,12 +39,13 @@ class TcpStoreClient {
   }
 
   // Reads some of what has come and serves it, as long as the client takes the
-  // answers. `handle` is called for each query and may call `Send`. CANCELLED
+  // answers. Must not be called while it `is_full`. `handle` is called for each
+  // query and may call `Send`. CANCELLED
   // when the client has closed the connection or has been cut off, and another
   // error when the server must close it, which says why.
   absl::Status Receive(absl::Time now, const Handle& handle);
   // Appends to what is to be sent.
-  void Send(std::string bytes);
+  void Send(std::string bytes, absl::Time now);
   // Writes what the kernel takes, and serves more of what has come if that was
   // enough. To be called whenever the connection takes bytes and `has_unsent`.
   // Errors are as above.
@@ -61,15 +62,16 @@ class TcpStoreClient {
   static constexpr size_t kFullBytes = size_t{1} << 20;
 
   size_t UnsentBytes() const { return unsent_.size() - sent_; }
-  // Serves what has been received.
-  absl::Status Serve(absl::Time now, const Handle& handle);
+  // Serves `bytes`, and keeps those for which it is too full.
+  absl::Status Serve(std::string_view bytes, absl::Time now,
+                     const Handle& handle);
   // Writes what the kernel takes.
   absl::Status Write(absl::Time now);
 
   const FileDescriptor file_;
   const std::string address_;
   TcpStoreRequestReader reader_;
-  std::string received_;  // and not served yet
+  std::string received_;  // and not served yet; empty unless it is full
   std::string unsent_;
   size_t sent_ = 0;  // so many bytes of `unsent_` have gone
   bool has_asked_ = false;

@@ -199,7 +199,7 @@ void TcpStoreLoop::Send(uint64_t id, std::string bytes) {
   }
   buffered_ += bytes.size();
   entry.buffered += bytes.size();
-  entry.client.Send(std::move(bytes));
+  entry.client.Send(std::move(bytes), runtime_.Now());
 }
 
 void TcpStoreLoop::Touch(uint64_t id, Entry& entry) {

@@ -135,7 +135,8 @@ absl::Status TcpStoreTable::Get(Client client,
   for (const std::string& key : keys) {
     AppendTcpStoreString(answer, values_.find(key)->second);
   }
-  send_(client, std::move(answer));
+  // A MULTI_GET of no keys has no answer.
+  if (!answer.empty()) send_(client, std::move(answer));
   return absl::OkStatus();
 }
 
