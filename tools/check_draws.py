@@ -327,7 +327,8 @@ def main():
     paths = [pathlib.Path(argument) for argument in sys.argv[1:]]
     if not paths:
         root = pathlib.Path(__file__).resolve().parent.parent
-        paths = sorted(path for folder in ("scenarios", "outside", "planted")
+        paths = sorted(path for folder in ("scenarios", "outside", "planted",
+                                     "stock")
                        for path in (root / "tests" / folder).iterdir()
                        if path.suffix in (".cc", ".h"))
     failed = False

@@ -20,7 +20,8 @@ std::unique_ptr<TransportRegistration> MakeSimTransport() {
       provider->Make({.transports = {reprise::kStockTransport},
                       .channels = {reprise::kStockChannel},
                       .bind_address = ""});
-  TORCH_CHECK(set.ok(), set.status().ToString());
+  TORCH_CHECK(set.ok(), "PyTorch's agent runs in simulated worlds only: ",
+              set.status().ToString());
   const reprise::TransportEntry& entry = set->transports.front();
   auto registration = std::make_unique<TransportRegistration>();
   registration->transport = entry.context;

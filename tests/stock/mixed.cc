@@ -120,19 +120,25 @@ std::string DrawFault(Draws random, int64_t our_rank) {
   const int64_t other = (one + random.Between("other", 1, 2)) % kWorkers;
   const int64_t theirs = (our_rank + random.Between("theirs", 1, 2)) % kWorkers;
   const std::string begin = DrawTime(random, "begin", 8000);
-  switch (random.Below("kind", 7)) {
+  switch (random.Below("kind", 8)) {
     case 0:
     case 1:
     case 2:
       return "cut " + NameOf(one) + "-" + NameOf(other) + " when " +
              NameOf(random.Below("whose", kWorkers)) + " net.deliver#" +
              std::to_string(random.Between("frame", 1, 80)) + " reset";
-    case 3:
-      return "crash " + NameOf(theirs) + " after " + begin;
+    case 3: {
+      constexpr const char* kDeaths[] = {"crash ", "kill ", "power "};
+      return kDeaths[random.Below("death", 3)] + NameOf(theirs) + " after " +
+             begin;
+    }
     case 4:
       return "hold " + NameOf(one) + "-" + NameOf(other) + " after " + begin +
              " for " + DrawTime(random, "hold", 2000000);
     case 5:
+      return "pause " + NameOf(theirs) + " after " + begin + " for " +
+             DrawTime(random, "pause", 20000000);
+    case 6:
       return "store-delay " + DrawTime(random, "delay", 50000) + " after " +
              begin + " for 1s";
     default:
@@ -160,7 +166,7 @@ std::vector<std::string> Plan(Draws random, const ScenarioParams& params) {
 REPRISE_SCENARIO(
     stock_mixed,
     {.description = "PyTorch's agents and one of ours in a group, with cuts, "
-                    "crashes and slow stores",
+                    "deaths, pauses and slow stores",
      .workers = kWorkers,
      .params = {{"calls", 10}, {"rank", 1}},
      .param_ranges = {{"rank", {0, kWorkers - 1}}},
@@ -169,7 +175,8 @@ REPRISE_SCENARIO(
      .faults = Plan,
      .probes = {"ours joins", "ours reports who did not join",
                 "a call of ours fails"},
-     .fault_kinds = {"cut", "crash", "hold", "store-delay", "store-slow-keys"},
+     .fault_kinds = {"cut", "crash", "power", "hold", "pause", "store-delay",
+                     "store-slow-keys"},
      .foreign_code = true});
 
 }  // namespace

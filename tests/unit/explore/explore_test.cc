@@ -1,8 +1,9 @@
 // A program explores, shrinks and verifies a scenario by calling the library,
-// without the command and without another process.
+// without the command.
 
 #include "sim/explore/explore.h"
 
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -132,6 +133,33 @@ TEST(ExploreTest, VerifyComparesRunsOfOneSeed) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->differs, "");
   EXPECT_NE(result->hash, 0u);
+}
+
+// Each run of foreign code has a process of its own. What is left in a static
+// does not count; what differs between processes does.
+TEST(ExploreTest, VerifyComparesProcessesOfForeignCode) {
+  for (const bool shows_its_process : {false, true}) {
+    Scenario scenario;
+    scenario.name = "foreign";
+    scenario.workers = 1;
+    scenario.foreign_code = true;
+    scenario.body = [shows_its_process](Worker& worker) {
+      static int runs = 0;
+      worker.Note("run " + std::to_string(++runs));
+      std::string process;
+      std::ifstream("/proc/self/stat") >> process;
+      if (shows_its_process) worker.Note(process);
+    };
+    VerifyOptions options;
+    options.run.scenario = &scenario;
+    const absl::StatusOr<VerifyResult> result = Verify(options);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(!result->differs.empty(), shows_its_process) << result->differs;
+    EXPECT_EQ(result->leak.has_value(), shows_its_process);
+    if (!shows_its_process) continue;
+    EXPECT_EQ(*result->leak, LeakKind::kRandom);
+    EXPECT_THAT(result->expected, HasSubstr("note"));
+  }
 }
 
 }  // namespace

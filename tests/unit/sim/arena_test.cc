@@ -184,6 +184,16 @@ TEST_F(ArenaTest, APauseAllocatesWhatStays) {
   delete outside;
 }
 
+// Foreign code may keep what it has in the order of addresses or of their
+// hashes.
+TEST_F(ArenaTest, ArenasLieAtTheSameAddressesInEachProcess) {
+  ArenaScope arena;
+  const auto inside = std::make_unique<int>(1);
+  LookAt(inside.get());
+  constexpr int kTebibyte = 40;
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(inside.get()) >> kTebibyte, 0x10u);
+}
+
 // Reads freed memory, which the compiler must not know.
 uintptr_t WordAt(const void* memory, int index) {
   LookAt(memory);
