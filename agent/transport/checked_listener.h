@@ -28,7 +28,7 @@ class CheckedListener final : public tensorpipe::transport::Listener {
   static size_t MaxWithoutRoom();
 
   // `is_for_core`: TensorPipe's core accepts here, and no channel. `room` must
-  // outlive the program.
+  // outlive the listener, and whoever waits there (descriptor_room.h).
   CheckedListener(std::shared_ptr<const CheckedCommon> common,
                   std::shared_ptr<tensorpipe::transport::Listener> inner,
                   bool is_for_core,

@@ -26,7 +26,8 @@ namespace reprise {
 int64_t CountSpareDescriptors();
 
 // Thread-safe. Must outlive the thread that it starts while somebody waits, so
-// it is never destroyed.
+// that of the process is never destroyed. Where there is always room, nobody
+// waits.
 class DescriptorRoom {
  public:
   // What a pipe takes at most at the called end, over all transports and

@@ -60,8 +60,8 @@ std::vector<std::string> TopologyOf(const SimRunOptions& options);
 // takes the process along (isolated_run.h). The result depends on the options
 // only, except for `wall_seconds`. Several OS threads may have a run each at
 // the same time. INVALID_ARGUMENT if a line of a fault or of the topology is
-// wrong; FAILED_PRECONDITION
-// for fibers in a build with ThreadSanitizer. A violated rule is in the result.
+// wrong; FAILED_PRECONDITION for fibers in a build with ThreadSanitizer. A
+// violated rule is in the result.
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& options);
 
 }  // namespace reprise

@@ -159,6 +159,12 @@ class ScarcityDrawer {
     const int64_t begin =
         at_start ? 0 : random.Between("begin", 1, storm_ms_ / 2);
     const int64_t length = random.Between("length", 1, storm_ms_ / 2);
+    if (kind == "no-descriptors" && random.OneIn("as its listener fails", 3)) {
+      lines_.push_back("drop-connect " + worker + " after " + Ms(begin + 1));
+      lines_.push_back(kind + " " + worker + " when " + worker +
+                       " listener.failed#1 for " + Ms(length));
+      return;
+    }
     lines_.push_back(kind + " " + worker + " after " + Ms(begin) + " for " +
                      Ms(length));
     for (int64_t left = random.Between("needs", 0, 3); left > 0; --left) {

@@ -61,8 +61,10 @@ TEST(ShortageTest, WithoutDescriptorsNothingIsAccepted) {
 }
 
 TEST(ShortageTest, WithoutDescriptorsAListenerIsNotReplaced) {
-  const RunResult result = RunWith(
-      {"no-descriptors w0 after 1s for 1s", "drop-connect w0 after 1100ms"});
+  const RunResult result =
+      RunWith({"drop-connect w0 after 1s",
+               "no-descriptors w0 when w0 listener.failed#1 for 1s"});
+  EXPECT_GT(Injections(result, "no-descriptors"), 1);
   EXPECT_EQ(Count(result, EventKind::kListenerFailed, 0), 1);
   std::vector<int64_t> opened;
   for (const Event& event : result.events) {
