@@ -1,0 +1,40 @@
+// `reprise` for scenarios of PyTorch's own agent: the same command, at the same
+// addresses in every process.
+//
+// The heap of a world lies at a fixed address, but what it hands out depends on
+// the order in which memory was freed before, and so on tables that iterate in
+// the order of hashes, which abseil seeds with the address of a static.
+// TensorPipe closes the pipes of PyTorch's agent in the order of their
+// addresses. So about one process in 40 would show another run of some seeds.
+
+#include <sys/personality.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "tools/command/command.h"
+
+namespace {
+
+// Starts this program again without random addresses, unless it has none.
+// Returns if it has none, or if the system does not let it.
+void RunAtFixedAddresses(char** argv) {
+  constexpr unsigned kAsk = 0xffffffff;
+  const int now = personality(kAsk);
+  if (now != -1 && (now & ADDR_NO_RANDOMIZE) != 0) return;
+  if (now != -1 &&
+      personality(static_cast<unsigned>(now) | ADDR_NO_RANDOMIZE) != -1) {
+    execv("/proc/self/exe", argv);
+  }
+  std::fprintf(stderr,
+               "reprise_stock: the system does not let this process have fixed "
+               "addresses, so a seed may rarely be another run: allow "
+               "personality(ADDR_NO_RANDOMIZE)\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  RunAtFixedAddresses(argv);
+  return reprise::CommandMain(argc, argv, /*planting=*/nullptr);
+}
