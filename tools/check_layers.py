@@ -23,7 +23,7 @@ MAX_LINES = 500
 # The lowest floor first. A part is a folder, or files of a folder when it is
 # named "folder:name,name". Parts in one row are neighbours.
 FLOORS = [
-    ["agent:call_error,planted,rare_way,server_bounds,worker_info"],
+    ["agent:call_error,planted,probe,rare_way,server_bounds,worker_info"],
     ["agent/runtime"],
     ["agent/device"],
     ["agent/device/cuda"],

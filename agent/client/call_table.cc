@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/call_error.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "agent/runtime/memory_reserve.h"
 #include "agent/wire/rpc_error.h"
 #include "glog/logging.h"
@@ -96,10 +97,15 @@ bool CallTable::TakeRoom(WorkerId to, const ReserveOptions& options,
     in_time = waiter->changed.WaitUntil(mutex_, options.wait_until);
   }
   if (waiter->is_granted) {
-    if (closed_.ok()) return true;
+    if (closed_.ok()) {
+      REPRISE_PROBE("room for a call was waited for");
+      return true;
+    }
+    REPRISE_PROBE("room for a call comes with the shutdown");
     Unload(to, options.num_bytes, wakeups);
     return false;
   }
+  REPRISE_PROBE("room for a call does not come");
   loads_[to].waiters.erase(place);
   Grant(loads_[to], wakeups);  // a smaller call may have waited behind it
   return false;
@@ -187,8 +193,10 @@ Future CallTable::Enter(Reservation reservation, uint64_t pipe_generation,
     }
   }
   if (!closed.ok()) {
+    REPRISE_PROBE("call entered after the shutdown");
     Finish(std::move(node), closed);
   } else if (has_timer && runtime_.Now() >= deadline) {
+    REPRISE_PROBE("call entered after its deadline");
     OnTimeout(key);  // its timer may have found no call yet
   }
   return future;

@@ -8,6 +8,7 @@
 #include "agent/pipe/channel_check.h"
 #include "agent/pipe/keepalive.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -137,7 +138,10 @@ absl::Status ClientPipe::Write(OutgoingCall call) {
       pipe = pipe_;
     }
   }
-  if (successor != nullptr) return successor->Write(std::move(call));
+  if (successor != nullptr) {
+    REPRISE_PROBE("call written to a connection that was replaced");
+    return successor->Write(std::move(call));
+  }
   WriteTo(*pipe, std::move(call));
   return absl::OkStatus();
 }
@@ -169,6 +173,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     const absl::Time now = runtime_.Now();
     extras.remaining = call.deadline - now;
     if (extras.remaining <= absl::ZeroDuration()) {
+      REPRISE_PROBE("call expired in the queue");
       if (REPRISE_PLANTED(expired_in_queue_counts)) return;
       NoteWritten(call.message->num_bytes());  // the call's timer completes it
       return;
@@ -279,12 +284,14 @@ void ClientPipe::Cancel(int64_t call_id) {
     if (state_ == State::kOpening) {
       dropped = queue_.extract(call_id);
       if (!dropped.empty()) {
+        REPRISE_PROBE("call cancelled in the queue");
         NoteWritten(dropped.mapped().message->num_bytes());
         return;
       }
       if (being_written_ == call_id) {
         // If it were sent now, the cancellation would reach the peer before the
         // call.
+        REPRISE_PROBE("call cancelled while it is written");
         cancelled_meanwhile_ = true;
         return;
       }
@@ -315,7 +322,10 @@ absl::Time ClientPipe::CheckLiveness(absl::Time now, bool late,
       return absl::InfiniteFuture();
     }
     bool is_unanswered = first_asked_ > received;
-    if (is_unanswered && late) first_asked_ = now;
+    if (is_unanswered && late) {
+      REPRISE_PROBE("client was late to look for an answer");
+      first_asked_ = now;
+    }
     absl::Time due = asked_ + pause;
     if (REPRISE_PLANTED(no_ping_while_served)) {
       due = std::max(due, received + pause);
@@ -462,7 +472,10 @@ void ClientPipe::HandOver(OutgoingCall call, ClientPipe& successor) {
   }
   if (REPRISE_PLANTED(cancel_lost_in_handover)) return;
   // It may have been cancelled while it was in neither queue.
-  if (!owner_.IsPending(*this, id)) successor.Cancel(id);
+  if (!owner_.IsPending(*this, id)) {
+    REPRISE_PROBE("call ended while it is handed over");
+    successor.Cancel(id);
+  }
 }
 
 }  // namespace reprise

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/call_error.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "agent/transport/arrivals.h"
 #include "agent/wire/message_codec.h"
 #include "agent/wire/rpc_error.h"
@@ -84,6 +85,7 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
     Peer& entry = shard.peers[peer->id];
     if (entry.learned != peer->learned) {
       if (entry.pipe != nullptr && entry.learned > peer->learned) {
+        REPRISE_PROBE("call to a member that was replaced");
         return absl::UnavailableError(
             absl::StrCat(peer->name, " has left the group"));
       }
@@ -111,7 +113,10 @@ absl::StatusOr<std::shared_ptr<ClientPipe>> PeerSet::Acquire(
     }
     pipe = entry.pipe;
   }
-  if (outdated != nullptr) outdated->Fail("it has left the group");
+  if (outdated != nullptr) {
+    REPRISE_PROBE("connection to a member that was replaced");
+    outdated->Fail("it has left the group");
+  }
   if (is_new) {
     if (observer_ != nullptr) {
       observer_->OnPipe(PipeEvent::kConnecting, peer->name, absl::OkStatus());

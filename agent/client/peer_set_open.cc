@@ -9,6 +9,7 @@
 #include "agent/client/peer_set.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "agent/transport/arrivals.h"
 #include "glog/logging.h"
 
@@ -105,6 +106,7 @@ void PeerSet::OnLookedUp(const Member& peer, uint64_t lookup,
     MutexLock lock(shard.mutex);
     const auto found = shard.peers.find(peer.id);
     if (found == shard.peers.end() || found->second.lookup != lookup) {
+      REPRISE_PROBE("address found too late");
       return;  // it took too long, or the peer has left
     }
     Peer& entry = found->second;
@@ -135,6 +137,7 @@ void PeerSet::OnLookedUp(const Member& peer, uint64_t lookup,
     pipe->Fail(
         absl::StrCat("no address in the store: ", address.status().message()));
   } else if (!cause.empty()) {
+    REPRISE_PROBE("address has failed before");
     pipe->Fail(cause);
   } else {
     Connect(*pipe, contact);

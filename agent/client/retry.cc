@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/call_error.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -138,6 +139,7 @@ void Retrier::Try(const std::shared_ptr<Call>& call) {
     if (--num_trying_ == 0) idle_.NotifyAll();
   }
   if (is_cancelled) {
+    REPRISE_PROBE("call cancelled while it is sent again");
     attempt.Cancel();
     return;
   }
@@ -160,6 +162,7 @@ void Retrier::OnAttemptDone(const std::shared_ptr<Call>& call,
     if (found == calls_.end()) return;
     current.swap(call->current);
     if (is_retriable && !closed_.ok()) {
+      REPRISE_PROBE("attempt fails after the shutdown");
       failure = closed_;
     } else if (is_retriable && call->retries >= call->options.max_retries) {
       failure = TooManyRetries(call->options.max_retries, result.status());

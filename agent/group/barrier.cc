@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "agent/group/deadline_margin.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -89,7 +90,10 @@ absl::Status Barrier::Arrive(int64_t number, int64_t count,
                              absl::Time deadline) {
   const std::string record = ArrivedKey(number, workers_.self().id);
   const absl::StatusOr<std::string> before = store_.TryGet(record, deadline);
-  if (before.ok()) return absl::OkStatus();  // counted already
+  if (before.ok()) {  // counted already
+    REPRISE_PROBE("barrier entered again");
+    return absl::OkStatus();
+  }
   if (!absl::IsNotFound(before.status())) return before.status();
   // Adding more than once does no harm, as only the difference between 0 and
   // more than 0 counts.
@@ -136,6 +140,7 @@ absl::Status Barrier::WaitUntilReady(int64_t number, absl::Time deadline) {
                                           absl::StrJoin(missing.names, ", "))));
     }
     if (is_over_()) {
+      REPRISE_PROBE("barrier is over");
       return absl::AbortedError(absl::StrCat("barrier ", number, " is over"));
     }
     // Near the end all members look, for their report. Before that, a look only
@@ -190,6 +195,7 @@ absl::StatusOr<Barrier::Missing> Barrier::FindMissing(int64_t number, bool all,
       return status;
     }
   } else if (missing.count == 0) {
+    REPRISE_PROBE("all are found in the barrier");
     if (absl::Status status = store_.Set(Key(kReady, number), "", deadline);
         !status.ok()) {
       return status;

@@ -11,6 +11,7 @@
 #include "agent/group/deadline_margin.h"
 #include "agent/group/rendezvous.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "agent/wire/call_extras.h"
 #include "glog/logging.h"
 
@@ -314,7 +315,10 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
   const absl::StatusOr<std::string> present =
       store_.CompareSet(kMembersKey, state.texts.members, desired, deadline);
   if (!present.ok()) return present.status();
-  if (*present != desired) return LookAgain();
+  if (*present != desired) {
+    REPRISE_PROBE("members changed while one joins");
+    return LookAgain();
+  }
   ours_ = std::move(entry);
   has_left_ = false;
   return absl::OkStatus();
@@ -426,7 +430,10 @@ absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
     const absl::StatusOr<std::string> present =
         store_.CompareSet(kMembersKey, state->texts.members, desired, deadline);
     if (!present.ok()) return present.status();
-    if (*present != desired) return LookAgain();
+    if (*present != desired) {
+      REPRISE_PROBE("members changed while one leaves");
+      return LookAgain();
+    }
     left_others_ = Merge(*state).size() > 1;
     Forget(entry, *published, deadline);
   }

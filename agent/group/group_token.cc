@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/group/worker_directory.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -116,6 +117,7 @@ absl::Status GroupToken::TryAcquire(absl::Time deadline, TokenState& seen) {
 
 absl::Status GroupToken::BreakLease(const TokenState& dead,
                                     absl::Time deadline) {
+  REPRISE_PROBE("lease of the token is broken");
   LOG(WARNING) << "whoever held the group by "
                << absl::CHexEscape(dead.token.substr(0, kMaxToken))
                << " did nothing for " << lease_ << ": its lease is broken";
@@ -124,6 +126,7 @@ absl::Status GroupToken::BreakLease(const TokenState& dead,
       store_.CompareSet(kLeaseKey, dead.lease, stamp_, deadline);
   if (!lease.ok()) return lease.status();
   if (*lease != stamp_) {
+    REPRISE_PROBE("lease of the token is broken by another");
     may_be_held_ = false;
     return absl::OkStatus();  // another worker was quicker
   }
@@ -132,6 +135,7 @@ absl::Status GroupToken::BreakLease(const TokenState& dead,
   if (!token.ok()) return token.status();
   if (*token != token_) {
     // The holder woke up and released the token.
+    REPRISE_PROBE("holder of a broken lease wakes up");
     const absl::Status status =
         store_.CompareSet(kLeaseKey, stamp_, "", deadline).status();
     // Otherwise the destructor takes our stamp away.

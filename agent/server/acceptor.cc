@@ -9,6 +9,7 @@
 #include "agent/group/rendezvous.h"
 #include "agent/pipe/message_reader.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -196,6 +197,7 @@ void Acceptor::Publish() {
   pause_ = kFirstPause;
   if (!*replaced) {
     // We have left or were replaced.
+    REPRISE_PROBE("address is that of a successor");
     VLOG(1) << address_key_ << " is '" << present << "' by now and stays so";
     return;
   }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "agent/runtime/fifo.h"
 #include "agent/runtime/memory_reserve.h"
 
@@ -203,6 +204,7 @@ bool Admission::StartNext(Task& task, Slot& slot) {
     Peer& peer = *turn;
     turns_.pop_front();
     if (!MayStart(peer)) {
+      REPRISE_PROBE("peer is blocked when its turn comes");
       peer.in_turns_ = false;
       if (turns_.empty() || !REPRISE_PLANTED(blocked_peer_forgotten)) {
         ++num_blocked_;

@@ -144,6 +144,7 @@ bool HandlerGate::Drain(absl::Time deadline) {
     refused.swap(waiting_);
   }
   for (Waiting& request : refused) request.reply(Refusal());
+  if (REPRISE_PLANTED(drain_in_haste)) return true;
   MutexLock lock(mutex_);
   while (num_unanswered_ > 0) {
     if (!answered_.WaitUntil(mutex_, deadline)) return num_unanswered_ == 0;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 
 namespace reprise {
 namespace {
@@ -77,6 +78,7 @@ absl::StatusOr<IdempotentCalls::Begun> IdempotentCalls::Begin(
     return Begun{is_new ? run : nullptr, {}};
   }
   if (run->answer_.encoded == nullptr) {
+    REPRISE_PROBE("reply to a key is no longer kept");
     return absl::FailedPreconditionError(
         "the call with this idempotency key ran, and its reply is no longer "
         "kept");
@@ -88,6 +90,7 @@ absl::Status IdempotentCalls::CheckNew(const std::string& caller,
                                        const CallExtras& extras) {
   if (extras.key_number != 0 && !REPRISE_PLANTED(forgotten_runs_again)) {
     if (extras.memory != options_.id) {
+      REPRISE_PROBE("key of another memory");
       constexpr std::string_view kOther =
           "it was sent to another agent of this name, which has ended or was "
           "replaced";
@@ -136,7 +139,10 @@ std::vector<IdempotentCalls::Attempt> IdempotentCalls::Finish(
   const absl::Time now = runtime_.Now();
   MutexLock lock(mutex_);
   const auto found = runs_.find(run->key_);
-  if (found == runs_.end()) return attempts;  // cleared
+  if (found == runs_.end()) {
+    REPRISE_PROBE("keyed call ends after the shutdown");
+    return attempts;
+  }
   Caller& caller = callers_[run->caller_name_];
   --caller.num_running;
   --num_running_;

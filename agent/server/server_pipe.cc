@@ -7,6 +7,7 @@
 #include "agent/group/worker_directory.h"
 #include "agent/pipe/channel_check.h"
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "agent/wire/call_extras.h"
 #include "glog/logging.h"
 
@@ -117,6 +118,7 @@ void ServerPipe::Write(std::shared_ptr<const EncodedMessage> message) {
     if (pipe != nullptr) ++num_unwritten_;
   }
   if (pipe == nullptr) {
+    REPRISE_PROBE("reply to a connection that is gone");
     if (REPRISE_PLANTED(gone_reply_never_ends)) return;
     owner_.OnReplyWritten(*this, message->num_bytes());
     return;
@@ -149,6 +151,7 @@ void ServerPipe::EndWrite(size_t num_bytes) {
     if (holds_reading_ && num_unwritten_ <= max_unwritten_ / 2 &&
         !(REPRISE_PLANTED(reading_not_resumed) &&
           num_unwritten_ == max_unwritten_ / 2)) {
+      REPRISE_PROBE("connection is read on");
       holds_reading_ = false;
       pipe = pipe_;
     }

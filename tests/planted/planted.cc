@@ -6,7 +6,9 @@
 #include <cstdint>
 
 #include "agent/planted.h"
+#include "agent/probe.h"
 #include "agent/rare_way.h"
+#include "sim/world/agent_probe.h"
 #include "sim/world/rare_way.h"
 
 namespace reprise {
@@ -246,6 +248,8 @@ constexpr auto kDefects = std::to_array<Entry>({
     {"reading_not_resumed",
      "a connection is not read on when half of its replies were taken",
      "bounds"},
+    {"drain_in_haste", "a drain does not wait for the handlers that run",
+     "drains"},
     {"add_retried",
      "an arrival at a barrier is added again when its answer was lost",
      "shutdown_barrier"},
@@ -263,6 +267,7 @@ constexpr auto kDefects = std::to_array<Entry>({
 std::array<std::atomic<bool>, kDefects.size()> planted = {};
 std::atomic<bool> any_planted = false;
 std::atomic<bool> rare_ways = false;
+std::atomic<bool> agent_probes = false;
 
 }  // namespace
 
@@ -298,6 +303,12 @@ bool IsPlanted(const char* name) {
 }
 
 void TakeRareWays() { rare_ways = true; }
+
+void TellAgentProbes() { agent_probes = true; }
+
+void ReachesProbe(const char* name) {
+  if (agent_probes) RecordAgentProbe(name);
+}
 
 bool TakesRareWay(const char* place) {
   return DecideRareWay(place, /*draws=*/rare_ways);

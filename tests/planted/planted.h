@@ -24,6 +24,10 @@ const std::vector<PlantedDefect>& PlantedDefects();
 // process.
 void TakeRareWays();
 
+// Has the agent's coverage probes recorded (agent/probe.h), for the rest of the
+// process. That changes the hashes of runs.
+void TellAgentProbes();
+
 // Switches a defect on for the rest of the process. Returns false for an
 // unknown name. To be called before any agent exists.
 bool Plant(std::string_view name);

@@ -4,8 +4,8 @@
 // echo_agent.h:
 //
 //  bound   no more requests run than the bounds allow
-//  served  each call gets its reply: whoever waited for room, for a turn or to
-//          be read is not forgotten when there is room again
+//  served  each call that has time gets its reply: whoever waited for room, for
+//          a turn or to be read is not forgotten when there is room again
 
 #include <algorithm>
 #include <memory>
@@ -37,7 +37,7 @@ ServerBounds DrawBounds(Draws random) {
                                  ? DrawSize(random, "running bytes", 50'000)
                                  : kManyBytes};
   bounds.running_in_all = {DrawSize(random, "running in all", 4), kManyBytes};
-  bounds.unwritten_per_peer = {DrawSize(random, "unwritten of a peer", 4),
+  bounds.unwritten_per_peer = {DrawSize(random, "unwritten of a peer", 2),
                                random.OneIn("few unwritten bytes", 3)
                                    ? DrawSize(random, "unwritten bytes", 50'000)
                                    : kManyBytes};
@@ -71,7 +71,12 @@ void WatchBounds(Worker& worker, const EchoAgent& agent,
 
 // One of the threads of a caller.
 void SendAll(Worker& worker, EchoAgent& agent, Draws random) {
-  std::vector<std::pair<Future, CallSpec>> calls;
+  struct Sent {
+    Future call;
+    CallSpec spec;
+    bool is_hasty;
+  };
+  std::vector<Sent> calls;
   for (int i = 0; i < kCalls; ++i) {
     CallSpec spec = agent.NewCall();
     spec.work = DrawDuration(random, "work", absl::Milliseconds(10));
@@ -81,16 +86,28 @@ void SendAll(Worker& worker, EchoAgent& agent, Draws random) {
                           ? random.Between("large bytes", 1'000'000, 3'000'000)
                           : random.Between("bytes", 1, 100'000)};
     }
-    Future call = agent.Send(kServer, spec, absl::Minutes(5));
-    calls.emplace_back(std::move(call), std::move(spec));
+    // Some have no time to wait for room.
+    const bool is_hasty = random.OneIn("hasty", 6);
+    Future call = agent.Send(
+        kServer, spec,
+        is_hasty ? absl::Milliseconds(random.Between("timeout", 1, 30))
+                 : absl::Minutes(5));
+    calls.push_back({std::move(call), std::move(spec), is_hasty});
     if (random.OneIn("pauses", 3)) {
       worker.Sleep(DrawDuration(random, "pause", absl::Milliseconds(20)));
     }
   }
-  for (const auto& [call, spec] : calls) {
+  for (const auto& [call, spec, is_hasty] : calls) {
     const bool done = call.Wait(worker.In(kLongestCall));
     if (!worker.Check(done, "served", "a call is forgotten")) return;
-    worker.CheckOk(agent.Await(call, spec), "served");
+    const absl::Status status = agent.Await(call, spec);
+    const bool is_full = absl::IsResourceExhausted(status);
+    const bool is_late = is_full || absl::IsDeadlineExceeded(status);
+    // Hasty calls that have ended may still wait to be written.
+    const bool is_stuck =
+        is_full && status.message().find("is stuck") != absl::string_view::npos;
+    worker.Check(status.ok() || is_stuck || (is_hasty && is_late), "served",
+                 status.ToString());
   }
 }
 

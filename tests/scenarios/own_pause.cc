@@ -58,8 +58,19 @@ void OwnPause(Worker& worker) {
 std::vector<std::string> DrawPauses(Draws random,
                                     const ScenarioParams& /*params*/) {
   const auto ms = [](int64_t number) { return std::to_string(number) + "ms"; };
-  return {"pause w1 after " + ms(random.Between("at", 100, 6000)) + " for " +
-          ms(random.Between("length", 600, 5000))};
+  if (!random.OneIn("at a message", 2)) {
+    return {"pause w1 after " + ms(random.Between("at", 100, 6000)) + " for " +
+            ms(random.Between("length", 600, 5000))};
+  }
+  // It may be one that asks for a sign of life, and the answer is not there yet
+  // when the worker goes on.
+  const std::string at = " when w1 send.payload#" +
+                         std::to_string(random.Between("message", 1, 40)) +
+                         " for ";
+  const int64_t length = random.Between("long enough", 1200, 5000);
+  // The pause comes last: it stops the thread on which both strike.
+  return {"hold w0>w1" + at + ms(length + random.Between("longer", 1, 300)),
+          "pause w1" + at + ms(length)};
 }
 
 std::vector<std::string> DrawSlowness(Draws random,
@@ -79,7 +90,7 @@ REPRISE_SCENARIO(own_pause,
                   .body = OwnPause,
                   .faults = DrawPauses,
                   .probes = {"was taken for dead"},
-                  .fault_kinds = {"pause"},
+                  .fault_kinds = {"pause", "hold"},
                   .enough_seeds = 50,
                   .max_time = absl::Minutes(5),
                   .settle_time = absl::Minutes(3)});
