@@ -40,7 +40,9 @@ class Words {
 
   absl::StatusOr<int32_t> Worker(std::string_view word) const {
     int32_t rank = -1;
-    if (word.size() >= 2 && word[0] == 'w') {
+    // There is no worker w01.
+    const bool has_zeros = word.size() > 2 && word[1] == '0';
+    if (word.size() >= 2 && word[0] == 'w' && !has_zeros) {
       auto [end, error] =
           std::from_chars(word.data() + 1, word.data() + word.size(), rank);
       if (error == std::errc() && end == word.data() + word.size() &&

@@ -206,6 +206,7 @@ constexpr Malformed kMalformed[] = {
     {"crash w-1 after 1s", "w-1"},
     {"crash w after 1s", "w"},
     {"crash w1x after 1s", "w1x"},
+    {"crash w01 after 1s", "w01"},
     {"crash 1 after 1s", "1"},
     {"crash all after 1s", "all"},
     {"crash w99999999999 after 1s", "w99999999999"},
