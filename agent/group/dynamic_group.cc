@@ -281,12 +281,6 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
     entry.worker.id = static_cast<WorkerId>(options_.id);
   }
   entry.incarnation = state.members.version + 1;
-  if (REPRISE_PLANTED(incarnation_reused)) {
-    entry.incarnation = 1;
-    for (const MemberEntry& other : state.members.members) {
-      entry.incarnation = std::max(entry.incarnation, other.incarnation + 1);
-    }
-  }
   entry.has_devices = !devices_.empty();
   entry.address = address_;
   if (absl::Status status = ValidateAgainst(others, deadline); !status.ok()) {

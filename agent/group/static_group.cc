@@ -325,8 +325,7 @@ absl::Status StaticGroup::LookForMissing(const Epoch& epoch, bool is_long,
     if (absl::IsNotFound(mark.status())) continue;
     if (!mark.ok()) return mark.status();
     if (mark->empty()) continue;
-    const auto [instance, address] = SplitMark(*mark);
-    if (CheckAt(address, instance, deadline).state ==
+    if (CheckAt(SplitMark(*mark).second, *mark, deadline).state ==
         Liveness::State::kAnswered) {
       suspects_.erase(*mark);
       return ReturnTo(*now, deadline);

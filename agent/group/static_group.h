@@ -113,6 +113,7 @@ class StaticGroup {
   struct Suspect {
     int refusals = 0;  // one after another
     absl::Time silent_since = absl::InfiniteFuture();
+    bool was_silent = false;
   };
 
   std::string MemberKey(const std::string& epoch, int64_t id) const;
@@ -136,7 +137,8 @@ class StaticGroup {
                                       absl::Time deadline);
   absl::StatusOr<Verdict> Judge(int64_t id, const std::string& mark,
                                 absl::Time deadline);
-  Liveness CheckAt(const std::string& address, const std::string& instance,
+  // Whether the agent at `address` is the one that wrote `mark`.
+  Liveness CheckAt(const std::string& address, const std::string& mark,
                    absl::Time deadline);
 
   absl::Status Publish(absl::Time deadline);

@@ -15,7 +15,9 @@ namespace {
 
 // A worker that refuses connections may be opening another listener just now.
 constexpr int kRefusals = 3;
-constexpr absl::Duration kLongestCheck = absl::Seconds(2);
+// A worker that did not answer in time may be far.
+constexpr absl::Duration kFirstCheck = absl::Seconds(2);
+constexpr absl::Duration kLaterCheck = absl::Seconds(5);
 
 constexpr size_t kMaxPrinted = 200;
 
@@ -59,7 +61,7 @@ absl::StatusOr<StaticGroup::Verdict> StaticGroup::JudgeMember(
 absl::StatusOr<StaticGroup::Verdict> StaticGroup::Judge(int64_t id,
                                                         const std::string& mark,
                                                         absl::Time deadline) {
-  const auto [instance, address] = SplitMark(mark);
+  const std::string address = SplitMark(mark).second;
   const std::string name = workers_.Find(static_cast<WorkerId>(id))->name;
   const std::string ours = url_();
   Suspect& suspect = suspects_[mark];
@@ -80,7 +82,7 @@ absl::StatusOr<StaticGroup::Verdict> StaticGroup::Judge(int64_t id,
   std::string doubt;
   bool refused = true;
   for (const std::string& at : where) {
-    const Liveness found = CheckAt(at, instance, deadline);
+    const Liveness found = CheckAt(at, mark, deadline);
     if (found.state == Liveness::State::kAnswered) return Verdict::kAlive;
     if (found.state == Liveness::State::kDead) continue;
     refused = false;
@@ -111,12 +113,15 @@ absl::StatusOr<StaticGroup::Verdict> StaticGroup::Judge(int64_t id,
 }
 
 Liveness StaticGroup::CheckAt(const std::string& address,
-                              const std::string& instance,
-                              absl::Time deadline) {
+                              const std::string& mark, absl::Time deadline) {
+  bool& was_silent = suspects_[mark].was_silent;
+  const absl::Duration longest = was_silent ? kLaterCheck : kFirstCheck;
   Liveness found =
-      check_(address, std::min(deadline, runtime_.Now() + kLongestCheck));
+      check_(address, std::min(deadline, runtime_.Now() + longest));
+  if (found.state == Liveness::State::kSilent) was_silent = true;
   // Another agent has its port.
-  if (found.state == Liveness::State::kAnswered && found.instance != instance) {
+  if (found.state == Liveness::State::kAnswered &&
+      found.instance != SplitMark(mark).first) {
     found.state = Liveness::State::kDead;
   }
   return found;

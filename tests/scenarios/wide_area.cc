@@ -4,9 +4,10 @@
 // breaks, so, besides the rules of echo_agent.h:
 //
 //  arrives   a call that has time succeeds, however far its peer is
-//  on-time   a call that has too little time ends when its time is over, and
-//  not
+//  on-time   a call with too little time ends when its time is over, and not
 //            when its peer's answer comes
+//
+// In `far_sites` they are half a second apart.
 
 #include <array>
 #include <cstdint>
@@ -145,6 +146,18 @@ REPRISE_SCENARIO(
                 .max_time = absl::Minutes(10),
                 .settle_time = absl::Minutes(8),
                 .process_params = {{"slack_ms", 2000}}});
+
+// All start, however long an answer takes.
+REPRISE_SCENARIO(far_sites, {.description = "sites that are half a second away",
+                             .workers = kWorkers,
+                             .params = {{"calls", 4}, {"slack_ms", 5}},
+                             .smallest = {{"calls", 1}},
+                             .body = WideArea,
+                             .topology = {"link w0,w1-w2,w3 latency 500ms"},
+                             .enough_seeds = 50,
+                             .max_time = absl::Minutes(10),
+                             .settle_time = absl::Minutes(8),
+                             .process_params = {{"slack_ms", 2000}}});
 
 }  // namespace
 }  // namespace reprise::scenarios

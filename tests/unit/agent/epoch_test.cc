@@ -39,16 +39,25 @@ class Network {
     MutexLock lock(mutex_);
     instances_.erase(address);
   }
-  Liveness Check(const std::string& address) {
+  // An answer takes so long.
+  void GoFar(absl::Duration distance) {
+    MutexLock lock(mutex_);
+    distance_ = distance;
+  }
+  Liveness Check(const std::string& address, absl::Time deadline) {
     MutexLock lock(mutex_);
     const auto found = instances_.find(address);
     if (found == instances_.end()) return {Liveness::State::kDead, "", ""};
+    if (RealRuntime().Now() + distance_ > deadline) {
+      return {Liveness::State::kSilent, "", "it does not answer"};
+    }
     return {Liveness::State::kAnswered, found->second, ""};
   }
 
  private:
   Mutex mutex_{RealRuntime(), "Network"};
   std::map<std::string, std::string> instances_;
+  absl::Duration distance_;
 };
 
 // Carries out writes of one key when it is told to, after their caller has
@@ -309,6 +318,17 @@ TEST_F(EpochTest, WhoWaitsInAGroupThatTheStoreHasLostEntersAgain) {
   EXPECT_TRUE(second->Wait().ok()) << second->Wait();
   EXPECT_TRUE(third->Wait().ok()) << third->Wait();
   EXPECT_GT(first->num_kept(), 0);
+}
+
+TEST_F(EpochTest, MembersMayBeFarFromEachOther) {
+  network_.GoFar(absl::Seconds(4));
+  const auto first = Begin(0, 2);
+  AwaitKey("addrs/w0");
+  const std::string epoch = Present().name;
+  const auto second = Begin(1, 2);
+  EXPECT_TRUE(first->Wait().ok()) << first->Wait();
+  EXPECT_TRUE(second->Wait().ok()) << second->Wait();
+  EXPECT_EQ(Present().name, epoch);
 }
 
 TEST_F(EpochTest, WhoseMarkTheStoreHasLostEntersAgain) {
