@@ -160,8 +160,8 @@ class Entrant {
               ++num_kept_;
               return absl::OkStatus();
             },
-            [this](const std::string& address, absl::Time) {
-              return network_.Check(address);
+            [this](const std::string& address, absl::Time until) {
+              return network_.Check(address, until);
             }) {
     network_.Come(address_, FormatInstance(instance));
     thread_ = RealRuntime().StartThread("entrant", [this, deadline] {
