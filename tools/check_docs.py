@@ -15,7 +15,7 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parent.parent
 ROWS = [str(row) for row in range(1, 66)]
 DEFECTS = [str(defect) for defect in range(1, 27)] + list("abcdef")
-FINDINGS = [f"F{number}" for number in range(1, 30)]
+FINDINGS = [f"F{number}" for number in range(1, 34)]
 STATES = ("done", "later", "not ours")
 SHOWN_BY_TEST = re.compile(r"`([a-z_]+/[a-z_0-9]+)` ([A-Z]\w+(?:, [A-Z]\w+)*)")
 
