@@ -21,6 +21,9 @@ namespace {
 // that messages may still be on their way.
 constexpr absl::Duration kToLearn = absl::Milliseconds(100);
 
+// After a join that was lost.
+constexpr absl::Duration kBeforeNextJoin = absl::Milliseconds(200);
+
 }  // namespace
 
 absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
@@ -33,7 +36,8 @@ absl::Status Agent::Impl::EnterStaticGroup(absl::Time deadline) {
     return status;
   }
   const auto keep = [&](absl::Time until) {
-    absl::Status status = KeepName(*store_, options_, until);
+    absl::Status status = AgreeOnKind(*store_, /*is_static=*/true, until);
+    if (status.ok()) status = KeepName(*store_, options_, until);
     if (status.ok()) {
       status = KeepDevices(*store_, workers_.self().name, instance, own, until);
     }
@@ -103,8 +107,11 @@ absl::Status Agent::Impl::JoinDynamicGroup(absl::Time deadline) {
   const absl::Time until = BeforeReport(runtime_.Now(), deadline);
   absl::Status status;
   do {
-    LOG_IF(WARNING, absl::IsAborted(status))
-        << workers_.self().name << " joins again: " << status.message();
+    if (absl::IsAborted(status)) {
+      LOG(WARNING) << workers_.self().name
+                   << " joins again: " << status.message();
+      store_->Pause(std::min(runtime_.Now() + kBeforeNextJoin, until));
+    }
     const std::string address = acceptor_.url();
     acceptor_.Published(address);
     const absl::StatusOr<MemberEntry> joined = group_.Join(address, until);

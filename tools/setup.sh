@@ -43,9 +43,9 @@ readonly LIBRARY_PACKAGES=(
   nlohmann-json3-dev prometheus-cpp-dev
 )
 # For the tests of the Redis store: redis-tools has the server's program, and
-# unlike redis-server it starts no service. For those of etcd: etcd-server, which
-# starts one where systemd runs; the tests do not use it. For those of networks:
-# iproute2.
+# unlike redis-server it starts no service. For those of etcd: etcd-server,
+# which also starts etcd as a service where systemd runs; the tests start their
+# own. For those of networks: iproute2.
 readonly TEST_PACKAGES=(etcd-server iproute2 redis-tools)
 readonly INTEROP_PACKAGES=(libtorch-dev python3-torch)
 readonly CUDA_PACKAGES=(python3-pip)

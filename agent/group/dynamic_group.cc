@@ -452,7 +452,8 @@ void DynamicGroup::Forget(const MemberEntry& entry, std::string published,
         .IgnoreError();
   }
   if (entry.has_devices) {
-    // No other member has ever had this key.
+    // No other member has had this key, unless the store has lost the group
+    // since.
     store_.Delete(DevicesKey(entry), deadline).IgnoreError();
   }
 }

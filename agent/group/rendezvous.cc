@@ -128,10 +128,14 @@ absl::Status AgreeOnKind(StoreClient& store, bool is_static,
 absl::Status KeepName(StoreClient& store, const AgentOptions& options,
                       absl::Time deadline) {
   if (REPRISE_PLANTED(name_written_once)) return absl::OkStatus();
-  const absl::Status present =
-      store.TryGet(NameKey(options.id), deadline).status();
-  return absl::IsNotFound(present) ? PublishName(store, options, deadline)
-                                   : present;
+  const absl::StatusOr<std::string> present =
+      store.TryGet(NameKey(options.id), deadline);
+  if (!present.ok() && !absl::IsNotFound(present.status())) {
+    return present.status();
+  }
+  return present.value_or("") == options.name
+             ? absl::OkStatus()
+             : PublishName(store, options, deadline);
 }
 
 absl::StatusOr<std::vector<WorkerInfo>> ExchangeNames(
@@ -146,7 +150,11 @@ absl::StatusOr<std::vector<WorkerInfo>> ExchangeNames(
     keys.push_back(NameKey(id));
   }
   absl::StatusOr<std::vector<std::string>> names = GetAll(
-      runtime, store, keys, [&] { return KeepName(store, options, deadline); },
+      runtime, store, keys,
+      [&] {
+        return KeepName(store, options,
+                        std::min(deadline, runtime.Now() + kKeep));
+      },
       [](size_t id) { return absl::StrCat("rank ", id); }, deadline);
   if (!names.ok()) return names.status();
 

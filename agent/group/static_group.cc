@@ -20,8 +20,10 @@ constexpr absl::Duration kBetweenChecks = absl::Milliseconds(200);
 // How long to wait for marks before looking for other signs of members.
 constexpr absl::Duration kFirstWait = absl::Milliseconds(20);
 constexpr absl::Duration kLongestWait = absl::Seconds(1);
-// So that a look at a large group that is incomplete stays short.
+// So that a look at a large group that is incomplete stays short: no check
+// begins later than this after the first.
 constexpr int kMostChecksAtATime = 4;
+constexpr absl::Duration kLongestLook = absl::Seconds(4);
 
 absl::Status TryAgain(std::string_view why) {
   return absl::AbortedError(absl::string_view(why.data(), why.size()));
@@ -143,7 +145,9 @@ absl::Status StaticGroup::OnLost() {
 }
 
 absl::StatusOr<Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
-  if (is_lost_) {
+  absl::StatusOr<Epoch> epoch = ReadEpoch(deadline);
+  const bool is_gone = absl::IsNotFound(epoch.status());
+  if (is_lost_ || (is_gone && !epoch_.empty())) {
     LOG(WARNING) << "worker " << options_.name
                  << " enters the group again: " << kLost;
     if (absl::Status status = keep_(deadline); !status.ok()) return status;
@@ -151,8 +155,7 @@ absl::StatusOr<Epoch> StaticGroup::FindEpoch(absl::Time deadline) {
     is_published_ = false;
     published_.clear();
   }
-  absl::StatusOr<Epoch> epoch = ReadEpoch(deadline);
-  if (absl::IsNotFound(epoch.status())) return BeginEpoch({}, deadline);
+  if (is_gone) return BeginEpoch({}, deadline);
   if (!epoch.ok()) return epoch;
   if (!epoch->before.empty()) {
     std::string place_before;
@@ -241,6 +244,18 @@ absl::Status StaticGroup::Publish(absl::Time deadline) {
   return absl::OkStatus();
 }
 
+absl::Status StaticGroup::KeepAddress(absl::Time deadline) {
+  const absl::Status present =
+      store_.TryGet(AddressKey(options_.name), deadline).status();
+  if (!absl::IsNotFound(present)) return present;
+  absl::Status status =
+      store_.Set(FeaturesKey(options_.name), features_, deadline);
+  if (!status.ok()) return status;
+  is_published_ = false;
+  published_.clear();
+  return Publish(deadline);
+}
+
 absl::StatusOr<std::string> StaticGroup::ReadOurPlace(absl::Time deadline) {
   absl::StatusOr<std::string> place =
       store_.TryGet(MemberKey(epoch_, options_.id), deadline);
@@ -306,8 +321,11 @@ absl::Status StaticGroup::LookForMissing(const Epoch& epoch, bool is_long,
     if (!place.ok()) return place.status();
     if (place->empty()) return OnLost();
     if (*place != mark_) return TryAgain(kTaken);
-    if (absl::Status status = keep_(deadline); !status.ok()) return status;
+    absl::Status status = keep_(deadline);
+    if (status.ok()) status = KeepAddress(deadline);
+    if (!status.ok()) return status;
   }
+  const absl::Time begin = runtime_.Now();
   int checks = 0;
   for (size_t i = 0; i < is_there_.size(); ++i) {
     const auto id = static_cast<int64_t>(i);
@@ -316,7 +334,8 @@ absl::Status StaticGroup::LookForMissing(const Epoch& epoch, bool is_long,
       return status;
     }
     if (is_there_[i] || now->complete || now->before.empty() ||
-        checks >= kMostChecksAtATime) {
+        checks >= kMostChecksAtATime ||
+        runtime_.Now() - begin >= kLongestLook) {
       continue;
     }
     ++checks;

@@ -82,8 +82,9 @@ class StaticGroup {
   using Keep = std::function<absl::Status(absl::Time deadline)>;
 
   // `instance` is ours, as our server tells it, and `features` is what we
-  // publish of ourselves. `keep` is called every second of a wait. `check` asks
-  // for the instance of the agent at an address.
+  // publish of ourselves. `keep` is called about every second of a wait, and
+  // later where others are asked whether they live. `check` asks for the
+  // instance of the agent at an address.
   StaticGroup(Runtime& runtime, StoreClient& store, const AgentOptions& options,
               const WorkerDirectory& workers, std::string instance,
               std::string features, Keep keep, Check check);
@@ -142,6 +143,8 @@ class StaticGroup {
                    absl::Time deadline);
 
   absl::Status Publish(absl::Time deadline);
+  // Publishes the address again if the store has lost it.
+  absl::Status KeepAddress(absl::Time deadline);
   absl::Status WaitForAll(const Epoch& epoch, absl::Time deadline);
   // Looks for members that `WaitForAll` still misses, by other signs.
   // `is_long`: it has waited for long, and looks at our own place, too.

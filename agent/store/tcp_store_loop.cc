@@ -44,8 +44,9 @@ TcpStoreLoop::TcpStoreLoop(Runtime& runtime,
                Send(client, std::move(bytes));
              }),
       next_id_(kFirstClient) {
-  Register(EPOLL_CTL_ADD, listener_.file.get(), EPOLLIN, kListener);
-  Register(EPOLL_CTL_ADD, stop, EPOLLIN, kStop);
+  is_registered_ =
+      Register(EPOLL_CTL_ADD, listener_.file.get(), EPOLLIN, kListener) &&
+      Register(EPOLL_CTL_ADD, stop, EPOLLIN, kStop);
 }
 
 bool TcpStoreLoop::Register(int operation, int file, uint32_t events,

@@ -31,7 +31,9 @@ class TcpStoreLoop {
   TcpStoreLoop(Runtime& runtime, const TcpStoreServerOptions& options,
                TcpListener listener, FileDescriptor epoll, int stop);
 
-  // Until the file `stop` can be read.
+  // False if the system has no memory for what `Run` waits for.
+  bool CanRun() const { return is_registered_; }
+  // Until the file `stop` can be read. Only if `CanRun`.
   void Run();
 
   TcpStoreServer::Counts counts() const {
@@ -76,6 +78,7 @@ class TcpStoreLoop {
   const TcpStoreServerOptions options_;
   const TcpListener listener_;
   const FileDescriptor epoll_;
+  bool is_registered_ = false;  // with epoll: the listener and the end
   TcpStoreTable table_;
   Clients clients_;
   uint64_t next_id_;

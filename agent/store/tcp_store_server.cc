@@ -32,6 +32,7 @@ class Server : public TcpStoreServer {
     thread_->Join();
   }
 
+  bool CanRun() const { return loop_.CanRun(); }
   bool StartThread(Runtime& runtime) {
     thread_ = runtime.StartThread("tcp-store", [this] { loop_.Run(); });
     return thread_ != nullptr;
@@ -62,6 +63,11 @@ absl::StatusOr<std::unique_ptr<TcpStoreServer>> TcpStoreServer::Start(
   if (!listener.ok()) return listener.status();
   auto server = std::make_unique<Server>(runtime, options, *std::move(listener),
                                          std::move(epoll), std::move(stop));
+  if (!server->CanRun()) {
+    return absl::ResourceExhaustedError(
+        "cannot serve a TCPStore: the system has no memory to wait for "
+        "clients");
+  }
   if (!server->StartThread(runtime)) {
     return absl::ResourceExhaustedError(
         "cannot serve a TCPStore: the system has no threads left");

@@ -221,12 +221,15 @@ absl::Status TcpStoreTable::Barrier(Client client, TcpStoreRequest& request) {
         absl::StrCat("the key ", PrintableKey(key), " is not a barrier"));
   }
   count = Sum(count, 1);
-  absl::Status status = Put(key, absl::StrCat(count));
-  if (!status.ok()) return status;
   waits_.End(client);
-  if (count < static_cast<int64_t>(request.number)) {
-    return waits_.Start(client, {key});
+  const bool is_last = count >= static_cast<int64_t>(request.number);
+  // First, so that nobody is counted who cannot wait.
+  if (!is_last) {
+    absl::Status status = waits_.Start(client, {key});
+    if (!status.ok()) return status;
   }
+  absl::Status status = Put(key, absl::StrCat(count));
+  if (!status.ok() || !is_last) return status;
   waits_.Wake(key, /*one=*/false);
   send_(client, std::string(1, kTcpStoreStopWaiting));
   return absl::OkStatus();

@@ -113,7 +113,9 @@ class Searcher {
     const bool draws_faults = number % 2 == 0;
     if (draws_faults) {
       variant.run.faults = std::nullopt;
-      variant.run.topology = std::nullopt;
+      if (options_.run.scenario->draw_topology) {
+        variant.run.topology = std::nullopt;
+      }
     }
     variant.how = absl::StrCat(
         "seed ", variant.run.seed, " with ",

@@ -46,6 +46,7 @@
 namespace reprise {
 
 class Endpoint;
+class PeerCheck;
 class SimListener;
 
 // The network of one world. Not thread-safe: it is used by whoever runs in
@@ -190,7 +191,8 @@ class SimTransports : public TransportProvider {
 
  private:
   std::shared_ptr<tensorpipe::channel::Context> MakeMptUv(
-      const std::shared_ptr<PipeArrivals>& arrivals);
+      const std::shared_ptr<PipeArrivals>& arrivals,
+      const std::shared_ptr<PeerCheck>& check);
 
   Network& network_;
   Node& node_;

@@ -47,12 +47,17 @@ bool IsWanted(const std::vector<std::string>& wanted, const char* channel) {
 }  // namespace
 
 std::shared_ptr<tensorpipe::channel::Context> SimTransports::MakeMptUv(
-    const std::shared_ptr<PipeArrivals>& arrivals) {
+    const std::shared_ptr<PipeArrivals>& arrivals,
+    const std::shared_ptr<PeerCheck>& check) {
   std::vector<std::shared_ptr<tensorpipe::transport::Context>> contexts;
   std::vector<std::shared_ptr<tensorpipe::transport::Listener>> listeners;
   for (int i = 0; i < kMptUvLanes; ++i) {
     contexts.push_back(
         std::make_shared<SimTransport>(network_, node_, "lane", arrivals));
+    if (check != nullptr) {
+      contexts.back() = MakeChecked("lane", std::move(contexts.back()), check,
+                                    CheckedUse::kChannel, network_.room_);
+    }
     listeners.push_back(contexts.back()->listen(""));
   }
   return tensorpipe::channel::mpt::create(std::move(contexts),
@@ -82,7 +87,7 @@ absl::StatusOr<TransportSet> SimTransports::Make(
                             MakeCmaContext(CmaProtocol::kOwn, *cma_)});
   }
   if (IsWanted(wanted, "mpt_uv")) {
-    set.channels.push_back({"mpt_uv", 0, MakeMptUv(set.arrivals)});
+    set.channels.push_back({"mpt_uv", 0, MakeMptUv(set.arrivals, check)});
   }
   if (gpus_.has_value() && devices != nullptr && devices->gpu_count() > 0) {
     const auto make_basic = [] { return tensorpipe::channel::basic::create(); };

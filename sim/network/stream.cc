@@ -49,6 +49,8 @@ void Endpoint::TransmitPiece() {
   sent_bytes_ += bytes;
   std::optional<Frame> frame;
   if (unsent.bytes_left == 0 && !unsent.is_cut_off) {
+    // Its write may not be done yet, where the send buffer is small.
+    if (unsent.done != nullptr) unsent.content.Take();
     frame = std::move(unsent.content.frame);
   }
   NoteWritten();

@@ -306,9 +306,10 @@ TEST_F(EpochTest, WhoWaitsInAGroupThatTheStoreHasLostEntersAgain) {
   const auto second = Begin(1, 3);
   AwaitKey("addrs/w1");
   const std::string mark = MemberKey(1);
+  // What tells them of the loss goes last.
   for (const std::string& key :
-       {MemberKey(0), mark, std::string(kEpochKey), std::string("addrs/w0"),
-        std::string("addrs/w1")}) {
+       {std::string("addrs/w0"), std::string("addrs/w1"), MemberKey(0), mark,
+        std::string(kEpochKey)}) {
     EXPECT_TRUE(store_->Delete(key, Soon()).ok());
   }
   AwaitKey("addrs/w0");
@@ -331,14 +332,26 @@ TEST_F(EpochTest, MembersMayBeFarFromEachOther) {
   EXPECT_EQ(Present().name, epoch);
 }
 
+TEST_F(EpochTest, AnAddressThatTheStoreHasLostIsPublishedAgain) {
+  const auto first = Begin(0, 2);
+  AwaitKey("addrs/w0");
+  EXPECT_TRUE(store_->Delete("addrs/w0", Soon()).ok());
+  EXPECT_TRUE(store_->Delete("reprise/features/w0", Soon()).ok());
+  AwaitKey("addrs/w0");
+  AwaitKey("reprise/features/w0");
+  const auto second = Begin(1, 2);
+  EXPECT_TRUE(first->Wait().ok()) << first->Wait();
+  EXPECT_TRUE(second->Wait().ok()) << second->Wait();
+}
+
 TEST_F(EpochTest, WhoseMarkTheStoreHasLostEntersAgain) {
   const auto first = Begin(0, 3);
   AwaitKey("addrs/w0");
   const auto second = Begin(1, 3);
   AwaitKey("addrs/w1");
   const std::string mark = MemberKey(1);
-  EXPECT_TRUE(store_->Delete(mark, Soon()).ok());
   EXPECT_TRUE(store_->Delete("addrs/w1", Soon()).ok());
+  EXPECT_TRUE(store_->Delete(mark, Soon()).ok());
   AwaitKey(mark);
   AwaitKey("addrs/w1");
   const auto third = Begin(2, 3);
