@@ -134,8 +134,8 @@ bool PeerCheck::Accepts(const ServerHello& hello) const {
   const auto& lanes = hello.laneAdvertisements;
   return lanes.size() == kMptUvLanes &&
          std::all_of(lanes.begin(), lanes.end(),
-                     [](const LaneAdvertisement& lane) {
-                       return IsInternetAddress(lane.address);
+                     [this](const LaneAdvertisement& lane) {
+                       return is_address_("uv", lane.address);
                      });
 }
 
