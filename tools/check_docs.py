@@ -129,9 +129,13 @@ def check_museum():
         for path in TOP.glob("tests/replays/stock/*.replay")
     }
     for name in sorted(told.keys() | kept.keys()):
-        if told.get(name) != kept.get(name):
-            errors.append(f"docs/stock-museum.md: {name} breaks "
-                          f"{kept.get(name)}, not {told.get(name)}")
+        if name not in told:
+            errors.append(f"docs/stock-museum.md: {name} has no row")
+        elif name not in kept:
+            errors.append(f"docs/stock-museum.md: there is no {name}")
+        elif told[name] != kept[name]:
+            errors.append(f"docs/stock-museum.md: {name} breaks {kept[name]}, "
+                          f"not {told[name]}")
 
 
 def check_first_minutes():

@@ -175,15 +175,17 @@ absl::Status TcpStoreLoop::Serve(uint64_t id, TcpStoreClient& client,
   const auto handle = [&](TcpStoreRequest request) {
     return table_.Handle(id, std::move(request));
   };
-  if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
+  const bool reads = (events & EPOLLIN) != 0 && !client.is_full();
+  // What it sent before it went is served first.
+  if ((events & (EPOLLERR | EPOLLHUP)) != 0 && !reads) {
     return absl::CancelledError("it has gone");
   }
   if ((events & EPOLLOUT) != 0) {
     absl::Status status = client.Flush(now, handle);
     if (!status.ok()) return status;
   }
-  if ((events & EPOLLIN) == 0 || client.is_full()) return absl::OkStatus();
-  return client.Receive(now, handle);
+  return reads && !client.is_full() ? client.Receive(now, handle)
+                                    : absl::OkStatus();
 }
 
 void TcpStoreLoop::Send(uint64_t id, std::string bytes) {
