@@ -67,6 +67,13 @@ class Runtime {
   // to be compared.
   virtual const void* CurrentThread() = 0;
 
+  // Lets other threads run for a moment.
+  virtual void Yield() {}
+  // How often a thread that has run out of work yields before it goes to sleep:
+  // some microseconds in all, since to sleep and to be woken by another CPU
+  // costs more. 0 where that costs nothing, as in a world.
+  virtual int yields_before_sleep() const { return 0; }
+
   // False while the process is short of memory: then what would need more of
   // it, such as a new call, should be refused. Cheap.
   virtual bool HasMemory() { return true; }

@@ -1,6 +1,7 @@
 #include "agent/runtime/thread_pool.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -24,11 +25,19 @@ absl::Status CannotStartThread(const std::string& name) {
       "(ulimit -u), of address space (ulimit -v) and of the control group"));
 }
 
+namespace {
+
+// After a task that another had to wait for, so many waits begin awake.
+constexpr int kMaxWaitsAwake = 8;
+
+}  // namespace
+
 struct ThreadPool::State {
   State(Runtime& runtime, std::string name, int max_threads)
       : runtime(runtime),
         name(std::move(name)),
         max_threads(max_threads),
+        yields_before_sleep(runtime.yields_before_sleep()),
         mutex(runtime, "ThreadPool"),
         changed(runtime, "ThreadPool.changed") {}
 
@@ -43,8 +52,29 @@ struct ThreadPool::State {
     return true;
   }
 
-  bool HasRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    return live_threads < max_threads;
+  // Sees to it that a thread is on its way to the queue if there is a task in
+  // it. Returns whether `changed` is to be notified once the lock is released.
+  bool CallThread(const std::shared_ptr<State>& self)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (queue.empty() || is_thread_called) return false;
+    if (live_threads > busy_threads) {
+      is_thread_called = !stopping;  // `Stop` has woken them all
+    } else if (live_threads < max_threads) {
+      is_thread_called = StartThread(self);
+      return false;
+    }
+    return is_thread_called;
+  }
+
+  // Waits for a task, or for `Stop`: awake at first if tasks have come lately
+  // while others ran. Where they come one by one, as in one call after the
+  // other, a thread that stays awake only keeps a CPU from the call's next
+  // step. One thread at a time stays awake, and counts as called meanwhile.
+  void AwaitTask() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+
+  bool MayWaitAwake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (REPRISE_RARE_WAY("pool waits awake")) return true;
+    return yields_before_sleep > 0 && waits_awake > 0 && waits_awake-- > 0;
   }
 
   // The body of a thread.
@@ -53,17 +83,40 @@ struct ThreadPool::State {
   Runtime& runtime;
   const std::string name;
   const int max_threads;
+  const int yields_before_sleep;
   Mutex mutex;
   CondVar changed;  // a task was queued, stopping was set, the threads ended
   Fifo<absl::AnyInvocable<void()>> queue ABSL_GUARDED_BY(mutex);
+  // Whether there is something in it, for a look without the lock.
+  std::atomic<bool> has_task = false;
   std::vector<std::unique_ptr<Thread>> threads ABSL_GUARDED_BY(mutex);
   // What `Runtime::CurrentThread` returns on each of them.
   std::vector<const void*> thread_names ABSL_GUARDED_BY(mutex);
   int live_threads ABSL_GUARDED_BY(mutex) = 0;  // have not left `Work`
   int busy_threads ABSL_GUARDED_BY(mutex) = 0;
+  // A thread was notified or started, and none has looked at the queue since.
+  bool is_thread_called ABSL_GUARDED_BY(mutex) = false;
+  int waits_awake ABSL_GUARDED_BY(mutex) = 0;  // so many are left
   bool stopping ABSL_GUARDED_BY(mutex) = false;
   std::shared_ptr<void> owner ABSL_GUARDED_BY(mutex);  // see `Abandon`
 };
+
+void ThreadPool::State::AwaitTask() {
+  if (queue.empty() && !is_thread_called && MayWaitAwake()) {
+    is_thread_called = true;
+    mutex.Unlock();
+    for (int i = 0; i < yields_before_sleep; ++i) {
+      if (has_task.load(std::memory_order_relaxed)) break;
+      runtime.Yield();
+    }
+    mutex.Lock();
+    is_thread_called = false;
+  }
+  while (queue.empty() && !stopping) {
+    changed.WaitUntil(mutex, absl::InfiniteFuture());
+    is_thread_called = false;
+  }
+}
 
 void ThreadPool::State::Work(const std::shared_ptr<State>& self) {
   State& state = *self;
@@ -72,19 +125,17 @@ void ThreadPool::State::Work(const std::shared_ptr<State>& self) {
   std::shared_ptr<void> owner;
   state.mutex.Lock();
   state.thread_names.push_back(thread_name);
+  state.is_thread_called = false;
   while (true) {
-    while (state.queue.empty() && !state.stopping) {
-      state.changed.WaitUntil(state.mutex, absl::InfiniteFuture());
-    }
+    state.AwaitTask();
     if (state.queue.empty()) break;
     absl::AnyInvocable<void()> task = std::move(state.queue.front());
     state.queue.pop_front();
+    state.has_task.store(!state.queue.empty(), std::memory_order_relaxed);
     ++state.busy_threads;
-    if (!state.queue.empty() && state.busy_threads == state.live_threads &&
-        state.HasRoom()) {
-      state.StartThread(self);  // the start failed in `Run`
-    }
+    const bool wakes_one = state.CallThread(self);
     state.mutex.Unlock();
+    if (wakes_one) state.changed.NotifyOne();
     if (REPRISE_RARE_WAY("pool is slow to begin")) {
       state.runtime.SleepUntil(state.runtime.Now() + absl::Microseconds(500));
     }
@@ -92,6 +143,7 @@ void ThreadPool::State::Work(const std::shared_ptr<State>& self) {
     task = nullptr;  // releases what it holds with no lock held
     state.mutex.Lock();
     --state.busy_threads;
+    if (!state.queue.empty()) state.waits_awake = kMaxWaitsAwake;
   }
   state.thread_names.erase(std::find(state.thread_names.begin(),
                                      state.thread_names.end(), thread_name));
@@ -122,25 +174,29 @@ absl::Status ThreadPool::Start() {
 }
 
 bool ThreadPool::Run(absl::AnyInvocable<void()> task) {
+  Wakeup wakeup;
+  return Run(std::move(task), wakeup);
+}
+
+bool ThreadPool::Run(absl::AnyInvocable<void()> task, Wakeup& wakeup) {
   // Once the lock is released, the task may have run, and its owner may have
   // destroyed this pool.
   const std::shared_ptr<State> state = state_;
-  bool wakes_one = false;
-  {
-    MutexLock lock(state->mutex);
-    if (state->stopping) return false;
-    const auto idle_threads =
-        static_cast<size_t>(state->live_threads - state->busy_threads);
-    const bool starts_one = idle_threads <= state->queue.size() &&
-                            state->HasRoom() && state->StartThread(state);
-    if (state->live_threads == 0) return false;
-    state->queue.push_back(std::move(task));
-    wakes_one = !starts_one && idle_threads > 0;
-  }
-  // The lock is released by now, so that the thread that wakes need not wait
-  // for it.
-  if (wakes_one) state->changed.NotifyOne();
-  return true;
+  absl::AnyInvocable<void()> refused;  // destroyed with no lock held
+  MutexLock lock(state->mutex);
+  if (state->stopping) return false;
+  state->queue.push_back(std::move(task));
+  state->has_task.store(true, std::memory_order_relaxed);
+  if (state->CallThread(state)) wakeup.state_ = state;
+  if (state->live_threads > 0) return true;
+  refused = std::move(state->queue.front());  // no other waits: none was taken
+  state->queue.pop_front();
+  state->has_task.store(false, std::memory_order_relaxed);
+  return false;
+}
+
+ThreadPool::Wakeup::~Wakeup() {
+  if (state_ != nullptr) state_->changed.NotifyOne();
 }
 
 bool ThreadPool::Stop(absl::Time deadline) {

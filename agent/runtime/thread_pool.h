@@ -1,6 +1,12 @@
 // A pool of worker threads over one FIFO queue.
 //
-// Threads are started when work arrives and no thread is idle, up to
+// One thread at a time is on its way to the queue: a task that is queued calls
+// an idle thread unless one has been called that has not arrived yet, and a
+// thread that takes a task calls the next one if there are more. So short tasks
+// that come in a burst are run by few threads, which stay awake, and a task
+// that blocks delays none of the others.
+//
+// A thread is started when one is called and none is idle, up to
 // `max_threads`: a pool that is never used costs nothing. When the system has
 // no further thread to give, the pool goes on with the threads that it has and
 // tries again with the next task. A pool that must be able to run every task
@@ -27,6 +33,8 @@ absl::Status CannotStartThread(const std::string& name);
 // pool.
 class ThreadPool {
  public:
+  class Wakeup;
+
   // Threads are named `name`-0, `name`-1, ...
   ThreadPool(Runtime& runtime, std::string name, int max_threads);
   ~ThreadPool();
@@ -37,6 +45,10 @@ class ThreadPool {
   // Never blocks. Returns false, and destroys `task`, after `Stop` has begun,
   // and when the pool has no thread and none can be started.
   bool Run(absl::AnyInvocable<void()> task);
+  // The same for a caller that holds a lock: the thread that is called, if any,
+  // is woken when `wakeup` is destroyed, soon and after that lock is released,
+  // so that it need not wait for it.
+  bool Run(absl::AnyInvocable<void()> task, Wakeup& wakeup);
 
   // Refuses further tasks, runs those that are queued and ends the threads.
   // Returns false when some task still runs at `deadline`; the tasks that are
@@ -64,6 +76,20 @@ class ThreadPool {
   struct State;
 
   const std::shared_ptr<State> state_;
+};
+
+// Wakes a thread of a pool at its destruction if a `Run` has left that to it.
+// It may collect what several calls of `Run` of one pool leave.
+class ThreadPool::Wakeup {
+ public:
+  Wakeup() = default;
+  ~Wakeup();
+  Wakeup(const Wakeup&) = delete;
+  Wakeup& operator=(const Wakeup&) = delete;
+
+ private:
+  friend class ThreadPool;
+  std::shared_ptr<State> state_;  // null when nobody is to be woken
 };
 
 }  // namespace reprise

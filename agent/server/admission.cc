@@ -120,6 +120,7 @@ void Admission::Disconnect(Peer& peer) {
 
 absl::Status Admission::Enqueue(const PeerPtr& peer, size_t bytes, Task task) {
   absl::Status memory = CheckMemory(runtime_);
+  ThreadPool::Wakeup wakeup;
   MutexLock lock(mutex_);
   // Without a connection there is nobody to answer.
   if (closed_ || peer->loads_.connections == 0) return absl::OkStatus();
@@ -143,10 +144,10 @@ absl::Status Admission::Enqueue(const PeerPtr& peer, size_t bytes, Task task) {
   Add(peer->loads_.queued, bytes);
   Add(loads_.queued, bytes);
   if (peer->in_turns_) {
-    SendThreads(1);
+    SendThreads(1, wakeup);
   } else if (peer->queue_.size() == 1) {
     ++num_blocked_;
-    Unblock(peer);
+    Unblock(peer, wakeup);
   }
   return absl::OkStatus();
 }
@@ -161,30 +162,30 @@ bool Admission::MayStart(const Peer& peer) const {
           HasRoom(loads_.unwritten, bounds_.unwritten_in_all));
 }
 
-void Admission::Unblock(const PeerPtr& peer) {
+void Admission::Unblock(const PeerPtr& peer, ThreadPool::Wakeup& wakeup) {
   if (closed_ || peer->in_turns_ || peer->queue_.empty() || !MayStart(*peer)) {
     return;
   }
   peer->in_turns_ = true;
   --num_blocked_;
   turns_.push_back(peer);
-  SendThreads(peer->queue_.size());
+  SendThreads(peer->queue_.size(), wakeup);
 }
 
-void Admission::UnblockAll() {
+void Admission::UnblockAll(ThreadPool::Wakeup& wakeup) {
   for (const auto& [name, peer] : peers_) {
     if (num_blocked_ == 0) break;
-    Unblock(peer);
+    Unblock(peer, wakeup);
   }
 }
 
 // This is called with the lock held, so that no thread is sent once `Close` has
 // returned.
-void Admission::SendThreads(size_t wanted) {
+void Admission::SendThreads(size_t wanted, ThreadPool::Wakeup& wakeup) {
   const auto most = static_cast<size_t>(workers_.max_threads());
   for (; wanted > 0 && num_threads_ < most; --wanted) {
     ++num_threads_;
-    workers_.Run([self = shared_from_this()] { self->Work(); });
+    workers_.Run([self = shared_from_this()] { self->Work(); }, wakeup);
   }
 }
 
@@ -233,10 +234,11 @@ bool Admission::StartNext(Task& task, Slot& slot) {
 }
 
 void Admission::EndRequest(Peer& peer, size_t bytes) {
+  ThreadPool::Wakeup wakeup;
   MutexLock lock(mutex_);
   Subtract(peer.loads_.running, bytes);
   Subtract(loads_.running, bytes);
-  UnblockAll();
+  UnblockAll(wakeup);
   EraseIfIdle(peer);
 }
 
@@ -247,10 +249,11 @@ void Admission::ReplyStarted(Peer& peer, size_t bytes) {
 }
 
 void Admission::ReplyEnded(Peer& peer, size_t bytes) {
+  ThreadPool::Wakeup wakeup;
   MutexLock lock(mutex_);
   Subtract(peer.loads_.unwritten, bytes);
   Subtract(loads_.unwritten, bytes);
-  UnblockAll();
+  UnblockAll(wakeup);
   EraseIfIdle(peer);
 }
 

@@ -120,9 +120,12 @@ class Admission : public std::enable_shared_from_this<Admission> {
   bool MayStart(const Peer& peer) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Puts the peer among those whose turn comes, if it was kept out and now may
   // start, and sends threads.
-  void Unblock(const PeerPtr& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void UnblockAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SendThreads(size_t wanted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Unblock(const PeerPtr& peer, ThreadPool::Wakeup& wakeup)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void UnblockAll(ThreadPool::Wakeup& wakeup)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendThreads(size_t wanted, ThreadPool::Wakeup& wakeup)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EraseIfIdle(Peer& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Runtime& runtime_;

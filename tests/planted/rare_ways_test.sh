@@ -14,6 +14,7 @@ places=(
   "keepalive looks early"
   "members are read"
   "pool is slow to begin"
+  "pool waits awake"
   "store is slow to answer"
   "timer is late"
   "timer wakes"

@@ -40,6 +40,9 @@ class ManualRuntime final : public Runtime {
     return RealRuntime().StartThread(std::move(name), std::move(body));
   }
 
+  void Yield() override { ++yields_; }
+  int yields_before_sleep() const override { return 3; }
+
   uint64_t RandomBits() override { return ++random_; }
   const void* CurrentThread() override { return RealRuntime().CurrentThread(); }
 
@@ -71,6 +74,7 @@ class ManualRuntime final : public Runtime {
     std::lock_guard<std::mutex> lock(mutex_);
     return threads_started_;
   }
+  int yields() const { return yields_; }
   int notifications() {
     std::lock_guard<std::mutex> lock(mutex_);
     return notifications_;
@@ -113,6 +117,7 @@ class ManualRuntime final : public Runtime {
   int threads_started_ = 0;
   int waits_ = 0;
   int notifications_ = 0;
+  std::atomic<int> yields_ = 0;
   std::atomic<uint64_t> random_ = 0;
 };
 

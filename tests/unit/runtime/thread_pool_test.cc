@@ -53,10 +53,110 @@ TEST(ThreadPoolTest, StartsAThreadOnlyWhenNoneIsIdle) {
     runtime.AwaitWaits(i);  // the thread has done it and is idle again
     EXPECT_EQ(runtime.threads_started(), 1) << i;
   }
-  Latch go;
-  for (int i = 0; i < 5; ++i) pool.Run([&go] { go.Wait(); });
+  Latch both, go;
+  std::atomic<int> here{0};
+  for (int i = 0; i < 5; ++i) {
+    pool.Run([&] {
+      if (++here == 2) both.Open();
+      go.Wait();
+    });
+  }
+  both.Wait();
   EXPECT_EQ(runtime.threads_started(), 2);
   go.Open();
+  pool.Stop();
+}
+
+// The thread that is called is not woken before the caller's locks are
+// released, and one is enough for several tasks.
+TEST(ThreadPoolTest, AWakeupCallsOneThreadAndTheThreadsCallEachOther) {
+  constexpr int kThreads = 4;
+  ManualRuntime runtime;
+  ThreadPool pool(runtime, "pool", kThreads);
+  Latch all_started, may_end;
+  std::atomic<int> started{0};
+  for (int i = 0; i < kThreads; ++i) {
+    pool.Run([&] {
+      if (++started == kThreads) all_started.Open();
+      may_end.Wait();
+    });
+  }
+  all_started.Wait();
+  may_end.Open();
+  runtime.AwaitWaits(kThreads);  // all are idle
+  const int before = runtime.notifications();
+  std::atomic<int> runs{0};
+  Latch all_run;
+  {
+    ThreadPool::Wakeup wakeup;
+    for (int i = 0; i < kThreads; ++i) {
+      pool.Run(
+          [&] {
+            // Each needs a thread of its own.
+            if (++runs == kThreads) all_run.Open();
+            all_run.Wait();
+          },
+          wakeup);
+    }
+    EXPECT_EQ(runtime.notifications(), before);
+    EXPECT_EQ(runs, 0);
+    EXPECT_EQ(pool.queue_length(), kThreads);
+  }
+  all_run.Wait();
+  EXPECT_EQ(runtime.notifications(), before + kThreads);
+  pool.Stop();
+}
+
+TEST(ThreadPoolTest, WaitsAwakeOnlyWhereTasksComeWhileOthersRun) {
+  ManualRuntime runtime;
+  ThreadPool pool(runtime, "pool", 1);
+  int waits = 0;
+  for (int i = 0; i < 20; ++i) {
+    pool.Run([] {});
+    runtime.AwaitWaits(++waits);
+  }
+  EXPECT_EQ(runtime.yields(), 0);
+  Latch runs, may_end;
+  pool.Run([&] {
+    runs.Open();
+    may_end.Wait();
+  });
+  runs.Wait();
+  pool.Run([] {});
+  may_end.Open();
+  runtime.AwaitWaits(++waits);
+  EXPECT_EQ(runtime.yields(), 3);  // in vain
+  for (int i = 0; i < 20; ++i) {
+    pool.Run([] {});
+    runtime.AwaitWaits(++waits);
+  }
+  EXPECT_EQ(runtime.yields(), 8 * 3);  // not for ever
+  pool.Stop();
+}
+
+// Tasks come from two threads in bursts that are as short as the moment in
+// which a thread of the pool falls asleep. One that nobody is called for would
+// never run.
+TEST(ThreadPoolTest, EveryTaskHasAThreadOnItsWay) {
+  constexpr int kRounds = 3000;
+  ThreadPool pool(RealRuntime(), "pool", 3);
+  const auto produce = [&pool] {
+    for (int round = 0; round < kRounds; ++round) {
+      const int tasks = 1 + round % 5;
+      std::atomic<int> left{tasks};
+      Latch done;
+      for (int i = 0; i < tasks; ++i) {
+        pool.Run([&] {
+          if (--left == 0) done.Open();
+        });
+      }
+      done.Wait();
+    }
+  };
+  std::unique_ptr<Thread> other =
+      RealRuntime().StartThread("producer", produce);
+  produce();
+  other->Join();
   pool.Stop();
 }
 
