@@ -227,6 +227,27 @@ constexpr auto kKinds = std::to_array<FaultKindInfo>({
      .example = "corrupt w0>w1 when w0 send.descriptor#5 flip",
      .effect = "the next frame that is sent over the link arrives with one bit "
                "flipped, or without its last bytes (short)"},
+    {.kind = FaultKind::kDiskFull,
+     .word = "disk-full",
+     .target = FaultTarget::kWorker,
+     .duration = FaultDuration::kSpanOrForEver,
+     .example = "disk-full w1 after 1s for 2s",
+     .effect = "the worker's disk takes a first part of what is written to it, "
+               "and has no room for the rest"},
+    {.kind = FaultKind::kDiskSlow,
+     .word = "disk-slow",
+     .target = FaultTarget::kWorker,
+     .duration = FaultDuration::kSpanOrForEver,
+     .has_delay = true,
+     .example = "disk-slow w1 50ms after 1s for 2s",
+     .effect = "each step of the worker's disk takes so much longer"},
+    {.kind = FaultKind::kDiskSyncFails,
+     .word = "disk-sync-fails",
+     .target = FaultTarget::kWorker,
+     .example = "disk-sync-fails w1 when w1 file#3",
+     .effect =
+         "the worker's next sync of a file fails, and what it should have "
+         "made durable never will be"},
 });
 
 constexpr bool IsInTheOrderOfTheEnum() {

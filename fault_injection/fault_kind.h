@@ -50,6 +50,9 @@ enum class FaultKind : uint8_t {
   kNoThreads,
   kNoTensorMemory,
   kCorrupt,
+  kDiskFull,
+  kDiskSlow,
+  kDiskSyncFails,
 };
 
 // What follows the word in a line: whom the fault hits.

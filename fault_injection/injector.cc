@@ -47,11 +47,12 @@ void ForEachLink(const Fault& fault, const Action& action) {
 }  // namespace
 
 Injector::Injector(World& world, Network& network, SimStoreServer& store,
-                   SimGpus& gpus, std::vector<Fault> faults,
+                   SimDisks& disks, SimGpus& gpus, std::vector<Fault> faults,
                    WorkerControl control)
     : world_(world),
       network_(network),
       store_(store),
+      disks_(disks),
       gpus_(gpus),
       faults_(std::move(faults)),
       control_(std::move(control)),
@@ -64,6 +65,8 @@ Injector::Injector(World& world, Network& network, SimStoreServer& store,
   };
   network_.OnInjected(struck);
   store_.OnInjected(
+      [struck](FaultKind kind, int32_t worker) { struck(kind, worker); });
+  disks_.OnInjected(
       [struck](FaultKind kind, int32_t worker) { struck(kind, worker); });
   gpus_.OnInjected([struck](FaultKind kind) { struck(kind); });
   for (size_t i = 0; i < faults_.size(); ++i) Arm(i);
@@ -227,6 +230,7 @@ void Injector::Begin(size_t index) {
   progress_[index].until_ns = fault.kind == FaultKind::kGpuCopyFails ||
                                       fault.kind == FaultKind::kGpuLost ||
                                       fault.kind == FaultKind::kCorrupt ||
+                                      fault.kind == FaultKind::kDiskSyncFails ||
                                       fault.kind == FaultKind::kClockJump
                                   ? Scheduler::kNever
                                   : until_ns;
@@ -344,6 +348,17 @@ void Injector::Begin(size_t index) {
     case FaultKind::kStoreRestart:
       Lasts(until_ns);
       store_.Restart(fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kDiskFull:
+      Lasts(until_ns);
+      disks_.SetFull(fault.worker, until_ns);
+      return;
+    case FaultKind::kDiskSlow:
+      Lasts(until_ns);
+      disks_.SetSlow(fault.worker, fault.delay_ns, until_ns);
+      return;
+    case FaultKind::kDiskSyncFails:
+      disks_.FailNextSync(fault.worker);
       return;
     case FaultKind::kGpuNoMemory:
       Lasts(until_ns);

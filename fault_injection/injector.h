@@ -16,6 +16,7 @@
 #include "fault_injection/fault.h"
 #include "fault_injection/fault_kind.h"
 #include "sim/device/sim_gpus.h"
+#include "sim/disk/sim_disk.h"
 #include "sim/network/network.h"
 #include "sim/store/sim_store.h"
 #include "sim/world/world.h"
@@ -35,8 +36,9 @@ struct WorkerControl {
 // listens to the trace, so make it before the first event.
 class Injector {
  public:
-  Injector(World& world, Network& network, SimStoreServer& store, SimGpus& gpus,
-           std::vector<Fault> faults, WorkerControl control);
+  Injector(World& world, Network& network, SimStoreServer& store,
+           SimDisks& disks, SimGpus& gpus, std::vector<Fault> faults,
+           WorkerControl control);
 
   // The lines of the faults that have not struck.
   std::vector<std::string> never_struck() const;
@@ -80,6 +82,7 @@ class Injector {
   World& world_;
   Network& network_;
   SimStoreServer& store_;
+  SimDisks& disks_;
   SimGpus& gpus_;
   const std::vector<Fault> faults_;
   const WorkerControl control_;

@@ -32,7 +32,7 @@ FLOORS = [
      "agent/transport:whole_object"],
     ["agent/store", "agent/transport/uv"],
     # They read frames and objects as uv does.
-    ["agent/transport/cma", "agent/transport/shm"],
+    ["agent/disk", "agent/transport/cma", "agent/transport/shm"],
     # It takes shm's way to map a peer's memory.
     ["agent/transport/cuda"],
     ["agent/transport"],
@@ -49,7 +49,7 @@ FLOORS = [
     ["fault_injection:fault"],
     ["sim/world"],
     ["sim/interpose"],
-    ["sim/device", "sim/network", "sim/store", "sim/scenario", "sim/stock"],
+    ["sim/device", "sim/disk", "sim/network", "sim/store", "sim/scenario", "sim/stock"],
     ["fault_injection", "sim/view"],
     # Runs scenarios with their faults, so it stands above fault_injection.
     ["sim/explore"],

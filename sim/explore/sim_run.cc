@@ -42,8 +42,8 @@ class SimRun {
               world_.Fail(rule, detail);
             },
             options.scenario->foreign_code),
-        injector_(world_, cluster_.network, cluster_.store, cluster_.gpus,
-                  std::move(faults),
+        injector_(world_, cluster_.network, cluster_.store, cluster_.disks,
+                  cluster_.gpus, std::move(faults),
                   {[this](int32_t rank) { return NodeOf(rank); },
                    [this](int32_t rank) { StartWorker(rank); },
                    NumWorkers(*options.scenario, options.params)}) {

@@ -65,6 +65,7 @@ SimCluster::SimCluster(const SimRunOptions& options)
       world(std::make_unique<World>(ToWorldOptions(options))),
       network(*world, network_options),
       store(*world),
+      disks(*world),
       gpus(*world, ToGpuOptions(*options.scenario)),
       process_memories(*world) {}
 
@@ -102,6 +103,7 @@ SimWorker::SimWorker(SimCluster& cluster, Node& node, AgentOptions options)
       gpu_driver_(ConnectGpus()),
       transports_(cluster.network, node, GpuChannels(), Cma()),
       store_(cluster.store.Connect(node)),
+      disk_(cluster.disks.Connect(node)),
       observer_(
           [this](const EventDetails& details) {
             cluster_.world->Record(&node_, details);

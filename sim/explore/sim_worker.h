@@ -19,6 +19,7 @@
 #include "agent/transport/cuda/environment.h"
 #include "sim/device/sim_gpus.h"
 #include "sim/device/sim_shared_memory.h"
+#include "sim/disk/sim_disk.h"
 #include "sim/explore/sim_run.h"
 #include "sim/network/network.h"
 #include "sim/network/sim_process_memory.h"
@@ -48,6 +49,7 @@ struct SimCluster {
   const std::unique_ptr<World> world;
   Network network;
   SimStoreServer store;
+  SimDisks disks;
   SimGpus gpus;
   SimSharedMemories shared_memories;
   SimProcessMemories process_memories;
@@ -63,6 +65,7 @@ class SimWorker : public Worker {
 
   Environment environment() override;
   std::string scratch_directory() override;
+  Disk& disk() override { return *disk_; }
   void Note(std::string_view text) override;
   bool Check(bool holds, std::string_view rule,
              std::string_view detail) override;
@@ -88,6 +91,7 @@ class SimWorker : public Worker {
   const std::shared_ptr<GpuDriver> gpu_driver_;  // null: no GPUs
   SimTransports transports_;
   std::shared_ptr<Store> store_;
+  const std::unique_ptr<Disk> disk_;
   TraceObserver observer_;
   std::unique_ptr<Devices> devices_;  // null: no GPUs
   bool has_ended_ = false;

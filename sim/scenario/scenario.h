@@ -29,6 +29,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "agent/agent.h"
+#include "agent/disk/disk.h"
 #include "agent/options.h"
 #include "sim/random.h"
 
@@ -78,6 +79,11 @@ class Worker {
   // Its path differs from run to run, so do not send or note it. If it cannot
   // be made, the run fails by the rule "scratch-directory" and "" is returned.
   virtual std::string scratch_directory() = 0;
+
+  // The worker's disk, for services that keep files by agent/disk/disk.h. The
+  // worker's next incarnation finds what is durable. Between processes it is
+  // the folder `disk` of the scratch directory. It lives as long as the worker.
+  virtual Disk& disk() = 0;
 
   // Adds a line to the story.
   virtual void Note(std::string_view text) = 0;

@@ -85,6 +85,8 @@ enum class EventKind : uint8_t {
   // The channel cma. rank: of the worker whose memory was read, -1 if there is
   // none; num_bytes: 0 if that failed
   kCopied,
+  // A step of the worker's disk. text: the operation and the file.
+  kFile,
   kCount,
 };
 

@@ -208,6 +208,8 @@ class Choice {
         return IsNode(event.node) ? 34 : 15;
       case EventKind::kStore:
         return writes_.contains(index) ? 61 : IsNode(event.node) ? 12 : 4;
+      case EventKind::kFile:
+        return IsNear(event.node) ? 38 : 10;
       case EventKind::kGpuPut:
       case EventKind::kGpuDone:
         return ScoreOfGpu(event);

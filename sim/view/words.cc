@@ -310,6 +310,8 @@ std::string Narrator::Words(const Event& event) const {
       return absl::StrCat("has connection ", event.id, " broken");
     case EventKind::kStore:
       return absl::StrCat("in the store: ", event.text);
+    case EventKind::kFile:
+      return absl::StrCat("on its disk: ", event.text);
     case EventKind::kStall:
       return absl::StrFormat("stalls for %.3f us%s",
                              static_cast<double>(event.stall_ns()) * 1e-3,

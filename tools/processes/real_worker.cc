@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/disk/folder_disk.h"
 #include "agent/runtime/runtime.h"
 #include "agent/transport/transports.h"
 #include "tools/processes/worker_arguments.h"
@@ -48,6 +49,7 @@ RealWorker::RealWorker(const Scenario& scenario, AgentOptions options,
       store_(std::move(store)),
       devices_(devices),
       files_(std::move(files)),
+      disk_(MakeFolderDisk(files_ + "/disk")),
       trace_(trace),
       observer_([this](const EventDetails& details) { trace_.Record(details); },
                 [start = StartOfRun(trace.start_ns())](absl::Time deadline) {

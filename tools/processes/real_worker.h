@@ -13,6 +13,7 @@
 
 #include "agent/agent.h"
 #include "agent/device/devices.h"
+#include "agent/disk/disk.h"
 #include "agent/options.h"
 #include "agent/store/store.h"
 #include "sim/scenario/scenario.h"
@@ -58,6 +59,7 @@ class RealWorker : public Worker {
 
   Environment environment() override;
   std::string scratch_directory() override;
+  Disk& disk() override { return *disk_; }
   void Note(std::string_view text) override;
   bool Check(bool holds, std::string_view rule,
              std::string_view detail) override;
@@ -68,6 +70,7 @@ class RealWorker : public Worker {
   const std::shared_ptr<Store> store_;
   Devices* const devices_;
   const std::string files_;
+  const std::unique_ptr<Disk> disk_;
   RealTrace& trace_;
   TraceObserver observer_;
 };

@@ -59,8 +59,10 @@ Ran RunWith(const std::vector<std::string>& lines) {
   GpuRig rig(With(Policy::kRandom), {.spike_one_in = 0});
   Network network(*rig.world(), NetworkOptions());
   SimStoreServer store(*rig.world());
+  SimDisks disks(*rig.world());
   Injector injector(
-      *rig.world(), network, store, rig.gpus(), Value(ParseFaults(lines, 2)),
+      *rig.world(), network, store, disks, rig.gpus(),
+      Value(ParseFaults(lines, 2)),
       {[&rig](int32_t rank) { return &rig.node(rank); }, [](int32_t) {}});
   EXPECT_EQ(rig.Run([&] {
     char* const memory = rig.Memory(1, 0, 'x', 128);
