@@ -61,9 +61,6 @@ class Disk {
   virtual absl::StatusOr<std::vector<std::string>> List() = 0;
 };
 
-// INVALID_ARGUMENT if no file can have the name.
-absl::Status CheckFileName(std::string_view name);
-
 // Replaces a file as a whole, durably. After OK it has `bytes`, whatever
 // happens then. After an error, the end of the process or a power cut it has
 // either its earlier content, or is not there if it was not, or has `bytes`.

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/disk/file_name.h"
 #include "agent/store/posix_file.h"
 
 namespace reprise {

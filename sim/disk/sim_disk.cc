@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "agent/disk/file_name.h"
 #include "sim/random.h"
 #include "sim/world/race_annotations.h"
 
