@@ -193,9 +193,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                                options_.start_paused})),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
-          [gate = gate_](Message request, const RequestInfo& info,
-                         Reply reply) {
-            gate->Handle(std::move(request), info, std::move(reply));
+          [this](Message request, const RequestInfo& info, Reply reply) {
+            Handle(std::move(request), info, std::move(reply));
           },
           workers_,
           Server::Options{

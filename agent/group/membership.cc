@@ -155,15 +155,26 @@ absl::StatusOr<MemberPtr> Membership::ReadMember(
 
 absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
     absl::Time deadline) {
+  std::vector<WorkerInfo> leavers;
+  {
+    MutexLock lock(mutex_);
+    leavers = leavers_;
+  }
   absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
   if (!texts.ok()) return texts.status();
-  if (*texts == seen_) return std::vector<MembershipChange>();
+  if (*texts == seen_ && leavers == seen_leavers_) {
+    return std::vector<MembershipChange>();
+  }
   texts = group_.ReadConsistent(*std::move(texts), deadline);
   if (!texts.ok()) return texts.status();
   absl::StatusOr<std::vector<MemberEntry>> entries =
       DynamicGroup::Parse(*texts);
   if (!entries.ok()) return entries.status();
-  if (*entries == known_) return std::vector<MembershipChange>();
+  if (!leavers.empty()) DropLeavers(leavers, *entries);
+  if (*entries == known_) {
+    seen_leavers_ = std::move(leavers);
+    return std::vector<MembershipChange>();
+  }
   const std::shared_ptr<const MemberSnapshot> before = workers_.snapshot();
   std::vector<MemberPtr> members;
   for (const MemberEntry& entry : *entries) {
@@ -192,8 +203,21 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
     group_.Read(deadline).status().IgnoreError();
   }
   seen_ = *std::move(texts);
+  seen_leavers_ = std::move(leavers);
   known_ = *std::move(entries);
   return workers_.Update(std::move(members));
+}
+
+void Membership::DropLeavers(const std::vector<WorkerInfo>& leavers,
+                             std::vector<MemberEntry>& entries) {
+  for (const WorkerInfo& leaver : leavers) {
+    const size_t left = std::erase_if(entries, [&](const MemberEntry& entry) {
+      return entry.incarnation == 0 && entry.worker == leaver;
+    });
+    if (left != 0) continue;
+    MutexLock lock(mutex_);
+    std::erase(leavers_, leaver);
+  }
 }
 
 void Membership::LogVisibility(const absl::Status& look) {
@@ -288,6 +312,34 @@ absl::StatusOr<WorkerInfo> Membership::WaitFor(std::string_view name,
   }
   --waiting_;
   return found;
+}
+
+void Membership::StockJoined(const WorkerInfo& worker, absl::Time deadline) {
+  {
+    MutexLock lock(mutex_);
+    std::erase(leavers_, worker);
+  }
+  const absl::StatusOr<WorkerInfo> found = WaitFor(worker.name, deadline);
+  LOG_IF(WARNING, !found.ok() && !absl::IsCancelled(found.status()))
+      << workers_.self().name << " was told that " << worker.name
+      << " joins, and does not find it in the list of members";
+}
+
+void Membership::StockLeft(const WorkerInfo& worker, absl::Time deadline) {
+  const auto is_member = [&] {
+    const MemberPtr member = workers_.Find(worker.name);
+    return member != nullptr && member->incarnation == 0 &&
+           member->id == worker.id;
+  };
+  MutexLock lock(mutex_);
+  if (!is_member()) return;
+  std::erase(leavers_, worker);
+  leavers_.push_back(worker);
+  ++waiting_;
+  changed_.NotifyAll();
+  while (is_member() && !stopping_ && news_.WaitUntil(mutex_, deadline)) {
+  }
+  --waiting_;
 }
 
 void Membership::LookSoon() {
