@@ -221,11 +221,15 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
             server->AddPipe(pipe);
           }),
       quiescence_barrier_(runtime_, *store_, workers_, *activity_, observer_),
-      group_(runtime_, *store_, options_, OwnFeatures(instance_),
-             [this](const std::string& address, AskInstance ask,
-                    absl::Time until) {
-               return CheckLiveness(runtime_, *context_, address, ask, until);
-             }),
+      group_(
+          runtime_, *store_, options_, OwnFeatures(instance_),
+          [this](const std::string& address, AskInstance ask,
+                 absl::Time until) {
+            return CheckLiveness(runtime_, *context_, address, ask, until);
+          },
+          [this](const DynamicGroup::StockNews& news, absl::Time until) {
+            TellStock(news, until);
+          }),
       membership_(runtime_, group_, *store_, workers_, options_, observer_),
       mutex_(runtime_, "Agent"),
       changed_(runtime_, "Agent.changed") {

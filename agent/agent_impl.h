@@ -152,6 +152,10 @@ class Agent::Impl {
   void Handle(Message request, const RequestInfo& info, Reply reply);
   absl::StatusOr<Message> ServeMembership(const MembershipCall& call,
                                           const RequestInfo& info);
+  // As `DynamicGroup::Tell`.
+  void TellStock(const DynamicGroup::StockNews& news, absl::Time deadline);
+  Message StockCall(const DynamicGroup::StockNews& news,
+                    const std::string& to) const;
   // agent_calls.cc
   // `on_written` is called at most once, when the request has left; it must be
   // quick.

@@ -2,9 +2,12 @@
 // handler.
 
 #include <algorithm>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "agent/agent_impl.h"
@@ -19,6 +22,12 @@ namespace {
 // How long the answer to a member that joins or leaves may wait until we know
 // of it. The store may be slow, and the member waits.
 constexpr absl::Duration kToLearnOfChange = absl::Seconds(5);
+
+// A call ends at its deadline, a little later when the machine is busy.
+constexpr absl::Duration kToEndCalls = absl::Milliseconds(100);
+
+// More than a machine has.
+constexpr int kMostGpus = 64;
 
 }  // namespace
 
@@ -63,6 +72,57 @@ absl::StatusOr<Message> Agent::Impl::ServeMembership(const MembershipCall& call,
     membership_.StockLeft(call.worker, until);
   }
   return MembershipReply();
+}
+
+Message Agent::Impl::StockCall(const DynamicGroup::StockNews& news,
+                               const std::string& to) const {
+  std::vector<Device> devices;
+  std::map<std::string, DeviceMap> maps;
+  const auto own = options_.device_maps.find(to);
+  if (!news.is_join) {
+    // A stock worker takes away all devices and maps that it is not told to
+    // keep (and ends with a segmentation fault if there are such maps), so it
+    // is told to keep all that it may have.
+    for (int i = 0; i < kMostGpus; ++i) devices.push_back({"cuda", i});
+    maps[news.worker.name] = {};
+    for (const std::string& name : news.all_others) maps[name] = {};
+  } else if (own != options_.device_maps.end()) {
+    // How its replies to us go.
+    maps[news.worker.name] = Reverse(own->second);
+    for (const auto& [theirs, ours] : maps[news.worker.name]) {
+      if (theirs.type != "cpu") devices.push_back(theirs);
+    }
+  }
+  return MakeMembershipCall(news.worker, devices, maps, news.is_join);
+}
+
+void Agent::Impl::TellStock(const DynamicGroup::StockNews& news,
+                            absl::Time deadline) {
+  // They may call us before `Start` returns, and we them.
+  if (news.is_join) workers_.SetSelf(news.worker.id);
+  const CallOptions options{.timeout = deadline - runtime_.Now(),
+                            .detached = true};
+  std::vector<std::pair<const WorkerInfo*, Future>> calls;
+  for (const WorkerInfo& stock : news.to) {
+    MemberPtr to = workers_.Find(stock.name);
+    if (to == nullptr || to->id != stock.id) {
+      auto member = std::make_shared<Member>();
+      static_cast<WorkerInfo&>(*member) = stock;
+      to = std::move(member);
+    }
+    calls.emplace_back(&stock, Send(to, StockCall(news, stock.name), options));
+  }
+  for (const auto& [stock, call] : calls) {
+    call.Wait(deadline + kToEndCalls);
+    absl::Status status = absl::DeadlineExceededError("it does not answer");
+    if (call.done()) status = call.status();
+    if (status.ok()) status = ReadMembershipReply(*call.result());
+    if (absl::IsCancelled(status)) continue;  // by our own shutdown
+    LOG_IF(WARNING, !status.ok())
+        << "PyTorch's worker " << stock->name << " was not told that "
+        << news.worker.name << (news.is_join ? " joins" : " leaves") << ": "
+        << status;
+  }
 }
 
 }  // namespace reprise

@@ -19,6 +19,9 @@ namespace {
 // fail at the same time, and all workers share the store.
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(100);
 
+// How often a member of ours looks after the next one, for stock workers.
+constexpr absl::Duration kBetweenKeeping = absl::Seconds(1);
+
 }  // namespace
 
 Membership::Membership(Runtime& runtime, DynamicGroup& group,
@@ -33,11 +36,13 @@ Membership::Membership(Runtime& runtime, DynamicGroup& group,
       mutex_(runtime, "Membership"),
       changed_(runtime, "Membership.changed"),
       news_(runtime, "Membership.news"),
+      keeper_stops_(runtime, "Membership.keeper"),
       callbacks_(runtime, "membership-cb", 1) {}
 
 Membership::~Membership() {
   MutexLock lock(mutex_);
-  CHECK(thread_ == nullptr) << "a membership was destroyed before its Stop";
+  CHECK(thread_ == nullptr && keeper_ == nullptr)
+      << "a membership was destroyed before its Stop";
 }
 
 absl::Status Membership::Start(absl::Time deadline) {
@@ -79,10 +84,40 @@ void Membership::Loop() {
     absl::StatusOr<std::vector<MembershipChange>> changes =
         Refresh(runtime_.Now() + options_.store_timeout);
     LogVisibility(changes.status());
-    if (changes.ok()) Tell(*changes);
+    if (changes.ok()) {
+      StartKeeperIfNeeded();
+      Tell(*changes);
+    }
     last = runtime_.Now();
     MutexLock lock(mutex_);
     news_.NotifyAll();
+  }
+}
+
+void Membership::StartKeeperIfNeeded() {
+  const bool has_stock = std::any_of(
+      known_.begin(), known_.end(),
+      [](const MemberEntry& entry) { return entry.incarnation == 0; });
+  if (!has_stock) return;
+  MutexLock lock(mutex_);
+  if (keeper_ != nullptr || stopping_) return;
+  // Without a thread the next look tries again.
+  keeper_ = runtime_.StartThread("stock-list", [this] { KeepLoop(); });
+}
+
+void Membership::KeepLoop() {
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      const absl::Time next = runtime_.Now() + kBetweenKeeping;
+      while (!stopping_ && keeper_stops_.WaitUntil(mutex_, next)) {
+      }
+      if (stopping_) return;
+    }
+    if (group_.has_left()) continue;
+    const absl::Status status = group_.KeepStockList(
+        runtime_.Now() + options_.store_timeout + 2 * options_.token_lease);
+    VLOG_IF(1, !status.ok()) << "the list of PyTorch's workers: " << status;
   }
 }
 
@@ -351,14 +386,18 @@ void Membership::LookSoon() {
 
 void Membership::Stop() {
   std::unique_ptr<Thread> thread;
+  std::unique_ptr<Thread> keeper;
   {
     MutexLock lock(mutex_);
     stopping_ = true;
     changed_.NotifyAll();
     news_.NotifyAll();
+    keeper_stops_.NotifyAll();
     thread.swap(thread_);
+    keeper.swap(keeper_);
   }
   if (thread != nullptr) thread->Join();
+  if (keeper != nullptr) keeper->Join();
 }
 
 }  // namespace reprise

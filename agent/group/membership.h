@@ -5,7 +5,9 @@
 // out of date (a worker was not found, a connection failed), or while somebody
 // waits for a worker. Another thread calls `on_membership_change`, for one
 // change after another in their order, so that a call that blocks delays
-// further calls and nothing else.
+// further calls and nothing else. Once a stock worker was seen in the group, a
+// third thread keeps the list that stock workers read
+// (`DynamicGroup::KeepStockList`).
 
 #ifndef REPRISE_AGENT_GROUP_MEMBERSHIP_H_
 #define REPRISE_AGENT_GROUP_MEMBERSHIP_H_
@@ -75,6 +77,9 @@ class Membership {
 
  private:
   void Loop();
+  // Of the thread that keeps the stock list.
+  void KeepLoop();
+  void StartKeeperIfNeeded();
   // These run on the thread, or before it is started.
   absl::StatusOr<DynamicGroup::Texts> Read(absl::Time deadline);
   // ABORTED: the group changed meanwhile.
@@ -123,6 +128,8 @@ class Membership {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   CondVar news_;  // the directory was replaced, or stopping_ was set
   std::unique_ptr<Thread> thread_ ABSL_GUARDED_BY(mutex_);
+  CondVar keeper_stops_;  // stopping_ was set
+  std::unique_ptr<Thread> keeper_ ABSL_GUARDED_BY(mutex_);
   ThreadPool callbacks_;  // of one thread
 };
 

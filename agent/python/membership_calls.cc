@@ -23,6 +23,8 @@ constexpr GlobalName kGetDeviceInfos{"torch.distributed.rpc.backend_registry",
 constexpr GlobalName kUpdateMembership{"torch.distributed.rpc._utils",
                                        "_update_group_membership"};
 constexpr GlobalName kWorkerInfo{"torch._C._distributed_rpc", "WorkerInfo"};
+constexpr GlobalName kRemoteException{"torch.distributed.rpc.internal",
+                                      "RemoteException"};
 constexpr GlobalName kDevice{"torch", "device"};
 
 // A call names its function first, so that all others are passed on without
@@ -174,6 +176,23 @@ Message DeviceInfosReply(const DeviceInfo& info) {
   Write(pickle, info.devices);
   pickle.Tuple();
   return MakeMessage(MessageType::kPythonRet, std::move(pickle));
+}
+
+absl::Status ReadMembershipReply(const Message& reply) {
+  const absl::StatusOr<PickleTree> tree =
+      PickleTree::Parse(reply.payload, kLimits);
+  if (!tree.ok()) return tree.status();
+  if (tree->kind(tree->root()) == Kind::kNone) return absl::OkStatus();
+  const absl::Span<const Ref> made = tree->children(tree->root());
+  if (tree->kind(tree->root()) == Kind::kNewObject &&
+      tree->AsGlobalName(made[0]) == kRemoteException) {
+    const absl::Span<const Ref> parts = tree->children(made[1]);
+    if (!parts.empty()) {
+      const std::string_view text = tree->AsString(parts[0]).value_or("");
+      return absl::UnknownError(absl::string_view(text.data(), text.size()));
+    }
+  }
+  return absl::InvalidArgumentError("it answers with a value, and not None");
 }
 
 Message MakeMembershipCall(const WorkerInfo& worker,

@@ -47,6 +47,10 @@ Message MembershipReply();
 // there are as many as `info` names.
 Message DeviceInfosReply(const DeviceInfo& info);
 
+// What a reply to a call of `_update_group_membership` says: OK, or the error
+// of the worker that was told.
+absl::Status ReadMembershipReply(const Message& reply);
+
 // The call of `_update_group_membership`. `devices` and `reverse_maps` are what
 // the receiver adds to its own at a join, and what it keeps of its own at a
 // leave.

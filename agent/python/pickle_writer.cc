@@ -11,7 +11,7 @@ namespace reprise {
 namespace op = pickle_opcode;
 
 PickleWriter::PickleWriter(std::string prefix, int protocol)
-    : bytes_(std::move(prefix)) {
+    : protocol_(protocol), bytes_(std::move(prefix)) {
   bytes_ += op::kProto;
   bytes_ += static_cast<char>(protocol);
 }
@@ -49,7 +49,8 @@ void PickleWriter::Float(double value) {
 
 void PickleWriter::Counted(char short_opcode, char opcode,
                            std::string_view bytes) {
-  const bool is_short = bytes.size() <= std::numeric_limits<uint8_t>::max();
+  const bool is_short =
+      protocol_ > 2 && bytes.size() <= std::numeric_limits<uint8_t>::max();
   bytes_ += is_short ? short_opcode : opcode;
   Number(bytes.size(), is_short ? 1 : 4);
   bytes_ += bytes;
@@ -64,6 +65,14 @@ void PickleWriter::Bytes(std::string_view bytes) {
 }
 
 void PickleWriter::Global(std::string_view module, std::string_view name) {
+  if (protocol_ == 2) {
+    bytes_ += op::kGlobal;
+    for (const std::string_view part : {module, name}) {
+      bytes_ += part;
+      bytes_ += '\n';
+    }
+    return;
+  }
   Text(module);
   Text(name);
   bytes_ += op::kStackGlobal;

@@ -15,8 +15,8 @@ namespace reprise {
 // Not thread-safe. Texts and bytes have less than 4 GiB.
 class PickleWriter {
  public:
-  // `prefix` stands before the pickle. Of protocol 2, which the JIT reads, a
-  // pickle has no texts, bytes and globals.
+  // `prefix` stands before the pickle. Of protocol 2, which the JIT reads, it
+  // has no bytes.
   explicit PickleWriter(std::string prefix = "", int protocol = 4);
 
   // Each pushes a value.
@@ -26,7 +26,8 @@ class PickleWriter {
   void Float(double value);
   void Text(std::string_view utf8);
   void Bytes(std::string_view bytes);
-  // `name` of `module`; Python looks it up. Dots in `name` are attributes.
+  // `name` of `module`; Python looks it up. Of protocol 4, dots in `name` are
+  // attributes. Neither may have a newline.
   void Global(std::string_view module, std::string_view name);
   void EmptyTuple();
   void EmptyList();
@@ -54,6 +55,7 @@ class PickleWriter {
   void Number(uint64_t number, size_t num_bytes);
   void Counted(char short_opcode, char opcode, std::string_view bytes);
 
+  const int protocol_;
   std::string bytes_;
 };
 
