@@ -246,5 +246,91 @@ TEST_F(PythonFaultTest, AHungMemberOfTheirsKeepsNoneOfOurs) {
   p_->Do("leave");
 }
 
+class PythonCallsTest : public PythonFaultTest {
+ protected:
+  void SetUp() override {
+    PythonFaultTest::SetUp();
+    if (IsSkipped()) return;
+    Join(*p_);
+    Join(*x_);
+  }
+  void TearDown() override {
+    if (IsSkipped()) return;
+    x_->Expect("leave", "ok");
+    p_->Expect("leave", "ok");
+  }
+};
+
+TEST_F(PythonCallsTest, PythonCallsFunctionsOfOurs) {
+  p_->Expect(
+      R"(eval (lambda v: rpc.rpc_sync('x', same, args=(v,)) == v)([None, True, )"
+      R"(0, -1, 1 << 40, -(1 << 63), 1.5, '\u00e4', 'x' * 1000, b'\x00\xff', )"
+      R"(b'y' * 1000, (), (1,), [], [[2]], {}, {'a': 1, (2, 3): None}]))",
+      "ok True");
+  p_->Expect(
+      "eval torch.equal(rpc.rpc_sync('x', scale, args=(torch.arange(4.), 3)), "
+      "3 * torch.arange(4.))",
+      "ok True");
+  p_->Expect(
+      "eval (lambda d: torch.equal(d['t'][0], torch.ones(2, 3)) and "
+      "d['t'][1].dtype == torch.int64)(rpc.rpc_sync('x', same, args=({'t': "
+      "[torch.ones(2, 3), torch.arange(5)]},)))",
+      "ok True");
+  p_->Expect("eval rpc.rpc_async('x', same, args=('later',)).wait()",
+             "ok later");
+}
+
+TEST_F(PythonCallsTest, PythonCallsBuiltinsOfOurs) {
+  p_->Expect(
+      "eval torch.equal(rpc.rpc_sync('x', torch.add, args=(torch.ones(2), 1)), "
+      "torch.full((2,), 2.))",
+      "ok True");
+  p_->Expect("eval rpc.rpc_sync('x', torch.numel, args=(torch.ones(7),))",
+             "ok 7");
+  p_->Expect(
+      "eval [t.tolist() for t in rpc.rpc_sync('x', torch.split, "
+      "args=(torch.ones(2), 1))]",
+      "ok [[1.0, 1.0], [1.0, 1.0]]");
+}
+
+TEST_F(PythonCallsTest, OurErrorsAreRaised) {
+  EXPECT_THAT(
+      p_->Do(R"(eval rpc.rpc_sync('x', failing, args=('a \\ \u00e4 %n',)))"),
+      StartsWith("raised ValueError: ValueError: a \\ \u00e4 %n At: "));
+  EXPECT_THAT(p_->Do("eval rpc.rpc_sync('x', double, args=(1,))"),
+              HasSubstr("NOT_FOUND: this worker has no function "
+                        "__main__.double"));
+  EXPECT_THAT(
+      p_->Do("eval rpc.rpc_sync('x', same, args=(torch.device('cpu'),))"),
+      // PyTorch raises a few classes as they are, and for others this.
+      StartsWith("raised RuntimeError: NotImplementedError: the arguments of "
+                 "__main__.same: objects of torch.device are not supported"));
+  EXPECT_THAT(p_->Do("eval rpc.rpc_sync('x', torch.mul, args=(torch.ones(1), "
+                     "2))"),
+              HasSubstr("no function torch.ops.aten.mul"));
+  // A builtin's error comes as that of any handler.
+  EXPECT_THAT(p_->Do("eval rpc.rpc_sync('x', torch.add, args=(torch.ones(1, "
+                     "dtype=torch.int64), 2))"),
+              StartsWith("raised RuntimeError: Error on Node 2: "
+                         "INVALID_ARGUMENT: a tensor of floats"));
+}
+
+TEST_F(PythonCallsTest, OursCallFunctionsOfPython) {
+  x_->Expect("call p __main__ describe 1 text ones:2 key=5",
+             "ok (1, 'text', tensor([1., 1.])) {'key': 5}");
+  x_->Expect("call p torch add ones:3 5", "ok Tensor(6 6 6)");
+  x_->Expect("call p __main__ add_all ones:2 ones:2 scale=3",
+             "ok dict(sum Tensor(6 6) count 2)");
+  EXPECT_THAT(x_->Do("call p __main__ fail sorry"),
+              StartsWith("error INVALID_ARGUMENT: builtins.ValueError: On "
+                         "WorkerInfo(id=10, name=p): ValueError('sorry')"));
+  EXPECT_THAT(x_->Do("call p __main__ missing"),
+              StartsWith("error UNKNOWN: builtins.AttributeError: On "
+                         "WorkerInfo(id=10, name=p)"));
+  EXPECT_THAT(x_->Do("call p __main__ make_object"),
+              StartsWith("error UNIMPLEMENTED: objects of __main__.OnlyHere "
+                         "are not supported"));
+}
+
 }  // namespace
 }  // namespace reprise
