@@ -154,8 +154,7 @@ class Agent::Impl {
                                           const RequestInfo& info);
   // As `DynamicGroup::Tell`.
   void TellStock(const DynamicGroup::StockNews& news, absl::Time deadline);
-  Message StockCall(const DynamicGroup::StockNews& news,
-                    const std::string& to) const;
+  static Message StockCall(const DynamicGroup::StockNews& news);
   // agent_calls.cc
   // `on_written` is called at most once, when the request has left; it must be
   // quick.

@@ -53,8 +53,11 @@ void Agent::Impl::Handle(Message request, const RequestInfo& info,
 absl::StatusOr<Message> Agent::Impl::ServeMembership(const MembershipCall& call,
                                                      const RequestInfo& info) {
   if (call.kind == MembershipCall::Kind::kGetDeviceInfos) {
-    return DeviceInfosReply(
-        {options_.device_maps, options_.devices, options_.device_count});
+    // Our maps are not said: the worker would spread them over all stock
+    // members, and keep them there after we have left; see `StockCall`.
+    return DeviceInfosReply({.maps = {},
+                             .devices = options_.devices,
+                             .count = options_.device_count});
   }
   const bool is_join = call.kind == MembershipCall::Kind::kJoin;
   if (call.worker.name != info.caller) {
@@ -74,24 +77,17 @@ absl::StatusOr<Message> Agent::Impl::ServeMembership(const MembershipCall& call,
   return MembershipReply();
 }
 
-Message Agent::Impl::StockCall(const DynamicGroup::StockNews& news,
-                               const std::string& to) const {
+Message Agent::Impl::StockCall(const DynamicGroup::StockNews& news) {
   std::vector<Device> devices;
   std::map<std::string, DeviceMap> maps;
-  const auto own = options_.device_maps.find(to);
   if (!news.is_join) {
-    // A stock worker takes away all devices and maps that it is not told to
-    // keep (and ends with a segmentation fault if there are such maps), so it
-    // is told to keep all that it may have.
+    // At a leave, a stock worker takes away all devices and maps that it is not
+    // told to keep, whosever they are; and if there are such maps, it crashes.
+    // So it is told to keep whatever it may have. It has maps of members only,
+    // since a stock member that has left before has crashed it.
     for (int i = 0; i < kMostGpus; ++i) devices.push_back({"cuda", i});
     maps[news.worker.name] = {};
     for (const std::string& name : news.all_others) maps[name] = {};
-  } else if (own != options_.device_maps.end()) {
-    // How its replies to us go.
-    maps[news.worker.name] = Reverse(own->second);
-    for (const auto& [theirs, ours] : maps[news.worker.name]) {
-      if (theirs.type != "cpu") devices.push_back(theirs);
-    }
   }
   return MakeMembershipCall(news.worker, devices, maps, news.is_join);
 }
@@ -100,8 +96,13 @@ void Agent::Impl::TellStock(const DynamicGroup::StockNews& news,
                             absl::Time deadline) {
   // They may call us before `Start` returns, and we them.
   if (news.is_join) workers_.SetSelf(news.worker.id);
-  const CallOptions options{.timeout = deadline - runtime_.Now(),
-                            .detached = true};
+  const absl::Duration time_left = deadline - runtime_.Now();
+  if (time_left <= absl::ZeroDuration()) {
+    LOG(WARNING) << "no time is left to tell PyTorch's workers that "
+                 << news.worker.name << (news.is_join ? " joins" : " leaves");
+    return;
+  }
+  const CallOptions options{.timeout = time_left, .detached = true};
   std::vector<std::pair<const WorkerInfo*, Future>> calls;
   for (const WorkerInfo& stock : news.to) {
     MemberPtr to = workers_.Find(stock.name);
@@ -110,7 +111,7 @@ void Agent::Impl::TellStock(const DynamicGroup::StockNews& news,
       static_cast<WorkerInfo&>(*member) = stock;
       to = std::move(member);
     }
-    calls.emplace_back(&stock, Send(to, StockCall(news, stock.name), options));
+    calls.emplace_back(&stock, Send(to, StockCall(news), options));
   }
   for (const auto& [stock, call] : calls) {
     call.Wait(deadline + kToEndCalls);

@@ -1,7 +1,6 @@
 #include "agent/group/dynamic_group.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 
 #include "absl/strings/escaping.h"
@@ -277,12 +276,12 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
   MemberEntry entry;
   entry.worker.name = options_.name;
   if (options_.id == kAnyId) {
-    while (taken.contains(entry.worker.id)) {
-      if (entry.worker.id == std::numeric_limits<WorkerId>::max()) {
-        return absl::ResourceExhaustedError("no id is free in the group");
-      }
-      ++entry.worker.id;
-    }
+    const bool has_stock = std::any_of(
+        others.begin(), others.end(),
+        [](const MemberEntry& other) { return other.incarnation == 0; });
+    const absl::StatusOr<WorkerId> id = ChooseId(taken, has_stock, deadline);
+    if (!id.ok()) return id.status();
+    entry.worker.id = *id;
   } else {
     entry.worker.id = static_cast<WorkerId>(options_.id);
   }

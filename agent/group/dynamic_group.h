@@ -164,6 +164,10 @@ class DynamicGroup {
                const std::vector<MemberEntry>& group);
   // Tells `news`, in their order; takes some of the time until `deadline`.
   void TellStock(std::vector<StockNews> news, absl::Time deadline);
+  // The lowest id that no other has; where stock members are in the group, the
+  // lowest one that nobody has had either.
+  absl::StatusOr<WorkerId> ChooseId(const std::set<WorkerId>& taken,
+                                    bool is_for_stock, absl::Time deadline);
   // The next member of ours in PyTorch's list.
   static std::optional<MemberEntry> NextListed(const GroupState& state,
                                                const std::string& after);

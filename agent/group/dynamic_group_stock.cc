@@ -1,9 +1,12 @@
 // The part of dynamic_group.h that is for PyTorch's workers in the group.
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "agent/group/dynamic_group.h"
+#include "agent/group/rendezvous.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -15,6 +18,12 @@ constexpr absl::Duration kLongestTelling = absl::Seconds(2);
 // Shorter than that of a rival, since a shutdown waits for it: who does not
 // refuse at once is not proven dead, and is looked at again soon.
 constexpr absl::Duration kLongestCheck = absl::Milliseconds(500);
+
+// A stock worker keeps its connections by the ids of its peers, those that are
+// broken too: it can never call another worker with the id of one that it has
+// called. Looking for an id that nobody has had takes an access to the store
+// for each that somebody has had, so there is an end to it.
+constexpr int kMostUsedIds = 1000;
 
 bool IsStock(const MemberEntry& entry) { return entry.incarnation == 0; }
 
@@ -33,6 +42,27 @@ void DynamicGroup::AddNews(const WorkerInfo& worker, bool is_join,
     if (IsStock(entry) && !is_replaced) news.to.push_back(entry.worker);
   }
   if (!news.to.empty()) news_.push_back(std::move(news));
+}
+
+absl::StatusOr<WorkerId> DynamicGroup::ChooseId(const std::set<WorkerId>& taken,
+                                                bool is_for_stock,
+                                                absl::Time deadline) {
+  std::optional<WorkerId> lowest;
+  int num_used = 0;
+  for (int32_t id = 0; id <= std::numeric_limits<WorkerId>::max(); ++id) {
+    const auto candidate = static_cast<WorkerId>(id);
+    if (taken.contains(candidate)) continue;
+    if (!lowest.has_value()) lowest = candidate;
+    if (!is_for_stock || num_used == kMostUsedIds) return *lowest;
+    // A worker that has left, or died, leaves this key behind.
+    const absl::StatusOr<std::string> name =
+        store_.TryGet(NameKey(candidate), deadline);
+    if (absl::IsNotFound(name.status())) return candidate;
+    if (!name.ok()) return name.status();
+    ++num_used;
+  }
+  if (lowest.has_value()) return *lowest;
+  return absl::ResourceExhaustedError("no id is free in the group");
 }
 
 void DynamicGroup::TellStock(std::vector<StockNews> news, absl::Time deadline) {
@@ -90,8 +120,10 @@ absl::Status DynamicGroup::EvictFromStockList(const MemberEntry& dead,
   const absl::StatusOr<GroupState> state = ReadState(until);
   if (!state.ok()) return state.status();
   const std::vector<MemberEntry>& members = state->members.members;
-  // Another may have come in its place meanwhile.
-  if (std::find(members.begin(), members.end(), dead) == members.end()) {
+  // Another may have come in its place meanwhile, or may have done this.
+  if (std::find(members.begin(), members.end(), dead) == members.end() ||
+      std::find(state->stock.begin(), state->stock.end(), dead.worker) ==
+          state->stock.end()) {
     return absl::OkStatus();
   }
   status = UpdateStock({dead.worker}, nullptr, until);

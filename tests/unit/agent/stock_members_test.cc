@@ -172,6 +172,59 @@ TEST_F(StockMembersTest, FindNoDeadMemberOfOursInTheirList) {
   EXPECT_EQ(Value(kStockMembersKey), "stock-5,a-0,b-1,");
 }
 
+// A stock worker of 1.13.1 crashes if a leave does not name a map that it has.
+TEST_F(StockMembersTest, KeepTheirMapsWhenOneLeaves) {
+  std::string payload;
+  StartStock(Blocking([&](Message request, const RequestInfo&) {
+    payload = request.payload;
+    return absl::StatusOr<Message>(MembershipReply());
+  }));
+  auto stays = Start(store_, Dynamic("stays", kAnyId));
+  ASSERT_TRUE(stays.ok()) << stays.status();
+  AgentOptions options = Dynamic("leaver", kAnyId);
+  options.device_maps = {{"stock", {{{"cuda", 0}, {"cuda", 1}}}}};
+  auto leaver = Start(store_, options);
+  ASSERT_TRUE(leaver.ok()) << leaver.status();
+  // It gets no map of ours that it would have to keep.
+  EXPECT_EQ(payload,
+            MakeMembershipCall((*leaver)->self(), {}, {}, true).payload);
+  ASSERT_TRUE((*leaver)->Leave(Soon()).ok());
+  for (const char* kept :
+       {"\x8c\x05stock}", "\x8c\x05stays}", "\x8c\x06leaver}",
+        "\x8c\x04"
+        "cudaK\x3f"}) {
+    EXPECT_THAT(payload, HasSubstr(kept));
+  }
+}
+
+// A stock worker never calls another worker with an id that it has called.
+TEST_F(StockMembersTest, MakeUsedIdsBad) {
+  StartStock(Notes());
+  const auto join = [&](const std::string& name) {
+    auto agent = Start(store_, Dynamic(name, kAnyId));
+    EXPECT_TRUE(agent.ok()) << agent.status();
+    return agent.ok() ? *std::move(agent) : nullptr;
+  };
+  const auto stays = join("stays");
+  auto a = join("a");
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->self().id, 1);
+  ASSERT_TRUE(a->Leave(Soon()).ok());
+  a = join("a");
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->self().id, 2);
+  a = nullptr;  // without leaving
+  a = join("a");
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->self().id, 3);
+  // Without stock members the lowest one is as good.
+  ASSERT_TRUE(a->Leave(Soon()).ok());
+  Set(kStockMembersKey, "stays-0,");
+  a = join("a");
+  ASSERT_NE(a, nullptr);
+  EXPECT_EQ(a->self().id, 1);
+}
+
 // A stock worker would wait for "Done" until its timeout, and then give up.
 TEST_F(StockMembersTest, NeedNotWaitForATokenThatADeadMemberHolds) {
   StartStock(Notes());
@@ -263,6 +316,16 @@ TEST_F(StockTellsTest, DevicesAreSaidWithoutTheHandler) {
   ASSERT_TRUE(reply.status().ok()) << reply.status();
   EXPECT_EQ(reply.result()->type, MessageType::kPythonRet);
   EXPECT_EQ(reply.result()->payload, DeviceInfosReply({}).payload);
+}
+
+// It joins and leaves while `a` takes no requests.
+TEST_F(StockTellsTest, ADrainedAgentAnswersAllTheSame) {
+  ASSERT_TRUE(a_->Drain(Soon()).ok());
+  const auto stock = JoinOthers("stock");
+  ASSERT_NE(stock, nullptr);
+  ASSERT_TRUE(stock->Leave(Soon()).ok());
+  EXPECT_EQ(a_->GetWorkerInfo("stock").status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 // Whether the handler of w1 is asked for a request of this type.
