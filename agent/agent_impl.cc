@@ -193,9 +193,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                                options_.start_paused})),
       server_(std::make_shared<Server>(
           runtime_, timer_, worker_pool_, activity_, metrics_, observer_,
-          [gate = gate_](Message request, const RequestInfo& info,
-                         Reply reply) {
-            gate->Handle(std::move(request), info, std::move(reply));
+          [this](Message request, const RequestInfo& info, Reply reply) {
+            Handle(std::move(request), info, std::move(reply));
           },
           workers_,
           Server::Options{
@@ -222,11 +221,15 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
             server->AddPipe(pipe);
           }),
       quiescence_barrier_(runtime_, *store_, workers_, *activity_, observer_),
-      group_(runtime_, *store_, options_, OwnFeatures(instance_),
-             [this](const std::string& address, AskInstance ask,
-                    absl::Time until) {
-               return CheckLiveness(runtime_, *context_, address, ask, until);
-             }),
+      group_(
+          runtime_, *store_, options_, OwnFeatures(instance_),
+          [this](const std::string& address, AskInstance ask,
+                 absl::Time until) {
+            return CheckLiveness(runtime_, *context_, address, ask, until);
+          },
+          [this](const DynamicGroup::StockNews& news, absl::Time until) {
+            TellStock(news, until);
+          }),
       membership_(runtime_, group_, *store_, workers_, options_, observer_),
       mutex_(runtime_, "Agent"),
       changed_(runtime_, "Agent.changed") {

@@ -38,6 +38,7 @@
 #include "agent/group/worker_directory.h"
 #include "agent/metrics/metrics.h"
 #include "agent/pipe/gpu_poller.h"
+#include "agent/python/membership_calls.h"
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
@@ -145,6 +146,15 @@ class Agent::Impl {
   // After `Close`: waits for the functions of the user's. DEADLINE_EXCEEDED
   // says which still run.
   absl::Status AwaitUsers(absl::Time until);
+  // agent_stock.cc
+  // Serves what PyTorch's workers ask of an agent itself, refuses what only
+  // they can serve, and passes all else on to the user's handler.
+  void Handle(Message request, const RequestInfo& info, Reply reply);
+  absl::StatusOr<Message> ServeMembership(const MembershipCall& call,
+                                          const RequestInfo& info);
+  // As `DynamicGroup::Tell`.
+  void TellStock(const DynamicGroup::StockNews& news, absl::Time deadline);
+  static Message StockCall(const DynamicGroup::StockNews& news);
   // agent_calls.cc
   // `on_written` is called at most once, when the request has left; it must be
   // quick.

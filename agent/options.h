@@ -95,6 +95,11 @@ struct AgentOptions {
   // True: requests wait until `Agent::Serve` is called, so that a handler may
   // need what is only there after `Start`.
   bool start_paused = false;
+  // Requests of PyTorch's RRefs, distributed autograd and profiler, which only
+  // a worker with PyTorch can serve (docs/pytorch.md). False: the agent answers
+  // them, those that want something with UNIMPLEMENTED. True: they reach the
+  // handler, as bytes.
+  bool raw_pytorch_requests = false;
   // Called when a connection of ours to a peer begins to work (`up`), and when
   // one that worked has failed; not when the agent closes it. Runs on the
   // threads that run callbacks of futures, perhaps on several at a time.

@@ -37,7 +37,7 @@ FLOORS = [
     ["agent/transport/cuda"],
     ["agent/transport"],
     ["agent:future,observer,options,request", "agent/wire"],
-    ["agent:activity", "agent/metrics", "agent/pipe"],
+    ["agent:activity", "agent/metrics", "agent/pipe", "agent/python"],
     ["agent/group"],
     ["agent/client", "agent/server"],
     ["agent"],

@@ -1,7 +1,6 @@
 #include "agent/group/dynamic_group.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 
 #include "absl/strings/escaping.h"
@@ -44,12 +43,13 @@ absl::Status LookAgain() {
 
 DynamicGroup::DynamicGroup(Runtime& runtime, StoreClient& store,
                            const AgentOptions& options, std::string features,
-                           Check check)
+                           Check check, Tell tell)
     : runtime_(runtime),
       store_(store),
       options_(options),
       features_(std::move(features)),
       check_(std::move(check)),
+      tell_(std::move(tell)),
       devices_{options.device_maps, options.devices, options.device_count} {}
 
 const MemberEntry* DynamicGroup::FindOurs(const MemberList& list) const {
@@ -105,8 +105,10 @@ absl::StatusOr<MemberEntry> DynamicGroup::Join(const std::string& address,
     GroupToken token = MakeToken("join", deadline);
     status = token.Acquire(until);
     if (!status.ok()) continue;
+    news_.clear();
     status = JoinWithToken(std::min(until, token.held_until()));
     if (status.ok()) {
+      TellStock(std::move(news_), std::min(until, token.held_until()));
       token.Release(deadline);
       return *ours_;
     }
@@ -138,7 +140,7 @@ absl::Status DynamicGroup::CheckRivals(const GroupState& state,
     }
     std::string published;
     const absl::StatusOr<Liveness> rival =
-        CheckRival(entry, published, deadline);
+        CheckMember(entry, kLongestCheck, published, deadline);
     if (!rival.ok()) return rival.status();
     if (rival->state == Liveness::State::kDead) {
       LOG(WARNING) << "worker " << entry.worker.name << " of id "
@@ -166,9 +168,10 @@ absl::Status DynamicGroup::CheckRivals(const GroupState& state,
   return absl::OkStatus();
 }
 
-absl::StatusOr<Liveness> DynamicGroup::CheckRival(const MemberEntry& entry,
-                                                  std::string& published,
-                                                  absl::Time deadline) {
+absl::StatusOr<Liveness> DynamicGroup::CheckMember(const MemberEntry& entry,
+                                                   absl::Duration longest,
+                                                   std::string& published,
+                                                   absl::Time deadline) {
   Liveness found{Liveness::State::kDead, "", ""};
   // It was at our own address, so it is gone.
   if (entry.address == address_) return found;
@@ -189,8 +192,7 @@ absl::StatusOr<Liveness> DynamicGroup::CheckRival(const MemberEntry& entry,
     const std::string& where = published.empty() ? entry.address : published;
     // It has published no address, or the address is ours.
     if (where.empty() || where == address_) continue;
-    found =
-        check_(where, ask, std::min(deadline, runtime_.Now() + kLongestCheck));
+    found = check_(where, ask, std::min(deadline, runtime_.Now() + longest));
     if (found.state != Liveness::State::kDead) return found;
   }
   return found;
@@ -232,9 +234,12 @@ absl::Status DynamicGroup::JoinWithToken(absl::Time deadline) {
   for (const MemberEntry& entry : replaced_) replaced.push_back(entry.worker);
   if (status.ok()) status = UpdateStock(replaced, &ours_->worker, deadline);
   if (!status.ok()) return status;
+  const std::vector<MemberEntry> group = Merge(*state);
   for (const MemberEntry& entry : replaced_) {
     Forget(entry, dead_[IdentityOf(entry)], deadline);
+    AddNews(entry.worker, /*is_join=*/false, group);
   }
+  AddNews(ours_->worker, /*is_join=*/true, group);
   return absl::OkStatus();
 }
 
@@ -271,12 +276,12 @@ absl::Status DynamicGroup::Enter(const GroupState& state, absl::Time deadline) {
   MemberEntry entry;
   entry.worker.name = options_.name;
   if (options_.id == kAnyId) {
-    while (taken.contains(entry.worker.id)) {
-      if (entry.worker.id == std::numeric_limits<WorkerId>::max()) {
-        return absl::ResourceExhaustedError("no id is free in the group");
-      }
-      ++entry.worker.id;
-    }
+    const bool has_stock = std::any_of(
+        others.begin(), others.end(),
+        [](const MemberEntry& other) { return other.incarnation == 0; });
+    const absl::StatusOr<WorkerId> id = ChooseId(taken, has_stock, deadline);
+    if (!id.ok()) return id.status();
+    entry.worker.id = *id;
   } else {
     entry.worker.id = static_cast<WorkerId>(options_.id);
   }
@@ -389,8 +394,10 @@ absl::Status DynamicGroup::Leave(absl::Time deadline) {
     GroupToken token = MakeToken("leave", deadline);
     status = token.Acquire(until);
     if (!status.ok()) return status;
+    news_.clear();
     status = LeaveWithToken(std::min(until, token.held_until()));
     if (status.ok()) {
+      TellStock(std::move(news_), std::min(until, token.held_until()));
       token.Release(deadline);
     } else if (absl::IsDeadlineExceeded(status) && runtime_.Now() < until) {
       status = absl::AbortedError(status.message());
@@ -428,7 +435,9 @@ absl::Status DynamicGroup::LeaveWithToken(absl::Time deadline) {
       REPRISE_PROBE("members changed while one leaves");
       return LookAgain();
     }
-    left_others_ = Merge(*state).size() > 1;
+    const std::vector<MemberEntry> group = Merge(*state);
+    left_others_ = group.size() > 1;
+    AddNews(entry.worker, /*is_join=*/false, group);
     Forget(entry, *published, deadline);
   }
   ours_.reset();

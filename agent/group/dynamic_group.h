@@ -42,16 +42,28 @@
 namespace reprise {
 
 // `Join`, `Undo` and `Leave` must be called one at a time. `Read`,
-// `ReadConsistent` and `ReadDevices` are thread-safe.
+// `ReadConsistent` and `ReadDevices` are thread-safe; `KeepStockList` may be
+// called beside `Leave`, by one thread.
 class DynamicGroup {
  public:
   using Check = std::function<Liveness(const std::string& address,
                                        AskInstance ask, absl::Time deadline)>;
+  // A member of ours has joined or left, and stock members do not learn of it
+  // from the store.
+  struct StockNews {
+    WorkerInfo worker;
+    bool is_join = false;
+    std::vector<WorkerInfo> to;           // the stock members
+    std::vector<std::string> all_others;  // the names of all but `worker`
+  };
+  // Tells them, and returns when they know, or at the deadline.
+  using Tell = std::function<void(const StockNews& news, absl::Time deadline)>;
 
   // `features` is what we publish of ourselves. `check` finds out whether
-  // somebody listens at an address.
+  // somebody listens at an address. `tell` is called while the token is held.
   DynamicGroup(Runtime& runtime, StoreClient& store,
-               const AgentOptions& options, std::string features, Check check);
+               const AgentOptions& options, std::string features, Check check,
+               Tell tell);
 
   // Returns our entry. A member that has our name or id is replaced if it is
   // proven dead: nobody listens where it was. ALREADY_EXISTS if it lives, or is
@@ -93,6 +105,15 @@ class DynamicGroup {
   // All members, stock ones too, by id.
   static absl::StatusOr<std::vector<MemberEntry>> Parse(const Texts& texts);
 
+  // One of our members has died: a stock worker that joins asks every member of
+  // PyTorch's list, and cannot join while one of them is dead. So we look after
+  // our next member in that list, by id: if it is proven dead, it is taken off
+  // that list, and stock members are told that it has left. It stays in
+  // `reprise/members`. A token that a dead member of ours holds is released, so
+  // that stock workers need not wait for it. Returns after one look, at
+  // `deadline` at the latest.
+  absl::Status KeepStockList(absl::Time deadline);
+
   // What `entry` published of its devices. NOT_FOUND when it has left.
   absl::StatusOr<DeviceInfo> ReadDevices(const MemberEntry& entry,
                                          absl::Time deadline);
@@ -113,10 +134,12 @@ class DynamicGroup {
   // Finds out which of those that are in our way are dead. ABORTED if that
   // could not be found out.
   absl::Status CheckRivals(const GroupState& state, absl::Time deadline);
-  // `published` becomes the address that it has published.
-  absl::StatusOr<Liveness> CheckRival(const MemberEntry& entry,
-                                      std::string& published,
-                                      absl::Time deadline);
+  // Looks up to three times, each time for `longest`. `published` becomes the
+  // address that it has published.
+  absl::StatusOr<Liveness> CheckMember(const MemberEntry& entry,
+                                       absl::Duration longest,
+                                       std::string& published,
+                                       absl::Time deadline);
   bool IsRival(const MemberEntry& entry) const;
   bool IsProvenDead(const MemberEntry& entry) const;
   GroupToken MakeToken(std::string_view purpose, absl::Time release_by);
@@ -135,6 +158,21 @@ class DynamicGroup {
   absl::Status UpdateStock(const std::vector<WorkerInfo>& remove,
                            const WorkerInfo* add, absl::Time deadline);
   absl::Status LeaveWithToken(absl::Time deadline);
+  // dynamic_group_stock.cc
+  // Adds the news to `news_`, if there are stock members in `group`.
+  void AddNews(const WorkerInfo& worker, bool is_join,
+               const std::vector<MemberEntry>& group);
+  // Tells `news`, in their order; takes some of the time until `deadline`.
+  void TellStock(std::vector<StockNews> news, absl::Time deadline);
+  // The lowest id that no other has; where stock members are in the group, the
+  // lowest one that nobody has had either.
+  absl::StatusOr<WorkerId> ChooseId(const std::set<WorkerId>& taken,
+                                    bool is_for_stock, absl::Time deadline);
+  // The next member of ours in PyTorch's list.
+  static std::optional<MemberEntry> NextListed(const GroupState& state,
+                                               const std::string& after);
+  absl::Status EvictFromStockList(const MemberEntry& dead, absl::Time deadline);
+  absl::Status ReleaseDeadToken(absl::Time deadline);
   // `published` is the address that it had when it was in the list.
   void Forget(const MemberEntry& entry, std::string published,
               absl::Time deadline);
@@ -147,10 +185,11 @@ class DynamicGroup {
   const AgentOptions& options_;
   const std::string features_;  // as they are published
   const Check check_;
+  const Tell tell_;
   const DeviceInfo devices_;
 
   std::string address_;
-  int64_t tokens_made_ = 0;
+  std::atomic<int64_t> tokens_made_ = 0;
   // Members that are proven dead, and the addresses that they have published.
   std::map<Identity, std::string> dead_;
   // The numbers under which we may have joined: a store that failed may have
@@ -158,6 +197,10 @@ class DynamicGroup {
   std::set<int64_t> attempts_;
   std::optional<MemberEntry> ours_;
   std::vector<MemberEntry> replaced_;
+  // What stock members are to be told when the token's work is done.
+  std::vector<StockNews> news_;
+  // The token and its lease as `KeepStockList` has seen them last.
+  std::string last_token_;
   bool left_others_ = false;
   std::atomic<bool> has_left_ = false;
 };

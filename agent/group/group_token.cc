@@ -173,4 +173,18 @@ void GroupToken::Release(absl::Time deadline) {
   store_.Set(token_, kDone, deadline).IgnoreError();
 }
 
+absl::StatusOr<std::string> GroupToken::LeasedBy(StoreClient& store,
+                                                 absl::Time deadline) {
+  std::string held;
+  for (const std::string_view key : {kTokenKey, kLeaseKey}) {
+    const absl::StatusOr<std::string> value = store.TryGet(key, deadline);
+    if (!value.ok() && !absl::IsNotFound(value.status())) {
+      return value.status();
+    }
+    if (value.value_or("").empty()) return std::string();
+    absl::StrAppend(&held, *value, " ");
+  }
+  return held;
+}
+
 }  // namespace reprise

@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "agent/group/store_client.h"
 #include "agent/runtime/runtime.h"
@@ -44,6 +45,11 @@ class GroupToken {
 
   // Does nothing if the lock is not held.
   void Release(absl::Time deadline);
+
+  // The token and the stamp of its holder, as one text; empty if it is free, or
+  // held by a stock worker.
+  static absl::StatusOr<std::string> LeasedBy(StoreClient& store,
+                                              absl::Time deadline);
 
  private:
   struct TokenState {

@@ -33,11 +33,13 @@ Membership::Membership(Runtime& runtime, DynamicGroup& group,
       mutex_(runtime, "Membership"),
       changed_(runtime, "Membership.changed"),
       news_(runtime, "Membership.news"),
+      keeper_stops_(runtime, "Membership.keeper"),
       callbacks_(runtime, "membership-cb", 1) {}
 
 Membership::~Membership() {
   MutexLock lock(mutex_);
-  CHECK(thread_ == nullptr) << "a membership was destroyed before its Stop";
+  CHECK(thread_ == nullptr && keeper_ == nullptr)
+      << "a membership was destroyed before its Stop";
 }
 
 absl::Status Membership::Start(absl::Time deadline) {
@@ -79,7 +81,10 @@ void Membership::Loop() {
     absl::StatusOr<std::vector<MembershipChange>> changes =
         Refresh(runtime_.Now() + options_.store_timeout);
     LogVisibility(changes.status());
-    if (changes.ok()) Tell(*changes);
+    if (changes.ok()) {
+      StartKeeperIfNeeded();
+      Tell(*changes);
+    }
     last = runtime_.Now();
     MutexLock lock(mutex_);
     news_.NotifyAll();
@@ -155,15 +160,26 @@ absl::StatusOr<MemberPtr> Membership::ReadMember(
 
 absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
     absl::Time deadline) {
+  std::vector<WorkerInfo> leavers;
+  {
+    MutexLock lock(mutex_);
+    leavers = leavers_;
+  }
   absl::StatusOr<DynamicGroup::Texts> texts = Read(deadline);
   if (!texts.ok()) return texts.status();
-  if (*texts == seen_) return std::vector<MembershipChange>();
+  if (*texts == seen_ && leavers == seen_leavers_) {
+    return std::vector<MembershipChange>();
+  }
   texts = group_.ReadConsistent(*std::move(texts), deadline);
   if (!texts.ok()) return texts.status();
   absl::StatusOr<std::vector<MemberEntry>> entries =
       DynamicGroup::Parse(*texts);
   if (!entries.ok()) return entries.status();
-  if (*entries == known_) return std::vector<MembershipChange>();
+  if (!leavers.empty()) DropLeavers(leavers, *entries);
+  if (*entries == known_) {
+    seen_leavers_ = std::move(leavers);
+    return std::vector<MembershipChange>();
+  }
   const std::shared_ptr<const MemberSnapshot> before = workers_.snapshot();
   std::vector<MemberPtr> members;
   for (const MemberEntry& entry : *entries) {
@@ -192,6 +208,7 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
     group_.Read(deadline).status().IgnoreError();
   }
   seen_ = *std::move(texts);
+  seen_leavers_ = std::move(leavers);
   known_ = *std::move(entries);
   return workers_.Update(std::move(members));
 }
@@ -299,14 +316,18 @@ void Membership::LookSoon() {
 
 void Membership::Stop() {
   std::unique_ptr<Thread> thread;
+  std::unique_ptr<Thread> keeper;
   {
     MutexLock lock(mutex_);
     stopping_ = true;
     changed_.NotifyAll();
     news_.NotifyAll();
+    keeper_stops_.NotifyAll();
     thread.swap(thread_);
+    keeper.swap(keeper_);
   }
   if (thread != nullptr) thread->Join();
+  if (keeper != nullptr) keeper->Join();
 }
 
 }  // namespace reprise

@@ -5,7 +5,9 @@
 // out of date (a worker was not found, a connection failed), or while somebody
 // waits for a worker. Another thread calls `on_membership_change`, for one
 // change after another in their order, so that a call that blocks delays
-// further calls and nothing else.
+// further calls and nothing else. Once a stock worker was seen in the group, a
+// third thread keeps the list that stock workers read
+// (`DynamicGroup::KeepStockList`).
 
 #ifndef REPRISE_AGENT_GROUP_MEMBERSHIP_H_
 #define REPRISE_AGENT_GROUP_MEMBERSHIP_H_
@@ -52,6 +54,13 @@ class Membership {
   absl::StatusOr<WorkerInfo> WaitFor(std::string_view name,
                                      absl::Time deadline);
 
+  // A stock member that joins or leaves has told us so. Returns once it is a
+  // member for us, or no member any more, or at `deadline`. It joins by being
+  // in the list, as all do. It leaves at once: it tells everybody before it
+  // takes itself off the list, and from then on takes no calls.
+  void StockJoined(const WorkerInfo& worker, absl::Time deadline);
+  void StockLeft(const WorkerInfo& worker, absl::Time deadline);
+
   // Has the lists read soon. Never blocks.
   void LookSoon();
 
@@ -68,6 +77,9 @@ class Membership {
 
  private:
   void Loop();
+  // Of the thread that keeps the stock list.
+  void KeepLoop();
+  void StartKeeperIfNeeded();
   // These run on the thread, or before it is started.
   absl::StatusOr<DynamicGroup::Texts> Read(absl::Time deadline);
   // ABORTED: the group changed meanwhile.
@@ -84,6 +96,11 @@ class Membership {
   // once each.
   void LogVisibility(const absl::Status& look);
   void TellOfEviction();
+  // Takes stock members that have told that they leave off `entries`. `leavers`
+  // is what they had told by the time the list was read; those that it has not
+  // any more are forgotten.
+  void DropLeavers(const std::vector<WorkerInfo>& leavers,
+                   std::vector<MemberEntry>& entries);
   void Tell(const std::vector<MembershipChange>& changes);
   // The body of a callback.
   void Call(const MembershipChange& change);
@@ -97,6 +114,7 @@ class Membership {
 
   // Used by `Refresh` alone.
   std::optional<DynamicGroup::Texts> seen_;  // what `known_` was parsed from
+  std::vector<WorkerInfo> seen_leavers_;     // and `leavers_` then
   std::vector<MemberEntry> known_;
   int64_t num_learned_ = 0;  // `Member::learned` of the last one
   bool sees_group_ = true;   // used by `Loop` alone
@@ -105,9 +123,13 @@ class Membership {
   CondVar changed_;  // any of the following
   bool wanted_ ABSL_GUARDED_BY(mutex_) = false;
   int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Stock members that have told that they leave and may still be in the list.
+  std::vector<WorkerInfo> leavers_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   CondVar news_;  // the directory was replaced, or stopping_ was set
   std::unique_ptr<Thread> thread_ ABSL_GUARDED_BY(mutex_);
+  CondVar keeper_stops_;  // stopping_ was set
+  std::unique_ptr<Thread> keeper_ ABSL_GUARDED_BY(mutex_);
   ThreadPool callbacks_;  // of one thread
 };
 

@@ -19,6 +19,7 @@ inline constexpr char kEmptyList = ']';
 inline constexpr char kBuild = 'b';
 inline constexpr char kGlobal = 'c';  // module \n name \n
 inline constexpr char kEmptyDict = '}';
+inline constexpr char kAppend = 'a';
 inline constexpr char kAppends = 'e';
 inline constexpr char kBinGet = 'h';      // u8
 inline constexpr char kLongBinGet = 'j';  // u32
@@ -35,6 +36,14 @@ inline constexpr char kTuple3 = '\x87';
 inline constexpr char kNewTrue = '\x88';
 inline constexpr char kNewFalse = '\x89';
 inline constexpr char kLong1 = '\x8a';  // u8 length, little-endian
+inline constexpr char kSetItem = 's';
+inline constexpr char kBinBytes = 'B';       // u32 length
+inline constexpr char kShortBinBytes = 'C';  // u8 length
+// Of protocol 4.
+inline constexpr char kShortBinUnicode = '\x8c';  // u8 length, UTF-8
+inline constexpr char kStackGlobal = '\x93';
+inline constexpr char kMemoize = '\x94';
+inline constexpr char kFrame = '\x95';  // u64 length
 
 }  // namespace reprise::pickle_opcode
 

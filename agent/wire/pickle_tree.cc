@@ -30,8 +30,12 @@ class PickleParser {
           absl::StrCat("pickle of ", text().size(), " bytes"));
     }
     if (text().size() < 2 || text()[0] != pickle_opcode::kProto ||
-        text()[1] != 2) {
-      return absl::InvalidArgumentError("not a pickle of protocol 2");
+        text()[1] < 2 || text()[1] > limits_.max_protocol) {
+      return absl::InvalidArgumentError(
+          limits_.max_protocol == 2
+              ? "not a pickle of protocol 2"
+              : absl::StrCat("not a pickle of protocols 2 to ",
+                             limits_.max_protocol));
     }
     position_ = 2;
     // About what a list of tensors needs. Memory that is not used is not
@@ -95,7 +99,7 @@ class PickleParser {
       case op::kBinFloat:
         return PushFloat();
       case op::kBinUnicode:
-        return PushString();
+        return PushString(Kind::kString, 4);
       case op::kGlobal:
         return PushGlobal();
       case op::kEmptyTuple:
@@ -135,8 +139,47 @@ class PickleParser {
       case op::kLongBinGet:
         return ReadNumber(4, &number) && Get(number);
       default:
+        if (limits_.max_protocol > 2) {
+          return StepOfPython(static_cast<char>(number));
+        }
         return Fail("unsupported opcode");
     }
+  }
+
+  // The opcodes that libtorch does not write.
+  bool StepOfPython(char opcode) {
+    namespace op = pickle_opcode;
+    uint64_t number = 0;
+    switch (opcode) {
+      case op::kFrame:
+        // It says what is read at once, which changes nothing.
+        return ReadNumber(8, &number);
+      case op::kShortBinUnicode:
+        return PushString(Kind::kString, 1);
+      case op::kShortBinBytes:
+        return PushString(Kind::kBytes, 1);
+      case op::kBinBytes:
+        return PushString(Kind::kBytes, 4);
+      case op::kMemoize:
+        return Put(memo_.size());
+      case op::kAppend:
+        return ExtendBy(Kind::kList, 1);
+      case op::kSetItem:
+        return ExtendBy(Kind::kDict, 2);
+      case op::kStackGlobal:
+        if (available() < 2 || KindOfTop(0) != Kind::kString ||
+            KindOfTop(1) != Kind::kString) {
+          return Fail("a global without a name");
+        }
+        return PushParent(Kind::kStackGlobal, 2);
+      default:
+        return Fail("unsupported opcode");
+    }
+  }
+
+  // Of what is `depth` items below the top of the stack.
+  Kind KindOfTop(size_t depth) const {
+    return tree_.nodes_[stack_[stack_.size() - 1 - depth]].kind;
   }
 
   // The number of items above the innermost mark, or on the whole stack if
@@ -200,11 +243,12 @@ class PickleParser {
     return Push(node);
   }
 
-  bool PushString() {
+  // Its length comes first, in `size` bytes.
+  bool PushString(Kind kind, size_t size) {
     uint64_t length = 0;
-    if (!ReadNumber(4, &length)) return false;
+    if (!ReadNumber(size, &length)) return false;
     if (length > text().size() - position_) return Fail("it ends too early");
-    return PushText(Kind::kString, length);
+    return PushText(kind, length);
   }
 
   bool PushGlobal() {
@@ -254,7 +298,10 @@ class PickleParser {
 
   bool Extend(Kind kind) {
     size_t count;
-    if (!PopMark(&count)) return false;
+    return PopMark(&count) && ExtendBy(kind, count);
+  }
+
+  bool ExtendBy(Kind kind, size_t count) {
     if (available() <= count) return Fail("nothing to append to");
     const PickleTree::Node& node =
         tree_.nodes_[stack_[stack_.size() - count - 1]];
@@ -338,14 +385,32 @@ std::optional<std::string_view> PickleTree::AsString(Ref ref) const {
   return text_.substr(nodes_[ref].first, nodes_[ref].count);
 }
 
+std::optional<std::string_view> PickleTree::AsBytes(Ref ref) const {
+  if (kind(ref) != Kind::kBytes) return std::nullopt;
+  return text_.substr(nodes_[ref].first, nodes_[ref].count);
+}
+
 std::optional<std::string_view> PickleTree::AsGlobal(Ref ref) const {
   if (kind(ref) != Kind::kGlobal) return std::nullopt;
   return text_.substr(nodes_[ref].first, nodes_[ref].count);
 }
 
+std::optional<PickleTree::GlobalName> PickleTree::AsGlobalName(Ref ref) const {
+  if (kind(ref) == Kind::kStackGlobal) {
+    const absl::Span<const Ref> parts = children(ref);
+    return GlobalName{AsString(parts[0]).value_or(""),
+                      AsString(parts[1]).value_or("")};
+  }
+  const std::optional<std::string_view> text = AsGlobal(ref);
+  if (!text) return std::nullopt;
+  const size_t end = text->find('\n');
+  return GlobalName{text->substr(0, end), text->substr(end + 1)};
+}
+
 absl::Span<const PickleTree::Ref> PickleTree::children(Ref ref) const {
   const Node& node = nodes_[ref];
   switch (node.kind) {
+    case Kind::kStackGlobal:
     case Kind::kTuple:
     case Kind::kPersistent:
     case Kind::kReduce:

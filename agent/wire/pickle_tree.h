@@ -1,5 +1,7 @@
-// Reads an untrusted pickle (protocol 2, the opcodes that libtorch writes) into
-// a tree. It executes nothing: a call stays a node that names its callee.
+// Reads an untrusted pickle into a tree: of protocol 2, the opcodes that
+// libtorch writes, and on request of the protocols 3 to 5, those that Python
+// writes for plain values. It executes nothing: a call stays a node that names
+// its callee.
 //
 // The time and the memory it takes are linear in the bytes given, and bounded
 // by `PickleLimits`. A tree can be a graph (a memo reference makes a child of
@@ -24,6 +26,8 @@ struct PickleLimits {
   size_t max_bytes = size_t{64} << 20;
   size_t max_nodes = size_t{4} << 20;
   size_t max_depth = 64;  // open marks
+  // 2: what libtorch writes, and nothing else. 5: what Python writes, too.
+  int max_protocol = 2;
 };
 
 // Immutable. Refers to the bytes it was parsed from, which must outlive it.
@@ -37,7 +41,9 @@ class PickleTree {
     kInt,
     kFloat,
     kString,
+    kBytes,
     kGlobal,
+    kStackGlobal,  // children: module, name; both are strings
     kTuple,
     kList,
     kDict,        // children: key, value, key, value, ...
@@ -60,8 +66,16 @@ class PickleTree {
   std::optional<int64_t> AsInt(Ref ref) const;
   std::optional<double> AsFloat(Ref ref) const;
   std::optional<std::string_view> AsString(Ref ref) const;
-  // "module\nname"
+  std::optional<std::string_view> AsBytes(Ref ref) const;
+  // "module\nname", of a `kGlobal`
   std::optional<std::string_view> AsGlobal(Ref ref) const;
+  // Of a global of either kind.
+  struct GlobalName {
+    std::string_view module;
+    std::string_view name;
+    friend bool operator==(const GlobalName&, const GlobalName&) = default;
+  };
+  std::optional<GlobalName> AsGlobalName(Ref ref) const;
 
   // Empty when the node is of a kind without children.
   absl::Span<const Ref> children(Ref ref) const;

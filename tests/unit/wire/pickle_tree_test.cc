@@ -184,5 +184,74 @@ TEST(PickleTreeTest, IsBounded) {
   EXPECT_EQ(code(marks, {.max_depth = 9}), kExhausted);
 }
 
+// [b"\0", "\u00e4", m.f, {1: 2}, [3], the same list]
+constexpr char kOfPython[] =
+    "](C\x01\0\x8c\x02\xc3\xa4\x8c\x01m\x8c\x01"
+    "f\x93}K\x01K\x02s"
+    "](K\x03\x65\x94h\x00"
+    "e.";
+
+std::string OfPython(char protocol) {
+  return "\x80"s + protocol + "\x95" + std::string(8, '\0') +
+         std::string(kOfPython, sizeof(kOfPython) - 1);
+}
+
+TEST(PickleTreeTest, ReadsWhatPythonWritesOnRequest) {
+  for (const char protocol : {'\3', '\4', '\5'}) {
+    const std::string pickle = OfPython(protocol);
+    const auto tree = PickleTree::Parse(pickle, {.max_protocol = 5});
+    ASSERT_TRUE(tree.ok()) << tree.status();
+    const auto items = tree->children(tree->root());
+    ASSERT_EQ(items.size(), 6u);
+    EXPECT_EQ(tree->AsBytes(items[0]), "\0"s);
+    EXPECT_EQ(tree->AsString(items[0]), std::nullopt);
+    EXPECT_EQ(tree->AsString(items[1]), "\u00e4");
+    EXPECT_EQ(tree->AsGlobalName(items[2]), (PickleTree::GlobalName{"m", "f"}));
+    EXPECT_EQ(tree->AsGlobal(items[2]), std::nullopt);
+    ASSERT_EQ(tree->kind(items[3]), Kind::kDict);
+    EXPECT_EQ(tree->AsInt(tree->children(items[3])[1]), 2);
+    EXPECT_EQ(tree->AsInt(tree->children(items[4])[0]), 3);
+    EXPECT_EQ(items[4], items[5]);
+  }
+}
+
+// Both forms of a global have one name.
+TEST(PickleTreeTest, AGlobalOfProtocol2HasANameToo) {
+  const std::string pickle =
+      "\x80\x02"
+      "ctorch.x\nf\n."s;
+  const PickleTree tree = MustParse(pickle);
+  EXPECT_EQ(tree.AsGlobalName(tree.root()),
+            (PickleTree::GlobalName{"torch.x", "f"}));
+}
+
+TEST(PickleTreeTest, RefusesWhatPythonWritesOtherwise) {
+  const auto status = [](const std::string& pickle, int max_protocol) {
+    return PickleTree::Parse(pickle, {.max_protocol = max_protocol}).status();
+  };
+  EXPECT_TRUE(absl::IsInvalidArgument(status(OfPython('\4'), 2)));
+  EXPECT_TRUE(absl::IsInvalidArgument(status(OfPython('\2'), 2)));
+  EXPECT_TRUE(absl::IsInvalidArgument(status(OfPython('\6'), 5)));
+  EXPECT_TRUE(absl::IsInvalidArgument(status(OfPython('\1'), 5)));
+  const std::string good = OfPython('\4');
+  for (size_t length = 0; length < good.size(); ++length) {
+    EXPECT_FALSE(status(good.substr(0, length), 5).ok()) << length;
+  }
+  // A global needs two texts, an append a list, a value a key.
+  for (const std::string& body :
+       {"\x93"s, "\x8c\x01m\x93"s, "\x8c\x01mK\1\x93"s, "K\1\x8c\x01m\x93"s,
+        "K\1a"s, "K\1K\2a"s, "]a"s, "}K\1s"s, "]K\1K\2s"s, "\x94"s,
+        "\x8c\x05"
+        "abc"s,
+        "C\x05"
+        "abc"s,
+        "B\xff\xff\xff\xff"
+        "a"s,
+        "\x95\0\0"s}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(status("\x80\4" + body + ".", 5)))
+        << body;
+  }
+}
+
 }  // namespace
 }  // namespace reprise
