@@ -1,15 +1,19 @@
 // Random messages between our codec and PyTorch's own, without a network: what
 // one writes, the other reads, and all that was sent is there.
 //
-// `wire_property_test --messages=N` tries N of them in each direction.
+// `wire_property_test --messages=N` tries N of them in each direction, and
+// `--dump=FOLDER` writes what PyTorch makes of some messages into files, for
+// tests/fuzz/make_corpus.py.
 
 #include <torch/csrc/distributed/rpc/message.h>
 #include <torch/csrc/distributed/rpc/tensorpipe_utils.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -174,7 +178,38 @@ TEST(WirePropertyTest, BothWriteTheSameBytes) {
   EXPECT_GT(same, messages / 2);
 }
 
+// Payloads and tensors, each after its length.
+void Dump(const std::string& path, const MessageSpec& message) {
+  auto stock = c10::make_intrusive<rpc::Message>(std::vector<char>{'x'},
+                                                 MakeStockTensors(message),
+                                                 rpc::MessageType::SCRIPT_CALL);
+  const auto [written, buffers] =
+      rpc::tensorpipeSerialize(std::move(stock), {}, {});
+  std::ofstream file(path, std::ios::binary);
+  const auto write = [&](const void* data, uint64_t length) {
+    file.write(reinterpret_cast<const char*>(&length), sizeof(length));
+    file.write(static_cast<const char*>(data),
+               static_cast<std::streamsize>(length));
+  };
+  for (const auto& payload : written.payloads) {
+    write(payload.data, payload.length);
+  }
+  for (const auto& tensor : written.tensors) {
+    write(Pointer(tensor.buffer), tensor.length);
+  }
+}
+
 }  // namespace
+
+int DumpSome(const std::string& folder) {
+  for (const std::string name :
+       {"dtypes", "empties", "none", "many 6", "random 3", "random 19"}) {
+    std::string file = "libtorch_" + name;
+    std::replace(file.begin(), file.end(), ' ', '_');
+    Dump(folder + "/" + file, MakeMessage(name));
+  }
+  return 0;
+}
 
 void SetMessages(int number) { messages = number; }
 
@@ -182,9 +217,12 @@ void SetMessages(int number) { messages = number; }
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  constexpr std::string_view kFlag = "--messages=";
-  if (argc > 1 && std::string_view(argv[1]).starts_with(kFlag)) {
-    reprise::interop::SetMessages(std::stoi(argv[1] + kFlag.size()));
+  const std::string flag = argc > 1 ? argv[1] : "";
+  const std::string value =
+      flag.substr(std::min(flag.find('=') + 1, flag.size()));
+  if (flag.rfind("--dump=", 0) == 0) return reprise::interop::DumpSome(value);
+  if (flag.rfind("--messages=", 0) == 0) {
+    reprise::interop::SetMessages(std::stoi(value));
   }
   return RUN_ALL_TESTS();
 }
