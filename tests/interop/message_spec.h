@@ -21,7 +21,7 @@ struct ElementType {
 };
 
 // Those of PyTorch 1.13, in the order of our `DType`.
-inline constexpr std::array<ElementType, 12> kElementTypes = {{
+inline constexpr std::array<ElementType, 13> kElementTypes = {{
     {"uint8", 1, false},
     {"int8", 1, false},
     {"int16", 2, false},
@@ -34,6 +34,7 @@ inline constexpr std::array<ElementType, 12> kElementTypes = {{
     {"complex128", 16, true},
     {"bool", 1, false},
     {"bfloat16", 2, true},
+    {"complex32", 4, true},
 }};
 inline constexpr size_t kBool = 10;
 

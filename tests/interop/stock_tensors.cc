@@ -14,6 +14,7 @@ constexpr std::array<at::ScalarType, kElementTypes.size()> kTypes = {
     at::kByte,         at::kChar,          at::kShort, at::kInt,
     at::kLong,         at::kHalf,          at::kFloat, at::kDouble,
     at::kComplexFloat, at::kComplexDouble, at::kBool,  at::kBFloat16,
+    at::kComplexHalf,
 };
 
 }  // namespace
