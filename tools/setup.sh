@@ -23,7 +23,7 @@ time, it installs only what is missing.
   --with-torch    also the newest PyTorch, from PyPI, in a virtual environment
                   of its own, .cache/torch, for tools/interop_newest_torch.sh;
                   what is there is replaced if there is a newer one. From PyPI
-                  it brings CUDA's libraries along, 3 GB to download and 7 GB on
+                  it brings CUDA's libraries along, 3 GB to download and 5 GB on
                   the disk; with PIP_INDEX_URL set to
                   https://download.pytorch.org/whl/cpu it is a tenth of that
   --help          this text
@@ -189,8 +189,12 @@ install_torch() {
     --no-cache-dir --no-compile --disable-pip-version-check \
     --only-binary :all: torch </dev/null ||
     die "pip could not install torch into $kept; remove it to begin anew"
-  say "$("$TORCH_PYTHON" -c 'import torch; print("PyTorch", torch.__version__)') is in $kept" ||
-    die "the torch in $kept cannot be imported"
+  local version
+  # It warns that there is no NumPy, which nothing here needs.
+  version=$("$TORCH_PYTHON" -W ignore -c \
+    'import torch.distributed.rpc; print(torch.__version__)') ||
+    die "the torch in $kept cannot be imported; remove $kept to begin anew"
+  say "PyTorch $version is in $kept"
 }
 
 [[ ${#missing[@]} -eq 0 ]] || install_packages

@@ -59,8 +59,10 @@ def python_payloads():
 
 
 def all_protocols():
-    value = {"n": [1, 255, 256, -1, 2**31, -(2**70)], "t": (1, (2, 3), (4, 5, 6), ()), "s": {"é", "b"}}
-    value["self"] = [value["t"], value["t"], b"\0\xff", 1.25, None, True, bytearray(b"x"), frozenset([1])]
+    tuples = (1, (2, 3), (4, 5, 6), ())
+    value = {"n": [1, 255, 256, -1, 2**31, -(2**70)], "t": tuples, "s": {"é"}}
+    value["more"] = [tuples, tuples, b"\0\xff", 1.25, None, True, bytearray(b"x")]
+    value["more"].append(frozenset([1]))
     for protocol in range(2, 6):
         out = io.BytesIO()
         pickle.Pickler(out, protocol).dump(value)

@@ -271,6 +271,13 @@ MemberOptions ParseFlags(int argc, char** argv) {
       throw std::invalid_argument("unknown flag " + flag);
     }
   }
+  const auto members = static_cast<int>(options.names.size());
+  if (options.id < 0 || options.id >= members || options.store.empty() ||
+      options.transport.empty() || options.channel.empty()) {
+    throw std::invalid_argument(
+        "needed are --store, --transport, --channel, --names and an --id below "
+        "the number of names");
+  }
   return options;
 }
 

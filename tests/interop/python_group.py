@@ -86,7 +86,7 @@ class Counts:
             return self.fail(f"{what}: {len(got)} tensors instead of {len(sent)}")
         for a, b in zip(sent, got):
             if a.dtype != b.dtype or a.shape != b.shape:
-                self.fail(f"{what}: {b.dtype} {list(b.shape)}, not {a.dtype} {list(a.shape)}")
+                self.fail(f"{what}: {b.dtype} {b.shape}, not {a.dtype} {a.shape}")
                 continue
             x, y = raw(a), raw(b)
             self.bytes += x.numel()
@@ -113,7 +113,8 @@ def bytes_of(tensor):
 def random_tensor(dtype, *shape):
     tensor = torch.empty(shape, dtype=dtype)
     values = bytes_of(tensor)
-    values.copy_(torch.randint(0, 2 if dtype == torch.bool else 256, values.shape, dtype=torch.uint8))
+    limit = 2 if dtype == torch.bool else 256
+    values.copy_(torch.randint(0, limit, values.shape, dtype=torch.uint8))
     return tensor
 
 
@@ -204,7 +205,9 @@ def open_store(kind, folder, command):
     if kind == "file":
         return dist.FileStore(f"{folder}/store", 2), f"c10d-file://{folder}/store", None
     if kind == "ours":
-        server = subprocess.Popen([command, "store", "--tcp", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen(
+            [command, "store", "--tcp", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
+        )
         port = int(server.stdout.readline().split(":")[-1].split()[0].strip("/."))
         store = dist.TCPStore("127.0.0.1", port, None, False, timeout, wait_for_workers=False)
         return store, f"tcp://127.0.0.1:{port}", server
@@ -239,12 +242,11 @@ def run_group(flags):
                     process.kill()
                     process.wait()
     print(
-        f"{'ok' if not counts.failures else 'FAIL'} {flags.group}: {types} types, {counts.calls} calls,"
-        f" {counts.bytes} bytes, {counts.different} different",
+        f"{'FAIL' if counts.failures else 'ok'} {flags.group}: {types} types,"
+        f" {counts.calls} calls, {counts.bytes} bytes, {counts.different} different",
         flush=True,
     )
-    # Its own threads may still be ending.
-    sys.stdout.flush()
+    # PyTorch's own threads may still be ending.
     os._exit(1 if counts.failures else 0)
 
 
@@ -261,18 +263,20 @@ def main():
         run_group(flags)
     os.environ["TP_SOCKET_IFNAME"] = "lo"
     print(f"PyTorch {torch.__version__}", flush=True)
-    stores = (["libuv", "plain"] if MODERN else ["plain"]) + ["file"] + (["ours"] if flags.reprise else [])
+    stores = ["libuv", "plain", "file"] if MODERN else ["plain", "file"]
+    if flags.reprise:
+        stores.append("ours")
     channels = ["basic", "cma", "mpt_uv"]
     groups = list(itertools.product(stores, ["uv", "shm"], channels, "01"))
     if not flags.all:
         groups = [(stores[0], "uv", "basic", "0"), (stores[-1], "shm", "cma", "1")]
     start = time.time()
-    failed = [
-        group
-        for group in groups
-        if subprocess.run([sys.executable, "-W", "ignore", __file__] + sys.argv[1:] + ["--group", ",".join(group)]).returncode
-    ]
-    print(f"{len(groups)} groups, {len(failed)} failed, {time.time() - start:.0f} s", flush=True)
+    this = [sys.executable, "-W", "ignore", __file__] + sys.argv[1:]
+    failed = 0
+    for group in groups:
+        failed += subprocess.run(this + ["--group", ",".join(group)]).returncode != 0
+    seconds = time.time() - start
+    print(f"{len(groups)} groups, {failed} failed, {seconds:.0f} s", flush=True)
     sys.exit(1 if failed else 0)
 
 
