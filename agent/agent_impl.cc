@@ -210,6 +210,8 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
                               .id = instance_},
               .arrivals = parts.transports.arrivals,
               .bounds = options_.server_bounds,
+              .stock_workers_know_later_types =
+                  options_.stock_workers_know_later_types,
               .instance = FormatInstance(instance_),
               .router = &router_})),
       acceptor_(
@@ -252,6 +254,8 @@ PeerSet::Options Agent::Impl::PeerOptions(
                .limits = limits_,
                .instance = instance_,
                .arrivals = std::move(arrivals),
+               .stock_workers_know_later_types =
+                   options_.stock_workers_know_later_types,
                .sent_keys = &sent_keys_},
       .first_generation = first_generation};
   if (options_.on_peer_change) {

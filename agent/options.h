@@ -108,6 +108,12 @@ struct AgentOptions {
   // they took it for dead: nobody finds it any more. `Shutdown` should follow,
   // on another thread. Runs on the thread of `on_membership_change`.
   std::function<void(const absl::Status&)> on_evicted = nullptr;
+  // Whether the PyTorch of all stock workers in the group has the types of
+  // elements that came after 1.13: uint16, uint32, uint64 and float8. A worker
+  // that lacks one ends its process when it is sent one, so a call with such a
+  // tensor to a stock worker is FAILED_PRECONDITION unless this is set, and a
+  // reply to one only if that has sent such a tensor itself.
+  bool stock_workers_know_later_types = false;
   // The timeout of every single access to the store.
   absl::Duration store_timeout = absl::Seconds(30);
   // How much is held for workers that call this one.

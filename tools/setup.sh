@@ -4,14 +4,14 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-usage: tools/setup.sh [--check] [--with-interop] [--with-cuda]
+usage: tools/setup.sh [--check] [--with-interop] [--with-cuda] [--with-torch]
        tools/setup.sh --help
 
 Installs the Debian packages that building, testing and working on reprise
 needs: Bazel, compilers, TensorPipe, Abseil and a few more libraries. Every one
-of them comes from Debian 12 itself; only --with-cuda takes one from PyPI. Run
-it as root, or as a user of sudo; run it again at any time, it installs only
-what is missing.
+of them comes from Debian 12 itself; only --with-cuda and --with-torch take
+something from PyPI. Run it as root, or as a user of sudo; run it again at any
+time, it installs only what is missing.
 
   --check         install nothing: list what is missing, exit 1 if anything is
   --with-interop  also PyTorch (python3-torch and libtorch-dev, large), for the
@@ -20,6 +20,12 @@ what is missing.
   --with-cuda     also CUDA's header, from NVIDIA's package on PyPI, unless the
                   CUDA toolkit is installed; GPUs work only in what is built
                   with one of the two
+  --with-torch    also the newest PyTorch, from PyPI, in a virtual environment
+                  of its own, .cache/torch, for tools/interop_newest_torch.sh;
+                  what is there is replaced if there is a newer one. From PyPI
+                  it brings CUDA's libraries along, 3 GB to download and 5 GB on
+                  the disk; with PIP_INDEX_URL set to
+                  https://download.pytorch.org/whl/cpu it is a tenth of that
   --help          this text
 USAGE
 }
@@ -62,15 +68,20 @@ readonly CUDA_SHA256=\
 fda3285d055a9f05e40cd76352f9f073d0ab45d42fb5bb0db4bb33b0df506d28
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly CUDA_INCLUDE=$top/.cache/cuda/include
+# The newest PyTorch. Debian's pip installs into it, so that it needs none.
+readonly TORCH_PACKAGES=(python3-pip)
+readonly TORCH_PYTHON=$top/.cache/torch/bin/python3
 
 check_only=false
 with_interop=false
 with_cuda=false
+with_torch=false
 for argument in "$@"; do
   case "$argument" in
     --check) check_only=true ;;
     --with-interop) with_interop=true ;;
     --with-cuda) with_cuda=true ;;
+    --with-torch) with_torch=true ;;
     -h | --help)
       usage
       exit 0
@@ -105,6 +116,9 @@ if $with_cuda; then
     wanted+=("${CUDA_PACKAGES[@]}")
   fi
 fi
+if $with_torch; then
+  wanted+=("${TORCH_PACKAGES[@]}")
+fi
 missing=()
 for package in "${wanted[@]}"; do
   status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" \
@@ -112,12 +126,19 @@ for package in "${wanted[@]}"; do
   [[ $status == installed ]] || missing+=("$package")
 done
 
-if [[ ${#missing[@]} -eq 0 ]] && ! $with_cuda; then
+# With --check it is enough that there is one; else pip decides.
+if $check_only && $with_torch &&
+  "$TORCH_PYTHON" -c 'import torch.distributed.rpc' 2>/dev/null; then
+  with_torch=false
+fi
+
+if [[ ${#missing[@]} -eq 0 ]] && ! $with_cuda && ! $with_torch; then
   say "everything is installed"
   exit 0
 fi
 [[ ${#missing[@]} -eq 0 ]] || say "missing packages: ${missing[*]}"
 ! $with_cuda || say "missing: CUDA's header"
+! $with_torch || ! $check_only || say "missing: the newest PyTorch"
 if $check_only; then
   exit 1
 fi
@@ -158,6 +179,25 @@ install_cuda_header() {
   cp "$folder/wheel/$CUDA_HEADER" "$CUDA_INCLUDE/cuda.h"
 }
 
+install_torch() {
+  local kept=$top/.cache/torch
+  [[ -x $TORCH_PYTHON ]] || /usr/bin/python3 -m venv --without-pip "$kept" ||
+    die "python3 could not make a virtual environment in $kept"
+  say "fetching the newest torch, which may be 3 GB"
+  # What pip has downloaded is not needed twice.
+  /usr/bin/python3 -m pip --python "$TORCH_PYTHON" install --quiet --upgrade \
+    --no-cache-dir --no-compile --disable-pip-version-check \
+    --only-binary :all: torch </dev/null ||
+    die "pip could not install torch into $kept; remove it to begin anew"
+  local version
+  # It warns that there is no NumPy, which nothing here needs.
+  version=$("$TORCH_PYTHON" -W ignore -c \
+    'import torch.distributed.rpc; print(torch.__version__)') ||
+    die "the torch in $kept cannot be imported; remove $kept to begin anew"
+  say "PyTorch $version is in $kept"
+}
+
 [[ ${#missing[@]} -eq 0 ]] || install_packages
 ! $with_cuda || install_cuda_header
+! $with_torch || install_torch
 say "done; next: bazel test //..."

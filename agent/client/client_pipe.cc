@@ -168,6 +168,10 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     Refuse(call, channels);
     return;
   }
+  if (auto status = CheckTypes(*call.message); !status.ok()) {
+    Refuse(call, status);
+    return;
+  }
   CallExtras extras;
   if (call.deadline != absl::InfiniteFuture()) {
     const absl::Time now = runtime_.Now();
@@ -233,6 +237,19 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
                  if (on_written) on_written();
                }
              });
+}
+
+absl::Status ClientPipe::CheckTypes(const EncodedMessage& message) const {
+  const std::optional<DType> type = message.later_type();
+  if (!type.has_value() || features_.is_ours ||
+      options_.stock_workers_know_later_types) {
+    return absl::OkStatus();
+  }
+  if (features_.known) return LaterTypeError(*type, peer_->name);
+  return absl::UnavailableError(
+      absl::StrCat("whether ", peer_->name, " knows tensors of ",
+                   std::string(ToString(*type)),
+                   " is not known: the store could not be asked"));
 }
 
 void ClientPipe::Refuse(const OutgoingCall& call, const absl::Status& status) {

@@ -96,6 +96,8 @@ class ClientPipe final : public MessageSink,
     uint64_t instance = 0;  // of this agent, for idempotency keys
     // When bytes last arrived on a pipe; null: nobody can tell.
     std::shared_ptr<PipeArrivals> arrivals;
+    // `AgentOptions::stock_workers_know_later_types`.
+    bool stock_workers_know_later_types = false;
     // Required; must outlive the pipe.
     SentKeys* sent_keys = nullptr;
   };
@@ -172,6 +174,8 @@ class ClientPipe final : public MessageSink,
   void WriteQueue(tensorpipe::Pipe& pipe);
   // The call is not written, and never will be.
   void Refuse(const OutgoingCall& call, const absl::Status& status);
+  // Not OK if the peer may end its process over the types of tensors.
+  absl::Status CheckTypes(const EncodedMessage& message) const;
   // The message waits to be written; it has left, or never will.
   void NoteUnwritten(const EncodedMessage& message);
   void NoteWritten(size_t bytes);

@@ -14,8 +14,14 @@
 namespace reprise {
 namespace {
 
-// kDLBool, which DLPack has since version 0.8.
+// kDLBool, which DLPack has since version 0.8, and what it has since 1.1:
+// kDLFloat8_e4m3fn, _e4m3fnuz, _e5m2, _e5m2fnuz, _e8m0fnu.
 constexpr uint8_t kBoolCode = 6;
+constexpr uint8_t kE4M3FNCode = 10;
+constexpr uint8_t kE4M3FNUZCode = 11;
+constexpr uint8_t kE5M2Code = 12;
+constexpr uint8_t kE5M2FNUZCode = 13;
+constexpr uint8_t kE8M0FNUCode = 14;
 // As many as PyTorch takes.
 constexpr int kMaxDimensions = 64;
 
@@ -26,12 +32,27 @@ struct TypeRow {
 };
 
 constexpr TypeRow kTypes[] = {
-    {DType::kUInt8, kDLUInt, 8},         {DType::kInt8, kDLInt, 8},
-    {DType::kInt16, kDLInt, 16},         {DType::kInt32, kDLInt, 32},
-    {DType::kInt64, kDLInt, 64},         {DType::kFloat16, kDLFloat, 16},
-    {DType::kFloat32, kDLFloat, 32},     {DType::kFloat64, kDLFloat, 64},
-    {DType::kComplex64, kDLComplex, 64}, {DType::kComplex128, kDLComplex, 128},
-    {DType::kBool, kBoolCode, 8},        {DType::kBFloat16, kDLBfloat, 16},
+    {DType::kUInt8, kDLUInt, 8},
+    {DType::kInt8, kDLInt, 8},
+    {DType::kInt16, kDLInt, 16},
+    {DType::kInt32, kDLInt, 32},
+    {DType::kInt64, kDLInt, 64},
+    {DType::kFloat16, kDLFloat, 16},
+    {DType::kFloat32, kDLFloat, 32},
+    {DType::kFloat64, kDLFloat, 64},
+    {DType::kComplex64, kDLComplex, 64},
+    {DType::kComplex128, kDLComplex, 128},
+    {DType::kBool, kBoolCode, 8},
+    {DType::kBFloat16, kDLBfloat, 16},
+    {DType::kComplex32, kDLComplex, 32},
+    {DType::kUInt16, kDLUInt, 16},
+    {DType::kUInt32, kDLUInt, 32},
+    {DType::kUInt64, kDLUInt, 64},
+    {DType::kFloat8E5M2, kE5M2Code, 8},
+    {DType::kFloat8E4M3FN, kE4M3FNCode, 8},
+    {DType::kFloat8E5M2FNUZ, kE5M2FNUZCode, 8},
+    {DType::kFloat8E4M3FNUZ, kE4M3FNUZCode, 8},
+    {DType::kFloat8E8M0FNU, kE8M0FNUCode, 8},
 };
 
 template <typename... Words>

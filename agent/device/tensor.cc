@@ -33,17 +33,26 @@ size_t SizeOf(DType dtype) {
     case DType::kUInt8:
     case DType::kInt8:
     case DType::kBool:
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E5M2FNUZ:
+    case DType::kFloat8E4M3FNUZ:
+    case DType::kFloat8E8M0FNU:
       return 1;
     case DType::kInt16:
     case DType::kFloat16:
     case DType::kBFloat16:
+    case DType::kUInt16:
       return 2;
     case DType::kInt32:
     case DType::kFloat32:
+    case DType::kUInt32:
+    case DType::kComplex32:
       return 4;
     case DType::kInt64:
     case DType::kFloat64:
     case DType::kComplex64:
+    case DType::kUInt64:
       return 8;
     case DType::kComplex128:
       return 16;
@@ -77,6 +86,24 @@ std::string_view ToString(DType dtype) {
       return "bool";
     case DType::kBFloat16:
       return "bfloat16";
+    case DType::kComplex32:
+      return "complex32";
+    case DType::kUInt16:
+      return "uint16";
+    case DType::kUInt32:
+      return "uint32";
+    case DType::kUInt64:
+      return "uint64";
+    case DType::kFloat8E5M2:
+      return "float8_e5m2";
+    case DType::kFloat8E4M3FN:
+      return "float8_e4m3fn";
+    case DType::kFloat8E5M2FNUZ:
+      return "float8_e5m2fnuz";
+    case DType::kFloat8E4M3FNUZ:
+      return "float8_e4m3fnuz";
+    case DType::kFloat8E8M0FNU:
+      return "float8_e8m0fnu";
   }
   return "unknown";
 }

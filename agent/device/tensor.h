@@ -15,6 +15,7 @@
 
 namespace reprise {
 
+// The types of elements, in an order that is only ours.
 enum class DType {
   kUInt8,
   kInt8,
@@ -28,9 +29,26 @@ enum class DType {
   kComplex128,
   kBool,
   kBFloat16,
+  kComplex32,
+  // Those that PyTorch 1.13 does not have (`IsLaterType`).
+  kUInt16,
+  kUInt32,
+  kUInt64,
+  kFloat8E5M2,
+  kFloat8E4M3FN,
+  kFloat8E5M2FNUZ,
+  kFloat8E4M3FNUZ,
+  kFloat8E8M0FNU,
 };
+inline constexpr size_t kNumDTypes =
+    static_cast<size_t>(DType::kFloat8E8M0FNU) + 1;
+
+// Whether only a later PyTorch than 1.13 has such tensors. A worker of 1.13
+// ends its process when it is sent one.
+constexpr bool IsLaterType(DType dtype) { return dtype >= DType::kUInt16; }
 
 size_t SizeOf(DType dtype);
+// PyTorch's name: "float32", "float8_e4m3fn".
 std::string_view ToString(DType dtype);
 
 // Element (i0, i1, ...) lies at storage element

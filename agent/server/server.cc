@@ -117,6 +117,7 @@ void Server::OnPipeMessage(std::shared_ptr<ServerPipe> pipe,
       pipe->Fail(std::string(decoded.status().message()));
       return;
     }
+    pipe->NoteKnowsLaterTypes();
     extras = *std::move(decoded);
     deadline = now + extras.remaining;
     if (REPRISE_PLANTED(absolute_deadline)) {
@@ -159,6 +160,7 @@ void Server::HandleControl(ServerPipe& pipe, IncomingMessage message) {
     pipe.Fail(std::string(control.status().message()));
     return;
   }
+  pipe.NoteKnowsLaterTypes();
   if (control->kind == Control::Kind::kCancel) {
     pipe.CancelCall(control->call_id);
     return;
@@ -228,8 +230,8 @@ void Server::Handle(Request&& request, Admission::Slot&& slot) {
     info.deadline = absl::InfiniteFuture();
     info.source = run;
   }
-  const std::shared_ptr<ServerPipe> spoiled =
-      REPRISE_PLANTED(oversized_fails_all) ? request.pipe : nullptr;
+  std::shared_ptr<ServerPipe> pipe =
+      request.pipe;  // not while the handler runs
   const auto reply = std::make_shared<PendingReply>(
       shared_from_this(), std::move(request.pipe), id, std::move(run),
       std::move(request.tokens.reply), std::move(slot));
@@ -238,7 +240,9 @@ void Server::Handle(Request&& request, Admission::Slot&& slot) {
                               : std::move(request.extras.way_back)};
   absl::StatusOr<DecodedMessage> decoded = std::move(request.message).Decode();
   if (!decoded.ok()) {
-    if (spoiled != nullptr) spoiled->Fail("a message was too large");
+    if (REPRISE_PLANTED(oversized_fails_all)) {
+      pipe->Fail("a message was too large");
+    }
     absl::Status refusal(
         decoded.status().code(),
         absl::StrCat("cannot read the request: ", decoded.status().message()));
@@ -249,6 +253,10 @@ void Server::Handle(Request&& request, Admission::Slot&& slot) {
                       : RefusedByAgent(std::move(refusal)));
     return;
   }
+  for (const Tensor& tensor : decoded->message.tensors) {
+    if (IsLaterType(tensor.dtype)) pipe->NoteKnowsLaterTypes();
+  }
+  pipe.reset();
   if (options_.router != nullptr) {
     options_.router->AddStreams(decoded->message.streams);
   }
@@ -304,6 +312,10 @@ absl::StatusOr<std::shared_ptr<const EncodedMessage>> Server::EncodeResult(
           ? Encode(*std::move(result), call_id, options_.limits, way)
           : Encode(*result, call_id, options_.limits, way);
   if (!encoded.ok()) return encoded;
+  if ((*encoded)->later_type().has_value() && !pipe.knows_later_types() &&
+      !options_.stock_workers_know_later_types) {
+    return LaterTypeError(*(*encoded)->later_type(), pipe.peer_name());
+  }
   absl::Status channels = pipe.CheckChannels(**encoded);
   if (!channels.ok()) return channels;
   return encoded;

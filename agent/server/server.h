@@ -54,6 +54,8 @@ class Server final : public PendingReply::Sender,
     // When bytes last arrived on a pipe; null: nobody can tell.
     std::shared_ptr<PipeArrivals> arrivals;
     ServerBounds bounds;
+    // `AgentOptions::stock_workers_know_later_types`.
+    bool stock_workers_know_later_types = false;
     std::string instance = "";  // ours, as a pong says it
     // Gives handlers their streams; may be null. Must outlive the handlers.
     DeviceRouter* router = nullptr;

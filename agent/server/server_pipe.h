@@ -93,6 +93,11 @@ class ServerPipe final : public MessageSink,
   // Also when its deadline has passed, or the pipe is closed.
   bool IsCancelled(int64_t call_id, absl::Time deadline) override;
 
+  // The peer has shown that it survives tensors of types that PyTorch 1.13 does
+  // not have: it is no stock worker, or has sent such a tensor.
+  void NoteKnowsLaterTypes() { knows_later_types_ = true; }
+  bool knows_later_types() const { return knows_later_types_; }
+
   // FAILED_PRECONDITION unless there are channels for the message's tensors.
   absl::Status CheckChannels(const EncodedMessage& message);
 
@@ -136,6 +141,7 @@ class ServerPipe final : public MessageSink,
   std::atomic<bool> established_ = false;
   std::atomic<bool> any_cancelled_ = false;
   std::atomic<bool> is_receiving_ = false;  // a message
+  std::atomic<bool> knows_later_types_ = false;
   // When a message last began to arrive, or arrived as a whole.
   std::atomic<int64_t> last_received_ns_ = 0;
   std::atomic<int> num_unwritten_signs_ = 0;

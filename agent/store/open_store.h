@@ -16,6 +16,8 @@ namespace reprise {
 //   memory://          a new, empty store of this process;
 //   file:///directory  a file store; the path is taken as it is, with no
 //                      percent-decoding;
+//   c10d-file:///file  a file of PyTorch's FileStore; the path as above, see
+//                      c10d_file_store.h;
 //   redis://[[user]:password@]host[:port][/database][?ttl=SECONDS]
 //                      a Redis server, see redis_store.h;
 //   tcp://host:port[?protocol=1|2]

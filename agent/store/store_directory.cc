@@ -16,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "agent/store/file_store.h"
+#include "agent/store/store_status.h"
 
 namespace reprise {
 namespace {
@@ -24,21 +25,6 @@ constexpr char kLockName[] = "lock";
 constexpr char kTemporaryPrefix[] = "tmp-";
 // The mode before the umask is applied.
 constexpr mode_t kFileMode = 0666;
-
-absl::Status FileError(int error_number, std::string_view action,
-                       const std::string& path) {
-  absl::Status status = absl::ErrnoToStatus(
-      error_number,
-      absl::StrCat("file store: cannot ", std::string(action), " ", path));
-  // The first two mean something else to the callers of a store, and the others
-  // pass.
-  if (absl::IsNotFound(status) || absl::IsDeadlineExceeded(status) ||
-      error_number == EMFILE || error_number == ENFILE ||
-      error_number == ENOMEM) {
-    return absl::UnavailableError(status.message());
-  }
-  return status;
-}
 
 }  // namespace
 

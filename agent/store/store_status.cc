@@ -1,5 +1,7 @@
 #include "agent/store/store_status.h"
 
+#include <errno.h>
+
 #include <charconv>
 #include <system_error>
 
@@ -21,6 +23,21 @@ std::string Escaped(std::string_view bytes) {
 }  // namespace
 
 std::string PrintableKey(std::string_view key) { return Escaped(key); }
+
+absl::Status FileError(int error_number, std::string_view action,
+                       const std::string& path) {
+  absl::Status status = absl::ErrnoToStatus(
+      error_number,
+      absl::StrCat("file store: cannot ", std::string(action), " ", path));
+  // The first two mean something else to the callers of a store, and the others
+  // pass.
+  if (absl::IsNotFound(status) || absl::IsDeadlineExceeded(status) ||
+      error_number == EMFILE || error_number == ENFILE ||
+      error_number == ENOMEM) {
+    return absl::UnavailableError(status.message());
+  }
+  return status;
+}
 
 absl::Status StoreDeadlineExceeded(std::string_view call,
                                    std::string_view key) {

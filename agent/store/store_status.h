@@ -19,6 +19,12 @@ std::string PrintableKey(std::string_view key);
 // `call` is the name of the method, as in "Get".
 absl::Status StoreDeadlineExceeded(std::string_view call, std::string_view key);
 
+// For an `errno` value of a file store, as in "cannot open <path>": UNAVAILABLE
+// when the file has gone and for want of descriptors or memory, else the code
+// that absl::ErrnoToStatusCode gives.
+absl::Status FileError(int error_number, std::string_view action,
+                       const std::string& path);
+
 // The sum of the counter `value` (decimal ASCII, nothing around it) and
 // `delta`. INVALID_ARGUMENT when `value` is not such a number or the sum
 // overflows; `where` then names the counter.

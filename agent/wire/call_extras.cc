@@ -290,6 +290,7 @@ PeerFeatures ParseFeatures(std::string_view text) {
   PeerFeatures features;
   features.known = true;
   if (text.size() > kMaxMetadata || text.substr(0, 2) != "1 ") return features;
+  features.is_ours = true;
   const absl::string_view list(text.data(), text.size());
   for (const absl::string_view word : absl::StrSplit(list, ' ')) {
     if (word == "deadline") features.deadline = true;

@@ -107,7 +107,8 @@ std::string InstanceOfPong(std::string_view payload);
 // address: "1 deadline cancel keepalive idempotency progress epoch reply-id
 // way-back memory=1f".
 struct PeerFeatures {
-  bool known = false;  // false: the store could not be asked
+  bool known = false;    // false: the store could not be asked
+  bool is_ours = false;  // an agent of this project, and no stock worker
   bool deadline = false;
   bool cancel = false;
   bool keepalive = false;

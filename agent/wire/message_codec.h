@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -76,6 +77,8 @@ class EncodedMessage {
   // Whether all tensors go from CPU to CPU, for which there always is a
   // channel.
   bool needs_no_gpus() const { return body().needs_no_gpus_; }
+  // The type of a tensor that PyTorch 1.13 does not have, if there is one.
+  std::optional<DType> later_type() const { return body().later_type_; }
   // Payloads and tensors.
   size_t num_bytes() const;
 
@@ -98,6 +101,7 @@ class EncodedMessage {
   std::vector<WireTensor> tensors_;
   DeviceMap way_back_;
   bool needs_no_gpus_ = true;
+  std::optional<DType> later_type_;
   // Set by `WithId`: everything but type and id is there.
   std::shared_ptr<const EncodedMessage> base_;
 };
@@ -134,6 +138,10 @@ std::shared_ptr<const EncodedMessage> WithId(
 // The result points into `message`, which must outlive the write.
 tensorpipe::Message ToTensorPipe(const EncodedMessage& message,
                                  std::string metadata = {});
+
+// What to say to whom wants to send `type`, which only a later PyTorch knows,
+// to the stock worker `peer`, which may be an older one. FAILED_PRECONDITION.
+absl::Status LaterTypeError(DType type, std::string_view peer);
 
 // Whether a pipe has a channel for tensors from a device of the peer's to one
 // of ours. TensorPipe throws in its loop if one comes for which there is none.

@@ -79,6 +79,9 @@ class MessageEncoder {
       return encoded;
     }
     if (auto status = Check(message.tensors); !status.ok()) return status;
+    for (const Tensor& tensor : message.tensors) {
+      if (IsLaterType(tensor.dtype)) encoded->later_type_ = tensor.dtype;
+    }
     if (!gpus_.empty()) {
       auto streams = limits_.devices->gpu_streams()->NextAfter(
           gpus_, message.streams, route_.otherwise_ready);
@@ -245,6 +248,15 @@ absl::Status TooLargeError(absl::string_view text) {
 
 bool IsTooLarge(const absl::Status& status) {
   return status.GetPayload(kTooLarge).has_value();
+}
+
+absl::Status LaterTypeError(DType type, std::string_view peer) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "a tensor of ", std::string(ToString(type)), " is not sent to ",
+      std::string(peer),
+      ", a stock worker whose PyTorch may not know that type and would end its "
+      "process; if all stock workers do, set "
+      "AgentOptions::stock_workers_know_later_types"));
 }
 
 size_t EncodedMessage::num_bytes() const {

@@ -17,20 +17,30 @@ namespace {
 using Kind = PickleTree::Kind;
 using Ref = PickleTree::Ref;
 
-constexpr std::array<std::pair<std::string_view, DType>, 12> kStorageTypes = {{
-    {"Byte", DType::kUInt8},
-    {"Char", DType::kInt8},
-    {"Short", DType::kInt16},
-    {"Int", DType::kInt32},
-    {"Long", DType::kInt64},
-    {"Half", DType::kFloat16},
-    {"Float", DType::kFloat32},
-    {"Double", DType::kFloat64},
-    {"ComplexFloat", DType::kComplex64},
-    {"ComplexDouble", DType::kComplex128},
-    {"Bool", DType::kBool},
-    {"BFloat16", DType::kBFloat16},
-}};
+constexpr std::array<std::pair<std::string_view, DType>, kNumDTypes>
+    kStorageTypes = {{
+        {"Byte", DType::kUInt8},
+        {"Char", DType::kInt8},
+        {"Short", DType::kInt16},
+        {"Int", DType::kInt32},
+        {"Long", DType::kInt64},
+        {"Half", DType::kFloat16},
+        {"Float", DType::kFloat32},
+        {"Double", DType::kFloat64},
+        {"ComplexFloat", DType::kComplex64},
+        {"ComplexDouble", DType::kComplex128},
+        {"Bool", DType::kBool},
+        {"BFloat16", DType::kBFloat16},
+        {"ComplexHalf", DType::kComplex32},
+        {"UInt16", DType::kUInt16},
+        {"UInt32", DType::kUInt32},
+        {"UInt64", DType::kUInt64},
+        {"Float8_e5m2", DType::kFloat8E5M2},
+        {"Float8_e4m3fn", DType::kFloat8E4M3FN},
+        {"Float8_e5m2fnuz", DType::kFloat8E5M2FNUZ},
+        {"Float8_e4m3fnuz", DType::kFloat8E4M3FNUZ},
+        {"Float8_e8m0fnu", DType::kFloat8E8M0FNU},
+    }};
 
 // Makes a peer's bytes printable and short, for an error text.
 std::string Quote(std::string_view text) {

@@ -18,16 +18,20 @@ namespace {
 
 namespace op = pickle_opcode;
 
-constexpr size_t kNumDTypes = static_cast<size_t>(DType::kBFloat16) + 1;
-
 bool MayRequireGrad(DType dtype) {
   switch (dtype) {
     case DType::kFloat16:
     case DType::kBFloat16:
     case DType::kFloat32:
     case DType::kFloat64:
+    case DType::kComplex32:
     case DType::kComplex64:
     case DType::kComplex128:
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E5M2FNUZ:
+    case DType::kFloat8E4M3FNUZ:
+    case DType::kFloat8E8M0FNU:
       return true;
     default:
       return false;

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "agent/runtime/runtime.h"
+#include "agent/store/memory_store.h"
+
 namespace reprise::testing {
 namespace {
 
@@ -70,6 +73,22 @@ std::shared_ptr<Store> MakeHookedStore(std::shared_ptr<Store> store,
                                        StoreHook before, StoreHook after) {
   return std::make_shared<HookedStore>(std::move(store), std::move(before),
                                        std::move(after));
+}
+
+std::shared_ptr<Store> StockStore() {
+  return MakeHookedStore(
+      MakeMemoryStore(RealRuntime()),
+      [](const std::string& call, const std::string& key) -> absl::Status {
+        // Nor is it in the epoch of the group.
+        if (call == "Get" && key.find("reprise/epoch/") == 0) {
+          return absl::DeadlineExceededError("no mark");
+        }
+        if (call == "TryGet" && key.find("reprise/features/") == 0) {
+          return absl::NotFoundError("");
+        }
+        return absl::OkStatus();
+      },
+      nullptr);
 }
 
 }  // namespace reprise::testing

@@ -22,6 +22,10 @@ using StoreHook = std::function<absl::Status(const std::string& call,
 std::shared_ptr<Store> MakeHookedStore(std::shared_ptr<Store> store,
                                        StoreHook before, StoreHook after);
 
+// An empty store in which nobody has published anything of ours: all look like
+// stock workers.
+std::shared_ptr<Store> StockStore();
+
 }  // namespace reprise::testing
 
 #endif  // REPRISE_TESTS_UNIT_AGENT_HOOKED_STORE_H_

@@ -36,24 +36,6 @@ bool Eventually(const std::function<bool()>& holds) {
   return true;
 }
 
-// A store in which nobody has published anything of ours: all look like stock
-// workers.
-std::shared_ptr<Store> StockStore() {
-  return MakeHookedStore(
-      MakeMemoryStore(RealRuntime()),
-      [](const std::string& call, const std::string& key) -> absl::Status {
-        // Nor is it in the epoch of the group.
-        if (call == "Get" && key.find("reprise/epoch/") == 0) {
-          return absl::DeadlineExceededError("no mark");
-        }
-        if (call == "TryGet" && key.find("reprise/features/") == 0) {
-          return absl::NotFoundError("");
-        }
-        return absl::OkStatus();
-      },
-      nullptr);
-}
-
 TEST(RetryTest, OptionsAreChecked) {
   Cluster cluster;
   cluster.Start(1, Echo());

@@ -62,10 +62,8 @@ struct Foreign {
 };
 
 TEST(DlpackTest, AllTypesGoOutAndComeBack) {
-  for (DType dtype : {DType::kUInt8, DType::kInt8, DType::kInt16, DType::kInt32,
-                      DType::kInt64, DType::kFloat16, DType::kFloat32,
-                      DType::kFloat64, DType::kComplex64, DType::kComplex128,
-                      DType::kBool, DType::kBFloat16}) {
+  for (size_t i = 0; i < kNumDTypes; ++i) {
+    const auto dtype = static_cast<DType>(i);
     auto tensor = MakeTensor(dtype, {2, 3});
     ASSERT_TRUE(tensor.ok()) << tensor.status();
     auto out = ToDlpack(*tensor);
@@ -100,6 +98,12 @@ TEST(DlpackTest, CodesAreThoseOfTheStandard) {
   EXPECT_EQ(code(DType::kBFloat16), 4);
   EXPECT_EQ(code(DType::kComplex64), 5);
   EXPECT_EQ(code(DType::kBool), 6);
+  EXPECT_EQ(code(DType::kUInt64), 1);
+  EXPECT_EQ(code(DType::kFloat8E4M3FN), 10);
+  EXPECT_EQ(code(DType::kFloat8E4M3FNUZ), 11);
+  EXPECT_EQ(code(DType::kFloat8E5M2), 12);
+  EXPECT_EQ(code(DType::kFloat8E5M2FNUZ), 13);
+  EXPECT_EQ(code(DType::kFloat8E8M0FNU), 14);
 }
 
 TEST(DlpackTest, AViewKeepsTheStorage) {
@@ -212,7 +216,7 @@ TEST(DlpackTest, WhatIsNotUnderstoodIsLeftToItsOwner) {
        std::vector<DLDataType>{{kDLFloat, 32, 4},
                                {kDLFloat, 32, 0},
                                {kDLFloat, 8, 1},
-                               {kDLUInt, 32, 1},
+                               {kDLUInt, 128, 1},
                                {kDLOpaqueHandle, 64, 1},
                                {6, 1, 1},
                                {7, 8, 1}}) {

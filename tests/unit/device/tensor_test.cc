@@ -30,7 +30,17 @@ TEST(DTypeTest, KnowsSizesAndNames) {
   EXPECT_EQ(SizeOf(DType::kComplex64), 8u);
   EXPECT_EQ(SizeOf(DType::kComplex128), 16u);
   EXPECT_EQ(SizeOf(static_cast<DType>(99)), 0u);
+  EXPECT_EQ(SizeOf(DType::kUInt64), 8u);
+  EXPECT_EQ(SizeOf(DType::kFloat8E5M2), 1u);
   EXPECT_EQ(ToString(DType::kInt64), "int64");
+  EXPECT_EQ(ToString(DType::kFloat8E4M3FN), "float8_e4m3fn");
+  for (size_t i = 0; i < kNumDTypes; ++i) {
+    EXPECT_NE(SizeOf(static_cast<DType>(i)), 0u) << i;
+    EXPECT_NE(ToString(static_cast<DType>(i)), "unknown") << i;
+  }
+  EXPECT_FALSE(IsLaterType(DType::kBFloat16));
+  EXPECT_TRUE(IsLaterType(DType::kUInt16));
+  EXPECT_TRUE(IsLaterType(DType::kFloat8E8M0FNU));
   EXPECT_EQ(ToString(static_cast<DType>(99)), "unknown");
 }
 

@@ -39,6 +39,17 @@ TEST(OpenStoreTest, FileIsTheOneDirectory) {
   EXPECT_TRUE(std::filesystem::exists(root.path() + "/with %20 in it/key-key"));
 }
 
+TEST(OpenStoreTest, AFileOfPyTorchIsTheOneFile) {
+  const TemporaryDirectory root;
+  const std::string url = "c10d-file://" + root.path() + "/file";
+  const auto a = OpenStore(RealRuntime(), url);
+  const auto b = OpenStore(RealRuntime(), url);
+  ASSERT_TRUE(a.ok() && b.ok()) << a.status() << b.status();
+  ASSERT_TRUE((*a)->Set("key", "value", kNever).ok());
+  EXPECT_EQ((*b)->TryGet("key", kNever).value_or(""), "value");
+  EXPECT_TRUE(std::filesystem::is_regular_file(root.path() + "/file"));
+}
+
 TEST(OpenStoreTest, ErrorsOfTheFileStoreComeThrough) {
   const auto store = OpenStore(RealRuntime(), "file:///dev/null/x");
   EXPECT_EQ(store.status().code(), absl::StatusCode::kFailedPrecondition)
@@ -49,7 +60,8 @@ TEST(OpenStoreTest, ErrorsOfTheFileStoreComeThrough) {
 TEST(OpenStoreTest, AnythingElseIsToldWhatThereIs) {
   for (const std::string url :
        {"", "memory", "memory:/", "memory://x", "file", "file://", "file:///",
-        "file://relative/x", "FILE:///tmp", "/tmp", "rediss://host:1", "\n"}) {
+        "file://relative/x", "c10d-file://", "c10d-file:///", "c10d-file://x",
+        "FILE:///tmp", "/tmp", "rediss://host:1", "\n"}) {
     const absl::Status status = OpenStore(RealRuntime(), url).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << url;
     EXPECT_THAT(std::string(status.message()), HasSubstr("memory://")) << url;

@@ -56,13 +56,20 @@ ServerProcess::ServerProcess(const std::string& program,
 }
 
 void ServerProcess::Kill() {
+  if (pid_ <= 0) return;
+  kill(pid_, SIGKILL);
+  Wait();
+}
+
+int ServerProcess::Wait() {
+  int status = -1;
   if (pid_ > 0) {
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
     close(input_);
+    waitpid(pid_, &status, 0);
     close(output_);
   }
   pid_ = -1;
+  return status;
 }
 
 bool ServerProcess::IsAlive() {

@@ -27,6 +27,9 @@ class ServerProcess {
   void Kill();
   bool IsAlive();
   void Signal(int signal);
+  // Closes its standard input and returns when it has ended: the status with
+  // which it did, 0 if all went well, or -1 if it had not been started.
+  int Wait();
 
   void WriteLine(const std::string& line);
   // Reads a line without its newline; "" at the end of the output.

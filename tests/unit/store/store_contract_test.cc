@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "agent/store/c10d_file_store.h"
 #include "agent/store/file_store.h"
 #include "agent/store/memory_store.h"
 #include "gtest/gtest.h"
@@ -29,6 +30,20 @@ class FileFixture : public StoreFixture {
 
   std::shared_ptr<Store> Open() override {
     auto store = OpenFileStore(RealRuntime(), directory_.path());
+    EXPECT_TRUE(store.ok()) << store.status();
+    return store.ok() ? *std::move(store) : nullptr;
+  }
+
+ private:
+  const TemporaryDirectory directory_;
+};
+
+class C10dFileFixture : public StoreFixture {
+ public:
+  Runtime& runtime() override { return RealRuntime(); }
+
+  std::shared_ptr<Store> Open() override {
+    auto store = OpenC10dFileStore(RealRuntime(), directory_.path() + "/store");
     EXPECT_TRUE(store.ok()) << store.status();
     return store.ok() ? *std::move(store) : nullptr;
   }
@@ -64,6 +79,7 @@ INSTANTIATE_TEST_SUITE_P(
     Real, StoreContractTest,
     testing::Values(StoreKind{"Memory", Make<MemoryFixture>},
                     StoreKind{"File", Make<FileFixture>},
+                    StoreKind{"C10dFile", Make<C10dFileFixture>},
                     StoreKind{"Prefix", Make<PrefixFixture>}),
     StoreKindName);
 
