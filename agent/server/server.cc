@@ -230,8 +230,8 @@ void Server::Handle(Request&& request, Admission::Slot&& slot) {
     info.deadline = absl::InfiniteFuture();
     info.source = run;
   }
-  std::shared_ptr<ServerPipe> pipe =
-      request.pipe;  // not while the handler runs
+  // Let go before the handler runs.
+  std::shared_ptr<ServerPipe> pipe = request.pipe;
   const auto reply = std::make_shared<PendingReply>(
       shared_from_this(), std::move(request.pipe), id, std::move(run),
       std::move(request.tokens.reply), std::move(slot));

@@ -139,8 +139,8 @@ std::shared_ptr<const EncodedMessage> WithId(
 tensorpipe::Message ToTensorPipe(const EncodedMessage& message,
                                  std::string metadata = {});
 
-// What to say to whom wants to send `type`, which only a later PyTorch knows,
-// to the stock worker `peer`, which may be an older one. FAILED_PRECONDITION.
+// FAILED_PRECONDITION for a message with a tensor of `type`, which only a later
+// PyTorch knows, to the stock worker `peer`, which may be an older one.
 absl::Status LaterTypeError(DType type, std::string_view peer);
 
 // Whether a pipe has a channel for tensors from a device of the peer's to one

@@ -254,8 +254,8 @@ absl::Status LaterTypeError(DType type, std::string_view peer) {
   return absl::FailedPreconditionError(absl::StrCat(
       "a tensor of ", std::string(ToString(type)), " is not sent to ",
       std::string(peer),
-      ", a stock worker whose PyTorch may not know that type and would end its "
-      "process; if all stock workers do, set "
+      ", a stock worker, whose process would end if its PyTorch does not know "
+      "that type; if all stock workers of the group know it, set "
       "AgentOptions::stock_workers_know_later_types"));
 }
 

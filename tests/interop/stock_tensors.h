@@ -3,7 +3,9 @@
 #ifndef REPRISE_TESTS_INTEROP_STOCK_TENSORS_H_
 #define REPRISE_TESTS_INTEROP_STOCK_TENSORS_H_
 
+// Clang needs all of ivalue.h, of which the others only declare types.
 #include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
 
 #include <vector>
 

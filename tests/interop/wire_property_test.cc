@@ -5,6 +5,8 @@
 // `--dump=FOLDER` writes what PyTorch makes of some messages into files, for
 // tests/fuzz/make_corpus.py.
 
+// Clang needs all of ivalue.h, of which the others only declare types.
+#include <ATen/core/ivalue.h>
 #include <torch/csrc/distributed/rpc/message.h>
 #include <torch/csrc/distributed/rpc/tensorpipe_utils.h>
 
