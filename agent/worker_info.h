@@ -28,7 +28,8 @@ struct MembershipChange {
 // As `AgentOptions::world_size`: the group is dynamic, and members come and go
 // (docs/groups.md).
 inline constexpr int64_t kDynamicGroup = 0;
-// As `AgentOptions::id` in a dynamic group: an id that is free (docs/groups.md).
+// As `AgentOptions::id` in a dynamic group: an id that is free
+// (docs/groups.md).
 inline constexpr int64_t kAnyId = -1;
 
 // A worker's name is shorter than this many characters.
