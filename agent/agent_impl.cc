@@ -230,7 +230,7 @@ Agent::Impl::Impl(const Environment& environment, AgentOptions options,
             return CheckLiveness(runtime_, *context_, address, ask, until);
           },
           [this](const DynamicGroup::StockNews& news, absl::Time until) {
-            TellStock(news, until);
+            return TellStock(news, until);
           }),
       membership_(runtime_, group_, *store_, workers_, options_, observer_),
       mutex_(runtime_, "Agent"),

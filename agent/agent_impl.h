@@ -153,7 +153,8 @@ class Agent::Impl {
   absl::StatusOr<Message> ServeMembership(const MembershipCall& call,
                                           const RequestInfo& info);
   // As `DynamicGroup::Tell`.
-  void TellStock(const DynamicGroup::StockNews& news, absl::Time deadline);
+  std::vector<WorkerInfo> TellStock(const DynamicGroup::StockNews& news,
+                                    absl::Time deadline);
   static Message StockCall(const DynamicGroup::StockNews& news);
   // agent_calls.cc
   // `on_written` is called at most once, when the request has left; it must be

@@ -92,15 +92,16 @@ Message Agent::Impl::StockCall(const DynamicGroup::StockNews& news) {
   return MakeMembershipCall(news.worker, devices, maps, news.is_join);
 }
 
-void Agent::Impl::TellStock(const DynamicGroup::StockNews& news,
-                            absl::Time deadline) {
+std::vector<WorkerInfo> Agent::Impl::TellStock(
+    const DynamicGroup::StockNews& news, absl::Time deadline) {
+  std::vector<WorkerInfo> suspects;
   // They may call us before `Start` returns, and we them.
   if (news.is_join) workers_.SetSelf(news.worker.id);
   const absl::Duration time_left = deadline - runtime_.Now();
   if (time_left <= absl::ZeroDuration()) {
     LOG(WARNING) << "no time is left to tell PyTorch's workers that "
                  << news.worker.name << (news.is_join ? " joins" : " leaves");
-    return;
+    return suspects;
   }
   const CallOptions options{.timeout = time_left, .detached = true};
   std::vector<std::pair<const WorkerInfo*, Future>> calls;
@@ -123,7 +124,11 @@ void Agent::Impl::TellStock(const DynamicGroup::StockNews& news,
         << "PyTorch's worker " << stock->name << " was not told that "
         << news.worker.name << (news.is_join ? " joins" : " leaves") << ": "
         << status;
+    if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) {
+      suspects.push_back(*stock);
+    }
   }
+  return suspects;
 }
 
 }  // namespace reprise

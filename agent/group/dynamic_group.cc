@@ -50,7 +50,8 @@ DynamicGroup::DynamicGroup(Runtime& runtime, StoreClient& store,
       features_(std::move(features)),
       check_(std::move(check)),
       tell_(std::move(tell)),
-      devices_{options.device_maps, options.devices, options.device_count} {}
+      devices_{options.device_maps, options.devices, options.device_count},
+      mutex_(runtime, "DynamicGroup") {}
 
 const MemberEntry* DynamicGroup::FindOurs(const MemberList& list) const {
   for (const MemberEntry& entry : list.members) {

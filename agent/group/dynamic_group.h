@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -37,6 +38,7 @@
 #include "agent/group/member_list.h"
 #include "agent/group/store_client.h"
 #include "agent/options.h"
+#include "agent/runtime/mutex.h"
 #include "agent/runtime/runtime.h"
 
 namespace reprise {
@@ -56,8 +58,10 @@ class DynamicGroup {
     std::vector<WorkerInfo> to;           // the stock members
     std::vector<std::string> all_others;  // the names of all but `worker`
   };
-  // Tells them, and returns when they know, or at the deadline.
-  using Tell = std::function<void(const StockNews& news, absl::Time deadline)>;
+  // Tells them, and returns when they know, or at the deadline: those who may
+  // be dead, since they did not answer.
+  using Tell = std::function<std::vector<WorkerInfo>(const StockNews& news,
+                                                     absl::Time deadline)>;
 
   // `features` is what we publish of ourselves. `check` finds out whether
   // somebody listens at an address. `tell` is called while the token is held.
@@ -105,11 +109,12 @@ class DynamicGroup {
   // All members, stock ones too, by id.
   static absl::StatusOr<std::vector<MemberEntry>> Parse(const Texts& texts);
 
-  // One of our members has died: a stock worker that joins asks every member of
-  // PyTorch's list, and cannot join while one of them is dead. So we look after
-  // our next member in that list, by id: if it is proven dead, it is taken off
-  // that list, and stock members are told that it has left. It stays in
-  // `reprise/members`. A token that a dead member of ours holds is released, so
+  // A stock worker that joins asks every member of PyTorch's list, and cannot
+  // join while one of them is dead. So we look after our next member in that
+  // list, by id, and after stock members that did not answer when they were
+  // told something: if one is proven dead, it is taken off that list, and stock
+  // members are told that it has left. One of ours stays in `reprise/members`.
+  // A token that a dead member of ours holds is released, so
   // that stock workers need not wait for it. Returns after one look, at
   // `deadline` at the latest.
   absl::Status KeepStockList(absl::Time deadline);
@@ -171,7 +176,13 @@ class DynamicGroup {
   // The next member of ours in PyTorch's list.
   static std::optional<MemberEntry> NextListed(const GroupState& state,
                                                const std::string& after);
-  absl::Status EvictFromStockList(const MemberEntry& dead, absl::Time deadline);
+  // Takes `entry` off that list if it is dead.
+  absl::Status EvictIfDead(const MemberEntry& entry, absl::Time deadline);
+  // `published` is the address that it had.
+  absl::Status EvictFromStockList(const MemberEntry& dead,
+                                  const std::string& published,
+                                  absl::Time deadline);
+  std::vector<WorkerInfo> TakeSuspects();
   absl::Status ReleaseDeadToken(absl::Time deadline);
   // `published` is the address that it had when it was in the list.
   void Forget(const MemberEntry& entry, std::string published,
@@ -201,6 +212,9 @@ class DynamicGroup {
   std::vector<StockNews> news_;
   // The token and its lease as `KeepStockList` has seen them last.
   std::string last_token_;
+  Mutex mutex_;
+  // Stock members that may be dead, for `KeepStockList`.
+  std::vector<WorkerInfo> suspects_ ABSL_GUARDED_BY(mutex_);
   bool left_others_ = false;
   std::atomic<bool> has_left_ = false;
 };

@@ -69,8 +69,17 @@ void DynamicGroup::TellStock(std::vector<StockNews> news, absl::Time deadline) {
   for (const StockNews& item : news) {
     const absl::Time now = runtime_.Now();
     // What follows needs some of the time too.
-    tell_(item, std::min(now + (deadline - now) / 2, now + kLongestTelling));
+    std::vector<WorkerInfo> suspects = tell_(
+        item, std::min(now + (deadline - now) / 2, now + kLongestTelling));
+    if (suspects.empty()) continue;
+    MutexLock lock(mutex_);
+    suspects_ = std::move(suspects);
   }
+}
+
+std::vector<WorkerInfo> DynamicGroup::TakeSuspects() {
+  MutexLock lock(mutex_);
+  return std::exchange(suspects_, {});
 }
 
 std::optional<MemberEntry> DynamicGroup::NextListed(const GroupState& state,
@@ -99,29 +108,52 @@ absl::Status DynamicGroup::KeepStockList(absl::Time deadline) {
   }
   const absl::StatusOr<GroupState> state = ReadState(deadline);
   if (!state.ok()) return state.status();
-  const std::optional<MemberEntry> next = NextListed(*state, options_.name);
-  if (!next.has_value()) return absl::OkStatus();
+  std::vector<MemberEntry> doubtful;
+  if (auto next = NextListed(*state, options_.name)) {
+    doubtful.push_back(*std::move(next));
+  }
+  for (const WorkerInfo& suspect : TakeSuspects()) {
+    doubtful.push_back({suspect, 0, false, ""});
+  }
+  for (const MemberEntry& entry : doubtful) {
+    if (has_left_) break;
+    if (absl::Status status = EvictIfDead(entry, deadline); !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DynamicGroup::EvictIfDead(const MemberEntry& entry,
+                                       absl::Time deadline) {
   std::string published;
   const absl::StatusOr<Liveness> found =
-      CheckMember(*next, kLongestCheck, published, deadline);
+      CheckMember(entry, kLongestCheck, published, deadline);
   if (!found.ok()) return found.status();
-  if (found->state != Liveness::State::kDead || has_left_) {
+  // A stock worker without an address may be about to publish one.
+  const bool was_asked = !published.empty() || !entry.address.empty();
+  if (found->state != Liveness::State::kDead || !was_asked || has_left_) {
     return absl::OkStatus();
   }
-  return EvictFromStockList(*next, deadline);
+  return EvictFromStockList(entry, published, deadline);
 }
 
 absl::Status DynamicGroup::EvictFromStockList(const MemberEntry& dead,
+                                              const std::string& published,
                                               absl::Time deadline) {
   GroupToken token = MakeToken("evict", deadline);
   absl::Status status = token.Acquire(deadline);
   if (!status.ok()) return status;
   const absl::Time until = std::min(deadline, token.held_until());
+  const absl::StatusOr<std::string> address =
+      ReadOrEmpty(AddressKey(dead.worker.name), until);
+  if (!address.ok()) return address.status();
   const absl::StatusOr<GroupState> state = ReadState(until);
   if (!state.ok()) return state.status();
-  const std::vector<MemberEntry>& members = state->members.members;
+  const std::vector<MemberEntry> members = Merge(*state);
   // Another may have come in its place meanwhile, or may have done this.
-  if (std::find(members.begin(), members.end(), dead) == members.end() ||
+  if (*address != published ||
+      std::find(members.begin(), members.end(), dead) == members.end() ||
       std::find(state->stock.begin(), state->stock.end(), dead.worker) ==
           state->stock.end()) {
     return absl::OkStatus();
@@ -133,7 +165,7 @@ absl::Status DynamicGroup::EvictFromStockList(const MemberEntry& dead,
                << " takes it off the list of PyTorch's workers";
   StockNews news{
       .worker = dead.worker, .is_join = false, .to = {}, .all_others = {}};
-  for (const MemberEntry& entry : Merge(*state)) {
+  for (const MemberEntry& entry : members) {
     if (entry == dead) continue;
     news.all_others.push_back(entry.worker.name);
     if (IsStock(entry)) news.to.push_back(entry.worker);

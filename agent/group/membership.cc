@@ -177,6 +177,8 @@ absl::StatusOr<std::vector<MembershipChange>> Membership::TryToRefresh(
   if (!entries.ok()) return entries.status();
   if (!leavers.empty()) DropLeavers(leavers, *entries);
   if (*entries == known_) {
+    // Both, or a list that becomes what it was would be taken for this one.
+    seen_ = *std::move(texts);
     seen_leavers_ = std::move(leavers);
     return std::vector<MembershipChange>();
   }

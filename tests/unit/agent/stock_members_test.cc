@@ -145,6 +145,16 @@ TEST_F(StockMembersTest, ThatAreDeadKeepNobody) {
   EXPECT_TRUE((*a)->Leave(Soon()).ok());
 }
 
+// Another one of theirs that dies would keep all others from joining.
+TEST_F(StockMembersTest, ThatAreDeadAreTakenOffTheirList) {
+  StartStock(Notes());
+  stock_ = nullptr;
+  auto a = Start(store_, Dynamic("a", kAnyId));
+  ASSERT_TRUE(a.ok()) << a.status();
+  Await(kStockMembersKey, "a-0,");
+  while ((*a)->GetWorkerInfo("stock").ok()) Pause();
+}
+
 TEST_F(StockMembersTest, WithoutAnAddressKeepNobody) {
   Set(kStockMembersKey, "stock-5,");
   auto a = Start(store_, Dynamic("a", kAnyId));
@@ -284,6 +294,20 @@ TEST_F(StockTellsTest, OneThatIsOffTheListMayComeBack) {
   ASSERT_TRUE(b.ok()) << b.status();
   ASSERT_TRUE(a_->WaitForWorker("b", Soon()).ok());
   Set(kStockMembersKey, "stock-5,a-0,b-1,");
+  EXPECT_TRUE(a_->WaitForWorker("stock", Soon()).ok());
+}
+
+// The list becomes what it was before: that must not be taken for no change.
+TEST_F(StockTellsTest, OneThatComesBackToTheSamePlaceIsSeen) {
+  auto stock = JoinOthers("stock");
+  ASSERT_NE(stock, nullptr);
+  const std::string list = Value(kStockMembersKey);
+  ASSERT_TRUE(stock->Leave(Soon()).ok());
+  Set(kStockMembersKey, "a-0,");
+  // `a` looks several times while it waits.
+  const absl::Time a_while = RealRuntime().Now() + absl::Milliseconds(400);
+  EXPECT_FALSE(a_->WaitForWorker("nobody", a_while).ok());
+  Set(kStockMembersKey, list);
   EXPECT_TRUE(a_->WaitForWorker("stock", Soon()).ok());
 }
 
