@@ -145,6 +145,19 @@ void RunFlags::AddTo(CLI::App& app, bool with_seed) {
                "switch at TensorPipe's own locks too");
   isolation.AddTo(app);
   AddContextFlag(app, context);
+  app.add_option("--runtime", runtime,
+                 "the threads, locks and clocks of the workers: the "
+                 "simulator's (sim), or those of production (real) over a "
+                 "simulated libc, with --context threads, so that "
+                 "ThreadSanitizer sees them")
+      ->transform(CLI::CheckedTransformer(RuntimeNames()))
+      ->default_str("sim");
+}
+
+const std::map<std::string, RuntimeKind>& RuntimeNames() {
+  static const auto* const names = new std::map<std::string, RuntimeKind>(
+      {{"sim", RuntimeKind::kSimulated}, {"real", RuntimeKind::kReal}});
+  return *names;
 }
 
 void AddContextFlag(CLI::App& app, ContextKind& context) {
@@ -255,6 +268,7 @@ absl::StatusOr<SimRunOptions> RunFlags::ToOptions() const {
   if (!policy.ok()) return policy.status();
   options.schedule.policy = *policy;
   options.schedule.context = context;
+  options.runtime = runtime;
   options.schedule.switch_probability = switch_probability;
   options.schedule.stall_probability = stall_probability;
   options.schedule.max_stall_ns = max_stall_us * 1000;
@@ -285,6 +299,9 @@ std::vector<std::string> RunFlags::ToArguments(
   if (tensorpipe_locks) words.push_back("--tensorpipe-locks");
   if (context != kDefaultContext) {
     words.insert(words.end(), {"--context", NameOf(context)});
+  }
+  if (runtime == RuntimeKind::kReal) {
+    words.insert(words.end(), {"--runtime", "real"});
   }
   words.insert(
       words.end(),

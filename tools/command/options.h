@@ -4,6 +4,7 @@
 #define REPRISE_TOOLS_COMMAND_OPTIONS_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,7 @@ struct RunFlags {
   int64_t pct_length = 0;  // 0: measured
   bool tensorpipe_locks = false;
   ContextKind context = kDefaultContext;
+  RuntimeKind runtime = RuntimeKind::kSimulated;
   int64_t max_stall_us = 50;
   IsolationFlags isolation = {};
 
@@ -68,6 +70,9 @@ struct RunFlags {
 
 // Declares --context on a subcommand.
 void AddContextFlag(CLI::App& app, ContextKind& context);
+
+// The values of --runtime.
+const std::map<std::string, RuntimeKind>& RuntimeNames();
 
 absl::StatusOr<const Scenario*> FindScenario(const std::string& name);
 
