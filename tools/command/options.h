@@ -4,7 +4,7 @@
 #define REPRISE_TOOLS_COMMAND_OPTIONS_H_
 
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -71,8 +71,10 @@ struct RunFlags {
 // Declares --context on a subcommand.
 void AddContextFlag(CLI::App& app, ContextKind& context);
 
-// The values of --runtime.
-const std::map<std::string, RuntimeKind>& RuntimeNames();
+// Declares --runtime on a subcommand; `take` is given its value.
+CLI::Option* AddRuntimeFlag(CLI::App& app,
+                            std::function<void(RuntimeKind)> take,
+                            const std::string& help);
 
 absl::StatusOr<const Scenario*> FindScenario(const std::string& name);
 
