@@ -1,14 +1,13 @@
-// `RealRuntime()`: OS threads, `std::mutex` and the steady clock.
-//
 // The locks are `std::mutex` and not `absl::Mutex` because the thread sanitizer
 // cannot see into an Abseil that was built without it.
+
+#include "agent/runtime/real_runtime.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -22,9 +21,9 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "agent/planted.h"
 #include "agent/runtime/memory_reserve.h"
 #include "agent/runtime/mutex.h"
-#include "agent/runtime/runtime.h"
 #include "glog/logging.h"
 
 namespace reprise {
@@ -63,122 +62,121 @@ class RealThread final : public Thread {
   std::thread thread_;
 };
 
-class RealRuntimeImpl final : public Runtime {
- public:
-  RealRuntimeImpl()
-      : start_(absl::Now()), start_nanos_(SteadyNanos()), random_(Seed()) {}
-
-  absl::Time Now() override {
-    return start_ + absl::Nanoseconds(SteadyNanos() - start_nanos_);
+uint64_t UnforeseenBits() {
+  try {
+    std::random_device device;
+    return uint64_t{device()} << 32 | device();
+  } catch (const std::exception&) {  // no device: use the time and the id
+    return static_cast<uint64_t>(absl::GetCurrentTimeNanos()) ^
+           static_cast<uint64_t>(getpid()) << 40;
   }
-
-  void SleepUntil(absl::Time deadline) override {
-    const timespec until = ToSteady(deadline);
-    // `ToSteady` cuts an infinite deadline to a far one, so this may sleep
-    // again.
-    do {
-      while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) ==
-             EINTR) {
-      }
-    } while (Now() < deadline);
-  }
-
-  void Yield() override { std::this_thread::yield(); }
-  // About 5 us when nothing else runs.
-  int yields_before_sleep() const override { return 16; }
-
-  // SplitMix64 from a seed that differs between processes.
-  uint64_t RandomBits() override {
-    uint64_t bits = random_.fetch_add(0x9e3779b97f4a7c15u);
-    bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
-    bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
-    return bits ^ (bits >> 31);
-  }
-
-  const void* CurrentThread() override {
-    static thread_local char mark;
-    return &mark;
-  }
-
-  bool HasMemory() override { return IsMemoryReserveWhole(); }
-
-  std::unique_ptr<Thread> StartThread(
-      std::string name, absl::AnyInvocable<void()> body) override {
-    try {
-      return std::make_unique<RealThread>(name, std::move(body));
-    } catch (const std::exception& error) {  // std::system_error, or no memory
-      LOG_EVERY_N(WARNING, kFailuresPerWarning)
-          << "cannot start thread '" << name << "': " << error.what();
-      return nullptr;
-    }
-  }
-
- private:
-  static uint64_t Seed() {
-    try {
-      std::random_device device;
-      return uint64_t{device()} << 32 | device();
-    } catch (const std::exception&) {  // no device: use the time and the id
-      return static_cast<uint64_t>(absl::GetCurrentTimeNanos()) ^
-             static_cast<uint64_t>(getpid()) << 40;
-    }
-  }
-
-  void Lock(Mutex& mutex) override { mutex.slots().native.lock(); }
-  void Unlock(Mutex& mutex) override { mutex.slots().native.unlock(); }
-
-  bool Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) override {
-    std::mutex& native = mutex.slots().native;
-    std::condition_variable& native_cond_var = cond_var.slots().native;
-    if (deadline == absl::InfiniteFuture()) {
-      std::unique_lock<std::mutex> lock(native, std::adopt_lock);
-      // NOLINTNEXTLINE(bugprone-spuriously-wake-up-functions): callers loop
-      native_cond_var.wait(lock);
-      lock.release();
-      return true;
-    }
-    // Not `wait_until`: libstdc++ reports a waiter that was notified just
-    // before its deadline as timed out, and that waiter's notification is lost.
-    const timespec until = ToSteady(deadline);
-    return pthread_cond_clockwait(native_cond_var.native_handle(),
-                                  native.native_handle(), CLOCK_MONOTONIC,
-                                  &until) != ETIMEDOUT;
-  }
-
-  void Notify(CondVar& cond_var, bool all) override {
-    if (all) {
-      cond_var.slots().native.notify_all();
-    } else {
-      cond_var.slots().native.notify_one();
-    }
-  }
-
-  // Rounds up, so that `Now() >= deadline` once it has passed; saturates.
-  timespec ToSteady(absl::Time deadline) const {
-    int64_t nanos = absl::ToInt64Nanoseconds(
-        absl::Ceil(deadline - start_, absl::Nanoseconds(1)));
-    if (nanos > std::numeric_limits<int64_t>::max() - start_nanos_) {
-      nanos = std::numeric_limits<int64_t>::max();
-    } else {
-      nanos += start_nanos_;
-    }
-    if (nanos < 0) nanos = 0;
-    timespec result;
-    result.tv_sec = nanos / kNanosPerSecond;
-    result.tv_nsec = nanos % kNanosPerSecond;
-    return result;
-  }
-
-  const absl::Time start_;
-  const int64_t start_nanos_;
-  std::atomic<uint64_t> random_;
-};
+}
 
 }  // namespace
 
+OsRuntime::OsRuntime(const Origin& origin)
+    : start_(origin.time),
+      start_nanos_(origin.steady_ns),
+      random_(origin.random_bits) {}
+
+absl::Time OsRuntime::Now() {
+  return start_ + absl::Nanoseconds(SteadyNanos() - start_nanos_);
+}
+
+void OsRuntime::SleepUntil(absl::Time deadline) {
+  const timespec until = ToSteady(deadline);
+  // `ToSteady` cuts an infinite deadline to a far one, so this may sleep
+  // again.
+  do {
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) ==
+           EINTR) {
+    }
+  } while (Now() < deadline);
+}
+
+// SplitMix64 from a seed that differs between processes.
+void OsRuntime::Yield() { std::this_thread::yield(); }
+
+// About 5 us when nothing else runs.
+int OsRuntime::yields_before_sleep() const { return 16; }
+
+uint64_t OsRuntime::RandomBits() {
+  uint64_t bits = random_.fetch_add(0x9e3779b97f4a7c15u);
+  bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
+  bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
+  return bits ^ (bits >> 31);
+}
+
+const void* OsRuntime::CurrentThread() {
+  static thread_local char mark;
+  return &mark;
+}
+
+bool OsRuntime::HasMemory() { return IsMemoryReserveWhole(); }
+
+std::unique_ptr<Thread> OsRuntime::StartThread(
+    std::string name, absl::AnyInvocable<void()> body) {
+  try {
+    return std::make_unique<RealThread>(name, std::move(body));
+  } catch (const std::exception& error) {  // std::system_error, or no memory
+    LOG_EVERY_N(WARNING, kFailuresPerWarning)
+        << "cannot start thread '" << name << "': " << error.what();
+    return nullptr;
+  }
+}
+
+void OsRuntime::Lock(Mutex& mutex) { mutex.slots().native.lock(); }
+void OsRuntime::Unlock(Mutex& mutex) { mutex.slots().native.unlock(); }
+
+bool OsRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
+  std::mutex& native = mutex.slots().native;
+  std::condition_variable& native_cond_var = cond_var.slots().native;
+  if (deadline == absl::InfiniteFuture()) {
+    std::unique_lock<std::mutex> lock(native, std::adopt_lock);
+    // NOLINTNEXTLINE(bugprone-spuriously-wake-up-functions): callers loop
+    native_cond_var.wait(lock);
+    if (REPRISE_PLANTED(wait_gives_lock_back)) return true;
+    lock.release();
+    return true;
+  }
+  // Not `wait_until`: libstdc++ reports a waiter that was notified just
+  // before its deadline as timed out, and that waiter's notification is lost.
+  const timespec until = ToSteady(deadline);
+  return pthread_cond_clockwait(native_cond_var.native_handle(),
+                                native.native_handle(), CLOCK_MONOTONIC,
+                                &until) != ETIMEDOUT;
+}
+
+void OsRuntime::Notify(CondVar& cond_var, bool all) {
+  if (all) {
+    cond_var.slots().native.notify_all();
+  } else {
+    cond_var.slots().native.notify_one();
+  }
+}
+
+// Rounds up, so that `Now() >= deadline` once it has passed; saturates.
+timespec OsRuntime::ToSteady(absl::Time deadline) const {
+  int64_t nanos = absl::ToInt64Nanoseconds(
+      absl::Ceil(deadline - start_, absl::Nanoseconds(1)));
+  if (nanos > std::numeric_limits<int64_t>::max() - start_nanos_) {
+    nanos = std::numeric_limits<int64_t>::max();
+  } else {
+    nanos += start_nanos_;
+  }
+  if (nanos < 0) nanos = 0;
+  timespec result;
+  result.tv_sec = nanos / kNanosPerSecond;
+  result.tv_nsec = nanos % kNanosPerSecond;
+  return result;
+}
+
 Runtime& RealRuntime() {
   // Never destroyed: threads may outlive `main`.
-  static RealRuntimeImpl* const runtime = new RealRuntimeImpl();
+  static OsRuntime* const runtime =
+      new OsRuntime({.time = absl::Now(),
+                     .steady_ns = SteadyNanos(),
+                     .random_bits = UnforeseenBits()});
   return *runtime;
 }
 

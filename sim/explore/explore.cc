@@ -165,6 +165,7 @@ class Exploration {
     failure.replay.plant = options_.plant;
     failure.replay.build = BuildId();
     failure.replay.stack_kib = run.stack_bytes / 1024;
+    failure.replay.runtime = run.runtime;
     // A hang is found at any moment of its loop, in which events may happen.
     const bool has_hash = seed.run.hash != 0 && seed.run.rule != "hang";
     const bool is_same = again.ok() && IsSameFailure(seed.run, *again) &&

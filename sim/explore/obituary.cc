@@ -148,8 +148,16 @@ constexpr absl::string_view kHeapIsCorrupt[] = {
     "malloc_check_get_size: ",
 };
 
-// The line that says what failed: of a CHECK or a sanitizer, else the last.
+// The line that says what failed: of a CHECK or a sanitizer, else the last. The
+// summary of a sanitizer names the function.
 std::string LastWords(absl::string_view output) {
+  constexpr absl::string_view kSummary = "SUMMARY: ";
+  const size_t summary = output.rfind(kSummary);
+  if (summary != absl::string_view::npos) {
+    absl::string_view line = output.substr(summary + kSummary.size());
+    line = line.substr(0, line.find('\n'));
+    if (absl::StrContains(line, "Sanitizer: ")) return std::string(line);
+  }
   std::string last;
   for (absl::string_view line : absl::StrSplit(output, '\n')) {
     line = absl::StripAsciiWhitespace(line);

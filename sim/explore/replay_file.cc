@@ -80,6 +80,10 @@ std::string ParseLine(absl::string_view word, absl::string_view rest, int line,
   } else if (word == "stack-kib") {
     return must_be(ParseInt(rest, replay.stack_kib),
                    "the size of the stacks must be an integer, in KiB");
+  } else if (word == "runtime") {
+    if (rest == "real") replay.runtime = RuntimeKind::kReal;
+    return must_be(rest == "real" || rest == "sim",
+                   "the runtime must be real or sim");
   } else if (word == "build") {
     replay.build = std::string(rest);
   } else if (word == "hash") {
@@ -133,6 +137,7 @@ std::string FormatContent(const ReplayFile& replay) {
   if (replay.stack_kib != 0) {
     absl::StrAppend(&text, "stack-kib ", replay.stack_kib, "\n");
   }
+  if (replay.runtime == RuntimeKind::kReal) text += "runtime real\n";
   absl::StrAppend(&text, "build ", replay.build, "\n");
   absl::StrAppendFormat(&text, "hash %016x\n", replay.hash);
   absl::StrAppend(&text, "rule ", replay.rule, "\ndetail ",

@@ -9,6 +9,7 @@
 //   fault crash w1 when w1 send.payload#3 restart 200ms
 //   schedule random                    how the decisions were found
 //   stack-kib 64                       of each fiber, if it was given
+//   runtime real                       of the workers, if not the simulator's
 //   build 6f0c...                      of the program that wrote it
 //   hash 0123456789abcdef
 //   rule exactly-once
@@ -39,6 +40,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "sim/explore/sim_run.h"
 #include "sim/scenario/scenario.h"
 #include "sim/world/decision.h"
 
@@ -53,6 +55,7 @@ struct ReplayFile {
   std::vector<std::string> faults;
   std::string schedule;
   uint64_t stack_kib = 0;  // 0: the default
+  RuntimeKind runtime = RuntimeKind::kSimulated;
   std::string build;
   uint64_t hash = 0;
   std::string rule;

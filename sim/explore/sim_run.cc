@@ -255,6 +255,12 @@ RunResult RunOnce(const SimRunOptions& options,
 
 }  // namespace
 
+ContextKind ContextOf(const SimRunOptions& options) {
+  return options.scenario->foreign_code || options.runtime == RuntimeKind::kReal
+             ? ContextKind::kThreads
+             : options.schedule.context;
+}
+
 std::vector<std::string> TopologyOf(const SimRunOptions& options) {
   if (options.topology) return *options.topology;
   if (!options.scenario->draw_topology) return {};
@@ -264,9 +270,7 @@ std::vector<std::string> TopologyOf(const SimRunOptions& options) {
 
 absl::StatusOr<RunResult> RunSimulated(const SimRunOptions& given) {
   SimRunOptions options = given;
-  if (options.scenario->foreign_code) {
-    options.schedule.context = ContextKind::kThreads;
-  }
+  options.schedule.context = ContextOf(options);
   if (kHasTsan && options.schedule.context == ContextKind::kFibers) {
     return absl::FailedPreconditionError(
         "this program was built with ThreadSanitizer, which cannot follow "

@@ -18,11 +18,18 @@ namespace reprise {
 
 class RunRecorder;
 
+// Which implementation of the runtime seam the workers have.
+enum class RuntimeKind : uint8_t {
+  kSimulated,  // `SimRuntime`
+  kReal,       // that of production, for which libc is simulated beneath
+};
+
 struct SimRunOptions {
   const Scenario* scenario = nullptr;
   uint64_t seed = 1;
   ScenarioParams params;  // a value for each parameter of the scenario
   ScheduleOptions schedule;
+  RuntimeKind runtime = RuntimeKind::kSimulated;
   NetworkOptions network;
   // The plan, a fault line each; unset: what the scenario draws for the seed.
   std::optional<std::vector<std::string>> faults;
@@ -52,6 +59,10 @@ struct SimRunOptions {
 // A `max_idle_seconds` for runs that are known to hang: they are recognised
 // sooner.
 inline constexpr double kHangIdleSeconds = 2;
+
+// What the threads of the run are: what the schedule says, unless the scenario
+// or the runtime needs OS threads.
+ContextKind ContextOf(const SimRunOptions& options);
 
 // The lines of the topology that the run has beyond the scenario's own.
 std::vector<std::string> TopologyOf(const SimRunOptions& options);

@@ -5,8 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/transport/cuda/xth_offers.h"
+#include "sim/interpose/node_runtime.h"
 #include "sim/network/topology.h"
 #include "sim/world/race_annotations.h"
+#include "sim/world/sim_runtime.h"
 
 namespace reprise {
 namespace {
@@ -57,6 +59,13 @@ ProcessIdentity IdentityOf(const Node& node, int host) {
           .pid = (node.rank + 1) * kMaxRestarts + node.incarnation};
 }
 
+std::unique_ptr<Runtime> MakeRuntime(const SimCluster& cluster, Node& node) {
+  if (cluster.options.runtime == RuntimeKind::kReal) {
+    return MakeRealRuntimeOn(*cluster.world, node);
+  }
+  return std::make_unique<SimRuntime>(*cluster.world, node);
+}
+
 }  // namespace
 
 SimCluster::SimCluster(const SimRunOptions& options)
@@ -99,7 +108,7 @@ SimWorker::SimWorker(SimCluster& cluster, Node& node, AgentOptions options)
              cluster.options.params),
       cluster_(cluster),
       node_(node),
-      runtime_(*cluster.world, node),
+      runtime_(MakeRuntime(cluster, node)),
       gpu_driver_(ConnectGpus()),
       transports_(cluster.network, node, GpuChannels(), Cma()),
       store_(cluster.store.Connect(node)),
@@ -111,7 +120,7 @@ SimWorker::SimWorker(SimCluster& cluster, Node& node, AgentOptions options)
           [&node](absl::Time time) { return node.ToNanoseconds(time); },
           /*with_elements=*/gpu_driver_ == nullptr) {
   if (gpu_driver_ == nullptr) return;
-  devices_ = std::make_unique<Devices>(runtime_, gpu_driver_.get());
+  devices_ = std::make_unique<Devices>(*runtime_, gpu_driver_.get());
 }
 
 std::shared_ptr<GpuDriver> SimWorker::ConnectGpus() {
@@ -125,23 +134,23 @@ std::optional<GpuChannelEnvironment> SimWorker::GpuChannels() {
   const int host = cluster_.network_options.HostOf(node_.rank);
   return GpuChannelEnvironment{
       .driver = gpu_driver_.get(),
-      .runtime = &runtime_,
+      .runtime = runtime_.get(),
       .shared_memory = &cluster_.shared_memories.Connect(node_, host),
       .process = IdentityOf(node_, host),
-      .xth_offers = std::make_shared<XthOffers>(runtime_)};
+      .xth_offers = std::make_shared<XthOffers>(*runtime_)};
 }
 
 CmaEnvironment SimWorker::Cma() {
   const int host = cluster_.network_options.HostOf(node_.rank);
   const ProcessIdentity identity = IdentityOf(node_, host);
-  return {.runtime = &runtime_,
+  return {.runtime = runtime_.get(),
           .memory = &cluster_.process_memories.Connect(
               node_, host, static_cast<pid_t>(identity.pid)),
           .domain = absl::StrCat("cma:", identity.boot_id)};
 }
 
 Environment SimWorker::environment() {
-  return {&runtime_, store_, &transports_, &observer_, devices_.get()};
+  return {runtime_.get(), store_, &transports_, &observer_, devices_.get()};
 }
 
 std::string SimWorker::scratch_directory() {

@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "agent/device/devices.h"
+#include "agent/runtime/runtime.h"
 #include "agent/transport/cma/environment.h"
 #include "agent/transport/cuda/environment.h"
 #include "sim/device/sim_gpus.h"
@@ -27,7 +28,6 @@
 #include "sim/scenario/scratch_directory.h"
 #include "sim/store/sim_store.h"
 #include "sim/trace/trace_observer.h"
-#include "sim/world/sim_runtime.h"
 #include "sim/world/world.h"
 
 namespace reprise {
@@ -87,7 +87,7 @@ class SimWorker : public Worker {
 
   SimCluster& cluster_;
   Node& node_;
-  SimRuntime runtime_;
+  const std::unique_ptr<Runtime> runtime_;
   const std::shared_ptr<GpuDriver> gpu_driver_;  // null: no GPUs
   SimTransports transports_;
   std::shared_ptr<Store> store_;

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "sim/explore/clock_trap.h"
 #include "sim/explore/isolated_run.h"
+#include "sim/world/race_annotations.h"
 
 extern char** environ;
 
@@ -198,8 +199,8 @@ class Verifier {
     absl::StatusOr<Lines> lines = Run(kSecondClockNs);
     const int64_t worked_ns = threads.worked_ns();
     if (!lines.ok()) return lines.status();
-    // With --context threads, the world's own threads are others, too.
-    if (worked_ns > 0 && run_.schedule.context == ContextKind::kFibers) {
+    // Where they are OS threads, the world's own threads are others, too.
+    if (worked_ns > 0 && ContextOf(run_) == ContextKind::kFibers) {
       constexpr std::string_view kHow =
           "with a thread that the world does not schedule";
       result_.leak = LeakKind::kThread;
@@ -312,6 +313,11 @@ class Verifier {
 }  // namespace
 
 absl::StatusOr<VerifyResult> Verify(const VerifyOptions& options) {
+  if (kHasTsan) {
+    return absl::FailedPreconditionError(
+        "this program was built with ThreadSanitizer, which does not bear it "
+        "when the clocks are taken over: verify with another build");
+  }
   return Verifier(options).Verify();
 }
 

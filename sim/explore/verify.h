@@ -42,6 +42,8 @@ struct VerifyResult {
   std::vector<std::string> places;
 };
 
+// FAILED_PRECONDITION in a build with ThreadSanitizer.
+//
 // On a thread that runs no world; no other thread of the process may work
 // meanwhile, since that would be taken for one of the scenario.
 absl::StatusOr<VerifyResult> Verify(const VerifyOptions& options);

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "sim/interpose/interposed_world.h"
+#include "sim/interpose/reader_races.h"
 #include "sim/interpose/real.h"
 #include "sim/world/race_annotations.h"
 
@@ -93,22 +94,29 @@ Time Now() {
 void Mutex::Lock() {
   reprise::interpose::PointAtLock(__builtin_return_address(0));
   reprise::interpose::Call(reprise::interpose::real_lock, this);
+  reprise::interpose::AnnounceAcquireOf(this);
 }
 
 bool Mutex::TryLock() {
   reprise::interpose::PointAtLock(__builtin_return_address(0));
-  return reprise::interpose::Try(reprise::interpose::real_try_lock, this);
+  const bool holds =
+      reprise::interpose::Try(reprise::interpose::real_try_lock, this);
+  if (holds) reprise::interpose::AnnounceAcquireOf(this);
+  return holds;
 }
 
 void Mutex::ReaderLock() {
   reprise::interpose::PointAtLock(__builtin_return_address(0));
   reprise::interpose::Call(reprise::interpose::real_reader_lock, this);
+  reprise::interpose::AnnounceReaderAcquireOf(this);
 }
 
 bool Mutex::ReaderTryLock() {
   reprise::interpose::PointAtLock(__builtin_return_address(0));
-  return reprise::interpose::Try(reprise::interpose::real_reader_try_lock,
-                                 this);
+  const bool holds =
+      reprise::interpose::Try(reprise::interpose::real_reader_try_lock, this);
+  if (holds) reprise::interpose::AnnounceReaderAcquireOf(this);
+  return holds;
 }
 
 ABSL_NAMESPACE_END

@@ -25,7 +25,7 @@ void SleepUntil(World& world, int64_t deadline_ns, const void* return_address) {
   Point(world, call);
   if (deadline_ns <= world.now_ns()) return;
   const KeepErrno keep_errno;
-  world.scheduler().Block(*call.site, {"sleeps in", call.place->where},
+  world.scheduler().Block(*call.site, call.Because("sleeps in", "sleeps"),
                           deadline_ns);
 }
 

@@ -28,11 +28,17 @@ int Wait(World& world, pthread_cond_t* condition, pthread_mutex_t* mutex,
   if (is_recursive) mutex->__data.__count = 1;
   if (const int error = ReleaseMutex(world, mutex); error != 0) return error;
   // Nothing runs between the release and the begin of the wait.
+  const bool waits = deadline_ns > world.now_ns();
   const bool in_time =
-      deadline_ns > world.now_ns() &&
+      waits &&
       BlockAt(world, *call.site,
-              {"waits for a condition variable in", call.place->where},
+              call.Because("waits for a condition variable in", "waits for"),
               condition, deadline_ns);
+  // `SimRuntime` has a point there, too.
+  const NamedCall* const named = NamedCallOf(world);
+  if (!waits && named != nullptr) {
+    world.scheduler().MaybePreempt(*named->lock.site);
+  }
   const int error = AcquireMutex(world, mutex, Scheduler::kNever,
                                  /*only_try=*/false, return_address);
   if (error != 0) return error;

@@ -128,6 +128,10 @@ const CodePlace& UserPlace(World& world, const void* return_address,
 }
 
 CallSite SiteOfCall(World& world, Verb verb, const void* return_address) {
+  if (const NamedCall* const named = NamedCallOf(world)) {
+    if (verb == named->verb) return named->call;
+    if (verb == Verb::kLock && named->lock.site != nullptr) return named->lock;
+  }
   const CodePlace* place = &ImmediatePlace(world, return_address);
   // Locks of a library guard its own secrets, some of them only in the first
   // run of a process.
@@ -260,6 +264,10 @@ int64_t ClockNow(World& world, clockid_t clock) {
   }
   NodeClock& own = *fiber->node->clock;
   return own.Steady(world.now_ns()) + OffsetOf(own, is_wall);
+}
+
+int64_t SteadyNow(const Node& node) {
+  return node.clock->Steady(node.world->now_ns()) + kBootStartNs;
 }
 
 int64_t DeadlineOn(clockid_t clock, const timespec* time) {

@@ -28,6 +28,10 @@
 
 namespace reprise {
 
+namespace interpose {
+struct NamedCall;
+}  // namespace interpose
+
 // A fiber as a thread of libc. Made at first use, outside the arena.
 struct InterposedThread {
   std::vector<void*> key_values;    // by pthread_key_t
@@ -39,6 +43,8 @@ struct InterposedThread {
   bool joined = false;
   int64_t yielded_ns = 0;  // when it yielded last
   int64_t yield_ns = -1;   // and for how long; -1: never yet
+  // What it is doing in the agent's runtime; null: nothing.
+  const interpose::NamedCall* named = nullptr;
 };
 
 }  // namespace reprise
@@ -99,7 +105,29 @@ struct CallSite {
   Site* site = nullptr;
   const CodePlace* place = nullptr;
   bool is_user() const { return place->kind == PlaceKind::kUser; }
+  // Why its thread waits: "locks a mutex in Work (work.cc:31)" or, if the place
+  // is a name, "locks Table". The verbs are literals.
+  WaitReason Because(const char* verb_of_place, const char* verb_of_name,
+                     const void* const* holder = nullptr) const {
+    return {place->is_name ? verb_of_name : verb_of_place, place->where,
+            holder};
+  }
 };
+
+// A call of the agent's runtime by a running fiber, which has names for what
+// it locks, waits for and starts. The calls of libc in its course have their
+// sites by these.
+struct NamedCall {
+  Verb verb;
+  CallSite call;
+  CallSite lock = {};  // of the mutex that a wait gives back and takes again
+};
+
+// What the running fiber is doing there; null: nothing.
+inline const NamedCall* NamedCallOf(World& world) {
+  const InterposedThread* const thread = Self(world).interposed;
+  return thread == nullptr ? nullptr : thread->named;
+}
 
 // `return_address` is the interposed function's own.
 CallSite SiteOfCall(World& world, Verb verb, const void* return_address);
@@ -140,6 +168,8 @@ int NumWaitingAt(World& world, const void* address);
 // The clocks of libc in virtual time. The wall clock starts at the date of
 // `World::Now`, the others at 1,000 s.
 int64_t ClockNow(World& world, clockid_t clock);
+// What CLOCK_MONOTONIC reads on this node.
+int64_t SteadyNow(const Node& node);
 // A time on `clock`, as virtual time. Null is never.
 int64_t DeadlineOn(clockid_t clock, const timespec* time);
 // A duration, as virtual time.

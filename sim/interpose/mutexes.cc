@@ -77,8 +77,8 @@ int AcquireContended(World& world, pthread_mutex_t& mutex, int64_t deadline_ns,
     if (__atomic_exchange_n(&data.__lock, 2, __ATOMIC_ACQUIRE) == 0) break;
     const CallSite call = SiteOfCall(world, Verb::kLock, return_address);
     if (call.is_user()) {
-      const WaitReason reason{"locks a mutex in", call.place->where,
-                              &HolderOf(mutex)};
+      const WaitReason reason =
+          call.Because("locks a mutex in", "locks", &HolderOf(mutex));
       if (deadline_ns == Scheduler::kNever) FailIfCircular(world, reason);
       BlockAt(world, *call.site, reason, &mutex, deadline_ns);
     } else {
@@ -99,6 +99,7 @@ void PointAtLock(World& world, const void* return_address) {
       __builtin_expect(!world.options().schedule.tensorpipe_locks, 1)) {
     return;
   }
+  if (NamedCallOf(world) != nullptr) return;  // There was one, by its name.
   const CodePlace& place = ImmediatePlace(world, return_address);
   if (place.kind == PlaceKind::kQuiet || place.in_shared_library) {
     if (__builtin_expect(!world.options().schedule.tensorpipe_locks, 1)) return;
@@ -150,6 +151,11 @@ int AcquireMutex(World& world, pthread_mutex_t* mutex, int64_t deadline_ns,
   }
   BecomeOwner(world, *mutex);
   return 0;
+}
+
+void NoteWaiters(World& world, pthread_mutex_t* mutex) {
+  if (NumWaitingAt(world, mutex) == 0) return;
+  __atomic_store_n(&mutex->__data.__lock, 2, __ATOMIC_RELAXED);
 }
 
 int ReleaseMutex(World& world, pthread_mutex_t* mutex) {

@@ -14,6 +14,10 @@ namespace reprise::interpose {
 int AcquireMutex(World& world, pthread_mutex_t* mutex, int64_t deadline_ns,
                  bool only_try, const void* return_address);
 
+// To be called by the holder, who may have taken the mutex before one who waits
+// for it: its release then wakes the next who waits, too.
+void NoteWaiters(World& world, pthread_mutex_t* mutex);
+
 // Returns 0 or EPERM.
 int ReleaseMutex(World& world, pthread_mutex_t* mutex);
 

@@ -22,6 +22,9 @@ namespace reprise::interpose {
 // Made once for each address, and never destroyed.
 struct CodePlace {
   PlaceKind kind = PlaceKind::kQuiet;
+  // Whether it is no place, but the name of what is locked, waited for or
+  // started (node_runtime.h).
+  bool is_name = false;
   // Whether the code lies in a shared library of kind kLibrary, where locks
   // guard that library's own secrets.
   bool in_shared_library = false;

@@ -1,9 +1,10 @@
 // pthread_create, join, detach, exit: std::thread, jthread and async.
 //
 // A thread is a fiber of the node whose fiber starts it. It is named after the
-// function that starts it, "w0/thread:Serve", and its handle is a constant plus
-// the fiber's number, so that ids that are printed or hashed are the same in
-// every run of the seed. libc must never see such a handle: see thread_ids.cc.
+// function that starts it, "w0/thread:Serve", or as the agent's runtime names
+// it. Its handle is a constant plus the fiber's number, so that ids that are
+// printed or hashed are the same in every run of the seed. libc must never see
+// such a handle: see thread_ids.cc.
 
 #include <pthread.h>
 #include <unwind.h>
@@ -54,8 +55,11 @@ __attribute__((noinline)) void* RunThread(InterposedThread& thread,
 
 Fiber* StartFiber(World& world, const CallSite& call, bool detached,
                   void* (*function)(void*), void* argument) {
-  const std::string name = absl::StrCat(
-      "thread:", call.is_user() ? call.place->function : "library");
+  const std::string name =
+      call.place->is_name
+          ? call.place->function
+          : absl::StrCat("thread:",
+                         call.is_user() ? call.place->function : "library");
   Fiber* const fiber = world.scheduler().Start(
       *Self(world).node, name, [&world, function, argument] {
         Fiber& self = Self(world);

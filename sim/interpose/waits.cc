@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "sim/interpose/interposed_world.h"
+#include "sim/interpose/reader_races.h"
 #include "sim/interpose/real.h"
 #include "sim/interpose/rwlocks.h"
 #include "sim/world/race_annotations.h"
@@ -54,17 +55,24 @@ const Fiber* HolderOf(World& world, pthread_rwlock_t* lock) {
   return nullptr;
 }
 
-int LockRw(World& world, pthread_rwlock_t* lock,
-           int (*attempt)(pthread_rwlock_t*) noexcept, int64_t deadline_ns,
-           bool only_try, const void* return_address) {
+enum class RwHolding : uint8_t { kRead, kWrite };
+
+int LockRw(World& world, pthread_rwlock_t* lock, RwHolding holding,
+           int64_t deadline_ns, bool only_try, const void* return_address) {
   const InSimulator in_simulator;
   const CallSite call = SiteOfCall(world, Verb::kRwLock, return_address);
   Point(world, call);
   for (;;) {
-    const int result = attempt(lock);
+    const int result = holding == RwHolding::kWrite
+                           ? REPRISE_REAL(pthread_rwlock_trywrlock)(lock)
+                           : REPRISE_REAL(pthread_rwlock_tryrdlock)(lock);
     if (result == 0) {
       NoteHolding(world, lock);
-      AnnounceAcquire(lock);
+      if (holding == RwHolding::kWrite) {
+        AnnounceAcquireOf(lock);
+      } else {
+        AnnounceReaderAcquireOf(lock);
+      }
     }
     if (result != EBUSY || only_try) return result;
     if (deadline_ns <= world.now_ns()) return ETIMEDOUT;
@@ -98,9 +106,10 @@ unsigned CountOf(const pthread_barrier_t* barrier) {
   return reinterpret_cast<const unsigned*>(barrier)[2];
 }
 
-// The states of glibc's pthread_once_t.
-constexpr int kOnceRunning = 1;
-constexpr int kOnceDone = 2;
+// The states of a pthread_once_t, by glibc or by TSan's own pthread_once, which
+// answers outside of worlds.
+constexpr int kOnceRunning = kHasTsan ? 1 << 16 : 1;
+constexpr int kOnceDone = kHasTsan ? 1 : 2;
 
 bool IsStatic(const void* object) {
   dl_find_object found;
@@ -160,29 +169,29 @@ extern "C" {
 int pthread_rwlock_rdlock(pthread_rwlock_t* lock) noexcept {
   World* const world = WorldOfCaller();
   if (world == nullptr) return REPRISE_REAL(pthread_rwlock_rdlock)(lock);
-  return LockRw(*world, lock, REPRISE_REAL(pthread_rwlock_tryrdlock),
-                Scheduler::kNever, false, __builtin_return_address(0));
+  return LockRw(*world, lock, RwHolding::kRead, Scheduler::kNever, false,
+                __builtin_return_address(0));
 }
 
 int pthread_rwlock_wrlock(pthread_rwlock_t* lock) noexcept {
   World* const world = WorldOfCaller();
   if (world == nullptr) return REPRISE_REAL(pthread_rwlock_wrlock)(lock);
-  return LockRw(*world, lock, REPRISE_REAL(pthread_rwlock_trywrlock),
-                Scheduler::kNever, false, __builtin_return_address(0));
+  return LockRw(*world, lock, RwHolding::kWrite, Scheduler::kNever, false,
+                __builtin_return_address(0));
 }
 
 int pthread_rwlock_tryrdlock(pthread_rwlock_t* lock) noexcept {
   World* const world = WorldOfCaller();
   if (world == nullptr) return REPRISE_REAL(pthread_rwlock_tryrdlock)(lock);
-  return LockRw(*world, lock, REPRISE_REAL(pthread_rwlock_tryrdlock),
-                Scheduler::kNever, true, __builtin_return_address(0));
+  return LockRw(*world, lock, RwHolding::kRead, Scheduler::kNever, true,
+                __builtin_return_address(0));
 }
 
 int pthread_rwlock_trywrlock(pthread_rwlock_t* lock) noexcept {
   World* const world = WorldOfCaller();
   if (world == nullptr) return REPRISE_REAL(pthread_rwlock_trywrlock)(lock);
-  return LockRw(*world, lock, REPRISE_REAL(pthread_rwlock_trywrlock),
-                Scheduler::kNever, true, __builtin_return_address(0));
+  return LockRw(*world, lock, RwHolding::kWrite, Scheduler::kNever, true,
+                __builtin_return_address(0));
 }
 
 int pthread_rwlock_timedrdlock(pthread_rwlock_t* lock,
@@ -191,7 +200,7 @@ int pthread_rwlock_timedrdlock(pthread_rwlock_t* lock,
   if (world == nullptr) {
     return REPRISE_REAL(pthread_rwlock_timedrdlock)(lock, time);
   }
-  return LockRw(*world, lock, REPRISE_REAL(pthread_rwlock_tryrdlock),
+  return LockRw(*world, lock, RwHolding::kRead,
                 DeadlineOn(CLOCK_REALTIME, time), false,
                 __builtin_return_address(0));
 }
@@ -202,7 +211,7 @@ int pthread_rwlock_timedwrlock(pthread_rwlock_t* lock,
   if (world == nullptr) {
     return REPRISE_REAL(pthread_rwlock_timedwrlock)(lock, time);
   }
-  return LockRw(*world, lock, REPRISE_REAL(pthread_rwlock_trywrlock),
+  return LockRw(*world, lock, RwHolding::kWrite,
                 DeadlineOn(CLOCK_REALTIME, time), false,
                 __builtin_return_address(0));
 }
@@ -213,8 +222,8 @@ int pthread_rwlock_clockrdlock(pthread_rwlock_t* lock, clockid_t clock,
   if (world == nullptr) {
     return REPRISE_REAL(pthread_rwlock_clockrdlock)(lock, clock, time);
   }
-  return LockRw(*world, lock, REPRISE_REAL(pthread_rwlock_tryrdlock),
-                DeadlineOn(clock, time), false, __builtin_return_address(0));
+  return LockRw(*world, lock, RwHolding::kRead, DeadlineOn(clock, time), false,
+                __builtin_return_address(0));
 }
 
 int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock,
@@ -223,15 +232,19 @@ int pthread_rwlock_clockwrlock(pthread_rwlock_t* lock, clockid_t clock,
   if (world == nullptr) {
     return REPRISE_REAL(pthread_rwlock_clockwrlock)(lock, clock, time);
   }
-  return LockRw(*world, lock, REPRISE_REAL(pthread_rwlock_trywrlock),
-                DeadlineOn(clock, time), false, __builtin_return_address(0));
+  return LockRw(*world, lock, RwHolding::kWrite, DeadlineOn(clock, time), false,
+                __builtin_return_address(0));
 }
 
 int pthread_rwlock_unlock(pthread_rwlock_t* lock) noexcept {
   World* const world = WorldOfCaller();
   if (world == nullptr) return REPRISE_REAL(pthread_rwlock_unlock)(lock);
   const reprise::InSimulator in_simulator;
-  reprise::AnnounceRelease(lock);
+  if (lock->__data.__cur_writer != 0) {
+    AnnounceReleaseOf(lock);
+  } else {
+    AnnounceReaderReleaseOf(lock);
+  }
   const int result = REPRISE_REAL(pthread_rwlock_unlock)(lock);
   ForgetHolding(*world, lock);
   WakeAt(*world, lock, INT_MAX);

@@ -10,8 +10,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "sim/world/arena.h"
+#include "sim/world/interposition.h"
 #include "sim/world/race_annotations.h"
 #include "sim/world/static_guard.h"
 
@@ -161,6 +163,10 @@ void* BatonThread::Main(void* argument) {
   }
   LeaveSimulator();
   ExchangeActiveArena(nullptr);
+  // What still runs, such as TSan's own end of the thread, is answered by libc:
+  // it never ends.
+  alignas(RealCalls) char real[sizeof(RealCalls)];
+  new (real) RealCalls();
   return nullptr;
 }
 

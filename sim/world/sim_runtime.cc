@@ -181,8 +181,11 @@ bool SimRuntime::Wait(CondVar& cond_var, Mutex& mutex, absl::Time deadline) {
 void SimRuntime::Notify(CondVar& cond_var, bool all) {
   const InSimulator in;
   void*& head = cond_var.slots().first_waiter;
-  while (head != nullptr) {
-    world_.scheduler().Wake(Dequeue(head));
+  while (Fiber* const waiter = Dequeue(head)) {
+    // One whose time has passed, and that has not run since, is no longer
+    // waiting: the notification is another's.
+    if (waiter->state != FiberState::kBlocked) continue;
+    world_.scheduler().Wake(waiter);
     if (!all) return;
   }
 }

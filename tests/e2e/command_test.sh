@@ -26,6 +26,12 @@ expect 0 'hold w0-w1 after 1s for 2s' run --help
 expect 2 'no subcommand' 
 expect 2 'no scenario .nonsense.; there are .*echo' run nonsense
 expect 2 'no schedule .x.' run echo --schedule x
+expect 2 'context: x not in .*fibers' run echo --context x
+expect 2 'runtime: x not in .*real' run echo --runtime x
+expect 0 'everything held' run echo --runtime real
+expect 0 'under random with the real runtime: 0 failed' \
+  explore echo --seeds 2 --runtime real
+expect 0 'again, with another clock' verify echo --runtime real
 expect 2 'must be name=value' run echo --param x
 expect 2 'has (only|no parameters)' run echo --param nonsense=1
 expect 2 'one of crash, kill, power' run echo --fault 'explode w1'

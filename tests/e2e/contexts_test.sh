@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A seed is the same run whether the threads of a world are fibers or OS
-# threads, in each scenario.
+# threads, and whether the workers have the simulator's runtime or the one of
+# production, in each scenario.
 # usage: contexts_test.sh REPRISE SEEDS
 set -uo pipefail
 reprise=$1
@@ -23,9 +24,10 @@ for scenario in "${scenarios[@]}"; do
   for ((seed = 1; seed <= seeds; seed++)); do
     fibers=$(hash_of "$scenario" --seed "$seed" --context fibers)
     threads=$(hash_of "$scenario" --seed "$seed" --context threads)
-    if [[ -z $fibers || $fibers != "$threads" ]]; then
+    real=$(hash_of "$scenario" --seed "$seed" --runtime real)
+    if [[ -z $fibers || $fibers != "$threads" || $fibers != "$real" ]]; then
       echo "FAILED: $scenario seed $seed: '$fibers' on fibers," \
-        "'$threads' on threads"
+        "'$threads' on threads, '$real' with the real runtime"
       failures=$((failures + 1))
     fi
   done

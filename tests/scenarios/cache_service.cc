@@ -26,7 +26,13 @@ Counter CounterShard::Add(const std::string& key, int64_t amount) {
     Write(key, counter);
     return counter;
   }
-  const std::unique_lock lock(mutex_);
+  std::shared_lock for_readers(mutex_, std::defer_lock);
+  std::unique_lock for_writers(mutex_, std::defer_lock);
+  if (defects_.race) {
+    for_readers.lock();
+  } else {
+    for_writers.lock();
+  }
   Counter& counter = counters_[key];
   counter.value += amount;
   ++counter.version;

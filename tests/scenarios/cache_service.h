@@ -33,6 +33,7 @@ namespace cache_service {
 struct Defects {
   bool lost_update = false;  // `Add` reads and writes under two locks
   bool deadlock = false;     // two locks are taken in both orders
+  bool race = false;         // `Add` holds its lock for readers only
 };
 
 // A counter and how often it was changed.

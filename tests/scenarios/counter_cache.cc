@@ -178,7 +178,8 @@ class Node {
 
 void Body(Worker& worker) {
   Node node(worker, {.lost_update = worker.param("lost_update") != 0,
-                     .deadlock = worker.param("deadlock") != 0});
+                     .deadlock = worker.param("deadlock") != 0,
+                     .race = worker.param("race") != 0});
   if (!worker.CheckOk(node.Start(), "start")) return;
   node.Run();
   node.Shutdown();
@@ -189,7 +190,7 @@ REPRISE_SCENARIO(
     {.description = "a cache written with std:: and absl:: threading",
      .workers = 3,
      // Defects that can be planted.
-     .params = {{"deadlock", 0}, {"lost_update", 0}},
+     .params = {{"deadlock", 0}, {"lost_update", 0}, {"race", 0}},
      .body = Body,
      .probes = {"a cached counter was fresh", "two readers shared a fetch",
                 "a cached counter expired"}});

@@ -143,6 +143,9 @@ CLI::App* AddReplay(CLI::App& app, ReplayCommand& replay) {
                    "look at so many variants of the recording at most")
       ->check(CLI::Range(1, 1'000'000'000));
   AddContextFlag(*replay_app, replay.context);
+  AddRuntimeFlag(
+      *replay_app, [&replay](RuntimeKind kind) { replay.runtime = kind; },
+      "sim or real, as of 'run' (default: as the file says)");
   AddAll(*replay_app, replay.all);
   replay.isolation.AddTo(*replay_app);
   return replay_app;

@@ -160,10 +160,12 @@ void PrintFailure(const ExploreFailure& failure, const std::string& path,
 
 void PrintSummary(const ExploreResult& result, const ExploreCommand& command) {
   PrintLine(absl::StrFormat(
-      "%s: %d seeds from %d under %s: %d failed; %.0f seeds/s, %.0f simulated "
-      "seconds a second",
+      "%s: %d seeds from %d under %s%s: %d failed; %.0f seeds/s, %.0f "
+      "simulated seconds a second",
       command.run.scenario, result.seeds, command.first_seed,
-      command.run.Describe(), result.failed_seeds,
+      command.run.Describe(),
+      command.run.runtime == RuntimeKind::kReal ? " with the real runtime" : "",
+      result.failed_seeds,
       static_cast<double>(result.seeds) / result.wall_seconds,
       result.sim_seconds / result.wall_seconds));
   if (result.failures.size() > 1) {

@@ -173,6 +173,11 @@ int DoReplay(const CommonFlags& common, const ReplayCommand& command) {
   run.schedule.tensorpipe_locks =
       replay->schedule.find("tensorpipe-locks") != std::string::npos;
   run.schedule.context = command.context;
+  if (command.runtime && *command.runtime != replay->runtime) {
+    replay->runtime = *command.runtime;
+    replay->is_edited = true;
+  }
+  run.runtime = replay->runtime;
   absl::StatusOr<RunResult> result = RunIsolated(run);
   if (!result.ok()) return UsageError(result.status(), common.json);
   if (!command.trace_path.empty()) {

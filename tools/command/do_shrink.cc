@@ -48,6 +48,7 @@ absl::StatusOr<SimRunOptions> ToOptions(const CommonFlags& common,
   run.faults = replay.faults;
   run.recording = &replay.decisions;
   run.stack_bytes = replay.stack_kib * 1024;
+  run.runtime = replay.runtime;
   run.schedule.tensorpipe_locks =
       replay.schedule.find("tensorpipe-locks") != std::string::npos;
   return run;

@@ -31,6 +31,12 @@ const std::map<std::string, ContextKind>& ContextNames() {
   return *names;
 }
 
+const std::map<std::string, RuntimeKind>& RuntimeNames() {
+  static const auto* const names = new std::map<std::string, RuntimeKind>(
+      {{"sim", RuntimeKind::kSimulated}, {"real", RuntimeKind::kReal}});
+  return *names;
+}
+
 std::string NameOf(ContextKind context) {
   return context == ContextKind::kFibers ? "fibers" : "threads";
 }
@@ -145,14 +151,36 @@ void RunFlags::AddTo(CLI::App& app, bool with_seed) {
                "switch at TensorPipe's own locks too");
   isolation.AddTo(app);
   AddContextFlag(app, context);
+  AddRuntimeFlag(
+      app, [this](RuntimeKind kind) { runtime = kind; },
+      "the threads, locks and clocks of the workers: the simulator's (sim), or "
+      "those of production (real) over a simulated libc, with --context "
+      "threads, so that ThreadSanitizer sees them; the run is the same")
+      ->default_str("sim");
+}
+
+CLI::Option* AddRuntimeFlag(CLI::App& app,
+                            std::function<void(RuntimeKind)> take,
+                            const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          "--runtime",
+          [take = std::move(take)](const std::string& name) {
+            take(RuntimeNames().at(name));
+          },
+          help)
+      ->check(CLI::IsMember(RuntimeNames()));
 }
 
 void AddContextFlag(CLI::App& app, ContextKind& context) {
-  app.add_option("--context", context,
-                 "what the threads of a world are: fibers, or (threads) OS "
-                 "threads, for debuggers and ThreadSanitizer; the run is the "
-                 "same")
-      ->transform(CLI::CheckedTransformer(ContextNames()))
+  app.add_option_function<std::string>(
+         "--context",
+         [&context](const std::string& name) {
+           context = ContextNames().at(name);
+         },
+         "what the threads of a world are: fibers, or (threads) OS threads, "
+         "for debuggers and ThreadSanitizer; the run is the same")
+      ->check(CLI::IsMember(ContextNames()))
       ->default_str(NameOf(kDefaultContext));
 }
 
@@ -255,6 +283,7 @@ absl::StatusOr<SimRunOptions> RunFlags::ToOptions() const {
   if (!policy.ok()) return policy.status();
   options.schedule.policy = *policy;
   options.schedule.context = context;
+  options.runtime = runtime;
   options.schedule.switch_probability = switch_probability;
   options.schedule.stall_probability = stall_probability;
   options.schedule.max_stall_ns = max_stall_us * 1000;
@@ -285,6 +314,9 @@ std::vector<std::string> RunFlags::ToArguments(
   if (tensorpipe_locks) words.push_back("--tensorpipe-locks");
   if (context != kDefaultContext) {
     words.insert(words.end(), {"--context", NameOf(context)});
+  }
+  if (runtime == RuntimeKind::kReal) {
+    words.insert(words.end(), {"--runtime", "real"});
   }
   words.insert(
       words.end(),

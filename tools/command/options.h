@@ -4,6 +4,7 @@
 #define REPRISE_TOOLS_COMMAND_OPTIONS_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,7 @@ struct RunFlags {
   int64_t pct_length = 0;  // 0: measured
   bool tensorpipe_locks = false;
   ContextKind context = kDefaultContext;
+  RuntimeKind runtime = RuntimeKind::kSimulated;
   int64_t max_stall_us = 50;
   IsolationFlags isolation = {};
 
@@ -68,6 +70,11 @@ struct RunFlags {
 
 // Declares --context on a subcommand.
 void AddContextFlag(CLI::App& app, ContextKind& context);
+
+// Declares --runtime on a subcommand; `take` is given its value.
+CLI::Option* AddRuntimeFlag(CLI::App& app,
+                            std::function<void(RuntimeKind)> take,
+                            const std::string& help);
 
 absl::StatusOr<const Scenario*> FindScenario(const std::string& name);
 

@@ -5,6 +5,7 @@
 #define REPRISE_TOOLS_COMMAND_SUBCOMMANDS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,7 +49,8 @@ struct ExploreCommand {
 struct ReplayCommand {
   std::string path;
   ContextKind context = kDefaultContext;
-  bool all = false;  // tell the whole story
+  std::optional<RuntimeKind> runtime;  // unset: as the file says
+  bool all = false;                    // tell the whole story
   std::string trace_path;
   IsolationFlags isolation;
   // When nothing was violated, search around the recording for so long and for

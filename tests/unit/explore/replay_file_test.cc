@@ -82,6 +82,21 @@ TEST(ReplayFileTest, AKeptFileSaysWhatItExpects) {
   EXPECT_TRUE(read->expects_hold);
 }
 
+TEST(ReplayFileTest, TheRuntimeIsRecorded) {
+  ReplayFile replay = SomeReplay();
+  EXPECT_FALSE(absl::StrContains(FormatReplay(replay), "\nruntime"));
+  replay.runtime = RuntimeKind::kReal;
+  const std::string text = FormatReplay(replay);
+  EXPECT_TRUE(absl::StrContains(text, "\nruntime real\n"));
+  const absl::StatusOr<ReplayFile> read = ParseReplay(text);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->runtime, RuntimeKind::kReal);
+  EXPECT_FALSE(read->is_edited);
+  EXPECT_TRUE(absl::StrContains(
+      ErrorOf(absl::StrReplaceAll(text, {{"runtime real", "runtime fake"}})),
+      "runtime fake: the runtime must be real or sim"));
+}
+
 TEST(ReplayFileTest, AnEditIsSeenUnlessItIsAComment) {
   const std::string text = FormatReplay(SomeReplay());
   for (const auto& [from, to] :

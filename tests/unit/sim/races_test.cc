@@ -5,6 +5,8 @@
 
 #include <cstdlib>
 #include <memory>
+#include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "agent/runtime/mutex.h"
 #include "agent/runtime/thread_pool.h"
 #include "agent/runtime/timer.h"
+#include "sim/interpose/node_runtime.h"
 #include "sim/world/race_annotations.h"
 #include "tests/unit/sim/sim_testing.h"
 
@@ -24,7 +27,9 @@ constexpr uint64_t kSeeds = 20;
 void Explore(absl::FunctionRef<void(TestWorld&)> body) {
   for (const Policy policy : kPolicies) {
     for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-      TestWorld world(With(policy, seed));
+      WorldOptions options = With(policy, seed);
+      options.schedule.context = ContextKind::kThreads;
+      TestWorld world(options);
       world.Start(0, "main", [&] { body(world); });
       EXPECT_EQ(world.Run(), Outcome::kFinished);
     }
@@ -87,6 +92,69 @@ void CountWithALockEach(TestWorld& world) {
 }
 
 TEST(RacesTest, ACounterWithTwoLocks) { ExpectRace(CountWithALockEach); }
+
+// Of libc, as user code has it.
+void CountUnderASharedMutex(TestWorld& world, bool excludes) {
+  std::shared_mutex mutex;
+  int counter = 0;
+  Count(world, [&](int /*thread*/) {
+    if (excludes) {
+      const std::unique_lock lock(mutex);
+      ++counter;
+    } else {
+      const std::shared_lock lock(mutex);
+      ++counter;
+    }
+    const std::shared_lock lock(mutex);
+    EXPECT_GT(counter, 0);
+  });
+}
+
+TEST(RacesTest, ACounterUnderALockForWriters) {
+  Explore([](TestWorld& world) {
+    CountUnderASharedMutex(world, /*excludes=*/true);
+  });
+}
+
+TEST(RacesTest, ACounterUnderALockForReaders) {
+  ExpectRace([](TestWorld& world) {
+    CountUnderASharedMutex(world, /*excludes=*/false);
+  });
+}
+
+// With the runtime of production.
+void CountOnTheRealRuntime(TestWorld& world, bool locks) {
+  const std::unique_ptr<Runtime> runtime =
+      MakeRealRuntimeOn(*world, world.node());
+  Mutex mutex(*runtime, "m");
+  int counter = 0;
+  std::vector<std::unique_ptr<Thread>> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.push_back(runtime->StartThread("counter", [&] {
+      for (int round = 0; round < 5; ++round) {
+        if (locks) {
+          MutexLock lock(mutex);
+          ++counter;
+        } else {
+          ++counter;
+        }
+        runtime->SleepUntil(runtime->Now() + absl::Microseconds(10));
+      }
+    }));
+  }
+  for (const auto& thread : threads) thread->Join();
+  EXPECT_EQ(counter, 10);
+}
+
+TEST(RacesTest, ACounterWithItsLockOnTheRealRuntime) {
+  Explore(
+      [](TestWorld& world) { CountOnTheRealRuntime(world, /*locks=*/true); });
+}
+
+TEST(RacesTest, ACounterWithoutALockOnTheRealRuntime) {
+  ExpectRace(
+      [](TestWorld& world) { CountOnTheRealRuntime(world, /*locks=*/false); });
+}
 
 // The second thread begins after the first has ended, but nobody has waited.
 void CountOneAfterTheOther(TestWorld& world) {

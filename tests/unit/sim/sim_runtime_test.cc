@@ -218,6 +218,36 @@ TEST_P(SimRuntimeTest, ATimedOutWaiterTakesNoNotification) {
   });
 }
 
+// One whose time has passed may not have run yet when another is notified.
+TEST_P(SimRuntimeTest, AWaiterThatIsLateToLeaveTakesNoNotification) {
+  ForSeeds([](TestWorld&, Runtime& runtime) {
+    Mutex mutex(runtime, "m");
+    CondVar cond(runtime, "c");
+    const absl::Time at = runtime.Now() + absl::Milliseconds(1);
+    int timed_out = 0;
+    int woken = 0;
+    // They wait in this order, and the first and the third wake at once.
+    const auto early = runtime.StartThread("early", [&] {
+      MutexLock lock(mutex);
+      if (!cond.WaitUntil(mutex, at)) ++timed_out;
+    });
+    runtime.SleepUntil(at - absl::Microseconds(800));
+    const auto late = runtime.StartThread("late", [&] {
+      MutexLock lock(mutex);
+      if (cond.WaitUntil(mutex, at + absl::Minutes(1))) ++woken;
+    });
+    runtime.SleepUntil(at - absl::Microseconds(400));
+    const auto notifier = runtime.StartThread("notifier", [&] {
+      runtime.SleepUntil(at);
+      cond.NotifyOne();
+    });
+    early->Join();
+    late->Join();
+    notifier->Join();
+    EXPECT_EQ(woken, timed_out);
+  });
+}
+
 TEST_P(SimRuntimeTest, JoinWaitsForTheEnd) {
   ForSeeds([](TestWorld&, Runtime& runtime) {
     bool ended = false;
