@@ -94,12 +94,12 @@ void OsRuntime::SleepUntil(absl::Time deadline) {
   } while (Now() < deadline);
 }
 
-// SplitMix64 from a seed that differs between processes.
 void OsRuntime::Yield() { std::this_thread::yield(); }
 
 // About 5 us when nothing else runs.
 int OsRuntime::yields_before_sleep() const { return 16; }
 
+// SplitMix64 from a seed that differs between processes.
 uint64_t OsRuntime::RandomBits() {
   uint64_t bits = random_.fetch_add(0x9e3779b97f4a7c15u);
   bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
