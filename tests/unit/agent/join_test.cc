@@ -390,11 +390,11 @@ TEST(JoinTest, StockWorkersThatHaveComeAreNotMissing) {
   AddStock(*cluster.store(), 1, "s1");
   AddStock(*cluster.store(), 2, "s2");
   ASSERT_TRUE(cluster.StartOne(OptionsFor(0, 3), Echo(), Soon()).ok());
-  EXPECT_THAT(Text(cluster[0].Join(InMillis(300))),
+  EXPECT_THAT(Text(cluster[0].Join(InMillis(2000))),
               HasSubstr("barrier 1: 1 of 3 workers arrived; missing: s1, s2"));
   const std::string count = "shutdown/PROCESS_COUNT_ID_1";
   ASSERT_TRUE(cluster.store()->Add(count, 1, Soon()).ok());
-  EXPECT_THAT(Text(cluster[0].Join(InMillis(300))),
+  EXPECT_THAT(Text(cluster[0].Join(InMillis(2000))),
               HasSubstr("2 of 3 workers arrived; missing: 1 of s1 and s2"));
 }
 
