@@ -117,6 +117,9 @@ class NodeRuntime final : public OsRuntime {
   }
 
   // The reserve is the process's, and all nodes share that.
+  // The run is the same one as with `SimRuntime`.
+  int yields_before_sleep() const override { return 0; }
+
   bool HasMemory() override {
     const InSimulator in;
     return !node_.memory.Strikes(world_.now_ns());
