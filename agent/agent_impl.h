@@ -7,6 +7,7 @@
 #ifndef REPRISE_AGENT_AGENT_IMPL_H_
 #define REPRISE_AGENT_AGENT_IMPL_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -210,6 +211,7 @@ class Agent::Impl {
   DetachedStore lookups_;
   const std::unique_ptr<StoreClient> store_;
   const std::shared_ptr<Activity> activity_;
+  std::atomic<int> membership_waits_ = 0;  // see ServeMembership
   Metrics metrics_;
   Timer timer_;
   ThreadPool connector_;      // opens pipes; never blocks

@@ -29,6 +29,8 @@ constexpr absl::Duration kToEndCalls = absl::Milliseconds(100);
 // More than a machine has.
 constexpr int kMostGpus = 64;
 
+constexpr int kMostMembershipWaits = 2;
+
 }  // namespace
 
 void Agent::Impl::Handle(Message request, const RequestInfo& info,
@@ -67,13 +69,18 @@ absl::StatusOr<Message> Agent::Impl::ServeMembership(const MembershipCall& call,
   }
   VLOG(1) << call.worker.name << " tells that it "
           << (is_join ? "joins" : "leaves");
+  // Handlers need the threads, so few may wait here. The others are answered at
+  // once; the next look at the list shows what they have told.
+  const bool waits = ++membership_waits_ <= kMostMembershipWaits;
   const absl::Time until =
-      std::min(info.deadline, runtime_.Now() + kToLearnOfChange);
+      waits ? std::min(info.deadline, runtime_.Now() + kToLearnOfChange)
+            : runtime_.Now();
   if (is_join) {
     membership_.StockJoined(call.worker, until);
   } else {
     membership_.StockLeft(call.worker, until);
   }
+  --membership_waits_;
   return MembershipReply();
 }
 

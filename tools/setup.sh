@@ -52,7 +52,7 @@ readonly LIBRARY_PACKAGES=(
 # unlike redis-server it starts no service. For those of etcd: etcd-server,
 # which also starts etcd as a service where systemd runs; the tests start their
 # own. For those of networks: iproute2.
-readonly TEST_PACKAGES=(etcd-server iproute2 redis-tools)
+readonly TEST_PACKAGES=(etcd-server gdb iproute2 redis-tools)
 readonly INTEROP_PACKAGES=(libtorch-dev python3-torch)
 readonly CUDA_PACKAGES=(python3-pip)
 # --config=clang and --config=fuzz, readable sanitizer reports, tools/format.sh

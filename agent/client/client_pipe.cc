@@ -207,6 +207,7 @@ void ClientPipe::WriteTo(tensorpipe::Pipe& pipe, OutgoingCall call) {
     extras.caller_instance = options_.instance;
     options_.sent_keys->Stamp(peer_->name, features_.memory, extras);
   }
+  extras.is_to_ours = features_.is_ours;
   extras.wants_reply_id = call.wants_reply_id && features_.reply_id;
   if (features_.way_back) extras.way_back = call.message->way_back();
   tensorpipe::Message parts = ToTensorPipe(*call.message, EncodeExtras(extras));

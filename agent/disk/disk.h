@@ -48,9 +48,10 @@ class Disk {
   // Writes `bytes` behind the content; otherwise as `Write`.
   virtual absl::Status Append(std::string_view name,
                               std::string_view bytes) = 0;
-  // Makes the content of the file durable. After an error, what was written
-  // since the last sync must be written again: a later sync that succeeds says
-  // nothing of it.
+  // Makes the content of the file durable. After an error nothing is known of
+  // what was written since the last sync, and a later sync that succeeds says
+  // nothing of it, not even of what was appended meanwhile: give the file its
+  // whole content again, by `Write`, or another file.
   virtual absl::Status Sync(std::string_view name) = 0;
   // Renames a file, at one instant. A file that had the name `to` is gone.
   virtual absl::Status Rename(std::string_view from, std::string_view to) = 0;

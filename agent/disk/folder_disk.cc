@@ -120,14 +120,31 @@ class FolderDisk final : public Disk {
     return OpenAt(AT_FDCWD, path_, O_RDONLY | O_DIRECTORY, 0, folder);
   }
 
+  // Makes a folder and those above it, and makes their names durable. Returns
+  // an `errno` value, or 0.
+  static int MakeFolder(const std::filesystem::path& path) {
+    std::error_code error;
+    if (path.empty() || std::filesystem::is_directory(path, error)) return 0;
+    const std::filesystem::path above = path.parent_path();
+    if (const int made = above == path ? 0 : MakeFolder(above); made != 0) {
+      return made;
+    }
+    if (mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) return errno;
+    FileDescriptor opened;
+    const int failed =
+        OpenAt(AT_FDCWD, above.string(), O_RDONLY | O_DIRECTORY, 0, opened);
+    if (failed != 0) return failed;
+    return fsync(opened.get()) == 0 ? 0 : errno;
+  }
+
   absl::Status Open(std::string_view name, int flags, FileDescriptor& file) {
     if (absl::Status status = CheckFileName(name); !status.ok()) return status;
     FileDescriptor folder;
     int error = OpenFolder(folder);
     if (error == ENOENT && (flags & O_CREAT) != 0) {
-      std::error_code made;
-      std::filesystem::create_directories(path_, made);
-      if (made) return Error(made.value(), "cannot make the folder of", name);
+      if (const int made = MakeFolder(path_); made != 0) {
+        return Error(made, "cannot make the folder of", name);
+      }
       error = OpenFolder(folder);
     }
     if (error == 0) {
@@ -178,9 +195,13 @@ class FolderDisk final : public Disk {
 
 }  // namespace
 
-std::unique_ptr<Disk> MakeFolderDisk(std::string folder,
+std::unique_ptr<Disk> MakeFolderDisk(const std::string& folder,
                                      size_t max_file_bytes) {
-  return std::make_unique<FolderDisk>(std::move(folder), max_file_bytes);
+  // The process may change its directory later.
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::absolute(folder, error);
+  return std::make_unique<FolderDisk>(error ? folder : path.string(),
+                                      max_file_bytes);
 }
 
 }  // namespace reprise

@@ -130,6 +130,10 @@ class DynamicGroup {
     MemberList members;
     std::vector<WorkerInfo> stock;
   };
+  struct Suspect {
+    WorkerInfo worker;
+    int looks_left = 0;
+  };
   // Name, incarnation and address.
   using Identity = std::tuple<std::string, int64_t, std::string>;
 
@@ -176,13 +180,15 @@ class DynamicGroup {
   // The next member of ours in PyTorch's list.
   static std::optional<MemberEntry> NextListed(const GroupState& state,
                                                const std::string& after);
-  // Takes `entry` off that list if it is dead.
-  absl::Status EvictIfDead(const MemberEntry& entry, absl::Time deadline);
+  // Takes `entry` off that list if it is dead. Returns whether it was.
+  absl::StatusOr<bool> EvictIfDead(const MemberEntry& entry,
+                                   absl::Time deadline);
   // `published` is the address that it had.
   absl::Status EvictFromStockList(const MemberEntry& dead,
                                   const std::string& published,
                                   absl::Time deadline);
-  std::vector<WorkerInfo> TakeSuspects();
+  // Stock members that did not answer, and are still in that list.
+  std::vector<Suspect> TakeSuspects(const GroupState& state);
   absl::Status ReleaseDeadToken(absl::Time deadline);
   // `published` is the address that it had when it was in the list.
   void Forget(const MemberEntry& entry, std::string published,
@@ -214,7 +220,7 @@ class DynamicGroup {
   std::string last_token_;
   Mutex mutex_;
   // Stock members that may be dead, for `KeepStockList`.
-  std::vector<WorkerInfo> suspects_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Suspect> suspects_ ABSL_GUARDED_BY(mutex_);
   bool left_others_ = false;
   std::atomic<bool> has_left_ = false;
 };

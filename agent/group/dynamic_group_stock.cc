@@ -12,17 +12,22 @@
 namespace reprise {
 namespace {
 
-// Each of a member's joins and leaves takes that long if a stock member hangs.
+// Each piece of news takes that long if a stock member hangs.
 constexpr absl::Duration kLongestTelling = absl::Seconds(2);
 
 // Shorter than that of a rival, since a shutdown waits for it: who does not
 // refuse at once is not proven dead, and is looked at again soon.
 constexpr absl::Duration kLongestCheck = absl::Milliseconds(500);
 
+// A stock worker does not say that it lives, so one that did not answer once is
+// looked at that often, about once a second.
+constexpr int kMostLooks = 60;
+
 // A stock worker keeps its connections by the ids of its peers, those that are
 // broken too: it can never call another worker with the id of one that it has
 // called. Looking for an id that nobody has had takes an access to the store
-// for each that somebody has had, so there is an end to it.
+// for each that somebody has had, so there is an end to it: after that many, or
+// a quarter of the time, the lowest id that is free must do.
 constexpr int kMostUsedIds = 1000;
 
 bool IsStock(const MemberEntry& entry) { return entry.incarnation == 0; }
@@ -49,11 +54,15 @@ absl::StatusOr<WorkerId> DynamicGroup::ChooseId(const std::set<WorkerId>& taken,
                                                 absl::Time deadline) {
   std::optional<WorkerId> lowest;
   int num_used = 0;
+  const absl::Time begin = runtime_.Now();
   for (int32_t id = 0; id <= std::numeric_limits<WorkerId>::max(); ++id) {
     const auto candidate = static_cast<WorkerId>(id);
     if (taken.contains(candidate)) continue;
     if (!lowest.has_value()) lowest = candidate;
-    if (!is_for_stock || num_used == kMostUsedIds) return *lowest;
+    if (!is_for_stock || num_used == kMostUsedIds ||
+        runtime_.Now() - begin > (deadline - begin) / 4) {
+      return *lowest;
+    }
     // A worker that has left, or died, leaves this key behind.
     const absl::StatusOr<std::string> name =
         store_.TryGet(NameKey(candidate), deadline);
@@ -73,13 +82,28 @@ void DynamicGroup::TellStock(std::vector<StockNews> news, absl::Time deadline) {
         item, std::min(now + (deadline - now) / 2, now + kLongestTelling));
     if (suspects.empty()) continue;
     MutexLock lock(mutex_);
-    suspects_ = std::move(suspects);
+    for (WorkerInfo& suspect : suspects) {
+      suspects_.push_back({std::move(suspect), kMostLooks});
+    }
   }
 }
 
-std::vector<WorkerInfo> DynamicGroup::TakeSuspects() {
+std::vector<DynamicGroup::Suspect> DynamicGroup::TakeSuspects(
+    const GroupState& state) {
+  std::vector<Suspect> taken;
   MutexLock lock(mutex_);
-  return std::exchange(suspects_, {});
+  for (Suspect& suspect : std::exchange(suspects_, {})) {
+    // Each once, and none that is in PyTorch's list no more.
+    const auto is_same = [&suspect](const Suspect& other) {
+      return other.worker == suspect.worker;
+    };
+    if (std::find(state.stock.begin(), state.stock.end(), suspect.worker) !=
+            state.stock.end() &&
+        std::none_of(taken.begin(), taken.end(), is_same)) {
+      taken.push_back(std::move(suspect));
+    }
+  }
+  return taken;
 }
 
 std::optional<MemberEntry> DynamicGroup::NextListed(const GroupState& state,
@@ -108,24 +132,25 @@ absl::Status DynamicGroup::KeepStockList(absl::Time deadline) {
   }
   const absl::StatusOr<GroupState> state = ReadState(deadline);
   if (!state.ok()) return state.status();
-  std::vector<MemberEntry> doubtful;
-  if (auto next = NextListed(*state, options_.name)) {
-    doubtful.push_back(*std::move(next));
+  absl::Status status;
+  const auto next = NextListed(*state, options_.name);
+  if (next.has_value() && !has_left_) {
+    status.Update(EvictIfDead(*next, deadline).status());
   }
-  for (const WorkerInfo& suspect : TakeSuspects()) {
-    doubtful.push_back({suspect, 0, false, ""});
-  }
-  for (const MemberEntry& entry : doubtful) {
+  for (Suspect& suspect : TakeSuspects(*state)) {
     if (has_left_) break;
-    if (absl::Status status = EvictIfDead(entry, deadline); !status.ok()) {
-      return status;
-    }
+    const absl::StatusOr<bool> was_dead =
+        EvictIfDead({suspect.worker, 0, false, ""}, deadline);
+    status.Update(was_dead.status());
+    if (was_dead.value_or(false) || --suspect.looks_left == 0) continue;
+    MutexLock lock(mutex_);
+    suspects_.push_back(std::move(suspect));
   }
-  return absl::OkStatus();
+  return status;
 }
 
-absl::Status DynamicGroup::EvictIfDead(const MemberEntry& entry,
-                                       absl::Time deadline) {
+absl::StatusOr<bool> DynamicGroup::EvictIfDead(const MemberEntry& entry,
+                                               absl::Time deadline) {
   std::string published;
   const absl::StatusOr<Liveness> found =
       CheckMember(entry, kLongestCheck, published, deadline);
@@ -133,9 +158,11 @@ absl::Status DynamicGroup::EvictIfDead(const MemberEntry& entry,
   // A stock worker without an address may be about to publish one.
   const bool was_asked = !published.empty() || !entry.address.empty();
   if (found->state != Liveness::State::kDead || !was_asked || has_left_) {
-    return absl::OkStatus();
+    return false;
   }
-  return EvictFromStockList(entry, published, deadline);
+  absl::Status status = EvictFromStockList(entry, published, deadline);
+  if (!status.ok()) return status;
+  return true;
 }
 
 absl::Status DynamicGroup::EvictFromStockList(const MemberEntry& dead,

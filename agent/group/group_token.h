@@ -28,8 +28,8 @@ namespace reprise {
 // a second and by `release_by`.
 class GroupToken {
  public:
-  // `purpose` is "join" or "leave"; `stamp` differs from that of every other
-  // holder.
+  // `purpose` is "join", "leave" or "evict"; `stamp` differs from that of every
+  // other holder.
   GroupToken(Runtime& runtime, StoreClient& store, const std::string& name,
              std::string_view purpose, std::string stamp, absl::Duration lease,
              absl::Time release_by);

@@ -64,7 +64,7 @@ class Membership {
   // Has the lists read soon. Never blocks.
   void LookSoon();
 
-  // Ends the thread that reads the lists, and all `WaitFor`s.
+  // Ends the threads, but that of `on_membership_change`, and all waits.
   void Stop();
 
   // After `Stop`: waits for the callback, and drops the changes that it has not

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "agent/python/pickle_writer.h"
@@ -30,6 +31,8 @@ constexpr GlobalName kDevice{"torch", "device"};
 // A call names its function first, so that all others are passed on without
 // being read. This call has some 250 bytes, and more for each device.
 constexpr size_t kNameWithin = 512;
+constexpr size_t kMaxErrorText = 1000;
+
 constexpr PickleLimits kLimits{.max_bytes = size_t{1} << 20,
                                .max_nodes = size_t{1} << 18,
                                .max_protocol = 5};
@@ -188,8 +191,10 @@ absl::Status ReadMembershipReply(const Message& reply) {
       tree->AsGlobalName(made[0]) == kRemoteException) {
     const absl::Span<const Ref> parts = tree->children(made[1]);
     if (!parts.empty()) {
-      const std::string_view text = tree->AsString(parts[0]).value_or("");
-      return absl::UnknownError(absl::string_view(text.data(), text.size()));
+      const std::string_view text =
+          tree->AsString(parts[0]).value_or("").substr(0, kMaxErrorText);
+      return absl::UnknownError(
+          absl::CHexEscape(absl::string_view(text.data(), text.size())));
     }
   }
   return absl::InvalidArgumentError("it answers with a value, and not None");

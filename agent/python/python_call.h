@@ -1,11 +1,14 @@
 // Calls of PyTorch's workers as messages: a Python function with its arguments,
 // a builtin operator, and what comes back.
 //
-//   reprise::PythonCall call{.module = "sampler", .name = "draw", .args =
-//   {17}}; auto request = EncodePythonCall(std::move(call)); Future reply =
-//   agent->Send("trainer", *std::move(request)); auto value =
-//   reply.status().ok() ? DecodePythonReply(*reply.result())
-//                                    : reply.status();
+//   reprise::PythonCall call;
+//   call.module = "sampler";
+//   call.name = "draw";
+//   call.args = {17};
+//   auto request = EncodePythonCall(std::move(call));
+//   Future reply = agent->Send("trainer", *std::move(request));
+//   if (!reply.status().ok()) return reply.status();
+//   auto value = DecodePythonReply(*reply.result());
 //
 // Nothing is executed: a function is a name, and objects of classes other than
 // those of `PythonValue` are refused. Everything here may be called on any

@@ -44,7 +44,8 @@ class PythonFunctions {
 
   // Serves the functions that were added so far. Other requests, and calls of
   // other functions, go to `otherwise`; without one they are NOT_FOUND or
-  // UNIMPLEMENTED.
+  // UNIMPLEMENTED. A call that cannot be read is INVALID_ARGUMENT, or
+  // RESOURCE_EXHAUSTED if it is too large.
   RequestHandler Handler(RequestHandler otherwise = nullptr) const;
 
  private:

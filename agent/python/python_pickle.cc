@@ -99,7 +99,6 @@ absl::StatusOr<std::vector<PythonValue>> PythonReader::ReadChildren(Ref ref,
   const absl::Span<const Ref> children = tree_.children(ref);
   if (children.size() > values_left_) return TooMuch();
   std::vector<PythonValue> items;
-  items.reserve(children.size());
   for (const Ref child : children) {
     absl::StatusOr<PythonValue> item = ReadAt(child, depth + 1);
     if (!item.ok()) return item.status();

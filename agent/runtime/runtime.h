@@ -67,7 +67,8 @@ class Runtime {
   // to be compared.
   virtual const void* CurrentThread() = 0;
 
-  // Lets other threads run for a moment.
+  // Lets other threads run for a moment, or does nothing. Not for waiting: in a
+  // world no time passes by it.
   virtual void Yield() {}
   // How often a thread that has run out of work yields before it goes to sleep:
   // some microseconds in all, since to sleep and to be woken by another CPU

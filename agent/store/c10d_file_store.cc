@@ -33,8 +33,11 @@ constexpr absl::Duration kFirstPause = absl::Microseconds(200);
 constexpr absl::Duration kLongestPause = absl::Milliseconds(10);
 // The mode before the umask is applied.
 constexpr mode_t kFileMode = 0666;
-// A longer file is not read.
+// More than this is not read at a time.
 constexpr size_t kMaxFileBytes = size_t{1} << 30;
+
+// Of what was read last, so many bytes are compared at the next look.
+constexpr size_t kRemembered = 256;
 
 class C10dFileStore : public Store {
  public:
@@ -168,6 +171,8 @@ class C10dFileStore : public Store {
           OpenAt(AT_FDCWD, path_, O_RDWR | O_CREAT | O_APPEND, kFileMode, file);
       if (error != 0) return Error(error, "open");
       if (flock(file.get(), operation | LOCK_NB) == 0) {
+        // Who was the last to use it has removed it meanwhile.
+        if (!IsAtPath(file)) continue;
         return Locked(std::move(file));
       }
       if (errno != EWOULDBLOCK && errno != EINTR) return Error(errno, "lock");
@@ -177,6 +182,33 @@ class C10dFileStore : public Store {
         late.message(), ": another process or thread has locked ", path_));
   }
 
+  bool IsAtPath(const FileDescriptor& file) const {
+    struct stat opened;
+    struct stat present;
+    return fstat(file.get(), &opened) == 0 &&
+           stat(path_.c_str(), &present) == 0 &&
+           opened.st_dev == present.st_dev && opened.st_ino == present.st_ino;
+  }
+
+  // Whether what was read last is still where it was. A file that was removed
+  // and made again often has the same inode.
+  bool HasGrownOnly(const FileDescriptor& file) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    std::string present(last_bytes_.size(), '\0');
+    return pread(file.get(), present.data(), present.size(),
+                 static_cast<off_t>(log_.num_bytes() - present.size())) ==
+               static_cast<ssize_t>(present.size()) &&
+           present == last_bytes_;
+  }
+
+  // After `bytes` were read into the log.
+  void NoteRead(std::string_view bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    last_bytes_.append(bytes);
+    if (last_bytes_.size() > kRemembered) {
+      last_bytes_.erase(0, last_bytes_.size() - kRemembered);
+    }
+  }
+
   // Reads what was written since the last time. The file is locked.
   absl::Status Refresh(const FileDescriptor& file)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -184,8 +216,10 @@ class C10dFileStore : public Store {
     if (fstat(file.get(), &status) != 0) return Error(errno, "look at");
     const auto size = static_cast<size_t>(status.st_size);
     // It may have been removed, and made again.
-    if (status.st_ino != inode_ || size < log_.num_bytes()) {
+    if (status.st_ino != inode_ || size < log_.num_bytes() ||
+        !HasGrownOnly(file)) {
       log_ = C10dFileLog();
+      last_bytes_.clear();
       inode_ = status.st_ino;
     }
     if (size == log_.num_bytes() && S_ISREG(status.st_mode)) {
@@ -198,8 +232,12 @@ class C10dFileStore : public Store {
     const int error = ReadToEnd(file, kMaxFileBytes, records);
     if (error != 0) return Error(error, "read");
     const absl::Status read = log_.Read(records);
-    if (read.ok()) return read;
+    if (read.ok()) {
+      NoteRead(records);
+      return read;
+    }
     log_ = C10dFileLog();
+    last_bytes_.clear();
     return absl::FailedPreconditionError(
         absl::StrCat("file store: ", path_,
                      " is no file of PyTorch's FileStore, or a "
@@ -227,7 +265,10 @@ class C10dFileStore : public Store {
     if (!record.ok()) return record.status();
     if (record->empty()) return absl::OkStatus();
     const int error = WriteAll(locked->file(), *record);
-    if (error == 0) return log_.Read(*record);
+    if (error == 0) {
+      NoteRead(*record);
+      return log_.Read(*record);
+    }
     // A part of a record must not stay. Nobody else writes.
     if (ftruncate(locked->file().get(), static_cast<off_t>(log_.num_bytes())) !=
         0) {
@@ -242,6 +283,7 @@ class C10dFileStore : public Store {
   Mutex mutex_;
   C10dFileLog log_ ABSL_GUARDED_BY(mutex_);
   ino_t inode_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string last_bytes_ ABSL_GUARDED_BY(mutex_);  // that the log was given
 };
 
 }  // namespace

@@ -123,7 +123,7 @@ bool ReadNumber(std::string_view text, int64_t& number) {
 std::string EncodeExtras(const CallExtras& extras) {
   const bool has_deadline = extras.remaining < kLongestRemaining;
   const std::string way_back = EncodeWayBack(extras.way_back);
-  if (!has_deadline && extras.idempotency_key.empty() &&
+  if (!extras.is_to_ours && !has_deadline && extras.idempotency_key.empty() &&
       !extras.wants_reply_id && way_back.empty()) {
     return "";
   }

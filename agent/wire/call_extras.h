@@ -65,6 +65,9 @@ struct CallExtras {
   uint64_t memory = 0;
   uint64_t attempt = 0;  // counted where a request is written
   bool wants_reply_id = false;
+  // The callee is an agent of this project, and learns by this, if by nothing
+  // else, that the caller is one too.
+  bool is_to_ours = false;
   // From the callee's devices to the caller's. One that cannot be written, of
   // more than 127 devices or with numbers above 254, is left out.
   DeviceMap way_back = {};

@@ -164,6 +164,7 @@ class SimDisk final : public Disk {
     }
     Spend(kCacheMinNs, kCacheSpreadNs);
     file->content.append(bytes.data() + half, bytes.size() - half);
+    file->is_dirty = true;  // another thread may have synced the first half
     return absl::OkStatus();
   }
 

@@ -36,7 +36,7 @@ int Wait(World& world, pthread_cond_t* condition, pthread_mutex_t* mutex,
               condition, deadline_ns);
   // `SimRuntime` has a point there, too.
   const NamedCall* const named = NamedCallOf(world);
-  if (!waits && named != nullptr) {
+  if (!waits && named != nullptr && named->lock.site != nullptr) {
     world.scheduler().MaybePreempt(*named->lock.site);
   }
   const int error = AcquireMutex(world, mutex, Scheduler::kNever,

@@ -108,7 +108,9 @@ class NodeRuntime final : public OsRuntime {
     return std::make_unique<NodeThread>(world_, join_, std::move(real));
   }
 
-  // As `SimRuntime` draws them, so that runs with either are alike.
+  // As with `SimRuntime`, so that runs with either are alike, as are the draws.
+  int yields_before_sleep() const override { return 0; }
+
   uint64_t RandomBits() override {
     const InSimulator in;
     Site& site = world_.scheduler().SiteHere(node_, random_);
@@ -117,9 +119,6 @@ class NodeRuntime final : public OsRuntime {
   }
 
   // The reserve is the process's, and all nodes share that.
-  // The run is the same one as with `SimRuntime`.
-  int yields_before_sleep() const override { return 0; }
-
   bool HasMemory() override {
     const InSimulator in;
     return !node_.memory.Strikes(world_.now_ns());

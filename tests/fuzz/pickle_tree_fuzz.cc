@@ -28,6 +28,7 @@ int ChildrenOf(Kind kind) {
     case Kind::kInt:
     case Kind::kFloat:
     case Kind::kString:
+    case Kind::kBytes:
     case Kind::kGlobal:
       return 0;
     case Kind::kPersistent:
@@ -35,6 +36,7 @@ int ChildrenOf(Kind kind) {
     case Kind::kReduce:
     case Kind::kNewObject:
     case Kind::kBuild:
+    case Kind::kStackGlobal:
       return 2;
     default:
       return -1;
@@ -50,7 +52,11 @@ void CheckNode(const PickleTree& tree, PickleTree::Ref ref,
   Require(tree.AsFloat(ref).has_value() == (kind == Kind::kFloat));
   Require(tree.AsString(ref).has_value() == (kind == Kind::kString));
   Require(tree.AsGlobal(ref).has_value() == (kind == Kind::kGlobal));
-  for (const auto& text : {tree.AsString(ref), tree.AsGlobal(ref)}) {
+  Require(tree.AsBytes(ref).has_value() == (kind == Kind::kBytes));
+  Require(tree.AsGlobalName(ref).has_value() ==
+          (kind == Kind::kGlobal || kind == Kind::kStackGlobal));
+  for (const auto& text :
+       {tree.AsString(ref), tree.AsGlobal(ref), tree.AsBytes(ref)}) {
     if (!text.has_value()) continue;
     Require(text->data() >= input.data() &&
             text->data() + text->size() <= input.data() + input.size());
@@ -83,6 +89,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const auto tree = PickleTree::Parse(input);
   if (tree.ok()) CheckTree(*tree, input);
+
+  // What Python writes, too.
+  const auto python = PickleTree::Parse(input, {.max_protocol = 5});
+  Require(python.ok() || !tree.ok());
+  if (python.ok()) CheckTree(*python, input);
 
   reprise::PickleLimits limits;
   limits.max_nodes = 16;

@@ -1,8 +1,8 @@
 // Dynamic groups of PyTorch's Python workers and ours, as real processes.
 //
-// The Python processes live through all tests, since it takes them seconds to
-// start; each joins one group after another, with a prefix of its own in the
-// store. Ours are started anew for each test.
+// The Python processes live through all tests of a suite, since it takes them
+// seconds to start; each joins one group after another, with a prefix of its
+// own in the store. Ours are started anew for each test.
 
 #include <signal.h>
 
@@ -212,6 +212,7 @@ TEST_F(PythonFaultTest, RRefsAndAutogradAreRefusedAndKeepNobody) {
               StartsWith("ok (UserRRef"));
   EXPECT_THAT(p_->Do("eval backward_through('x')"),
               HasSubstr("it has no distributed autograd"));
+  EXPECT_THAT(p_->Do("eval profiled('x')"), HasSubstr("it has no profiler"));
   p_->Expect("leave", "ok");
   q_->Expect("leave", "ok");
   x_->Expect("leave", "ok");

@@ -5,10 +5,16 @@
 // For each line of its input it writes one line: "ok", "ok VALUE", or
 // "error STATUS". It ends with its input.
 //
-//   join NAME ID GROUP PORT   joins the dynamic group GROUP in the store at
-//   PORT leave                     leaves it, and shuts down names the members,
-//   as this worker knows them wait NAME                 waits until NAME is a
-//   member gone NAME                 waits until NAME is none
+//   join NAME ID GROUP PORT SECONDS
+//       joins the dynamic group GROUP in the store at PORT, by that time
+//   leave
+//       leaves it, and shuts down
+//   names
+//       the members, as this worker knows them
+//   wait NAME, gone NAME
+//       waits until NAME is a member, or is none
+//   call TO MODULE NAME [ARGUMENT...]
+//       calls a Python function
 
 #include <algorithm>
 #include <cstdint>

@@ -10,7 +10,6 @@ with its input.
   join NAME RANK GROUP PORT SECONDS  rpc.init_rpc without a world size, in the
                                      store at PORT, under the prefix of GROUP
   leave                              rpc.shutdown()
-  abandon                            rpc.shutdown(graceful=False)
   names                              the members, as this worker knows them
   eval EXPRESSION                    the value of an expression of Python
 """
@@ -112,8 +111,6 @@ def run(command, rest):
         return join(*rest.split())
     if command == "leave":
         return rpc.shutdown()
-    if command == "abandon":
-        return rpc.shutdown(graceful=False)
     if command == "names":
         return names()
     return eval(rest)

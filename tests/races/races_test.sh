@@ -15,7 +15,9 @@ fail() {
   exit 1
 }
 
-if [[ $(ldd "$program") == *libtsan* ]]; then
+# GCC links it as a library, and clang into the program.
+if [[ $(ldd "$program") == *libtsan* ]] ||
+  nm "$program" | grep -q ' T __tsan_init$'; then
   has_tsan=yes
   seeds=6
 else

@@ -68,6 +68,17 @@ TEST(LaterTypesTest, GoBothWaysAmongOurselves) {
   EXPECT_TRUE(cluster[0].Send("w1", Request("float8")).status().ok());
 }
 
+// The first request of a connection shows whose it is, whatever its options.
+TEST(LaterTypesTest, AreAnsweredToACallWithoutADeadline) {
+  Cluster cluster;
+  cluster.Start(2, EchoOrFloat8());
+  CallOptions options;
+  options.timeout = absl::ZeroDuration();
+  const Future reply = cluster[0].Send("w1", Request("float8"), options);
+  ASSERT_TRUE(reply.status().ok()) << reply.status();
+  EXPECT_EQ(reply.result()->tensors.size(), 1u);
+}
+
 TEST(LaterTypesTest, AreNotSentToStockWorkers) {
   Cluster cluster(StockStore());
   cluster.Start(2, EchoOrFloat8());

@@ -58,7 +58,13 @@ struct Holdings {
 // Whether so much more is held now that something was left behind.
 std::string WhatIsLeft(const Holdings& before, const Holdings& after) {
   std::string left;
-  if (after.threads > before.threads) left += " threads";
+  int64_t threads = after.threads;
+  // A thread that was joined is in the list for a moment more.
+  for (int i = 0; i < 100 && threads > before.threads; ++i) {
+    usleep(10'000);
+    threads = NumEntries("/proc/self/task");
+  }
+  if (threads > before.threads) left += " threads";
   if (after.descriptors > before.descriptors) left += " descriptors";
   // A few come and go with the heap.
   if (after.mappings > before.mappings + 20) left += " mappings";

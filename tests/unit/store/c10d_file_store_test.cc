@@ -100,6 +100,19 @@ TEST_F(C10dFileStoreTest, AFileThatWasMadeAnewIsReadAnew) {
   EXPECT_TRUE(absl::IsNotFound(store->TryGet("k", kNever).status()));
 }
 
+// A file system may give it the inode of the one before.
+TEST_F(C10dFileStoreTest, AFileThatWasMadeAnewAndHasGrownIsReadAnew) {
+  for (const std::string value : {"new", "a new value"}) {
+    std::ofstream(path(), std::ios::binary | std::ios::trunc)
+        << C10dFileRecord("/", "k", "old");
+    const auto store = Open();
+    EXPECT_EQ(*store->TryGet("k", Later()), "old");
+    std::ofstream(path(), std::ios::binary | std::ios::trunc)
+        << C10dFileRecord("/", "k", value);
+    EXPECT_EQ(*store->TryGet("k", Later()), value);
+  }
+}
+
 TEST_F(C10dFileStoreTest, WhatIsNoSuchFileIsLeftAlone) {
   const std::string text = "root:x:0:0:root:/root:/bin/bash\n";
   Append(text);
