@@ -10,7 +10,9 @@ usage: tools/interop_newest_torch.sh [--all]
 Makes static groups of a PyTorch worker in Python and one of ours, on this
 machine's CPUs, and compares each byte that they send each other: tensors of all
 types that this PyTorch has, views, shared storages, errors, timeouts, 5,000
-calls at once, the barrier. tools/setup.sh --with-torch installs the PyTorch.
+calls at once, the barrier. Then makes dynamic groups, in which workers come, go,
+die and call each other's functions. tools/setup.sh --with-torch installs the
+PyTorch.
 
   --all   a group for each of PyTorch's stores and ours, each transport and
           channel, and both ids, with tensors of up to 64 MiB: some minutes
@@ -45,8 +47,11 @@ if [[ ! -x $python ]]; then
   exit 2
 fi
 cd "$top"
-bazel build --noshow_progress //tests/interop:python_peer //tools:reprise
+bazel build --noshow_progress //tests/interop:python_peer //tools:reprise \
+  //tests/python:group_test
 # PyTorch warns that there is no NumPy, which nothing here needs.
-exec "$python" -W ignore tests/interop/python_group.py \
+"$python" -W ignore tests/interop/python_group.py \
   --peer bazel-bin/tests/interop/python_peer \
   --reprise bazel-bin/tools/reprise "${arguments[@]}"
+cd bazel-bin/tests/python/group_test.runfiles/reprise
+REPRISE_TEST_PYTHON=$python exec tests/python/group_test

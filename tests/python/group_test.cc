@@ -5,6 +5,7 @@
 // own in the store. Ours are started anew for each test.
 
 #include <signal.h>
+#include <stdlib.h>
 
 #include <memory>
 #include <string>
@@ -25,7 +26,11 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-constexpr char kPython[] = "/usr/bin/python3";
+// Another interpreter that has PyTorch may be given, by hand.
+std::string Interpreter() {
+  const char* const given = getenv("REPRISE_TEST_PYTHON");
+  return given == nullptr ? "/usr/bin/python3" : given;
+}
 constexpr char kScript[] = "tests/python/member.py";
 constexpr char kMember[] = "tests/python/member";
 // After this time a Python worker gives up: no test waits for it.
@@ -73,7 +78,7 @@ class Worker {
 };
 
 std::unique_ptr<Worker> Python(const std::string& name, int id) {
-  return std::make_unique<Worker>(name, id, kPython,
+  return std::make_unique<Worker>(name, id, Interpreter(),
                                   std::vector<std::string>{"python3", kScript});
 }
 std::unique_ptr<Worker> Ours(const std::string& name, int id) {
