@@ -75,7 +75,7 @@ def backward_through(name):
 
 
 def profiled(name):
-    with torch.autograd.profiler.profile():
+    with torch.autograd.profiler_legacy.profile():
         return rpc.rpc_sync(name, torch.add, args=(torch.ones(1), 1))
 
 
