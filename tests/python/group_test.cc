@@ -78,8 +78,10 @@ class Worker {
 };
 
 std::unique_ptr<Worker> Python(const std::string& name, int id) {
-  return std::make_unique<Worker>(name, id, Interpreter(),
-                                  std::vector<std::string>{"python3", kScript});
+  // By its path, the interpreter knows which environment is its own.
+  const std::string python = Interpreter();
+  return std::make_unique<Worker>(name, id, python,
+                                  std::vector<std::string>{python, kScript});
 }
 std::unique_ptr<Worker> Ours(const std::string& name, int id) {
   return std::make_unique<Worker>(name, id, kMember,
