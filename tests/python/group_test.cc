@@ -43,6 +43,7 @@ class Worker {
          std::vector<std::string> arguments)
       : name_(std::move(name)),
         id_(id),
+        is_ours_(program == kMember),
         process_(program, std::move(arguments)) {}
 
   std::string Do(const std::string& command) {
@@ -52,7 +53,9 @@ class Worker {
   void Expect(const std::string& command, const std::string& answer) {
     EXPECT_EQ(Do(command), answer) << name_ << " does: " << command;
   }
-  void Join(int group, const std::string& port) {
+  // `group` is the number of the group for a Python worker, and the prefix of
+  // its keys for one of ours.
+  void Join(const std::string& group, const std::string& port) {
     Expect(absl::StrCat("join ", name_, " ", id_, " ", group, " ", port, " ",
                         kTimeout),
            "ok");
@@ -69,11 +72,13 @@ class Worker {
     }
   }
   const std::string& name() const { return name_; }
+  bool is_ours() const { return is_ours_; }
   ServerProcess& process() { return process_; }
 
  private:
   const std::string name_;
   const int id_;
+  const bool is_ours_;
   ServerProcess process_;
 };
 
@@ -95,7 +100,10 @@ class PythonGroupTest : public ::testing::Test {
     q_ = Python("q", 11);
     skipped_ = p_->process().ReadLine();
     if (skipped_ == "ready") skipped_ = q_->process().ReadLine();
-    if (skipped_ == "ready") skipped_ = "";
+    if (skipped_ == "ready") {
+      skipped_ = "";
+      prefix_ = p_->Do("prefix").substr(3);  // after "ok "
+    }
     server_ = *TcpStoreServer::Start(RealRuntime(), {});
   }
   static void TearDownTestSuite() {
@@ -112,7 +120,11 @@ class PythonGroupTest : public ::testing::Test {
     ++group_;
   }
 
-  static void Join(Worker& worker) { worker.Join(group_, port_); }
+  static void Join(Worker& worker) {
+    const std::string number = absl::StrCat(group_);
+    worker.Join(worker.is_ours() ? absl::StrCat(prefix_, number) : number,
+                port_);
+  }
 
   static inline std::unique_ptr<TcpStoreServer> server_;
   static inline std::unique_ptr<Worker> p_;
@@ -120,6 +132,7 @@ class PythonGroupTest : public ::testing::Test {
   static inline std::string skipped_;
   static inline int group_ = 0;
   static inline std::string port_;
+  static inline std::string prefix_;  // before the number of a group
 
   const std::unique_ptr<Worker> x_ = Ours("x", 2);
   const std::unique_ptr<Worker> y_ = Ours("y", 3);

@@ -5,8 +5,9 @@
 // For each line of its input it writes one line: "ok", "ok VALUE", or
 // "error STATUS". It ends with its input.
 //
-//   join NAME ID GROUP PORT SECONDS
-//       joins the dynamic group GROUP in the store at PORT, by that time
+//   join NAME ID PREFIX PORT SECONDS
+//       joins the dynamic group whose keys have that prefix in the store at
+//       PORT, by that time
 //   leave
 //       leaves it, and shuts down
 //   names
@@ -173,9 +174,7 @@ class Member {
     options.num_worker_threads = 4;
     options.membership_refresh = absl::Milliseconds(200);
     options.transport.bind_address = "127.0.0.1";
-    // Where PyTorch's workers look that were started as by torchelastic.
-    const std::string prefix =
-        absl::StrCat("/worker/attempt_0/rpc_prefix_", words[2]);
+    const std::string& prefix = words[2];
     auto agent = Agent::Start(
         {&RealRuntime(), MakePrefixStore(*std::move(store), prefix),
          &RealTransports()},

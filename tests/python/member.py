@@ -9,11 +9,13 @@ with its input.
   serve                              serves a TCPStore; the value is its port
   join NAME RANK GROUP PORT SECONDS  rpc.init_rpc without a world size, in the
                                      store at PORT, under the prefix of GROUP
+  prefix                             what comes before GROUP in that prefix
   leave                              rpc.shutdown()
   names                              the members, as this worker knows them
   eval EXPRESSION                    the value of an expression of Python
 """
 
+import inspect
 import os
 import sys
 
@@ -83,12 +85,20 @@ def join(name, rank, group, port, seconds):
     # All workers are clients of the store, rank 0 too.
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     os.environ["TORCHELASTIC_RESTART_COUNT"] = "0"
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    os.environ["MASTER_PORT"] = port
     # `init_rpc` counts the groups of its process.
     rpc._init_counter = int(group)
     options = rpc.TensorPipeRpcBackendOptions(
         init_method=f"tcp://127.0.0.1:{port}", rpc_timeout=float(seconds), num_worker_threads=4
     )
     rpc.init_rpc(name, rank=int(rank), rpc_backend_options=options)
+
+
+def prefix():
+    # Later versions have no such prefix for workers of torchelastic.
+    source = inspect.getsource(sys.modules["torch.distributed.rendezvous"])
+    return ("/worker/attempt_0/" if "/worker/attempt_" in source else "") + "rpc_prefix_"
 
 
 def names():
@@ -111,6 +121,8 @@ def run(command, rest):
         return join(*rest.split())
     if command == "leave":
         return rpc.shutdown()
+    if command == "prefix":
+        return prefix()
     if command == "names":
         return names()
     return eval(rest)
