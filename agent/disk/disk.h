@@ -65,7 +65,9 @@ class Disk {
 // Replaces a file as a whole, durably. After OK it has `bytes`, whatever
 // happens then. After an error, the end of the process or a power cut it has
 // either its earlier content, or is not there if it was not, or has `bytes`.
-// Uses the file `name` + ".new". One call for a file at a time.
+// Uses the file `name` + ".new". One call for a file at a time. After a restart
+// of the process the file may have `bytes` that are not durable yet: before a
+// service answers for what it has read, it calls `SyncNames`.
 absl::Status ReplaceFile(Disk& disk, std::string_view name,
                          std::string_view bytes);
 

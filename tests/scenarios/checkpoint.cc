@@ -88,6 +88,9 @@ class Ledger {
                            text.status().ToString());
     }
     if (worker_.incarnation() > 0) worker_.Reached("restored");
+    // The predecessor may have died before this was durable, and what is read
+    // here is answered for from now on.
+    if (!worker_.CheckOk(worker_.disk().SyncNames(), "whole")) return false;
     return worker_.Check(
         entries_.FromFile(*text), "whole",
         absl::StrCat("a checkpoint of ", text->size(), " bytes is torn"));
