@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "agent/python/pickle_writer.h"
+#include "agent/python/stock_names.h"
 #include "agent/wire/pickle_tree.h"
 
 namespace reprise {
@@ -17,25 +18,25 @@ namespace {
 using Kind = PickleTree::Kind;
 using Ref = PickleTree::Ref;
 using GlobalName = PickleTree::GlobalName;
+using stock_names::kPythonUdf;
+using stock_names::kRemoteException;
 
-constexpr GlobalName kPythonUdf{"torch.distributed.rpc.internal", "PythonUDF"};
 constexpr GlobalName kGetDeviceInfos{"torch.distributed.rpc.backend_registry",
                                      "_get_device_infos"};
 constexpr GlobalName kUpdateMembership{"torch.distributed.rpc._utils",
                                        "_update_group_membership"};
 constexpr GlobalName kWorkerInfo{"torch._C._distributed_rpc", "WorkerInfo"};
-constexpr GlobalName kRemoteException{"torch.distributed.rpc.internal",
-                                      "RemoteException"};
 constexpr GlobalName kDevice{"torch", "device"};
 
 // A call names its function first, so that all others are passed on without
 // being read. This call has some 250 bytes, and more for each device.
 constexpr size_t kNameWithin = 512;
-constexpr size_t kMaxErrorText = 1000;
-
 constexpr PickleLimits kLimits{.max_bytes = size_t{1} << 20,
                                .max_nodes = size_t{1} << 18,
                                .max_protocol = 5};
+
+// What is kept of an error's text.
+constexpr size_t kMaxErrorText = 1000;
 
 // The byte before the pickle: the function does not answer by a future.
 constexpr char kNotAsync = '\0';

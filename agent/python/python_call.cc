@@ -8,6 +8,7 @@
 #include "agent/call_error.h"
 #include "agent/python/python_pickle.h"
 #include "agent/python/python_text.h"
+#include "agent/python/stock_names.h"
 
 namespace reprise {
 namespace {
@@ -15,13 +16,11 @@ namespace {
 using Kind = PickleTree::Kind;
 using Ref = PickleTree::Ref;
 using GlobalName = PickleTree::GlobalName;
-
-constexpr std::string_view kInternal = "torch.distributed.rpc.internal";
-constexpr GlobalName kPythonUdf{kInternal, "PythonUDF"};
-constexpr GlobalName kRemoteException{kInternal, "RemoteException"};
-constexpr GlobalName kGetAttribute{"builtins", "getattr"};
-constexpr std::string_view kBuiltins = "builtins";
-constexpr int kJitProtocol = 2;
+using stock_names::kBuiltins;
+using stock_names::kGetAttribute;
+using stock_names::kJitProtocol;
+using stock_names::kPythonUdf;
+using stock_names::kRemoteException;
 
 // Python's classes for codes, and back: the first with a code is written.
 struct ExceptionClass {

@@ -11,6 +11,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "agent/python/python_text.h"
+#include "agent/python/stock_names.h"
 
 namespace reprise {
 namespace {
@@ -18,13 +19,13 @@ namespace {
 using Kind = PickleTree::Kind;
 using Ref = PickleTree::Ref;
 using GlobalName = PickleTree::GlobalName;
+using stock_names::kGetAttribute;
+using stock_names::kInternal;
 
 constexpr std::string_view kJitModule = "torch.jit._pickle";
 constexpr GlobalName kJitTensor{kJitModule, "build_tensor_from_id"};
 constexpr GlobalName kJitTypeTag{kJitModule, "restore_type_tag"};
-constexpr GlobalName kGetAttribute{"builtins", "getattr"};
-constexpr GlobalName kPickler{"torch.distributed.rpc.internal",
-                              "_InternalRPCPickler"};
+constexpr GlobalName kPickler{kInternal, "_InternalRPCPickler"};
 constexpr std::string_view kTensorReceiver = "_tensor_receiver";
 
 constexpr size_t kMaxCopiedText = size_t{16} << 20;

@@ -9,12 +9,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "agent/python/pickle_writer.h"
+#include "agent/python/stock_names.h"
 #include "agent/wire/pickle_tree.h"
 
 namespace reprise {
 namespace {
 
 using Ref = PickleTree::Ref;
+using stock_names::kJitProtocol;
 
 // PyTorch's types of messages (torch/csrc/distributed/rpc/message.h).
 enum PyTorchType : int32_t {
@@ -34,9 +36,6 @@ enum PyTorchType : int32_t {
   kRunWithProfiling = 0x115,
   kRRefBackward = 0x117,
 };
-
-// PyTorch's JIT writes and reads protocol 2.
-constexpr int kJitProtocol = 2;
 
 Message Reply(PyTorchType type, std::string payload = "") {
   Message reply;

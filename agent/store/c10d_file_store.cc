@@ -7,11 +7,9 @@
 #include <unistd.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -290,20 +288,9 @@ class C10dFileStore : public Store {
 
 absl::StatusOr<std::shared_ptr<Store>> OpenC10dFileStore(
     Runtime& runtime, const std::string& path) {
-  if (path.empty() || path.find('\0') != std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "file store: not the name of a file: ", PrintableKey(path)));
-  }
-  // The path is made absolute, because the process may change its directory
-  // later.
-  std::error_code error;
-  const std::string absolute = std::filesystem::absolute(path, error).string();
-  if (error) {
-    return absl::UnavailableError(
-        absl::StrCat("file store: cannot find the working directory for ", path,
-                     ": ", error.message()));
-  }
-  return std::make_shared<C10dFileStore>(runtime, absolute);
+  absl::StatusOr<std::string> absolute = AbsolutePath(path, "file");
+  if (!absolute.ok()) return absolute.status();
+  return std::make_shared<C10dFileStore>(runtime, *std::move(absolute));
 }
 
 }  // namespace reprise

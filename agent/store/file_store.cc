@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -139,20 +137,9 @@ class FileStore : public Store {
 
 absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(
     Runtime& runtime, const std::string& directory) {
-  if (directory.empty() || directory.find('\0') != std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "file store: not the name of a directory: ", PrintableKey(directory)));
-  }
-  // The path is made absolute, because the process may change its directory
-  // later.
-  std::error_code error;
-  const std::string path = std::filesystem::absolute(directory, error).string();
-  if (error) {
-    return absl::UnavailableError(
-        absl::StrCat("file store: cannot find the working directory for ",
-                     directory, ": ", error.message()));
-  }
-  absl::StatusOr<StoreDirectory> opened = StoreDirectory::Create(path);
+  const absl::StatusOr<std::string> path = AbsolutePath(directory, "directory");
+  if (!path.ok()) return path.status();
+  absl::StatusOr<StoreDirectory> opened = StoreDirectory::Create(*path);
   if (!opened.ok()) return opened.status();
   const absl::StatusOr<std::optional<StoreDirectory::Lock>> lock =
       opened->TryLock();
@@ -160,7 +147,7 @@ absl::StatusOr<std::shared_ptr<Store>> OpenFileStore(
   // Under the lock no writer is at work. If another process holds it, the next
   // one to open the store cleans up.
   if (lock->has_value()) opened->RemoveTemporaries();
-  return std::make_shared<FileStore>(runtime, path);
+  return std::make_shared<FileStore>(runtime, *path);
 }
 
 }  // namespace reprise

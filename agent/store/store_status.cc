@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include <charconv>
+#include <filesystem>
 #include <system_error>
 
 #include "absl/strings/escaping.h"
@@ -44,6 +45,21 @@ absl::Status StoreDeadlineExceeded(std::string_view call,
   return absl::DeadlineExceededError(
       absl::StrCat("store: ", std::string(call), " of key ", PrintableKey(key),
                    " did not finish before its deadline"));
+}
+
+absl::StatusOr<std::string> AbsolutePath(const std::string& path,
+                                         std::string_view what) {
+  if (path.empty() || path.find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("file store: not the name of a ", std::string(what), ": ",
+                     PrintableKey(path)));
+  }
+  std::error_code error;
+  std::string absolute = std::filesystem::absolute(path, error).string();
+  if (!error) return absolute;
+  return absl::UnavailableError(
+      absl::StrCat("file store: cannot find the working directory for ", path,
+                   ": ", error.message()));
 }
 
 absl::StatusOr<int64_t> AddToCounter(std::string_view value, int64_t delta,

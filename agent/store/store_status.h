@@ -25,6 +25,12 @@ absl::Status StoreDeadlineExceeded(std::string_view call, std::string_view key);
 absl::Status FileError(int error_number, std::string_view action,
                        const std::string& path);
 
+// The absolute form of `path`, since the process may change its directory
+// later. INVALID_ARGUMENT when it cannot be the name of `what`, a file or a
+// directory.
+absl::StatusOr<std::string> AbsolutePath(const std::string& path,
+                                         std::string_view what);
+
 // The sum of the counter `value` (decimal ASCII, nothing around it) and
 // `delta`. INVALID_ARGUMENT when `value` is not such a number or the sum
 // overflows; `where` then names the counter.

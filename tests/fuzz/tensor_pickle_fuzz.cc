@@ -12,6 +12,7 @@
 
 #include "agent/device/tensor.h"
 #include "agent/wire/tensor_pickle.h"
+#include "tests/fuzz/touch_corners.h"
 
 namespace {
 
@@ -20,19 +21,6 @@ using reprise::Tensor;
 
 void Require(bool condition) {
   if (!condition) std::abort();
-}
-
-// Under ASan a read out of bounds is found.
-void TouchCorners(const Tensor& tensor) {
-  if (tensor.num_elements() == 0) return;
-  int64_t last = tensor.storage_offset;
-  for (size_t i = 0; i < tensor.sizes.size(); ++i) {
-    last += (tensor.sizes[i] - 1) * tensor.strides[i];
-  }
-  const size_t item = SizeOf(tensor.dtype);
-  auto* const bytes = static_cast<volatile char*>(tensor.storage->data());
-  bytes[tensor.storage_offset * item] = 1;
-  bytes[(last + 1) * item - 1] = 1;
 }
 
 void RequireSame(const Tensor& a, const Tensor& b) {

@@ -15,12 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,6 +34,7 @@
 #include "agent/runtime/runtime.h"
 #include "agent/store/open_store.h"
 #include "agent/transport/transports.h"
+#include "sim/scenario/scratch_directory.h"
 
 namespace reprise {
 namespace {
@@ -103,24 +103,21 @@ int ServerMain(const std::string& folder, const std::string& transport) {
 class Pair {
  public:
   explicit Pair(const std::string& transport) {
-    char folder[] = "/tmp/agent_bench.XXXXXX";
-    if (mkdtemp(folder) == nullptr) {
-      Require(absl::ErrnoToStatus(errno, "a folder in /tmp"));
-    }
-    folder_ = folder;
+    absl::StatusOr<ScratchDirectory> folder = ScratchDirectory::Make();
+    Require(folder.status());
+    folder_.emplace(*std::move(folder));
     child_ = fork();
     if (child_ == 0) {
-      execl("/proc/self/exe", "agent_bench", "--serve", folder_.c_str(),
+      execl("/proc/self/exe", "agent_bench", "--serve", folder_->path().c_str(),
             transport.c_str(), nullptr);
       _exit(1);
     }
-    client = StartAgent(kClient, folder_, transport);
+    client = StartAgent(kClient, folder_->path(), transport);
   }
   ~Pair() {
     Require(client->JoinForShutdown(Later()));
     Require(client->Shutdown(Later()));
     waitpid(child_, nullptr, 0);
-    std::filesystem::remove_all(folder_);
   }
 
   double CpuMicroseconds() {
@@ -165,7 +162,7 @@ class Pair {
         });
   }
 
-  std::string folder_;
+  std::optional<ScratchDirectory> folder_;  // of the store
   pid_t child_ = 0;
   absl::Mutex mutex_;
   int to_start_ = 0;

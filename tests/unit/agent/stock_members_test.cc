@@ -155,6 +155,19 @@ TEST_F(StockMembersTest, ThatAreDeadAreTakenOffTheirList) {
   while ((*a)->GetWorkerInfo("stock").ok()) Pause();
 }
 
+// One that is silent at first, and dead a few looks later.
+TEST_F(StockMembersTest, ThatHangAndThenDieAreTakenOffTheirList) {
+  Gate gate;
+  StartStock(EchoAfter(gate));
+  auto a = Start(store_, Dynamic("a", kAnyId));
+  ASSERT_TRUE(a.ok()) << a.status();
+  RealRuntime().SleepUntil(RealRuntime().Now() + absl::Seconds(3));
+  EXPECT_EQ(Value(kStockMembersKey), "stock-5,a-0,");
+  gate.Open();
+  stock_ = nullptr;
+  Await(kStockMembersKey, "a-0,");
+}
+
 TEST_F(StockMembersTest, WithoutAnAddressKeepNobody) {
   Set(kStockMembersKey, "stock-5,");
   auto a = Start(store_, Dynamic("a", kAnyId));
